@@ -120,8 +120,8 @@ def make_plan(config: ConfigLike, overrides: tuple[str, ...]) -> Plan:
     return Plan(load_config(config, *overrides))
 
 
-def run_stage(name: str, config: ConfigLike, overrides: tuple[str, ...]) -> Any:
+def run_stage(name: str, config: ConfigLike, overrides: tuple[str, ...], *arguments: str | None) -> Any:
     """Run one stage of a config, and return its artifact."""
     from raydistill.pipeline.run import run_stage
 
-    return run_stage(name, make_plan(config, overrides))
+    return run_stage(name, make_plan(config, overrides), *arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from raydistill.api.configs import ConfigLike, make_plan
+from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
     from raydistill.artifacts.detection import DetectionReport
@@ -37,6 +37,4 @@ def detect(config: ConfigLike, synthetic: str | os.PathLike[str] | None = None, 
     DivergenceError
         If the loss is not finite.
     """
-    from raydistill.pipeline.run import detect
-
-    return detect(make_plan(config, overrides), None if synthetic is None else os.fspath(synthetic))
+    return run_stage("detect", config, overrides, None if synthetic is None else os.fspath(synthetic))

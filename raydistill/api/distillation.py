@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from raydistill.api.configs import ConfigLike, make_plan, run_stage
 
@@ -65,7 +65,7 @@ def simulate(config: ConfigLike, *overrides: str) -> Survey:
     ConfigError
         The config is wrong, or its survey is not a simulated one.
     """
-    return cast("Survey", run_stage("simulate", config, overrides))
+    return run_stage("simulate", config, overrides)
 
 
 def curate(config: ConfigLike, *overrides: str) -> CuratedSet:
@@ -92,7 +92,7 @@ def curate(config: ConfigLike, *overrides: str) -> CuratedSet:
     CatalogError
         The survey's table or pictures cannot be used.
     """
-    return cast("CuratedSet", run_stage("curate", config, overrides))
+    return run_stage("curate", config, overrides)
 
 
 def experts(config: ConfigLike, *overrides: str) -> TrajectoryStore:
@@ -119,7 +119,7 @@ def experts(config: ConfigLike, *overrides: str) -> TrajectoryStore:
     DivergenceError
         An expert's loss is not finite.
     """
-    return cast("TrajectoryStore", run_stage("experts", config, overrides))
+    return run_stage("experts", config, overrides)
 
 
 def distill(config: ConfigLike, *overrides: str) -> DistilledSet:
@@ -146,7 +146,7 @@ def distill(config: ConfigLike, *overrides: str) -> DistilledSet:
     DivergenceError
         The distillation diverged.
     """
-    return cast("DistilledSet", run_stage("distill", config, overrides))
+    return run_stage("distill", config, overrides)
 
 
 def evaluate(config: ConfigLike, *overrides: str) -> EvaluationReport:
@@ -171,7 +171,7 @@ def evaluate(config: ConfigLike, *overrides: str) -> EvaluationReport:
     ArtifactMissing
         The distilled set or an artifact before it does not exist.
     """
-    return cast("EvaluationReport", run_stage("evaluate", config, overrides))
+    return run_stage("evaluate", config, overrides)
 
 
 def analyse(config: ConfigLike, *overrides: str) -> AnalysisReport:
@@ -198,9 +198,7 @@ def analyse(config: ConfigLike, *overrides: str) -> AnalysisReport:
     ArtifactMissing, ArtifactIncompatible
         The distilled set or the curated set does not exist, or they do not fit together.
     """
-    from raydistill.pipeline.run import analyse
-
-    return analyse(make_plan(config, overrides))
+    return run_stage("analyse", config, overrides)
 
 
 def tune(config: ConfigLike, *overrides: str) -> SearchReport:
@@ -225,9 +223,7 @@ def tune(config: ConfigLike, *overrides: str) -> SearchReport:
     ArtifactMissing
         The curated set or the trajectories do not exist.
     """
-    from raydistill.pipeline.run import search
-
-    return search(make_plan(config, overrides))
+    return run_stage("tune", config, overrides)
 
 
 def predict_survey(config: ConfigLike, survey: str | os.PathLike[str], *overrides: str) -> PredictionSet:
@@ -257,6 +253,4 @@ def predict_survey(config: ConfigLike, survey: str | os.PathLike[str], *override
     CatalogError
         The survey has no pictures, or none of them can be used.
     """
-    from raydistill.pipeline.run import predict
-
-    return predict(make_plan(config, overrides), None if survey == config else os.fspath(survey))
+    return run_stage("predict", config, overrides, None if survey == config else os.fspath(survey))

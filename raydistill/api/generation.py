@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from raydistill.api.configs import ConfigLike, make_plan
+from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
     from raydistill.artifacts.audit import AuditReport
@@ -37,9 +37,7 @@ def sample(config: ConfigLike, *overrides: str) -> SyntheticSet:
     ArtifactMissing
         The curated set, the generator or the experts of the filter do not exist.
     """
-    from raydistill.pipeline.run import sample
-
-    return sample(make_plan(config, overrides))
+    return run_stage("sample", config, overrides)
 
 
 def audit_set(config: ConfigLike, synthetic: str | os.PathLike[str] | None = None, *overrides: str) -> AuditReport:
@@ -66,9 +64,7 @@ def audit_set(config: ConfigLike, synthetic: str | os.PathLike[str] | None = Non
     ArtifactMissing, ArtifactIncompatible
         An input does not exist, was made from another curated set, or has too few pictures.
     """
-    from raydistill.pipeline.run import audit
-
-    return audit(make_plan(config, overrides), None if synthetic is None else os.fspath(synthetic))
+    return run_stage("audit", config, overrides, None if synthetic is None else os.fspath(synthetic))
 
 
 def augment(config: ConfigLike, *overrides: str) -> AugmentationReport:
@@ -94,6 +90,4 @@ def augment(config: ConfigLike, *overrides: str) -> AugmentationReport:
         A set does not exist, does not fit the survey, or was made from its validation or test
         galaxies.
     """
-    from raydistill.pipeline.run import run_augment
-
-    return run_augment(make_plan(config, overrides))
+    return run_stage("augment", config, overrides)

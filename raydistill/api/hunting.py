@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raydistill.api.configs import ConfigLike, make_plan
+from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
     from raydistill.artifacts.hunt import HuntReport, HuntRound
@@ -36,6 +36,4 @@ def hunt(config: ConfigLike, *overrides: str) -> HuntRound | HuntReport:
     CatalogError
         The labels or the table of the truth cannot be used.
     """
-    from raydistill.pipeline.run import hunt
-
-    return hunt(make_plan(config, overrides))
+    return run_stage("hunt", config, overrides)

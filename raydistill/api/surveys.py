@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from raydistill.api.configs import ConfigLike, make_plan
+from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
     from raydistill.artifacts.adaptation import AdaptationReport
@@ -37,6 +37,4 @@ def adapt_survey(config: ConfigLike, target: str | os.PathLike[str], *overrides:
     ArtifactMissing, ArtifactIncompatible
         A curated set or a set of the config does not exist, or they do not fit together.
     """
-    from raydistill.pipeline.run import adapt
-
-    return adapt(make_plan(config, overrides), os.fspath(target))
+    return run_stage("adapt", config, overrides, os.fspath(target))

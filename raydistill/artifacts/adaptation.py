@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -29,7 +30,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "adaptation"
+KIND = kinds.ADAPTATION
 RUNS, REPORT, RELIABILITY, FIGURE = "runs.parquet", "report.json", "reliability.parquet", "adaptation.png"
 TRAINING_SETS = ("source", "source_synthetic", "distilled")
 METHODS = ("none", "matched", "adapted", "ceiling")

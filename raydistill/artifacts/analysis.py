@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
 
-KIND = "analysis"
+KIND = kinds.ANALYSIS
 REPORT, ORDER, STATEMENTS = "report.html", "sections.json", "statements.parquet"
 STATEMENTS_SCHEMA = pa.schema(
     [

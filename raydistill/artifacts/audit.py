@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table, write_rows
@@ -26,7 +27,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "audit"
+KIND = kinds.AUDIT
 SUMMARY, FINDINGS, NEAREST = "audit.json", "findings.parquet", "nearest.parquet"
 REPORT, QUIZ = "report.html", "quiz.html"
 

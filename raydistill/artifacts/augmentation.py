@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -24,7 +25,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "augmentation"
+KIND = kinds.AUGMENTATION
 RUNS, TRIALS, REPORT = "runs.parquet", "trials.parquet", "report.json"
 
 _FIT = [

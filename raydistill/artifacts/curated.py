@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.curated_summary import Summary
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from datasets import DatasetDict
 
-KIND = "curated"
+KIND = kinds.CURATED
 
 SCHEMA = pa.schema(
     [

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
@@ -28,7 +29,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "detection"
+KIND = kinds.DETECTION
 METRICS, WEIGHTS, FIGURE = "metrics.json", "detector.safetensors", "frames.png"
 
 

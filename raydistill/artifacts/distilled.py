@@ -30,6 +30,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import HDUList
     from datasets import Dataset
 
-KIND = "distilled"
+KIND = kinds.DISTILLED
 SELECTED, LAST = "images.safetensors", "images-last.safetensors"
 SEEN = "seen.parquet"
 PROTOTYPES = "prototypes.fits"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -29,7 +30,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "evaluation"
+KIND = kinds.EVALUATION
 GROUPS = "groups.json"
 SUBJECTS = (
     "distilled",

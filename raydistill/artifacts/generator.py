@@ -19,6 +19,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import torch
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.conditions import ConditionEncoding
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
@@ -36,7 +37,7 @@ from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.trees import TREES
 from raydistill.storage import Folder
 
-KIND = "generator"
+KIND = kinds.GENERATOR
 MODEL, SUMMARY = "model.safetensors", "generator.json"
 HISTORY, VALIDATION, PREVIEWS = "history.parquet", "validation.parquet", "previews"
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -36,7 +37,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND, ROUND_KIND = "hunt", "hunt_round"
+KIND, ROUND_KIND = kinds.HUNT, kinds.HUNT_ROUND
 SUMMARY, ROUND = "hunt.json", "round.json"
 SHEET, LABELS, CANDIDATES, SCORES = "sheet.html", "labels.csv", "candidates.csv", "scores.parquet"
 CURVES, METRICS, TRIALS, SEEN, FIGURE = (

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.curated_summary import Levels
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
 from raydistill.artifacts.records import read_json
@@ -30,7 +31,7 @@ from raydistill.storage import Folder
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "predictions"
+KIND = kinds.PREDICTIONS
 DATA, SUMMARY = "data", "summary.json"
 
 # One row per object. Lists have no fixed size because pyarrow 25 cannot read nulls in a fixed-size

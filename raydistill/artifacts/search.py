@@ -12,11 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
-KIND = "search"
+KIND = kinds.SEARCH
 BEST, TRIALS = "best.yaml", "trials.parquet"
 TRIALS_SCHEMA = pa.schema(
     [

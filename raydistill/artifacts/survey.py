@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = "survey"
+KIND = kinds.SURVEY
 CATALOG, TRUTH = "catalog.csv", "truth.csv"
 
 

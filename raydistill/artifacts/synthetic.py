@@ -25,7 +25,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import TensorDataset
 
-from raydistill.artifacts import curated
+from raydistill.artifacts import curated, kinds
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from datasets import Dataset
 
-KIND = "synthetic"
+KIND = kinds.SYNTHETIC
 LEFT_OUT = ("image", "condition", "source", "parameters")  # columns that an astropy table does not have
 NO_CLASS = -1  # label of a sample whose condition determines no class
 

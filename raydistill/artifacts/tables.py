@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
-from torch import Tensor
 
 from raydistill.errors import ArtifactCorrupt, describe_arrow_error
 from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def decode_images(column: pa.ChunkedArray, size: int) -> Tensor:
 
     The files are RGB of `size` by `size` pixels.
     """
+    import torch  # imported late, because reports have tables and no images
+
     images = np.empty((len(column), size, size, 3), np.uint8)
     for row, png in enumerate(column):
         images[row] = np.asarray(Image.open(io.BytesIO(png.as_py())))

@@ -34,6 +34,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.core.networks import Layout
@@ -43,7 +44,7 @@ from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMis
 from raydistill.log import get_logger
 from raydistill.storage import Folder
 
-KIND = "trajectories"
+KIND = kinds.TRAJECTORIES
 SHARD_DIGEST, RECORD_DIGEST = "sha256", "record_sha256"  # keys of a record
 
 log = get_logger(__name__)

@@ -60,16 +60,40 @@ def options(
     """
 
 
-def run_stage(name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int) -> None:
-    """Run one stage of a config, or print what it would write."""
+def run_stage(
+    name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int, *arguments: str | None
+) -> None:
+    """Run one stage of a config unless its artifact exists, or print what it would write.
+
+    `arguments` are the stage's own, as `pipeline.run.run_stage` takes them.
+    """
     with exit_on_error():
         plan = load_plan(path, overrides, verbose)
         from raydistill.pipeline import run as pipeline
 
+        specs = pipeline.specs_of_stage(name, plan, *arguments)
         if dry:
-            print_result(pipeline.dry_run(plan, pipeline.specs_of(plan, name)))
-        else:
-            print_result(pipeline.run_stage(name, plan).folder)
+            print_result(pipeline.dry_run(plan, specs))
+            return
+        folder = specs[-1].folder if pipeline.is_finished(specs) else pipeline.run_stage(name, plan, *arguments).folder
+        show(name, plan, folder)
+        print_result(folder)
+
+
+def split_words(words: list[str] | None) -> tuple[str | None, list[str]]:
+    """Return the folder of a set that may come first, and the overrides."""
+    overrides = list(words or [])
+    return (overrides.pop(0) if overrides and "=" not in overrides[0] else None), overrides
+
+
+def show(name: str, plan: Any, folder: Any) -> None:
+    """Print the results of a stage to stderr, if it has any that fit there."""
+    from raydistill.pipeline.report import PRINTERS
+
+    if name in PRINTERS:
+        from raydistill.artifacts.opening import open_artifact
+
+        PRINTERS[name](plan, open_artifact(folder), sys.stderr)
 
 
 def load_plan(path: str, overrides: list[str] | None, verbose: int) -> Any:

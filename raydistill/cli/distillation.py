@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -16,7 +15,6 @@ from raydistill.cli.base import (
     Verbose,
     app,
     exit_on_error,
-    load_plan,
     print_result,
     run_stage,
 )
@@ -73,18 +71,7 @@ def analyse(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = F
     report.html has pictures, figures and tables, with intervals; tables are also ECSV and Parquet
     files. The distilled set must exist. distilled=PATH analyses another set on this config's survey.
     """
-    with exit_on_error():
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import report
-        from raydistill.pipeline import run as pipeline
-        from raydistill.pipeline.analyse.specs import analysis_specs
-
-        if dry_run:
-            print_result(pipeline.dry_run(plan, analysis_specs(plan)))
-            return
-        result = pipeline.analyse(plan)
-        report.analysis_report(result, out=sys.stderr)
-        print_result(result.folder)
+    run_stage("analyse", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -94,17 +81,7 @@ def tune(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = Fals
     `search` in the config has the values of `distill` to try, and the number of trials. The best
     recipe is written as a new config.
     """
-    with exit_on_error():
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import report
-        from raydistill.pipeline import run as pipeline
-
-        if dry_run:
-            print_result(pipeline.dry_run(plan, plan.search_specs()))
-            return
-        result = pipeline.search(plan)
-        report.search_report(result, out=sys.stderr)
-        print_result(result.folder)
+    run_stage("tune", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -120,17 +97,8 @@ def predict(
     The trained experts of CONFIG must exist. The result has mean and spread of the class
     probabilities and the features of each picture.
     """
-    with exit_on_error():
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import run as pipeline
-
-        own = None if survey == config else survey  # the overrides also change CONFIG's survey
-        if dry_run:
-            from raydistill.pipeline.predict.stage import predict_specs
-
-            print_result(pipeline.dry_run(plan, predict_specs(plan, own)))
-            return
-        print_result(pipeline.predict(plan, own).folder)
+    own = None if survey == config else survey  # the overrides also change the survey of CONFIG
+    run_stage("predict", config, overrides, dry_run, verbose, own)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from raydistill.cli.base import (
-    EXIT_CODES,
-    ConfigPath,
-    DryRun,
-    Overrides,
-    Verbose,
-    app,
-    exit_on_error,
-    load_plan,
-    print_result,
-)
+from raydistill.cli.base import EXIT_CODES, ConfigPath, DryRun, Overrides, Verbose, app, run_stage, split_words
 
 AuditWords = Annotated[
     list[str] | None,
@@ -36,11 +25,7 @@ def generate(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = 
     `generate.conditions` in the config says what it is given of a galaxy: votes, class, size, colour.
     Previews show samples beside real galaxies.
     """
-    with exit_on_error():
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import run as pipeline
-
-        print_result(pipeline.dry_run(plan, plan.generator_specs()) if dry_run else pipeline.generate(plan).folder)
+    run_stage("generate", config, overrides, dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -57,12 +42,8 @@ def sample(
     `sample.conditions` say what they show: classes, answers of volunteers, a table, or real
     galaxies with some answers changed. Every row and picture says that it is synthetic.
     """
-    with exit_on_error():
-        own = [] if filter is None else [f"sample.filter.min_probability={filter}"]
-        plan = load_plan(config, [*(overrides or []), *own], verbose)
-        from raydistill.pipeline import run as pipeline
-
-        print_result(pipeline.dry_run(plan, plan.synthetic_specs()) if dry_run else pipeline.sample(plan).folder)
+    own = [] if filter is None else [f"sample.filter.min_probability={filter}"]
+    run_stage("sample", config, [*(overrides or []), *own], dry_run, verbose)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -73,20 +54,8 @@ def audit(config: ConfigPath, words: AuditWords = None, dry_run: DryRun = False,
     default that of `raydistill sample CONFIG`. The result has a report and a quiz: report.html and
     quiz.html.
     """
-    with exit_on_error():
-        overrides = list(words or [])
-        path = overrides.pop(0) if overrides and "=" not in overrides[0] else None
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import report
-        from raydistill.pipeline import run as pipeline
-        from raydistill.pipeline.audit.specs import audit_specs
-
-        if dry_run:
-            print_result(pipeline.dry_run(plan, audit_specs(plan, path)))
-            return
-        result = pipeline.audit(plan, path)
-        report.audit_report(result, out=sys.stderr)
-        print_result(result.folder)
+    path, overrides = split_words(words)
+    run_stage("audit", config, overrides, dry_run, verbose, path)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -96,16 +65,4 @@ def augment(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = F
     `augment` in the config has the sets, the numbers of labelled galaxies and the methods. All
     classifiers take the same number of steps.
     """
-    with exit_on_error():
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import run as pipeline
-        from raydistill.pipeline.augment.specs import augmentation_specs
-
-        if dry_run:
-            print_result(pipeline.dry_run(plan, augmentation_specs(plan)))
-            return
-        from raydistill.pipeline.augment.printing import augmentation_report
-
-        result = pipeline.run_augment(plan)
-        augmentation_report(result, out=sys.stderr)
-        print_result(result.folder)
+    run_stage("augment", config, overrides, dry_run, verbose)

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from raydistill.cli.base import (
-    EXIT_CODES,
-    ConfigPath,
-    DryRun,
-    Overrides,
-    Verbose,
-    app,
-    exit_on_error,
-    load_plan,
-    print_result,
-)
+from raydistill.cli.base import EXIT_CODES, ConfigPath, DryRun, Overrides, Verbose, app, run_stage
 
 
 @app.command(epilog=EXIT_CODES)
@@ -25,16 +13,4 @@ def hunt(config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = Fals
     Then give hunt.labels=labels.csv for the next round. With hunt.oracle a table of the truth
     answers, and strategies are compared. The predictions of the survey must exist.
     """
-    with exit_on_error():
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import report
-        from raydistill.pipeline import run as pipeline
-
-        if dry_run:
-            from raydistill.pipeline.hunt.specs import hunt_specs
-
-            print_result(pipeline.dry_run(plan, hunt_specs(plan)))
-            return
-        result = pipeline.hunt(plan)
-        report.hunt_report(result, out=sys.stderr)
-        print_result(result.folder)
+    run_stage("hunt", config, overrides, dry_run, verbose)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from raydistill.cli.base import (
     exit_on_error,
     load_plan,
     print_result,
+    show,
 )
 
 
@@ -71,19 +71,12 @@ def demo(overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose 
 def _run_stages(path: str, overrides: list[str] | None, dry: bool, verbose: int, last: Stage = Stage.EVALUATE) -> None:
     with exit_on_error():
         plan = load_plan(path, overrides, verbose)
-        from raydistill.pipeline import report
         from raydistill.pipeline import run as pipeline
 
+        specs = pipeline.specs_of(plan, last.value)
         if dry:
-            print_result(pipeline.dry_run(plan, pipeline.specs_of(plan, last.value)))
+            print_result(pipeline.dry_run(plan, specs))
             return
-        result = pipeline.run(plan, last.value)
-        if last is Stage.EVALUATE:
-            report.report_of_run(plan, result, out=sys.stderr)
-        elif last is Stage.AUDIT:
-            report.audit_report(result, out=sys.stderr)
-        elif last is Stage.HUNT:
-            report.hunt_report(result, out=sys.stderr)
-        elif last is Stage.ANALYSE:
-            report.analysis_report(result, out=sys.stderr)
-        print_result(result.folder)
+        folder = specs[-1].folder if pipeline.is_finished(specs) else pipeline.run(plan, last.value).folder
+        show(last.value, plan, folder)
+        print_result(folder)

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from raydistill.cli.base import (
-    EXIT_CODES,
-    ConfigPath,
-    DryRun,
-    Overrides,
-    Verbose,
-    app,
-    exit_on_error,
-    load_plan,
-    print_result,
-)
+from raydistill.cli.base import EXIT_CODES, ConfigPath, DryRun, Overrides, Verbose, app, run_stage
 
 TargetPath = Annotated[
     str, typer.Argument(metavar="TARGET", help="The config of another survey, or the folder of its curated set.")
@@ -38,17 +27,4 @@ def adapt(
     compares source, target without and with the alignment, and networks trained on the target's
     labels, which nothing else uses. Both curated sets must exist.
     """
-    with exit_on_error():
-        plan = load_plan(config, overrides, verbose)
-        from raydistill.pipeline import run as pipeline
-
-        if dry_run:
-            from raydistill.pipeline.adapt.specs import adaptation_specs
-
-            print_result(pipeline.dry_run(plan, adaptation_specs(plan, target)))
-            return
-        from raydistill.pipeline import report
-
-        result = pipeline.adapt(plan, target)
-        report.adaptation_report(result, out=sys.stderr)
-        print_result(result.folder)
+    run_stage("adapt", config, overrides, dry_run, verbose, target)

@@ -28,12 +28,12 @@ from raydistill.config.resources import Resources, Tracking
 from raydistill.config.sample import Filter, Sample, TableConditions
 from raydistill.config.search import Halving, Population, Range, Search
 from raydistill.config.survey import CatalogSurvey, Curate, Exclusion, Images
-from raydistill.config.tree import Config, Survey, identity_part, plain, sources
+from raydistill.config.tree import Config, Survey, identity_part, network_names, plain, sources
 
 __all__ = [
     "EXTENDS", "SHIPPED", "Adapt", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
     "Evaluate", "Exclusion", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
     "Nuisance", "PictureFilter",
     "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
-    "identity_part", "load", "override", "plain", "sources", "vary",
+    "identity_part", "load", "network_names", "override", "plain", "sources", "vary",
 ]  # fmt: skip

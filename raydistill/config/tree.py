@@ -144,3 +144,8 @@ def sources(*networks: Architecture) -> list[str]:
     """
     digests = [network.source_sha256 for network in networks if isinstance(network, Custom | Timm)]
     return [digest for digest in digests if digest]
+
+
+def network_names(config: Config) -> list[str]:
+    """Return the names of the evaluated architectures, that of the experts first."""
+    return list(dict.fromkeys(network.name for network in (config.network, *config.evaluate.other_networks)))

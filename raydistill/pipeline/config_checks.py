@@ -13,8 +13,7 @@ from dataclasses import fields
 from raydistill.config import Config
 from raydistill.config.sample import AnswerConditions, ClassConditions, GalaxyConditions
 from raydistill.config.source import GeneratorSource, InjectionSource, SimulatorSource
-from raydistill.core.architectures import Custom
-from raydistill.core.networks import build_network, check_network, embedding
+from raydistill.core.architectures import ClassifierArchitecture, Custom
 from raydistill.core.timm_networks import Timm
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError, nearest
@@ -111,17 +110,26 @@ def _check_networks(config: Config) -> None:
     repeated |= {f"distill.outcome.networks.{i}": network for i, network in enumerate(turns)}
     for key, architecture in {"network": config.network, **networks, **repeated}.items():
         try:
-            network = build_network(architecture, num_classes=2, image_size=config.curate.image_size)
-            if isinstance(architecture, Custom | Timm):  # tests/unit/core cover the built-in networks
-                check_network(network, num_classes=2, image_size=config.curate.image_size)
-            if key == "network" and _needs_features(config):
-                embedding(network)
+            if isinstance(architecture, Custom | Timm):
+                _check_foreign(architecture, config.curate.image_size, key == "network" and _needs_features(config))
+            else:
+                architecture.check(config.curate.image_size)
         except ValueError as error:
             raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
     names = Counter(network.name for network in (config.network, *config.evaluate.other_networks))
     for name in [name for name, count in names.items() if count > 1]:
         what = f"two networks have the name '{name}', and their results would be mixed"
         raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
+
+
+def _check_foreign(architecture: ClassifierArchitecture, image_size: int, needs_features: bool) -> None:
+    """Raise ValueError unless a network that is not built in can be used."""
+    from raydistill.core.networks import build_network, check_network, embedding  # imports torch
+
+    network = build_network(architecture, num_classes=2, image_size=image_size)
+    check_network(network, num_classes=2, image_size=image_size)
+    if needs_features:
+        embedding(network)
 
 
 def _needs_features(config: Config) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
-from raydistill.artifacts.opening import Artifact
 from raydistill.escaping import for_markdown, markdown_table
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.report import fraction_of_experts, table, verdict
 from raydistill.pipeline.tracking.tracker import Run
+
+if TYPE_CHECKING:
+    from raydistill.artifacts.opening import Artifact
 
 
 def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None:

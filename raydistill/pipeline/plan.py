@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Any
 
 from raydistill import config as configs
-from raydistill.artifacts import curated, distilled, evaluation, generator, search, synthetic, trajectories
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import REVISIONS, open_manifest
 from raydistill.artifacts.survey import CATALOG, TRUTH
 from raydistill.config import CatalogSurvey, Config, Distill, Images, TableConditions
@@ -37,8 +37,6 @@ from raydistill.pipeline.config_checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
-
-SURVEY = "survey"
 
 
 class Plan:
@@ -66,7 +64,7 @@ class Plan:
         """The simulated survey; None if the survey is a user's own."""
         if not isinstance(self.config.survey, SimulatedSurvey):
             return None
-        return self.spec(SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
+        return self.spec(kinds.SURVEY, {"survey": self.config.survey}, {}, self.config.seed)
 
     def user_survey(self) -> CatalogSurvey | DataSet:
         """Return the survey in the form in which users describe their own.
@@ -79,7 +77,7 @@ class Plan:
         if not isinstance(self.config.survey, SimulatedSurvey):
             return self.config.survey
         assert self.survey is not None
-        open_manifest(self.survey.folder, SURVEY, verify=False)
+        open_manifest(self.survey.folder, kinds.SURVEY, verify=False)
         return self.simulated_survey(self.survey.folder)
 
     def pictures(self) -> Images | DataSet:
@@ -115,7 +113,7 @@ class Plan:
             parts["class_tree_sha256"] = file_digest(curate.classes, "class tree", "curate.classes")
         if curate.exclude is not None and curate.exclude.table is not None:
             parts["excluded_sha256"] = file_digest(curate.exclude.table, "table", "curate.exclude.table")
-        spec = self.spec(curated.KIND, parts, {SURVEY: self.survey} if self.survey else {}, 0)
+        spec = self.spec(kinds.CURATED, parts, {kinds.SURVEY: self.survey} if self.survey else {}, 0)
         return replace(spec, config=spec.config | provenance)
 
     @cached_property
@@ -140,16 +138,16 @@ class Plan:
         """The experts' trajectories."""
         sources = configs.sources(self.config.network)
         parts = {"network": self.expert_network, "sources": sources, "experts": self.config.experts}
-        return self.spec(trajectories.KIND, parts, {curated.KIND: self.curated}, self.config.seed)
+        return self.spec(kinds.TRAJECTORIES, parts, {kinds.CURATED: self.curated}, self.config.seed)
 
     @cached_property
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
-        parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
+        parents = {kinds.CURATED: self.curated, kinds.TRAJECTORIES: self.trajectories}
         parts: dict[str, Any] = {"distill": self.config.distill}
         if (outcome := self.config.distill.outcome) is not None:
             parts["sources"] = configs.sources(*outcome.networks)
-        return self.spec(distilled.KIND, parts, parents, self.config.seed)
+        return self.spec(kinds.DISTILLED, parts, parents, self.config.seed)
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""
@@ -179,16 +177,16 @@ class Plan:
     @cached_property
     def search(self) -> ArtifactSpec:
         """The report of a search over recipes."""
-        parents = {curated.KIND: self.curated, trajectories.KIND: self.trajectories}
+        parents = {kinds.CURATED: self.curated, kinds.TRAJECTORIES: self.trajectories}
         parts = {"distill": self.config.distill, "search": self.config.search}
-        return self.spec(search.KIND, parts, parents, self.config.seed)
+        return self.spec(kinds.SEARCH, parts, parents, self.config.seed)
 
     @cached_property
     def evaluated_set(self) -> ArtifactSpec:
         """The distilled set to evaluate: the run's own, or that of `distilled=PATH`."""
         if self.config.distilled is None:
             return self.distilled
-        return existing_spec(distilled.KIND, self.config.distilled, "correct distilled=PATH")
+        return existing_spec(kinds.DISTILLED, self.config.distilled, "correct distilled=PATH")
 
     @cached_property
     def generator(self) -> ArtifactSpec:
@@ -197,12 +195,12 @@ class Plan:
         parts = {"generate": configs.identity_part(replace(self.config.generate.with_digest(), extra_sets=()))}
         if self.config.generate.model.network.kind == "stable-diffusion":
             parts["generate"]["model"]["network"].pop("path")  # the digest names the weights, wherever they are
-        parents = {curated.KIND: self.curated}
+        parents = {kinds.CURATED: self.curated}
         if self.config.generate.needs_experts:
-            parents[trajectories.KIND] = self.trajectories
-        parents |= {f"{curated.KIND}_{n}": spec for n, spec in enumerate(self.extra_sets, start=2)}
+            parents[kinds.TRAJECTORIES] = self.trajectories
+        parents |= {f"{kinds.CURATED}_{n}": spec for n, spec in enumerate(self.extra_sets, start=2)}
         own_seed = self.config.generate.seed
-        return self.spec(generator.KIND, parts, parents, self.config.seed if own_seed is None else own_seed)
+        return self.spec(kinds.GENERATOR, parts, parents, self.config.seed if own_seed is None else own_seed)
 
     @cached_property
     def extra_sets(self) -> list[ArtifactSpec]:
@@ -214,7 +212,7 @@ class Plan:
             A path is no finished curated set.
         """
         fix = "correct generate.extra_sets, or run 'raydistill curate CONFIG'"
-        return [existing_spec(curated.KIND, uri, fix) for uri in self.config.generate.extra_sets]
+        return [existing_spec(kinds.CURATED, uri, fix) for uri in self.config.generate.extra_sets]
 
     @cached_property
     def filter_experts(self) -> ArtifactSpec:
@@ -225,7 +223,7 @@ class Plan:
         wanted = self.config.sample.filter
         if wanted is None or wanted.experts is None:
             return self.trajectories
-        return existing_spec(trajectories.KIND, wanted.experts, "correct sample.filter.experts=PATH")
+        return existing_spec(kinds.TRAJECTORIES, wanted.experts, "correct sample.filter.experts=PATH")
 
     @cached_property
     def synthetic(self) -> ArtifactSpec:
@@ -236,20 +234,20 @@ class Plan:
             parts["table_sha256"] = file_digest(sample.conditions.table, "table", "sample.conditions.table")
         if isinstance(sample.source, SimulatorSource):
             parts["simulator"] = REVISIONS["survey"]  # another renderer gives other pictures
-        parents = {curated.KIND: self.curated}
+        parents = {kinds.CURATED: self.curated}
         if self.config.sample.needs_generator:
-            parents[generator.KIND] = self.generator
+            parents[kinds.GENERATOR] = self.generator
         if sample.filter is not None:
-            parents[trajectories.KIND] = self.filter_experts
-        return self.spec(synthetic.KIND, parts, parents, sample.seed)
+            parents[kinds.TRAJECTORIES] = self.filter_experts
+        return self.spec(kinds.SYNTHETIC, parts, parents, sample.seed)
 
     @cached_property
     def evaluation(self) -> ArtifactSpec:
         """The evaluation report."""
         networks = (self.config.network, *self.config.evaluate.other_networks)
         parts = {"evaluate": self.config.evaluate, "network": networks[0], "sources": configs.sources(*networks)}
-        parents = {curated.KIND: self.curated, distilled.KIND: self.evaluated_set}
-        return self.spec(evaluation.KIND, parts, parents, self.config.seed)
+        parents = {kinds.CURATED: self.curated, kinds.DISTILLED: self.evaluated_set}
+        return self.spec(kinds.EVALUATION, parts, parents, self.config.seed)
 
     def synthetic_specs(self) -> list[ArtifactSpec]:
         """Return the artifacts that `sample` reads, and the synthetic set that it writes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from rich import box
@@ -19,10 +19,11 @@ from raydistill.artifacts.audit import QUIZ, REPORT, AuditReport
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
 from raydistill.artifacts.hunt import FIGURE, LABELS, SHEET, HuntReport, HuntRound
 from raydistill.artifacts.search import BEST, TRIALS, SearchReport, format_values
-from raydistill.config import Config
-from raydistill.pipeline.evaluate.report import network_names
+from raydistill.config import Config, network_names
+from raydistill.pipeline.augment.printing import augmentation_report
+from raydistill.pipeline.detect.printing import detection_report
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import tracker_of
+from raydistill.pipeline.tracking.of_plan import tracker_of
 from raydistill.pipeline.tracking.uris import ui_command
 
 SHOWN_TRIALS = 10
@@ -45,7 +46,8 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
     console.print(verdict(report.summary), style="bold")
     if (share := fraction_of_experts(report, plan.config)) is not None:
         console.print(f"It reaches {share:.0%} of its experts' balanced accuracy.")
-    console.print(f"Prototypes beside images of their class: {plan.evaluated_set.folder}/atlas.png")
+    if plan.evaluated_set.folder.exists("atlas.png"):  # sets of other programs have none
+        console.print(f"Prototypes beside images of their class: {plan.evaluated_set.folder}/atlas.png")
     console.print(f"Figures and confusion matrix:            {report.folder}")
     tracker = tracker_of(plan)
     if tracker.enabled:
@@ -54,7 +56,7 @@ def report_of_run(plan: Plan, report: EvaluationReport, out: TextIO) -> None:
             console.print(f"        {page}")
 
 
-def audit_report(report: AuditReport, out: TextIO) -> None:
+def audit_report(plan: Plan, report: AuditReport, out: TextIO) -> None:
     """Print flux and colours, metrics that differ from real galaxies, and page paths."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     summary = report.summary
@@ -78,7 +80,7 @@ def audit_report(report: AuditReport, out: TextIO) -> None:
     console.print(f"Quiz:   {report.folder}/{QUIZ}")
 
 
-def analysis_report(report: AnalysisReport, out: TextIO) -> None:
+def analysis_report(plan: Plan, report: AnalysisReport, out: TextIO) -> None:
     """Print the significant statements of an analysis, and the path of its page."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     statements = report.statements()
@@ -93,7 +95,7 @@ def analysis_report(report: AnalysisReport, out: TextIO) -> None:
     console.print(f"Report: {report.folder}/{ANALYSIS_REPORT}")
 
 
-def hunt_report(report: HuntRound | HuntReport, out: TextIO) -> None:
+def hunt_report(plan: Plan, report: HuntRound | HuntReport, out: TextIO) -> None:
     """Print what a round knows or each strategy found, and paths of sheet and curves."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     if isinstance(report, HuntRound):
@@ -128,7 +130,7 @@ def _interval(mean: float, low: float, high: float, sign: str = "") -> str:
     return f"{mean:{form}}" + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
 
 
-def adaptation_report(report: AdaptationReport, out: TextIO) -> None:
+def adaptation_report(plan: Plan, report: AdaptationReport, out: TextIO) -> None:
     """Print an adaptation's accuracies, share of gap closed, calibration, rejection."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     head = ("trained on", "method", "source ± 95 %", "target ± 95 %", "ECE", "Brier", "AUROC of unseen classes")
@@ -150,7 +152,7 @@ def adaptation_report(report: AdaptationReport, out: TextIO) -> None:
     console.print(f"Figure: {report.folder}/{ADAPTATION_FIGURE}")
 
 
-def search_report(report: SearchReport, out: TextIO) -> None:
+def search_report(plan: Plan, report: SearchReport, out: TextIO) -> None:
     """Print the best recipes of a search, and the command that runs the best one."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     head = ("trial", "best on validation", "at iteration", "of", "", "values of distill")
@@ -249,3 +251,16 @@ def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:
     for row in rows[1:]:
         result.add_row(*row)
     return result
+
+
+# Prints the result of a stage, given the plan, the artifact and a stream.
+PRINTERS: dict[str, Callable[[Plan, Any, TextIO], None]] = {
+    "evaluate": report_of_run,
+    "audit": audit_report,
+    "hunt": hunt_report,
+    "analyse": analysis_report,
+    "tune": search_report,
+    "augment": augmentation_report,
+    "adapt": adaptation_report,
+    "detect": detection_report,
+}

@@ -1,103 +1,105 @@
-"""run: the stages of a config in order; a stage whose artifact exists is skipped."""
+"""run: the stages of a config in order; a stage whose artifact exists is skipped.
+
+The code of a stage is imported when the stage runs: it imports torch and Ray, and a finished
+artifact is found without them.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from raydistill.artifacts.adaptation import AdaptationReport
-from raydistill.artifacts.analysis import AnalysisReport
-from raydistill.artifacts.audit import AuditReport
-from raydistill.artifacts.augmentation import AugmentationReport
-from raydistill.artifacts.detection import DetectionReport
-from raydistill.artifacts.generator import GeneratorArtifact
-from raydistill.artifacts.hunt import HuntReport, HuntRound
-from raydistill.artifacts.manifest import identity_of
-from raydistill.artifacts.opening import Artifact
-from raydistill.artifacts.predictions import PredictionSet
-from raydistill.artifacts.search import SearchReport
-from raydistill.artifacts.synthetic import SyntheticSet
+from raydistill.artifacts.manifest import identity_of, open_manifest
 from raydistill.config import Config, plain
 from raydistill.log import get_logger
-from raydistill.pipeline.adapt.specs import adaptation_specs, require_target
+from raydistill.pipeline.adapt.specs import adaptation_spec, adaptation_specs, require_target
 from raydistill.pipeline.analyse.specs import analysis_spec, analysis_specs
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
-from raydistill.pipeline.augment.specs import augmentation_specs
-from raydistill.pipeline.curate.stage import curate
-from raydistill.pipeline.detect.specs import detection_specs
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.evaluate.stage import evaluate
-from raydistill.pipeline.experts.stage import experts
-from raydistill.pipeline.headline import record_headline
+from raydistill.pipeline.augment.specs import augmentation_spec, augmentation_specs
+from raydistill.pipeline.detect.specs import detection_spec, detection_specs
 from raydistill.pipeline.hunt.specs import hunt_spec, hunt_specs, sample_plan
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict import stage as predictions
-from raydistill.pipeline.runtime.cluster import ray_cluster
-from raydistill.pipeline.runtime.stages import make_tracker
-from raydistill.pipeline.simulate.stage import simulate
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.pipeline.survey_pictures.specs import spec_of_survey
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.pipeline.survey_pictures.specs import predict_specs, spec_of_survey
+
+if TYPE_CHECKING:
+    from raydistill.pipeline.tracking.tracker import Tracker
 
 log = get_logger(__name__)
 
 
-def _generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> GeneratorArtifact:
-    from raydistill.pipeline.generate import stage  # imports diffusers, which other stages do not need
+def _stage(name: str, function: str | None = None) -> Callable[..., Any]:
+    """Return the function of a stage's module, which is imported at the first call."""
 
-    return stage.generate(plan, tracker, parent_run)
+    def build(*arguments: Any) -> Any:
+        return getattr(import_module(f"raydistill.pipeline.{name}.stage"), function or name)(*arguments)
 
-
-def _sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SyntheticSet:
-    from raydistill.pipeline.sample import stage  # imports diffusers, which other stages do not need
-
-    return stage.sample(plan, tracker, parent_run)
+    return build
 
 
-def _audit(plan: Plan, tracker: Tracker, parent_run: str | None = None, *, path: str | None = None) -> AuditReport:
-    from raydistill.pipeline.audit import stage  # imports Jinja, which other stages do not need
-
-    return stage.audit(plan, path, tracker, parent_run)
-
-
-def _predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
-    """Predict the survey of `hunt`."""
-    return predictions.predict(plan, plan.config.hunt.survey, tracker, parent_run)
-
-
-def _hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRound | HuntReport:
-    from raydistill.pipeline.hunt import stage  # imports scikit-learn, which other stages do not need
-
-    return stage.hunt(plan, tracker, parent_run)
-
-
-def _analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AnalysisReport:
-    from raydistill.pipeline.analyse import stage  # imports statmorph, which other stages do not need
+def _analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Any:
+    """Train the experts of further networks, and analyse."""
     from raydistill.pipeline.analyse.repeats import plans_of_networks
 
     if not analysis_spec(plan).exists:
         for other in plans_of_networks(plan):
-            experts(other, tracker, parent_run)
-    return stage.analyse(plan, tracker, parent_run)
+            STAGES["experts"](other, tracker, parent_run)
+    return _stage("analyse")(plan, tracker, parent_run)
 
 
-STAGES: dict[str, Callable[..., Any]] = {
-    "simulate": simulate,
-    "curate": curate,
-    "experts": experts,
-    "distill": distill,
-    "evaluate": evaluate,
-    "generate": _generate,
-    "sample": _sample,
-    "audit": _audit,
-    "predict": _predict,
-    "hunt": _hunt,
-    "analyse": _analyse,
+def _adapt(plan: Plan, target: str, tracker: Tracker) -> Any:
+    require_target(plan, target)
+    return _stage("adapt")(plan, target, tracker)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage, whose functions take a plan and the stage's own arguments.
+
+    Parameters
+    ----------
+    build
+        Builds the artifact and returns it. It also takes a tracker and the id of the parent run.
+    writes
+        Returns the artifact that it builds.
+    specs
+        Returns the artifacts that it reads, and then the one that it builds. None: all artifacts
+        from the survey on.
+    """
+
+    build: Callable[..., Any]
+    writes: Callable[..., ArtifactSpec | None]
+    specs: Callable[..., list[ArtifactSpec]] | None = None
+
+    def __call__(self, plan: Plan, *arguments: Any) -> Any:
+        """Build the artifact, or open it if it exists."""
+        return self.build(plan, *arguments)
+
+
+STAGES: dict[str, Stage] = {
+    "simulate": Stage(_stage("simulate"), lambda plan: plan.survey),
+    "curate": Stage(_stage("curate"), lambda plan: plan.curated),
+    "experts": Stage(_stage("experts"), lambda plan: plan.trajectories),
+    "distill": Stage(_stage("distill"), lambda plan: plan.distilled),
+    "evaluate": Stage(_stage("evaluate"), lambda plan: plan.evaluation),
+    "generate": Stage(_stage("generate"), lambda plan: plan.generator, Plan.generator_specs),
+    "sample": Stage(_stage("sample"), lambda plan: plan.synthetic, Plan.synthetic_specs),
+    "audit": Stage(_stage("audit"), audit_spec, audit_specs),
+    "predict": Stage(_stage("predict"), spec_of_survey, predict_specs),
+    "hunt": Stage(_stage("hunt"), hunt_spec, hunt_specs),
+    "analyse": Stage(_analyse, analysis_spec, analysis_specs),
+    "tune": Stage(_stage("tune"), lambda plan: plan.search, Plan.search_specs),
+    "augment": Stage(_stage("augment"), augmentation_spec, augmentation_specs),
+    "adapt": Stage(_adapt, adaptation_spec, adaptation_specs),
+    "detect": Stage(_stage("detect"), detection_spec, detection_specs),
 }
 BEFORE = {"curate": "simulate", "experts": "curate", "distill": "experts", "evaluate": "distill", "generate": "curate",
           "sample": "generate", "audit": "sample", "predict": "experts", "hunt": "predict",
           "analyse": "distill"}  # fmt: skip
+IN_A_RUN = ("simulate", *BEFORE)  # the stages that `run` knows
 
 
 def stages_of(config: Config, last: str = "evaluate") -> list[str]:
@@ -125,32 +127,47 @@ def stages_of(config: Config, last: str = "evaluate") -> list[str]:
 
 def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
     """Return the artifacts that `run` builds up to the stage `last`, in their order."""
-    made: dict[str, Callable[[], ArtifactSpec | None]] = {
-        "simulate": lambda: plan.survey,
-        "curate": lambda: plan.curated,
-        "experts": lambda: plan.trajectories,
-        "distill": lambda: plan.distilled,
-        "evaluate": lambda: plan.evaluation,
-        "generate": lambda: plan.generator,
-        "sample": lambda: plan.synthetic,
-        "audit": lambda: audit_spec(plan, None),
-        "predict": lambda: spec_of_survey(plan, plan.config.hunt.survey),
-        "hunt": lambda: hunt_spec(plan),
-        "analyse": lambda: analysis_spec(plan),
-    }
     specs: list[ArtifactSpec | None] = []
     for name in stages_of(plan.config, last):
         if name == "hunt":
             specs += [sample_plan(plan, wanted).synthetic for wanted in plan.config.hunt.samples]
-        specs.append(made[name]())
+        specs.append(STAGES[name].writes(plan, *_arguments(plan, name)))
     return [spec for spec in specs if spec is not None]
 
 
-def run_stage(name: str, plan: Plan) -> Artifact:
-    """Run one stage and return its artifact."""
-    specs_of(plan, name)  # reports a wrong path before the tracking database is created
-    artifact: Artifact = STAGES[name](plan, make_tracker(plan))
-    return artifact
+def _arguments(plan: Plan, name: str) -> tuple[str | None, ...]:
+    """Return the arguments of a stage in a run: the survey of `predict`, the set of `audit`."""
+    return {"predict": (plan.config.hunt.survey,), "audit": (None,)}.get(name, ())
+
+
+def specs_of_stage(name: str, plan: Plan, *arguments: Any) -> list[ArtifactSpec]:
+    """Return the artifacts that one stage reads, and then the one that it builds.
+
+    It is empty for `simulate` of a survey that is not simulated.
+
+    Raises
+    ------
+    RaydistillError
+        A path of the config or an argument is wrong.
+    """
+    specs = STAGES[name].specs
+    return specs_of(plan, name) if specs is None else specs(plan, *arguments)
+
+
+def run_stage(name: str, plan: Plan, *arguments: Any) -> Any:
+    """Run one stage, and return its artifact; what it reads must exist.
+
+    Parameters
+    ----------
+    name
+        Name of the stage.
+    plan
+        The plan.
+    *arguments
+        The survey of `predict`, the target of `adapt`, the path of the set of `audit` or `detect`.
+    """
+    specs_of_stage(name, plan, *arguments)  # reports a wrong path before the tracking database is created
+    return STAGES[name](plan, *arguments, _make_tracker(plan))
 
 
 def run(plan: Plan, last: str = "evaluate") -> Any:
@@ -160,11 +177,14 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
     """
     config = plan.config
     specs = specs_of(plan, last)  # reports a wrong path before the tracking database is created
-    tracker = make_tracker(plan)
+    tracker = _make_tracker(plan)
     if not specs:  # only `simulate` of a survey that is not simulated, which says so
         return STAGES[last](plan, tracker)
     if last == "evaluate" and plan.evaluated_set.exists and plan.evaluation.exists:
-        return evaluate(plan, tracker)  # its inputs are not needed and may be deleted
+        return STAGES[last](plan, tracker)  # its inputs are not needed and may be deleted
+    from raydistill.pipeline.headline import record_headline
+    from raydistill.pipeline.runtime.cluster import ray_cluster
+
     with (
         ray_cluster(config.resources, plan.root),
         tracker.run("run", identity=_identity(specs[-1]), params=plain(config)) as parent,
@@ -173,10 +193,33 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
         for number, name in enumerate(stages, start=1):
             log.info("stage %d of %d: %s", number, len(stages), name)
             for wanted in config.hunt.samples if name == "hunt" else ():  # the sets that `hunt.synthetic` describes
-                _sample(sample_plan(plan, wanted), tracker, parent.id)
-            result = STAGES[name](plan, tracker, parent.id)
+                STAGES["sample"](sample_plan(plan, wanted), tracker, parent.id)
+            result = STAGES[name](plan, *_arguments(plan, name), tracker, parent.id)
         record_headline(parent, plan, last, result)
     return result
+
+
+def is_finished(specs: Sequence[ArtifactSpec]) -> bool:
+    """Return whether the last of these artifacts exists; verify its files.
+
+    Its inputs are not needed, and may be deleted.
+
+    Raises
+    ------
+    ArtifactIncompatible, ArtifactCorrupt
+        The artifact is damaged.
+    """
+    if not (specs and specs[-1].exists):
+        return False
+    log.info("%s: exists, skipped (%s)", specs[-1].kind, specs[-1].folder)
+    open_manifest(specs[-1].folder, specs[-1].kind)
+    return True
+
+
+def _make_tracker(plan: Plan) -> Tracker:
+    from raydistill.pipeline.tracking.of_plan import make_tracker
+
+    return make_tracker(plan)
 
 
 def _identity(last: ArtifactSpec) -> str:
@@ -185,84 +228,6 @@ def _identity(last: ArtifactSpec) -> str:
     A run closes open MLflow runs of the same identity.
     """
     return identity_of("run", {}, {last.kind: last.identity}, last.seed)
-
-
-def search(plan: Plan) -> SearchReport:
-    """Search for a recipe; its experts must exist."""
-    from raydistill.pipeline.tune.stage import tune  # imports Ray Tune and Optuna, which other commands do not need
-
-    plan.search_specs()  # reports a wrong path before the tracking database is created
-    return tune(plan, make_tracker(plan))
-
-
-def predict(plan: Plan, survey: str | None) -> PredictionSet:
-    """Predict a survey's pictures, by default the plan's own; the experts must exist."""
-    specs_of(plan)  # reports a wrong path before the tracking database is created
-    return predictions.predict(plan, survey, make_tracker(plan))
-
-
-def sample(plan: Plan) -> SyntheticSet:
-    """Make synthetic galaxies; the curated set must exist, and a generator if needed."""
-    plan.synthetic_specs()  # reports a wrong path before the tracking database is created
-    return _sample(plan, make_tracker(plan))
-
-
-def audit(plan: Plan, path: str | None) -> AuditReport:
-    """Compare a synthetic or distilled set with real galaxies.
-
-    By default it is the plan's synthetic set.
-    """
-    audit_specs(plan, path)  # reports a wrong path before the tracking database is created
-    return _audit(plan, make_tracker(plan), path=path)
-
-
-def hunt(plan: Plan) -> HuntRound | HuntReport:
-    """Rank a survey for a person, or compare strategies; the predictions must exist."""
-    hunt_specs(plan)  # reports a wrong path before the tracking database is created
-    return _hunt(plan, make_tracker(plan))
-
-
-def analyse(plan: Plan) -> AnalysisReport:
-    """Measure prototypes beside real galaxies; the distilled set must exist."""
-    analysis_specs(plan)  # reports a wrong path before the tracking database is created
-    return _analyse(plan, make_tracker(plan))
-
-
-def run_augment(plan: Plan) -> AugmentationReport:
-    """Compare classifiers trained on real, synthetic and distilled galaxies.
-
-    The sets must exist.
-    """
-    from raydistill.pipeline.augment.stage import augment
-
-    augmentation_specs(plan)  # reports a wrong path before the tracking database is created
-    return augment(plan, make_tracker(plan))
-
-
-def adapt(plan: Plan, target: str) -> AdaptationReport:
-    """Align networks with another survey, the target; both curated sets must exist."""
-    from raydistill.pipeline.adapt import stage  # imports scikit-learn and geomloss, which other stages do not need
-
-    adaptation_specs(plan, target)  # reports a wrong path before the tracking database is created
-    require_target(plan, target)
-    return stage.adapt(plan, target, make_tracker(plan))
-
-
-def detect(plan: Plan, path: str | None) -> DetectionReport:
-    """Train a detector on a synthetic set, and evaluate it on real frames.
-
-    By default it is the plan's own set.
-    """
-    from raydistill.pipeline.detect import stage  # imports matplotlib, which other stages do not need
-
-    detection_specs(plan, path)  # reports a wrong path before the tracking database is created
-    return stage.detect(plan, path, make_tracker(plan))
-
-
-def generate(plan: Plan) -> GeneratorArtifact:
-    """Train a generator; the curated set must exist."""
-    plan.generator_specs()  # reports a wrong path before the tracking database is created
-    return _generate(plan, make_tracker(plan))
 
 
 def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:

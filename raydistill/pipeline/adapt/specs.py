@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from raydistill import config as configs
-from raydistill.artifacts import adaptation, curated, distilled, synthetic
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import NAME
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.plan import Plan
@@ -40,7 +40,7 @@ def target_spec(plan: Plan, target: str) -> ArtifactSpec:
         if not spec.exists:  # `output=FOLDER` on the command line is that of both runs
             spec = Plan(replace(other, output=plan.config.output)).curated
     else:
-        spec = existing_spec(curated.KIND, target, fix)
+        spec = existing_spec(kinds.CURATED, target, fix)
     if spec.identity == plan.curated.identity:
         raise ArtifactIncompatible("this is the curated set of the source itself", spec.folder.uri, fix)
     return spec
@@ -59,18 +59,18 @@ def training_specs(plan: Plan) -> dict[str, list[ArtifactSpec]]:
     options = plan.config.adapt
     found: dict[str, list[ArtifactSpec]] = {}
     if options.synthetics:
-        found[synthetic.KIND] = [
-            existing_spec(synthetic.KIND, path, "correct adapt.synthetics") for path in options.synthetics
+        found[kinds.SYNTHETIC] = [
+            existing_spec(kinds.SYNTHETIC, path, "correct adapt.synthetics") for path in options.synthetics
         ]
     if options.distilled is not None:
-        found[distilled.KIND] = [existing_spec(distilled.KIND, options.distilled, "correct adapt.distilled")]
+        found[kinds.DISTILLED] = [existing_spec(kinds.DISTILLED, options.distilled, "correct adapt.distilled")]
     return found
 
 
 def adaptation_spec(plan: Plan, target: str) -> ArtifactSpec:
     """Return the report of the adaptation to a target."""
     options = plan.config.adapt
-    parents = {curated.KIND: plan.curated, TARGET: target_spec(plan, target)}
+    parents = {kinds.CURATED: plan.curated, TARGET: target_spec(plan, target)}
     for kind, specs in training_specs(plan).items():
         parents |= {f"{kind}_{number}": spec for number, spec in enumerate(specs, start=1)}
     # Paths of the sets do not matter, but their identities do.
@@ -78,7 +78,7 @@ def adaptation_spec(plan: Plan, target: str) -> ArtifactSpec:
         "adapt": configs.identity_part(replace(options, synthetics=(), distilled=None)),
         "sources": configs.sources(options.network),
     }
-    return plan.spec(adaptation.KIND, parts, parents, plan.config.seed)
+    return plan.spec(kinds.ADAPTATION, parts, parents, plan.config.seed)
 
 
 def adaptation_specs(plan: Plan, target: str) -> list[ArtifactSpec]:

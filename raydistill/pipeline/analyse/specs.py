@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raydistill.artifacts import analysis, curated, distilled, generator, trajectories
+from raydistill.artifacts import kinds
 from raydistill.config import identity_part
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, file_digest
@@ -15,8 +15,8 @@ def analysis_spec(plan: Plan) -> ArtifactSpec:
 
     Experts and a generator are parents where they exist: they add sections.
     """
-    parents = {curated.KIND: plan.curated, distilled.KIND: plan.evaluated_set}
-    optional = {trajectories.KIND: plan.trajectories, generator.KIND: plan.generator}
+    parents = {kinds.CURATED: plan.curated, kinds.DISTILLED: plan.evaluated_set}
+    optional = {kinds.TRAJECTORIES: plan.trajectories, kinds.GENERATOR: plan.generator}
     parents |= {kind: spec for kind, spec in optional.items() if spec.exists}
     parts: dict[str, Any] = {"analyse": identity_part(plan.config.analyse)}
     if (properties := plan.config.analyse.properties) is not None:
@@ -25,7 +25,7 @@ def analysis_spec(plan: Plan) -> ArtifactSpec:
     if (spectra := plan.config.analyse.spectra) is not None:
         parts["spectra_sha256"] = file_digest(spectra.root, "folder of spectra", "analyse.spectra.root")
         parts["analyse"]["spectra"].pop("root")
-    return plan.spec(analysis.KIND, parts, parents, plan.config.analyse.seed)
+    return plan.spec(kinds.ANALYSIS, parts, parents, plan.config.analyse.seed)
 
 
 def analysis_specs(plan: Plan) -> list[ArtifactSpec]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raydistill.artifacts import audit, curated, distilled, synthetic, trajectories
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import describe_kind, exists, kind_of
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.plan import Plan
@@ -24,10 +24,10 @@ def audited_spec(plan: Plan, path: str | None) -> ArtifactSpec:
     if not exists(folder):
         raise ArtifactMissing("no finished set is here", folder.uri, fix)
     kind = kind_of(folder)
-    if kind not in (synthetic.KIND, distilled.KIND, curated.KIND):
+    if kind not in (kinds.SYNTHETIC, kinds.DISTILLED, kinds.CURATED):
         raise ArtifactIncompatible(f"this is a {describe_kind(kind)[0]}, which cannot be audited", folder.uri, fix)
     spec = existing_spec(kind, path, fix)
-    if kind == curated.KIND and spec.identity == plan.curated.identity:
+    if kind == kinds.CURATED and spec.identity == plan.curated.identity:
         raise ArtifactIncompatible("this is the curated set that others are compared with", folder.uri, fix)
     return spec
 
@@ -35,11 +35,11 @@ def audited_spec(plan: Plan, path: str | None) -> ArtifactSpec:
 def audit_spec(plan: Plan, path: str | None) -> ArtifactSpec:
     """Return the audit of the run's synthetic set, or of the set in another folder."""
     audited = audited_spec(plan, path)
-    role = "other" if audited.kind == curated.KIND else audited.kind
-    parents = {curated.KIND: plan.curated, role: audited}
+    role = "other" if audited.kind == kinds.CURATED else audited.kind
+    parents = {kinds.CURATED: plan.curated, role: audited}
     if uses_experts(plan):
-        parents[trajectories.KIND] = plan.trajectories
-    return plan.spec(audit.KIND, {"audit": plan.config.audit}, parents, plan.config.audit.seed)
+        parents[kinds.TRAJECTORIES] = plan.trajectories
+    return plan.spec(kinds.AUDIT, {"audit": plan.config.audit}, parents, plan.config.audit.seed)
 
 
 def uses_experts(plan: Plan) -> bool:

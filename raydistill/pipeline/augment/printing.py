@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from raydistill.artifacts.augmentation import AugmentationReport
+from raydistill.pipeline.plan import Plan
 
 WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate names
 HEAD = ("method", "added", "ratio", "filter", "balanced accuracy", "difference", "macro-F1", "difference", "Holm's p")
 
 
-def augmentation_report(report: AugmentationReport, out: TextIO) -> None:
+def augmentation_report(plan: Plan, report: AugmentationReport, out: TextIO) -> None:
     """Print a table per number of labelled galaxies, and the paths of the figures."""
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     summary = report.summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from raydistill import config as configs
-from raydistill.artifacts import augmentation, curated, distilled, synthetic
+from raydistill.artifacts import kinds
 from raydistill.config.augment import DISTILLED
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
@@ -32,14 +32,14 @@ def sources_of(plan: Plan) -> dict[str, list[ArtifactSpec]]:
     if set(options.methods) & set(SYNTHETIC_METHODS):
         for name, paths in options.synthetics.items():
             fix = f"correct augment.synthetics.{name}, or run 'raydistill sample CONFIG'"
-            found[name] = [existing_spec(synthetic.KIND, path, fix) for path in paths]
+            found[name] = [existing_spec(kinds.SYNTHETIC, path, fix) for path in paths]
             if len({spec.identity for spec in found[name]}) < len(paths):
                 what = "two of these paths hold the same set"
                 raise ConfigError(what, f"augment.synthetics.{name}", "give each set once")
         if not found:
             found[OWN] = [plan.synthetic]
     if options.distilled is not None and set(options.methods) & set(DISTILLED_METHODS):
-        found[DISTILLED] = [existing_spec(distilled.KIND, options.distilled, "correct augment.distilled")]
+        found[DISTILLED] = [existing_spec(kinds.DISTILLED, options.distilled, "correct augment.distilled")]
     return found
 
 
@@ -48,13 +48,13 @@ def labelled_spec(plan: Plan) -> ArtifactSpec:
     labelled = plan.config.augment.labelled
     if labelled is None:
         return plan.curated
-    return existing_spec(curated.KIND, labelled, "correct augment.labelled, or run 'raydistill curate CONFIG'")
+    return existing_spec(kinds.CURATED, labelled, "correct augment.labelled, or run 'raydistill curate CONFIG'")
 
 
 def augmentation_spec(plan: Plan) -> ArtifactSpec:
     """Return the report of the comparison."""
     options = plan.config.augment
-    parents = {curated.KIND: plan.curated}
+    parents = {kinds.CURATED: plan.curated}
     for name, specs in sources_of(plan).items():
         parents |= {f"{specs[0].kind}_{name}_{number}": spec for number, spec in enumerate(specs, start=1)}
     if options.labelled is not None:
@@ -64,7 +64,7 @@ def augmentation_spec(plan: Plan) -> ArtifactSpec:
         "augment": configs.identity_part(replace(options, synthetics={}, distilled=None, labelled=None)),
         "sources": configs.sources(options.network),
     }
-    return plan.spec(augmentation.KIND, parts, parents, plan.config.seed)
+    return plan.spec(kinds.AUGMENTATION, parts, parents, plan.config.seed)
 
 
 def augmentation_specs(plan: Plan) -> list[ArtifactSpec]:

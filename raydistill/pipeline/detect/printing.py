@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from raydistill.artifacts.detection import FIGURE, DetectionReport
+from raydistill.pipeline.plan import Plan
+
+if TYPE_CHECKING:
+    from raydistill.artifacts.detection import DetectionReport
 
 WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate names
 HEAD = ("pictures", "truth", "method", "metric", "value", "95 % interval", "n")
 
 
-def detection_report(report: DetectionReport, out: TextIO) -> None:
+def detection_report(plan: Plan, report: DetectionReport, out: TextIO) -> None:
     """Print the figures, and the path of the frames with boxes."""
+    from raydistill.artifacts.detection import FIGURE  # imports torch
+
     console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
     title = f"A detector trained on synthetic fields, on real frames of {report.metrics['survey']}"
     table = Table(*HEAD, box=box.SIMPLE_HEAD, title=title)

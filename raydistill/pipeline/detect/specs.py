@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raydistill.artifacts import curated, detection, synthetic
+from raydistill.artifacts import kinds
 from raydistill.config import Curate
 from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
@@ -19,7 +19,9 @@ def synthetic_spec(plan: Plan, path: str | None) -> ArtifactSpec:
     ArtifactMissing, ArtifactIncompatible
         The folder has no finished synthetic set.
     """
-    return plan.synthetic if path is None else existing_spec(synthetic.KIND, path, "give the folder of a synthetic set")
+    return (
+        plan.synthetic if path is None else existing_spec(kinds.SYNTHETIC, path, "give the folder of a synthetic set")
+    )
 
 
 def frames_spec(plan: Plan) -> ArtifactSpec:
@@ -32,7 +34,7 @@ def frames_spec(plan: Plan) -> ArtifactSpec:
     """
     detect = plan.config.detect
     if detect.frames is not None:
-        return existing_spec(curated.KIND, detect.frames, "correct detect.frames=PATH")
+        return existing_spec(kinds.CURATED, detect.frames, "correct detect.frames=PATH")
     return Plan(replace(plan.config, curate=_whole(plan))).curated
 
 
@@ -57,9 +59,9 @@ def _whole(plan: Plan) -> Curate:
 def detection_spec(plan: Plan, path: str | None) -> ArtifactSpec:
     """Return the report of a detector trained on the run's or another synthetic set."""
     detect = plan.config.detect
-    parents = {"frames": frames_spec(plan), synthetic.KIND: synthetic_spec(plan, path)}
+    parents = {"frames": frames_spec(plan), kinds.SYNTHETIC: synthetic_spec(plan, path)}
     # The path of the frames does not matter, but their identity does.
-    return plan.spec(detection.KIND, {"detect": replace(detect, frames=None)}, parents, detect.seed)
+    return plan.spec(kinds.DETECTION, {"detect": replace(detect, frames=None)}, parents, detect.seed)
 
 
 def detection_specs(plan: Plan, path: str | None) -> list[ArtifactSpec]:

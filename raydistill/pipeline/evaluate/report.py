@@ -22,7 +22,7 @@ from raydistill.artifacts.evaluation import (
     summarise,
     trained_network,
 )
-from raydistill.config import Config
+from raydistill.config import Config, network_names
 from raydistill.pipeline.runtime.stages import save_figure
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
@@ -63,11 +63,6 @@ def record_with_model(run: Run, identity: str, summary: dict[str, Any], curated:
     means = {f"test/{name}": summary["distilled"][name]["mean"] for name in ("balanced_accuracy", "accuracy")}
     known = {name: mean for name, mean in means.items() if mean is not None}
     run.test_metrics(identity, known, (curated.summary.survey, curated.manifest.content))
-
-
-def network_names(config: Config) -> list[str]:
-    """Return the names of the evaluated architectures, that of the experts first."""
-    return list(dict.fromkeys(network.name for network in (config.network, *config.evaluate.other_networks)))
 
 
 def _draw_confusion(path: Path, matrices: list[np.ndarray], curated: CuratedSet) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from raydistill.artifacts import curated, hunt, predictions, synthetic, trajectories
+from raydistill.artifacts import kinds
 from raydistill.config import Sample, identity_part
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
@@ -35,7 +35,7 @@ def synthetic_specs(plan: Plan) -> dict[str, ArtifactSpec]:
                 found[f"{name}_{role}"] = sample_plan(plan, given).synthetic
             else:
                 fix = f"correct hunt.synthetic.{name}.{role}, or run 'raydistill sample CONFIG'"
-                found[f"{name}_{role}"] = existing_spec(synthetic.KIND, given, fix)
+                found[f"{name}_{role}"] = existing_spec(kinds.SYNTHETIC, given, fix)
     return found
 
 
@@ -81,11 +81,11 @@ def hunt_spec(plan: Plan) -> ArtifactSpec:
         own["oracle"] = {key: value for key, value in own["oracle"].items() if key not in ("table", "examples")}
     parts["hunt"] = own
     parents = {
-        curated.KIND: plan.curated,
-        trajectories.KIND: plan.trajectories,
-        predictions.KIND: spec_of_survey(plan, config.survey),
+        kinds.CURATED: plan.curated,
+        kinds.TRAJECTORIES: plan.trajectories,
+        kinds.PREDICTIONS: spec_of_survey(plan, config.survey),
     }
-    kind = hunt.ROUND_KIND if oracle is None else hunt.KIND
+    kind = kinds.HUNT_ROUND if oracle is None else kinds.HUNT
     return plan.spec(kind, parts, {**parents, **synthetic_specs(plan)}, config.seed)
 
 

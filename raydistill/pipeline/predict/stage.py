@@ -35,7 +35,6 @@ from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import MAX_RETRIES, ONE_BLOCK, accepted_deprecations, pack, quiet_context
 from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
-from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.survey_pictures.levels import assume_levels
 from raydistill.pipeline.survey_pictures.opening import open_survey
 from raydistill.pipeline.survey_pictures.specs import predictions_spec
@@ -83,12 +82,6 @@ def predict(plan: Plan, survey: str | None, tracker: Tracker, parent_run: str | 
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, inputs=inputs) as run:
             _write(plan, spec.folder, pictures, ensemble, levels, run)
     return PredictionSet.open(spec.folder)
-
-
-def predict_specs(plan: Plan, survey: str | None) -> list[ArtifactSpec]:
-    """Return the artifacts that `predict` reads, and the predictions that it writes."""
-    specs = [plan.survey, plan.curated, plan.trajectories, predictions_spec(plan, open_survey(plan, survey))]
-    return [spec for spec in specs if spec is not None]
 
 
 def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:

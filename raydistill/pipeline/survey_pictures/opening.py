@@ -8,7 +8,6 @@ from raydistill import config as configs
 from raydistill.artifacts.manifest import NAME
 from raydistill.errors import CatalogError
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.survey_pictures.of_artifact import pictures_of_artifact
 from raydistill.pipeline.survey_pictures.of_config import pictures_of_config
 from raydistill.pipeline.survey_pictures.of_folder import pictures_of_folder
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures
@@ -41,6 +40,8 @@ def open_survey(plan: Plan, survey: str | None) -> SurveyPictures:
         return pictures_of_config(plan, configs.load(survey))
     folder = Folder(survey)
     if folder.exists(NAME):
+        from raydistill.pipeline.survey_pictures.of_artifact import pictures_of_artifact  # imports torch
+
         return pictures_of_artifact(plan, folder)
     if folder.exists() or ".zip" in survey.lower():
         return pictures_of_folder(plan, survey)

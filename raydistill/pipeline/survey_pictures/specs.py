@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raydistill.artifacts import curated, predictions, trajectories
+from raydistill.artifacts import kinds
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, survey_parts
 from raydistill.pipeline.survey_pictures.opening import open_survey
@@ -28,7 +28,13 @@ def spec_of_survey(plan: Plan, survey: str | None) -> ArtifactSpec:
     return _spec(plan, survey_parts(plan.config.survey)[0], parents)
 
 
+def predict_specs(plan: Plan, survey: str | None) -> list[ArtifactSpec]:
+    """Return the artifacts that `predict` reads, and the predictions that it writes."""
+    specs = [plan.survey, plan.curated, plan.trajectories, spec_of_survey(plan, survey)]
+    return [spec for spec in specs if spec is not None]
+
+
 def _spec(plan: Plan, identity: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:
-    own = {curated.KIND: plan.curated, trajectories.KIND: plan.trajectories}
+    own = {kinds.CURATED: plan.curated, kinds.TRAJECTORIES: plan.trajectories}
     parts = {"predict": plan.config.predict, "pictures": dict(identity)}
-    return plan.spec(predictions.KIND, parts, {**own, **parents}, 0)
+    return plan.spec(kinds.PREDICTIONS, parts, {**own, **parents}, 0)

@@ -15,11 +15,11 @@ from raydistill.diffusion.model import Generator, build_generator
 from raydistill.diffusion.options.model import Model
 from raydistill.diffusion.options.networks import StableDiffusion, UNet
 from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options.spaces import LatentSpace
 from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.pictures import to_tensors
 from raydistill.diffusion.processes import StableDiffusionProcess
 from raydistill.diffusion.sampling import sample
-from raydistill.diffusion.spaces import LatentSpace
 from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient, train
 from raydistill.errors import ConfigError
 from raydistill.seeding import generator as seeded

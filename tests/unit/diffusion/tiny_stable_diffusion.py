@@ -15,8 +15,8 @@ from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Con
 from raydistill.diffusion.model import Generator, build_generator
 from raydistill.diffusion.options.model import Model
 from raydistill.diffusion.options.networks import StableDiffusion
+from raydistill.diffusion.options.spaces import LatentSpace
 from raydistill.diffusion.processes import StableDiffusionProcess
-from raydistill.diffusion.spaces import LatentSpace
 from raydistill.imports import import_beside_torchvision
 from raydistill.seeding import generator as seeded
 
