@@ -63,9 +63,9 @@ def options(
 def run_stage(
     name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int, *arguments: str | None
 ) -> None:
-    """Run one stage of a config unless its artifact exists, or print what it would write.
+    """Run one stage of a config, or print what it would write.
 
-    `arguments` are the stage's own, as `pipeline.run.run_stage` takes them.
+    A stage whose artifact exists is skipped. `arguments` are the stage's own, as `pipeline.run.run_stage` takes them.
     """
     with exit_on_error():
         plan = load_plan(path, overrides, verbose)

@@ -1,4 +1,4 @@
-"""Define the learners of a hunt that read pixels (`hunting.pixels`), without torch."""
+"""Define the learners that read pixels (`hunting.pixels`), without torch."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 
 def _stage(name: str, function: str | None = None) -> Callable[..., Any]:
-    """Return the function of a stage's module, which is imported at the first call."""
+    """Return the function of a stage, which imports its module when called."""
 
     def build(*arguments: Any) -> Any:
         return getattr(import_module(f"raydistill.pipeline.{name}.stage"), function or name)(*arguments)

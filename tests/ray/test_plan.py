@@ -14,7 +14,7 @@ from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
 from raydistill.errors import ClusterError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import STAGES, run, specs_of, stages_of
+from raydistill.pipeline.run import IN_A_RUN, run, specs_of, stages_of
 from raydistill.pipeline.runtime import resources
 from raydistill.pipeline.runtime.failures import translate_errors
 
@@ -98,7 +98,7 @@ def test_run_to_hunt_makes_the_synthetic_sets_of_its_sources(tmp_path: Path) -> 
 
 
 def test_stages_of_the_command_line_are_those_of_run() -> None:
-    assert [stage.value for stage in Stage] == list(STAGES)
+    assert [stage.value for stage in Stage] == list(IN_A_RUN)
 
 
 def test_run_to_simulate_says_that_a_survey_is_not_simulated(tmp_path: Path) -> None:

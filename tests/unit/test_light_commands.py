@@ -1,4 +1,7 @@
-"""Commands that compute nothing import nothing heavy: help, a dry run, a stage that is done."""
+"""Commands that compute nothing import nothing heavy.
+
+They are help, a dry run, and a stage whose artifact exists.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ print(json.dumps([codes, [name for name in {HEAVY} if name in sys.modules]]))
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an output folder in which the artifacts of some stages of `demo` are finished."""
+    """Return an output folder with finished artifacts of some stages of `demo`."""
     folder = tmp_path_factory.mktemp("runs")
     plan = Plan(load("demo", [f"output={folder}"]))
     for name in DONE:
