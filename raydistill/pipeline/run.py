@@ -136,7 +136,7 @@ def specs_of(plan: Plan, last: str = "evaluate") -> list[ArtifactSpec]:
 
 
 def _arguments(plan: Plan, name: str) -> tuple[str | None, ...]:
-    """Return the arguments of a stage in a run: the survey of `predict`, the set of `audit`."""
+    """Return the arguments of `predict` and `audit` in a run."""
     return {"predict": (plan.config.hunt.survey,), "audit": (None,)}.get(name, ())
 
 
