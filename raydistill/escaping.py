@@ -17,8 +17,9 @@ from typing import Any
 
 QUOTE = '"'
 EMPTY = QUOTE * 2  # a row of one empty cell; an empty line is no row
-# Control characters except tab and line feed, and the marks that change the direction of text.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Control characters except tab and line feed, the marks that change the direction of text, and the surrogates that
+# stand for bytes that are not UTF-8.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKDOWN = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+=-]|(?<=^\d)[.)]")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _FORMULA = re.compile("'*[=+@\t\r-]")
@@ -30,8 +31,26 @@ def for_terminal(text: str) -> str:
 
     >>> print(for_terminal("red: \x1b[31m"))
     red: \x1b[31m
+    >>> print(for_terminal("caf\udce9"))
+    caf\xe9
     """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode()
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether text can be stored: Python reads bytes that are not UTF-8 as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def for_config(values: Mapping[str, Any]) -> str:

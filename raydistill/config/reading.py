@@ -24,8 +24,8 @@ from raydistill.config.tree import Config, plain
 from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
-from raydistill.escaping import literal
-from raydistill.storage import Folder
+from raydistill.escaping import is_utf8, literal
+from raydistill.storage import Folder, check_path
 
 # A config and the command line may name base configs, beside the file or shipped with raydistill.
 EXTENDS = "extends"
@@ -57,6 +57,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     ConfigError
         If the file, an override or a value is wrong.
     """
+    check_path(str(path), ConfigError)
     where = str(path) if _remote(path) else str(_find(path))
     try:
         own, given = _read(where), _based(parse_overrides(overrides, COMMAND_LINE), COMMAND_LINE, ())
@@ -98,6 +99,7 @@ def _changed(config: Config, changes: DictConfig, where: str) -> Config:
 
 def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
     try:
+        _check_text(raw, "")
         return _adapter().validate_python(raw)
     except (ConfigError, ValidationError) as error:  # a leaf raises the first, and does not know the file
         what, place, fix = (
@@ -105,6 +107,19 @@ def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
         )
         given = any(_is_about(place, what, key) for key in overridden)
         raise ConfigError(what, f"{COMMAND_LINE if given else where}, {place}", fix) from error
+
+
+def _check_text(value: Any, place: str) -> None:
+    """Raise ConfigError for text that no file can store: names of files may have any bytes."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_text(str(key), place)
+            _check_text(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            _check_text(inner, place)
+    elif isinstance(value, str) and not is_utf8(value):
+        raise ConfigError(f"'{value}' is not UTF-8 text", place, "correct it, or rename the file")
 
 
 def _is_about(place: str, what: str, key: str) -> bool:

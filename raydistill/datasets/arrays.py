@@ -45,6 +45,7 @@ LARGEST_PICTURE = 1 << 28  # bytes; a damaged header may announce more than the 
 LARGEST_LABELS = 1 << 28  # bytes
 
 _FILE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?:/(.*))?", re.IGNORECASE)
+_DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
@@ -73,6 +74,13 @@ class _Array(NamedTuple):
         shape = self.info.shape[1:]
         is_flat = len(shape) == 2 or (len(shape) == 3 and bool({shape[0], shape[2]} & {1, 3}))
         return is_flat and min(shape) > 0 and max(shape) > 1 and self.info.dtype.kind in "buif"
+
+    @property
+    def is_one_picture(self) -> bool:
+        """Return whether the array may be H x W, or H x W of one to four channels."""
+        shape = self.info.shape
+        is_flat = len(shape) == 2 or (len(shape) == 3 and min(shape[0], shape[2]) <= 4)
+        return is_flat and max(shape, default=0) > 1 and self.info.dtype.kind in "buif"
 
     @property
     def is_labels(self) -> bool:
@@ -151,8 +159,10 @@ class ArraySet(EncodedDataSet, PackedDataSet):
             chosen = _with_name(arrays, self.image_key)
         by_part = {one.part: one for one in chosen}
         if not chosen or len(by_part) < len(chosen):
+            _check_one_array(arrays, self.root)
             what = "no array has the shape of pictures" if not chosen else "several arrays may be the pictures"
-            raise CatalogError(f"{what}: {_list(chosen or arrays)}", self.root, "set survey.image_key to its name")
+            fix = "set survey.image_key to its name" + ", or store them as one array" * (len(chosen) > 1)
+            raise CatalogError(f"{what}: {_list(chosen or arrays)}", self.root, fix)
         for one in chosen:
             if not one.is_pictures or one.info.by_column or one.info.row_bytes > LARGEST_PICTURE:
                 what = f"'{one.path}' is {one.shape}, {one.info.dtype}" + ", column by column" * one.info.by_column
@@ -190,6 +200,23 @@ class ArraySet(EncodedDataSet, PackedDataSet):
                 raise CatalogError("labels are stored column by column", at, "save np.ascontiguousarray(labels)")
             blocks = list(file.blocks(array.key, 0, array.info.shape[0]))
         return _label_names(np.concatenate(blocks), self.class_names, at) if blocks else pa.array([], pa.string())
+
+
+def _check_one_array(arrays: list[_Array], root: str) -> None:
+    """Raise CatalogError if each array is one picture: J0001/image, J0002/image, …"""
+    alike: dict[tuple[str, str | None], list[_Array]] = {}
+    for one in arrays:
+        if one.is_one_picture:
+            last = (one.key or one.file.rpartition(".")[0]).rpartition("/")[2]
+            alike.setdefault((_DIGITS.sub("", last), one.part), []).append(one)
+    most = max(alike.values(), key=len, default=[])
+    if len(most) > 1:
+        what = f"{len(most)} of its arrays are one picture each, such as {most[0].path} ({most[0].shape})"
+        fix = (
+            "store all pictures as one array N x H x W x C, and their labels as one of N: "
+            "np.savez('all.npz', images=np.stack(pictures), labels=labels)"
+        )
+        raise CatalogError(what, root, fix)
 
 
 def _with_name(arrays: list[_Array], name: str) -> list[_Array]:

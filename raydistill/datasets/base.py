@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ import pyarrow.fs as pafs
 from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError, nearest
 from raydistill.fields import later
+from raydistill.galaxies.folders import Listing, list_folder
 from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.pictures.files import Source, read_source
 from raydistill.galaxies.pictures.images import decode_picture
@@ -81,6 +82,8 @@ class DataSet(ABC):
     licence: str = ""
     citation: str = ""
     fit: Literal["crop", "pad"] = later("crop")
+
+    _if_no_split: ClassVar[str] = ""  # the way out if a name is no split after all
 
     def index(self) -> Index:
         """Return the class names and one row per picture, without reading pixels.
@@ -142,7 +145,7 @@ class DataSet(ABC):
         for name in names:
             if name not in parts:
                 fix = f"set survey.splits.{name} to train, validation or test, or to null to leave it out"
-                raise CatalogError(f"unknown split '{name}'", self.root, fix)
+                raise CatalogError(f"unknown split '{name}'", self.root, fix + self._if_no_split)
         if spelt := [name for name in names if name not in self.splits and name.lower() not in PARTS]:
             log.info("curate: splits are %s", ", ".join(f"{name} = {parts[name]}" for name in spelt))
         return parts
@@ -189,24 +192,28 @@ class EncodedDataSet(DataSet):
         return decode_picture(content, where, self.value_range)
 
 
-def list_files(root: str) -> dict[str, int]:
-    """Return the sizes [bytes] of a folder's files, or of one file, sorted by name.
-
-    Hidden files and those in folders of the system, such as __MACOSX, are left out.
-    """
+def list_root(root: str) -> Listing:
+    """Return the contents of a data set's folder, or its one file, each file once."""
     system, path = arrow_filesystem(root)
     try:
-        if system.get_file_info(path).type == pafs.FileType.File:
-            infos, start = [system.get_file_info(path)], path.rfind("/") + 1
-        else:
-            infos, start = system.get_file_info(pafs.FileSelector(path, recursive=True)), len(path.rstrip("/")) + 1
+        if (info := system.get_file_info(path)).type == pafs.FileType.File:
+            return Listing({info.base_name: info.size}, [], [], {}, [])
+        listing = list_folder(root)
     except (FileNotFoundError, NotADirectoryError) as error:
         fix = "check survey.root, and RAYDISTILL_DATA if the config uses it"
         raise CatalogError("there is no such data set", root, fix) from error
     except OSError as error:
         raise CatalogError(f"the data set cannot be listed ({error_message(error)})", root, CHECK_ACCESS) from error
-    files = {info.path[start:]: info.size for info in infos if info.type == pafs.FileType.File}
-    return {name: files[name] for name in sorted(files) if not is_hidden(name)}
+    listing.warn_of_aliases(root)
+    return listing
+
+
+def list_files(root: str) -> dict[str, int]:
+    """Return the sizes [bytes] of a folder's files, or of one file, sorted by name.
+
+    Hidden files and those in folders of the system, such as __MACOSX, are left out.
+    """
+    return {name: size for name, size in list_root(root).files.items() if not is_hidden(name)}
 
 
 def file_rows(path: str, part: str, labels: pa.Array) -> pa.Table:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
-from raydistill.datasets.base import EncodedDataSet, list_files
-from raydistill.datasets.layout import check_class_folders, read_layout, warn_of_same_subfolders
-from raydistill.datasets.local_folders import DOWNLOAD, Omissions, check_omissions, find_omissions
+from raydistill.datasets.base import EncodedDataSet, list_root
+from raydistill.datasets.layout import Layout, check_class_folders, read_layout, warn_of_same_subfolders
+from raydistill.datasets.local_folders import DOWNLOAD, check_omissions
+from raydistill.datasets.metadata import Metadata, read_metadata
+from raydistill.datasets.other_forms import ARCHIVES, other_form
 from raydistill.datasets.split_names import part_names
 from raydistill.errors import CatalogError
+from raydistill.fields import later
+from raydistill.galaxies.folders import Listing
+from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.pictures.archives import find_archive
 from raydistill.galaxies.pictures.files import PICTURE_SUFFIXES
+from raydistill.log import get_logger
+
+log = get_logger(__name__)
+
+Place = tuple[str | None, str | None]  # split and class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,47 +35,65 @@ class ImageFolder(EncodedDataSet):
     classes, and one folder may be around all of them. A class may have subfolders. The id of a
     picture is its path below the root. Files without a picture's suffix are ignored, but a class
     needs a picture. The root may be a zip, which is read in place, or a folder in it.
+
+    Hugging Face's image folders have the labels in a table in place of folders: metadata.csv,
+    metadata.jsonl or metadata.parquet beside the pictures, with the columns file_name and label.
+
+    Parameters
+    ----------
+    layout
+        "classes": the folders are classes, even if they are called train and test. "auto": such
+        names are splits, if all folders beside them are or if they hold folders.
+    label_column
+        Column of the classes in the metadata.
     """
 
+    layout: Literal["auto", "classes"] = later("auto")
+    label_column: str = later("label")
     kind: Literal["image-folder"] = "image-folder"
 
+    _if_no_split: ClassVar[str] = "; if the folders are classes, set survey.layout=classes"
+
     def files(self) -> dict[str, int]:
-        omissions = find_omissions(self.root)  # before the listing, which would follow links in circles
-        return self._pictures(self._listed(), omissions)
+        listing = self._list()
+        names, metadata = self._pictures(listing), self._metadata(listing)
+        return {name: listing.files[name] for name in (*names, *(metadata.files if metadata else ()))}
 
-    def _listed(self) -> dict[str, int]:
-        """Return the sizes of all files of the folder or zip by name."""
+    def _list(self) -> Listing:
+        """Return what the folder or zip holds."""
         found = find_archive(self.root)
-        return found[0].sizes(found[1]) if found else list_files(self.root)
+        return Listing(found[0].sizes(found[1]), [], [], {}, []) if found else list_root(self.root)
 
-    def _pictures(self, files: dict[str, int], omissions: Omissions) -> dict[str, int]:
-        pictures = {name: size for name, size in files.items() if name.lower().endswith(PICTURE_SUFFIXES)}
-        if not pictures and omissions.dead_links:
-            what = f"there are no pictures in it, but links that lead nowhere (first: {omissions.dead_links[0]})"
+    def _metadata(self, listing: Listing) -> Metadata | None:
+        return read_metadata(self.root, _visible(listing), self.label_column)
+
+    def _pictures(self, listing: Listing) -> list[str]:
+        """Return the names of the visible pictures. CatalogError if there are none."""
+        pictures = [name for name in _visible(listing) if _is_picture(name)]
+        if not pictures and listing.dead_links:
+            what = f"there are no pictures in it, but links that lead nowhere (first: {min(listing.dead_links)})"
             raise CatalogError(what, self.root, DOWNLOAD)
         if not pictures:
             fix = "put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"
-            raise CatalogError("there are no pictures in it", self.root, fix)
-        return pictures
+            what, fix = other_form(self.root, _visible(listing)) or ("there are no pictures in it", fix)
+            raise CatalogError(what, self.root, fix)
+        return sorted(pictures)
 
     def _rows(self) -> tuple[None, pa.Table]:
-        omissions = find_omissions(self.root)
-        files = self._listed()
-        names = list(self._pictures(files, omissions))
-        layout = read_layout(names, self.splits)
-        check_omissions(omissions, layout, names, self.root)
-        check_class_folders(
-            layout, names, [name for name in files if not name.lower().endswith(PICTURE_SUFFIXES)], self.root
-        )
+        listing = self._list()
+        names = self._pictures(listing)
+        layout = read_layout(names, self.splits, self.layout == "classes")
         places = [layout.place(name.split("/")) for name in names]
-        used = [part is None or self.splits.get(part, "train") is not None for part, _ in places]
-        for name, (part, label), is_used in zip(names, places, used, strict=True):
-            if label is None and is_used:
-                raise self._without_class(name, part)
-        warn_of_same_subfolders(layout, [name for name, is_used in zip(names, used, strict=True) if is_used])
+        metadata = self._metadata(listing)
+        if metadata is not None and metadata.has_labels:
+            labels = metadata.labels_of(names, self.root)
+            places = [(part, labels[name]) for name, (part, _) in zip(names, places, strict=True) if name in labels]
+            names = [name for name in names if name in labels]
+        else:
+            self._check(listing, names, layout, places, metadata)
         columns: dict[str, Sequence[str | int | None]] = {
             "object_id": names,
-            "label": [label if is_used else None for (_, label), is_used in zip(places, used, strict=True)],
+            "label": [label if self._is_used(part) else None for part, label in places],
             "part": [part for part, _ in places],
             "path": names,
             "row_group": [0] * len(names),
@@ -74,10 +102,38 @@ class ImageFolder(EncodedDataSet):
         types = [pa.string()] * 4 + [pa.int64()] * 2
         return None, pa.table({key: pa.array(v, t) for (key, v), t in zip(columns.items(), types, strict=True)})
 
+    def _is_used(self, part: str | None) -> bool:
+        return part is None or self.splits.get(part, "train") is not None
+
+    def _check(
+        self, listing: Listing, names: list[str], layout: Layout, places: list[Place], metadata: Metadata | None
+    ) -> None:
+        """Raise CatalogError if a folder or a picture has no class; warn of doubtful folders."""
+        check_omissions(listing, layout, names, self.root)
+        others = [name for name in _visible(listing) if not _is_picture(name)]
+        check_class_folders(layout, names, others, self.root)
+        if archives := [name for name in others if name.lower().endswith(ARCHIVES)]:
+            log.warning("curate: archives are not unpacked: %d (first: '%s')", len(archives), archives[0])
+        used = [(name, *place) for name, place in zip(names, places, strict=True) if self._is_used(place[0])]
+        for name, part, label in used:
+            if label is None:
+                raise self._without_class(name, part) if metadata is None else metadata.without_labels(self.root)
+        warn_of_same_subfolders(layout, [name for name, _, _ in used])
+
     def _without_class(self, name: str, part: str | None) -> CatalogError:
         fix = "move it into root/CLASS, or remove it"
         if part is not None:
             fix = "move it into root/train/CLASS, or remove it"
-        if part is not None and "/" in name and part_names([part], self.splits).get(part) != "train":
-            fix = f"move it into root/{part}/CLASS, or leave the split out with survey.splits.{part}=null"
+        if part is not None and "/" in name:
+            if part_names([part], self.splits).get(part) != "train":
+                fix = f"move it into root/{part}/CLASS, or leave the split out with survey.splits.{part}=null"
+            fix += self._if_no_split
         return CatalogError(f"'{name}' is not in the folder of a class", self.root, fix)
+
+
+def _visible(listing: Listing) -> list[str]:
+    return [name for name in listing.files if not is_hidden(name)]
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURE_SUFFIXES)

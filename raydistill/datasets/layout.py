@@ -5,7 +5,8 @@
     root/CLASS/SPLIT/picture        official splits below the classes
     root/WRAPPER/…                  one folder around any of these, as archives unpack it
 
-A class may have subfolders.
+A class may have subfolders. A class may also be called `train`: a level of folders is splits only if
+all its names are, or if those that are hold folders.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from raydistill.datasets.split_names import are_splits, spell_splits
+from raydistill.datasets.split_names import PARTS, are_splits, part_names, spell_splits
 from raydistill.errors import CatalogError
 from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
@@ -48,26 +49,37 @@ class Layout:
         return split, steps[self.label] if len(steps) > self.label + 1 else None
 
 
-def read_layout(paths: Sequence[str], splits: Mapping[str, Split | None]) -> Layout:
-    """Return the layout of picture paths below the root; `splits` are the config's."""
+def read_layout(paths: Sequence[str], splits: Mapping[str, Split | None], only_classes: bool = False) -> Layout:
+    """Return the layout of picture paths below the root.
+
+    `splits` are the config's. With `only_classes` no folder is a split.
+    """
     steps = [path.split("/") for path in paths]
-    start = _skip_wrappers(steps, splits)
+    start = _skip_wrappers(steps, splits, only_classes)
     top = {step[start] for step in steps}
     if start:
         log.info("curate: all pictures are below the folder '%s'", "/".join(steps[0][:start]))
-    if are_splits(top, splits):
+    if only_classes:
+        return Layout(None, start)
+    if _are_all_splits(top, splits) or all(name in splits or name.lower() in PARTS for name in top):
         return Layout(start, _skip_wrappers_in_splits(steps, start, splits))
     if all(len(step) > start + 2 for step in steps) and _are_all_splits({step[start + 1] for step in steps}, splits):
         log.info("curate: the official splits are below the folders of the classes")
         return Layout(start + 1, start)
+    if are_splits(top, splits):
+        named, with_folders = part_names(top, splits).keys(), {step[start] for step in steps if len(step) > start + 2}
+        if any(name in splits for name in top) or named <= with_folders:
+            return Layout(start, _skip_wrappers_in_splits(steps, start, splits))
+        what = "curate: the folders %s are read as classes: they are not all splits, and %s holds pictures"
+        log.warning(what, ", ".join(sorted(top)), " and ".join(sorted(named)))
     return Layout(None, start)
 
 
-def _skip_wrappers(steps: list[list[str]], splits: Collection[str]) -> int:
+def _skip_wrappers(steps: list[list[str]], splits: Collection[str], only_classes: bool) -> int:
     """Return how many folders hold all pictures and are neither split nor class."""
     start = 0
     while all(len(step) > start + 2 and step[start] == steps[0][start] for step in steps):
-        if are_splits({steps[0][start]}, splits):
+        if are_splits({steps[0][start]}, splits) and not only_classes:
             break
         start += 1
     return start
@@ -88,7 +100,7 @@ def _skip_wrappers_in_splits(steps: list[list[str]], start: int, splits: Mapping
 
 
 def _are_all_splits(names: Collection[str], splits: Mapping[str, Split | None]) -> bool:
-    return bool(names) and (spell_splits(names) is not None or all(name in splits for name in names))
+    return spell_splits(names) is not None or all(name in splits for name in names)
 
 
 def check_class_folders(layout: Layout, pictures: Sequence[str], others: Sequence[str], root: str) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from raydistill.datasets.base import EncodedDataSet, PackedDataSet, list_files, rows_in_block, to_class_names
 from raydistill.datasets.hub import files_of_config
+from raydistill.datasets.other_forms import saved_to_disk
 from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, describe_arrow_error, nearest
 from raydistill.fields import later
@@ -69,9 +70,9 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         listed = list_files(self.root)
         files = {name: size for name, size in listed.items() if name.lower().endswith((".parquet", ".pq"))}
         if not files:
-            raise CatalogError(
-                "there is no Parquet file in it", self.root, "check survey.root; its files end in .parquet"
-            )
+            default = "there is no Parquet file in it", "check survey.root; its files end in .parquet"
+            what, fix = saved_to_disk(self.root, listed) or default
+            raise CatalogError(what, self.root, fix)
         readme = next((name for name in listed if name.lower() == "readme.md"), None)
         text = "" if readme is None else _read_text(f"{self.root}/{readme}")
         names = files_of_config(list(files), self.config_name, text, self._split_in_path, self.root)

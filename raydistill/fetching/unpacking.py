@@ -22,8 +22,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from raydistill.errors import DownloadError
-from raydistill.log import progress
+from raydistill.escaping import for_terminal, is_utf8
+from raydistill.log import get_logger, progress
 from raydistill.storage import disk_errors
+
+log = get_logger(__name__)
 
 CHUNK = 1 << 20
 MAX_EXPANSION = 100  # a catalogue compresses to a tenth, a picture not at all
@@ -73,6 +76,9 @@ def unpack(archive: Path, kind: str, target: Path) -> Unpacked:
             total = Unpacked(0, 0)
             names: set[str] = set()
             for member in members(archive, SUFFIXES[kind]):
+                if not is_utf8(member.name):
+                    log.warning("%s: '%s' is not UTF-8 and is left out", archive, for_terminal(member.name))
+                    continue
                 name = _safe_name(member.name, archive)
                 if name.lower() in names:
                     raise DownloadError(f"the archive has two files '{name}'", str(archive), "report it to its authors")

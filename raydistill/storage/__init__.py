@@ -34,8 +34,10 @@ from raydistill.errors import (
 from raydistill.storage.filesystems import (
     CHECK_ACCESS,
     arrow_filesystem,
+    check_path,
     compression_of,
     error_message,
+    kind_of,
     open_stream,
     resolve_uri,
 )
@@ -44,9 +46,11 @@ __all__ = [
     "CHECK_ACCESS",
     "Folder",
     "arrow_filesystem",
+    "check_path",
     "compression_of",
     "disk_errors",
     "error_message",
+    "kind_of",
     "open_stream",
     "resolve_uri",
 ]

@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 from fsspec.implementations.local import LocalFileSystem
 
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, is_storage_error
+from raydistill.escaping import is_utf8
 
 # fsspec's storages that wrap others, write copies, expand templates or start programs. A name of a
 # file may come from an artifact or a table, so they are not read.
@@ -42,7 +43,16 @@ def resolve_uri(
     except ValueError as error:
         fix = "give a path, or a URI such as s3://bucket/folder"
         raise error_class(f"unknown storage '{scheme}://'", uri, fix) from error
+    check_path(path, error_class)
     return system, path
+
+
+def check_path(path: str, error_class: type[RaydistillError] = CatalogError) -> None:
+    """Raise `error_class` for a path that is not UTF-8 text, or that no file can have."""
+    if not is_utf8(path):
+        raise error_class("the path has bytes that are not UTF-8", path, "rename the file or folder")
+    if "\0" in path:
+        raise error_class("the path has a null character", path, "correct it")
 
 
 def _s3_options() -> dict[str, Any]:
@@ -65,11 +75,25 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     20 kB).
     """
     if "://" not in uri:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+        path = os.path.abspath(os.path.expanduser(uri))
+        check_path(path)
+        return pafs.LocalFileSystem(), path
     remote, path = resolve_uri(uri, CatalogError)
     if isinstance(remote, LocalFileSystem):
         return pafs.LocalFileSystem(), path
     return pafs.PyFileSystem(_FsspecHandler(remote)), path
+
+
+def kind_of(uri: str) -> pafs.FileType:
+    """Return whether there is a file, a folder or nothing.
+
+    CatalogError for a pipe, a socket or a device: reading one may never end.
+    """
+    system, path = arrow_filesystem(uri)
+    kind: pafs.FileType = system.get_file_info(path).type
+    if kind == pafs.FileType.Unknown:
+        raise CatalogError("this is a pipe, a socket or a device", uri, "save its content as a file, and give that")
+    return kind
 
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}

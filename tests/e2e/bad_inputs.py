@@ -19,6 +19,7 @@ from tests.e2e.spoiling import (
     flip_a_byte,
     folder_of,
     link,
+    link_to_itself,
     one_band,
     small_disk,
     stop_in_the_middle,
@@ -240,6 +241,9 @@ RUN_ROWS = [
     R("a folder to predict without a picture", "predict tiny.yaml notes", 3,
       "notes: none of its 3 files is a picture; give a folder of files such as .png, .jpg, .jpeg",
       prepare=folder_of("notes", ".txt")),
+    R("a folder to predict with a link to itself", "predict tiny.yaml pictures", 3,
+      "pictures: the link 'loop' leads to a folder around it; remove it",
+      prepare=link_to_itself),
     R("a folder to predict whose pictures are all damaged", "predict tiny.yaml damaged", 3,
       "damaged: none of its 3 pictures could be used: 3 corrupt; first: 0 (unknown picture format); check the pictures, or "
       "predict another survey",

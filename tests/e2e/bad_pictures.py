@@ -8,6 +8,7 @@ import pyarrow as pa
 from tests.e2e.bad_inputs import FOLDER, OWN, Row
 from tests.e2e.spoiling_pictures import (
     array_without_its_data,
+    bands_of_one_name,
     bands_on_a_bright_sky,
     column,
     faint_arrays,
@@ -40,6 +41,10 @@ PICTURE_ROWS = [
       "bands: with stretch 0.35 and minimum 0.01 (unit: unknown, the files have no BUNIT), 100% of the pixels of a "
       "band are white; set survey.images.stretch=auto, or stretch and minimum in the unit of the files",
       {"c.yaml": OWN.replace(FOLDER, FITS)}, bands_on_a_bright_sky),
+    R("bands of one name", "curate c.yaml", 3,
+      "bands: none of the sampled files can be read (wrong-bands: the extensions 1, 2, 3 are all called SCI: give their numbers, "
+      "or versions such as 'SCI,1'); set survey.images.channels to the extensions or planes for red, green and blue",
+      {"c.yaml": OWN.replace(FOLDER, FITS.replace("[0, 1, 2]", "[SCI, SCI, SCI], stretch: auto"))}, bands_of_one_name),
     R("a cut-out without the unit of its size", "curate c.yaml survey.images.size=60", 2,
       "command line, survey.images.size: '60' is no size on the sky; give a number and arcsec, arcmin, deg or R90, as "
       "'8.48 R90'",
@@ -83,8 +88,12 @@ PICTURE_ROWS = [
       prepare=npz(x=np.zeros((4, 64)), y=LABELS)),
     R("arrays of several pictures", ARRAYS + "a.h5", 3,
       "a.h5: several arrays may be the pictures: a.h5/large (4 x 8 x 8 x 3), a.h5/small (4 x 8 x 8 x 3); set survey.image_key "
-      "to its name",
+      "to its name, or store them as one array",
       prepare=hdf5(small=IMAGES, large=IMAGES, ans=LABELS)),
+    R("an array per galaxy", ARRAYS + "a.h5", 3,
+      "a.h5: 3 of its arrays are one picture each, such as a.h5/J2/image (8 x 8 x 3); store all pictures as one array N x H x W "
+      "x C, and their labels as one of N: np.savez('all.npz', images=np.stack(pictures), labels=labels)",
+      prepare=hdf5(**{f"J{n}/image": IMAGES[0] for n in range(3)})),
     R("arrays without labels", ARRAYS + "a.h5", 3,
       "a.h5: no array holds the 4 labels of 'a.h5/images': a.h5/ans (3), a.h5/images (4 x 8 x 8 x 3), a.h5/redshift (4); set "
       "survey.label_key to its name",

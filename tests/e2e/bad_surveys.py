@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from tests.e2e.bad_inputs import FOLDER, LABELS, OWN, TWO, Row
 from tests.e2e.spoiling import (
+    class_archives,
     class_of_a_dead_link,
     class_of_other_files,
+    classes_like_splits,
     cut_cifar,
     flat_test_folder,
     folders_of_classes,
     labels_in_parquet,
+    metadata_without_labels,
     no_dog_to_train_on,
     no_picture_of_a_dog,
     no_pictures,
     pickled_cifar,
     pictures_in_parquet,
+    pipe_of_votes,
+    saved_to_disk,
     two_configurations,
 )
 
@@ -162,7 +167,8 @@ SURVEY_ROWS = [
       "set: there are no pictures in it; put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS",
       prepare=lambda root: (root / "set").mkdir()),
     R("a data set with an unknown split", "curate set.yaml", 3,
-      "set: unknown split 'extra'; set survey.splits.extra to train, validation or test, or to null to leave it out",
+      "set: unknown split 'extra'; set survey.splits.extra to train, validation or test, or to null to leave it out; if the "
+      "folders are classes, set survey.layout=classes",
       prepare=folders_of_classes("extra", "train")),
     R("a class that is not in the data set", "curate set.yaml curate.classes=[cat,dgo]", 2,
       "curate.classes: the data set has no class 'dgo'; did you mean 'dog'?",
@@ -212,8 +218,27 @@ SURVEY_ROWS = [
       prepare=class_of_a_dead_link),
     R("a test folder without classes", "curate set.yaml", 3,
       "set: 'test/0.png' is not in the folder of a class; move it into root/test/CLASS, or leave the split out with "
-      "survey.splits.test=null",
+      "survey.splits.test=null; if the folders are classes, set survey.layout=classes",
       prepare=flat_test_folder),
+    R("classes that are called like splits", "curate set.yaml", 3,
+      "set: 'test/0.png' is not in the folder of a class; move it into root/test/CLASS, or leave the split out with "
+      "survey.splits.test=null; if the folders are classes, set survey.layout=classes",
+      prepare=classes_like_splits),
+    R("an image folder whose metadata have no label", "curate set.yaml", 3,
+      "set/metadata.csv: has no column 'label'; set survey.label_column; known are: kind",
+      prepare=metadata_without_labels),
+    R("archives in place of the folders of classes", "curate set.yaml", 3,
+      "set: there are no pictures in it, but tar archives (cat.tar.gz, dog.tar.gz); unpack each, as 'tar -xf set/cat.tar.gz "
+      "-C FOLDER', and give the folder",
+      prepare=class_archives),
+    R("a folder of datasets.save_to_disk", "curate set.yaml survey.kind=image-parquet survey.root=set", 3,
+      "set: this is a data set that datasets.save_to_disk wrote; run python -c \"import os; from datasets import "
+      "load_from_disk; to = 'set-parquet'; os.makedirs(to); [part.to_parquet(to + '/' + name + '.parquet') for name, part in "
+      "[('train', load_from_disk('set'))]]\", and give survey={kind: image-parquet, root: set-parquet}",
+      prepare=saved_to_disk),
+    R("a pipe in place of a table", "curate own.yaml", 3,
+      "votes.csv: this is a pipe, a socket or a device; save its content as a file, and give that",
+      prepare=pipe_of_votes),
     R("several configurations of a data set", "curate set.yaml survey.kind=image-parquet survey.root=set", 3,
       "set: the data set has several configurations: data, tiny; choose one with survey.config_name=NAME, or all if they are parts "
       "of one data set",

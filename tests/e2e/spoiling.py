@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -150,6 +151,41 @@ def folders_of_classes(*above: str) -> Callable[[Path], None]:
             shutil.copy(root / "pictures" / f"{n}.png", folder)
 
     return make
+
+
+def pipe_of_votes(root: Path) -> None:
+    (root / "votes.csv").unlink()
+    os.mkfifo(root / "votes.csv")
+
+
+def link_to_itself(root: Path) -> None:
+    (root / "pictures" / "loop").symlink_to(".")
+
+
+def classes_like_splits(root: Path) -> None:
+    folders_of_classes("")(root)
+    for name, other in (("cat", "train"), ("dog", "test")):
+        (root / "set" / name).rename(root / "set" / other)
+
+
+def metadata_without_labels(root: Path) -> None:
+    """Write a Hugging Face image folder whose metadata has another column."""
+    (root / "set").mkdir()
+    shutil.copy(root / "pictures" / "0.png", root / "set")
+    (root / "set" / "metadata.csv").write_text("file_name,kind\n0.png,cat\n")
+
+
+def class_archives(root: Path) -> None:
+    (root / "set").mkdir()
+    for name in ("cat", "dog"):
+        (root / "set" / f"{name}.tar.gz").write_bytes(b"\x1f\x8b")
+
+
+def saved_to_disk(root: Path) -> None:
+    """Write the names of files of `datasets.save_to_disk`."""
+    (root / "set").mkdir()
+    for name in ("data-00000-of-00001.arrow", "dataset_info.json", "state.json"):
+        (root / "set" / name).write_bytes(b"{}")
 
 
 def class_of_other_files(root: Path) -> None:

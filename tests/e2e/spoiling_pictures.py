@@ -54,6 +54,15 @@ def bands_on_a_bright_sky(root: Path) -> None:
         fits.PrimaryHDU(LIGHT + 1000).writeto(root / "bands" / f"{n}.fits")
 
 
+def bands_of_one_name(root: Path) -> None:
+    (root / "bands").mkdir()
+    for n in range(60):
+        layers = [fits.ImageHDU(band, name="SCI") for band in LIGHT]
+        for number, layer in enumerate(layers, start=1):
+            layer.ver = number
+        fits.HDUList([fits.PrimaryHDU(), *layers]).writeto(root / "bands" / f"{n}.fits")
+
+
 def npz(**arrays: Any) -> Callable[[Path], None]:
     return lambda root: np.savez(root / "a.npz", **arrays)
 

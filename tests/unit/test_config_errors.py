@@ -98,6 +98,7 @@ def test_error_names_the_key_in_one_sentence(
     ("override", "sentence"),
     [
         ("distill.iterations", "command line: 'distill.iterations' is not of the form key=value; for example"),
+        ("output=caf\udce9", r"command line, output: 'caf\xe9' is not UTF-8 text; correct it, or rename the file"),
         ("distill.iterations=[1", "command line: the value of 'distill.iterations=[1' is not valid YAML"),
     ],
 )
@@ -119,6 +120,10 @@ def test_invalid_override_is_rejected(read: Read, override: str, sentence: str) 
         ("extends: [1]\n", "c.yaml: 'extends' must name config files, got [1]"),
         ("extends: methods/dtm\n", "methods/dtm: there is no such config file; methods are: att, datm"),
         (SIMULATED + "output: ${outpt}\n", "c.yaml: a value refers to something that is not there"),
+        (
+            SIMULATED + 'output: "a\\ud800b"\n',
+            r"c.yaml, output: 'a\ud800b' is not UTF-8 text; correct it, or rename the file",
+        ),
         (SIMULATED + "output: ???\n", "c.yaml: a value refers to something that is not there (Missing mandatory value"),
     ],
 )
@@ -138,6 +143,8 @@ def test_unset_environment_variable_is_named(read: Read, monkeypatch: pytest.Mon
 
 
 def test_missing_file_and_folder_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"caf\\xe9.yaml: the path has bytes that are not UTF-8; rename the file"):
+        load(tmp_path / "caf\udce9.yaml")
     with pytest.raises(ConfigError, match="there is no such config file"):
         load(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):

@@ -32,6 +32,7 @@ HEAD = 1 << 20  # bytes to read at once
 _ZIP = re.compile(r"(.+?\.zip)(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _DOCUMENTS = (".txt", ".md", ".csv", ".html", ".pdf", ".json", "readme", "license")  # ends of names beside zips
+_IS_UTF8 = 0x800  # flag of a name that is not in code page 437
 _NUM_OPEN = 8  # zips that a process keeps open
 # Errors of zipfile and its decompressors for damaged files.
 DAMAGE = (
@@ -70,7 +71,7 @@ class Archive:
             raise CatalogError(what, uri, "check the path, or download it again") from error
         # A refused zip is in the traceback of its error, and Python may finalize its file before it.
         weakref.finalize(self, self._zip.close)
-        infos = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
+        infos = {_name(info).replace("\\", "/"): info for info in self._zip.infolist()}
         self._infos = {name: info for name, info in infos.items() if name and not name.endswith("/")}
         self._check(size)
         self._infos = {name: info for name, info in self._infos.items() if not is_hidden(name)}
@@ -147,6 +148,14 @@ class Archive:
             if isinstance(error, OSError) and "://" in where:  # the storage is at fault
                 raise
             raise RejectedImage("corrupt", where, error_message(error)) from error
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return a file's name. Zips of macOS have UTF-8 without the flag that says so."""
+    try:
+        return info.filename if info.flag_bits & _IS_UTF8 else info.filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.filename
 
 
 def read_bounded(stream: IO[bytes], packed: int, where: str) -> bytes:

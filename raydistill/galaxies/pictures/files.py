@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Collection, Sequence
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_filename_mapping
+from raydistill.galaxies.folders import list_folder
 from raydistill.galaxies.pictures.archives import find_archive, read_bounded
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.galaxies.tables.repeated import Duplicates, check_repeated
@@ -171,18 +171,25 @@ def _warn_of_other_suffixes(
         )  # fmt: skip
 
 
-def list_files(root: str, recursive: bool) -> set[str]:
-    """Return the names of the files in `root`, a folder or a zip, relative to it.
+def list_files(root: str, recursive: bool, once: bool = False) -> dict[str, int]:
+    """Return the sizes [bytes] of the files in `root`, a folder or a zip, by their path below it.
 
     Files of a zip with a folder around all of them also have the names below that folder.
+
+    Parameters
+    ----------
+    root, recursive
+        What to list.
+    once
+        Leave out links to what is listed already, with a warning. Else a file has the names through
+        these links, too.
     """
     if found := find_archive(root):
         archive, folder = found
-        inside = set(archive.sizes(folder)) | (set() if folder else set(archive.sizes(archive.wrapper)))
+        inside = archive.sizes(folder) | ({} if folder else archive.sizes(archive.wrapper))
         return _not_empty(inside, root)
-    system, path = arrow_filesystem(root)
     try:
-        files = system.get_file_info(pafs.FileSelector(path, recursive=recursive))
+        listing = list_folder(root, recursive)
     except NotADirectoryError as error:
         raise CatalogError("this is a file, and no zip", root, "unpack it and give the folder") from error
     except FileNotFoundError as error:
@@ -191,12 +198,10 @@ def list_files(root: str, recursive: bool) -> set[str]:
         ) from error
     except OSError as error:
         raise CatalogError(f"the image folder cannot be listed ({error_message(error)})", root, CHECK_ACCESS) from error
-    start = len(path.rstrip("/")) + 1
-    names = {info.path[start:] for info in files if info.type == pafs.FileType.File}
-    if not names and any(info.type == pafs.FileType.Directory for info in files):
+    if not listing.files and listing.folders:
         fix = "name them in survey.images.pattern, or give survey.images.path_column"
         raise CatalogError("the image folder holds folders and no files", root, fix)
-    return _not_empty(names, root)
+    return _not_empty(listing.files_once(root) if once else listing.with_aliases(), root)
 
 
 def digest_files(root: str, names: Sequence[str]) -> str:
@@ -204,22 +209,14 @@ def digest_files(root: str, names: Sequence[str]) -> str:
 
     The contents of the files are not read.
     """
-    if found := find_archive(root):
-        archive, folder = found
-        sizes = archive.sizes(folder) or {}
-        sizes |= {} if folder else archive.sizes(archive.wrapper)
-    else:
-        system, path = arrow_filesystem(root)
-        infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
-        start = len(path.rstrip("/")) + 1
-        sizes = {info.path[start:]: info.size for info in infos}
+    sizes = list_files(root, recursive=True, once=True)
     return hashlib.sha256(repr([(name, sizes.get(name)) for name in names]).encode()).hexdigest()
 
 
-def _not_empty(names: set[str], root: str) -> set[str]:
-    if not names:
+def _not_empty(files: dict[str, int], root: str) -> dict[str, int]:
+    if not files:
         raise CatalogError("the image folder is empty", root, "download the images first")
-    return names
+    return files
 
 
 def _read(path: str) -> bytes:

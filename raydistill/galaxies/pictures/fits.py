@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ from raydistill.galaxies.tables.repeated import Duplicates
 MAX_VALUES = 2**28  # of one extension: 2 GB as float64
 _MAX_PLANES = 16  # a cube with a last axis this short, and longer others, has its planes there
 
+_VERSION = re.compile(r"(.+),\s*(\d+)\s*")  # SCI,2
+
 Fill = Literal["none", "median", "zero"]
 
 
@@ -48,8 +51,9 @@ class FitsImages:
     mapping
         A table with the columns objid and asset_id. `{id}` is then the asset id.
     channels
-        The planes for red, green and blue; SDSS uses (i, r, g). A text names an extension. A number
-        is an index into the cube if the file's first image is a cube, else into the extensions.
+        The planes for red, green and blue; SDSS uses (i, r, g). A text names an extension; of several
+        with one name, "SCI,2" is version 2 (EXTVER). A number is an index into the cube if the file's
+        first image is a cube, else into the extensions.
         The planes of a cube may be on its first or its last axis. With one file per band, the first
         image of each file is used.
     scales
@@ -221,7 +225,7 @@ class FitsImages:
                 with fits.open(io.BytesIO(content), uint=False) as hdus:
                     images = [hdu for hdu in hdus if hdu.is_image and hdu.shape]
                     _check_size(images, where)
-                    planes = [_plane(hdus, images, channel) for channel in channels]
+                    planes = [_plane(hdus, images, channel, where) for channel in channels]
             except RejectedImage:
                 raise
             except (KeyError, IndexError) as error:
@@ -242,7 +246,7 @@ def _check_size(images: Sequence[Any], where: str) -> None:
             raise RejectedImage("wrong-size", where, f"{' x '.join(map(str, hdu.shape))} values in one extension")
 
 
-def _plane(hdus: Any, images: Sequence[Any], channel: int | str | None) -> np.ndarray:
+def _plane(hdus: Any, images: Sequence[Any], channel: int | str | None, where: str) -> np.ndarray:
     """Return a plane `[H, W]` of the first cube, of an extension, or the first image.
 
     The first image is that for the channel None.
@@ -252,11 +256,38 @@ def _plane(hdus: Any, images: Sequence[Any], channel: int | str | None) -> np.nd
     elif isinstance(channel, int) and images and len(_shape(images[0])) == 3:
         data = _planes_first(images[0].data.reshape(_shape(images[0])))[channel]
     else:
-        data = hdus[channel].data
+        try:
+            data = hdus[find_extension(hdus, channel)].data
+        except AmbiguousExtension as error:
+            raise RejectedImage("wrong-bands", where, str(error)) from error
     if data is None:
         raise KeyError(channel)
     plane = np.array(data, dtype=np.float64)
     return plane.squeeze() if plane.ndim > 2 else plane
+
+
+class AmbiguousExtension(Exception):
+    """Report a name that several extensions of a file have."""
+
+
+def find_extension(hdus: Any, channel: int | str) -> int | str:
+    """Return the index of an extension by its number, name, or name and version as "SCI,2".
+
+    Without an image of this name, return `channel`. AmbiguousExtension if there are several.
+    """
+    if isinstance(channel, int):
+        return channel
+    names = [(hdu.name.upper(), hdu.ver) if hdu.is_image and hdu.shape else ("", 0) for hdu in hdus]
+    match = _VERSION.fullmatch(channel)
+    found = [number for number, (name, _) in enumerate(names) if name == channel.strip().upper()]
+    if match is not None and not found:
+        found = [number for number, own in enumerate(names) if own == (match[1].strip().upper(), int(match[2]))]
+    if len(found) > 1:
+        what = f"the extensions {', '.join(map(str, found))} are all called {channel}"
+        versions = {names[number][1] for number in found}
+        by_version = f", or versions such as '{channel},{min(versions)}'" if len(versions) == len(found) else ""
+        raise AmbiguousExtension(f"{what}: give their numbers{by_version}")
+    return found[0] if found else channel
 
 
 def _shape(hdu: Any) -> tuple[int, ...]:

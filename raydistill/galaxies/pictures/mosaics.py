@@ -160,7 +160,7 @@ class MosaicImages:
 
         if find_archive(self.root):
             raise CatalogError("files in a zip cannot be read in parts", self.root, "unpack it and give the folder")
-        present = list_files(self.root, recursive=any("/" in name or "**" in name for name in self.files))
+        present = list_files(self.root, any("/" in name or "**" in name for name in self.files), once=True)
         found = []
         for pattern in self.files:
             matches = re.compile(glob_translate(pattern)).fullmatch

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
+from raydistill.galaxies.folders import list_folder
 from raydistill.galaxies.numbers import MISSING
 from raydistill.galaxies.pictures.files import (
     FITS_SUFFIXES,
@@ -211,7 +212,7 @@ def _find_below(root: str, paths: list[str], suffixes: Sequence[str], column: st
     return files
 
 
-def _list_common(root: str, common: str) -> set[str]:
+def _list_common(root: str, common: str) -> Collection[str]:
     """Return the files in a folder below the root, or all files if it does not exist."""
     at = f"{root.rstrip('/')}/{common}"
     system, path = arrow_filesystem(at)
@@ -241,10 +242,8 @@ def _list_parents(paths: Collection[str]) -> tuple[set[str], CatalogError | None
     error = None
     for folder in sorted({path.rpartition("/")[0] for path in paths}):
         try:
-            system, at = arrow_filesystem(folder or "/")
-            infos = system.get_file_info(pafs.FileSelector(at, allow_not_found=True))
-            present.update(f"{folder}/{info.base_name}" for info in infos if info.type == pafs.FileType.File)
-        except NotADirectoryError:
+            present.update(f"{folder}/{name}" for name in list_folder(folder or "/", recursive=False).files)
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except CatalogError as unknown_store:
             error = error or unknown_store

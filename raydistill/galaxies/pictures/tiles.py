@@ -20,6 +20,7 @@ from astropy.wcs import WCS
 from fsspec.implementations.local import LocalFileSystem
 
 from raydistill.errors import CatalogError, is_storage_error
+from raydistill.galaxies.pictures.fits import AmbiguousExtension, find_extension
 from raydistill.galaxies.pictures.images import RejectedImage, is_truncated
 from raydistill.storage import error_message, resolve_uri
 
@@ -149,7 +150,7 @@ class TileFile:
             hdu, plane = first, channel
         else:
             with _no_such(self._hdus, channel, self.uri):
-                hdu, plane = self._hdus[channel], None
+                hdu, plane = self._hdus[find_extension(self._hdus, channel)], None
         if hdu is None or not hdu.is_image or len(hdu.shape or ()) < 2:
             what = "the file has no image" if channel is None else f"'{channel}' is no image"
             raise CatalogError(what, self.uri, "check survey.images.files and survey.images.channels")
@@ -195,6 +196,8 @@ def _close(hdus: Any, stream: Any) -> None:
 def _no_such(hdus: Any, channel: Channel, where: str) -> Iterator[None]:
     try:
         yield
+    except AmbiguousExtension as error:
+        raise CatalogError(str(error), where, "set survey.images.channels") from error
     except (KeyError, IndexError) as error:
         names = ", ".join(hdu.name or str(number) for number, hdu in enumerate(hdus))
         what = f"there is no extension '{channel}', but {names}"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from raydistill.galaxies.folders import list_folder
 from raydistill.galaxies.tables.content import Content, is_ignored
 from raydistill.galaxies.tables.twins import distinct_names, refuse_twins
 from raydistill.storage import arrow_filesystem
@@ -105,12 +106,9 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     source: Any = path
     files = [path]
     if kind == pafs.FileType.Directory:
-        infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
-        files = sorted(
-            info.path for info in infos if info.type == pafs.FileType.File and not is_ignored(info.path[len(path) :])
-        )
-        parquet = [file for file in files if file.lower().endswith(_PARQUET)]
-        source = parquet if parquet and len(parquet) < len(files) else path
+        start = path.rstrip("/")
+        files = [f"{start}/{name}" for name in list_folder(uri).files_once(uri) if not is_ignored(name)]
+        source = [file for file in files if file.lower().endswith(_PARQUET)] or files or path
     try:
         return ds.dataset(source, filesystem=system, format="parquet")
     except pa.ArrowInvalid:

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
+from raydistill.galaxies.folders import list_folder
 from raydistill.galaxies.tables.content import is_ignored, is_table_name, suffix_format
 from raydistill.log import get_logger
-from raydistill.storage import arrow_filesystem
+from raydistill.storage import kind_of
 
 log = get_logger(__name__)
 
@@ -20,15 +21,13 @@ _NOTES = (".txt", ".dat", ".xml")  # read only if the folder has no table with a
 
 def list_tables(uri: str) -> list[tuple[str, str]] | None:
     """Return a folder's tables by name, each with its format; None if it is no folder."""
-    system, path = arrow_filesystem(uri)
-    kind = system.get_file_info(path).type
+    kind = kind_of(uri)
     if kind == pafs.FileType.NotFound:
         raise FileNotFoundError(uri)
     if kind != pafs.FileType.Directory:
         return None
-    infos = system.get_file_info(pafs.FileSelector(path, recursive=True))
-    inside = sorted(info.path[len(path.rstrip("/")) + 1 :] for info in infos if info.type == pafs.FileType.File)
-    tables = [name for name in inside if is_table_name(name) and not is_ignored(name)]
+    files = list_folder(uri).files_once(uri)
+    tables = [name for name in files if is_table_name(name) and not is_ignored(name)]
     tables = [name for name in tables if not name.lower().endswith(_NOTES)] or tables
     return [(f"{uri.rstrip('/')}/{name}", suffix_format(name) or "text") for name in tables]
 

@@ -39,7 +39,7 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
         The folder has no pictures, or FITS files that the experts' config does not explain.
     """
     root = absolute(root)
-    present = sorted(name for name in list_files(root, recursive=True) if not is_hidden(name))
+    present = sorted(name for name in list_files(root, recursive=True, once=True) if not is_hidden(name))
     own = plan.config.survey
     images, suffixes = _decoder(plan, root, present)
     names = [name for name in present if suffix_of(name, suffixes)]

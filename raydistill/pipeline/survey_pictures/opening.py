@@ -11,7 +11,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.survey_pictures.of_config import pictures_of_config
 from raydistill.pipeline.survey_pictures.of_folder import pictures_of_folder
 from raydistill.pipeline.survey_pictures.survey import SurveyPictures
-from raydistill.storage import Folder
+from raydistill.storage import Folder, check_path
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 
@@ -38,6 +38,7 @@ def open_survey(plan: Plan, survey: str | None) -> SurveyPictures:
         return pictures_of_config(plan, plan.config)
     if survey.endswith(CONFIG_SUFFIXES):
         return pictures_of_config(plan, configs.load(survey))
+    check_path(survey)
     folder = Folder(survey)
     if folder.exists(NAME):
         from raydistill.pipeline.survey_pictures.of_artifact import pictures_of_artifact  # imports torch

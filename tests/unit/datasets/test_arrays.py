@@ -192,7 +192,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "labels of others": ({"images": IMAGES, "labels": np.arange(5)}, "no array holds the 4 labels of"),
     "several pictures": (
         {"a": IMAGES, "b": IMAGES} | WITH_LABELS,
-        "several arrays may be the pictures: .*; set survey.image_key",
+        "several arrays may be the pictures: .*; set survey.image_key to its name, or store them as one array",
+    ),
+    "a picture each": ({f"J{n}": IMAGES[0] for n in range(12)}, "12 of its arrays are one picture each, such as .*J"),
+    "a picture each, planes first": ({f"{n}": IMAGES[0].T for n in range(2)}, "2 of its arrays are one picture each"),
+    "a grey picture each": (
+        {f"J{n}/image": IMAGES[0, ..., 0] for n in range(3)} | {f"J{n}/label": np.arange(1) for n in range(3)},
+        r"3 of its arrays are one picture each, such as .*/image \(8 x 8\); store all pictures as one array N x H x W x C",
     ),
     "several labels": (
         {"images": IMAGES, "a": np.arange(4), "b": np.arange(4)},

@@ -126,6 +126,36 @@ def test_classes_that_resemble_splits_are_classes(tmp_path: Path, pictures: np.n
     assert layout_of(tmp_path / "one", only, pictures) == {name: (None, name.split("/")[0]) for name in only}
 
 
+@pytest.mark.parametrize("above", ["", "wrapper/"])
+@pytest.mark.parametrize(
+    "labels",
+    [("bus", "car", "train"), ("val", "spiral"), ("Test", "b"), ("dev", "ops"), ("train", "test", "other")],
+)
+def test_class_may_be_called_like_a_split(
+    tmp_path: Path, pictures: np.ndarray, caplog: pytest.LogCaptureFixture, labels: tuple[str, ...], above: str
+) -> None:
+    names = [f"{above}{label}/{n}.png" for label in labels for n in range(2)]
+    assert layout_of(tmp_path / "classes", names, pictures) == {name: (None, name.split("/")[-2]) for name in names}
+    assert f"the folders {', '.join(sorted(labels))} are read as classes" in caplog.text
+    split = [f"{above}{part}/{label}/0.png" for part in ("train", "test") for label in labels]
+    assert layout_of(tmp_path / "splits", split, pictures) == {name: tuple(name.split("/")[-3:-1]) for name in split}
+    inside = [f"{above}{label}/{part}/0.png" for label in labels for part in ("train", "val")]
+    parts = {"train": "train", "val": "validation"}
+    assert layout_of(tmp_path / "inside", inside, pictures) == {
+        name: (parts[name.split("/")[-2]], name.split("/")[-3]) for name in inside
+    }
+
+
+@pytest.mark.parametrize("names", [["test/0.png", "train/1.png"], ["bus/red/0.png", "train/steam/1.png"]])
+def test_folders_that_may_be_splits_are_classes_on_demand(
+    tmp_path: Path, pictures: np.ndarray, names: list[str]
+) -> None:
+    with pytest.raises(CatalogError, match=r"; if the folders are classes, set survey\.layout=classes"):
+        layout_of(tmp_path, names, pictures)
+    expected = {name: (None, name.split("/")[0]) for name in names}
+    assert layout_of(tmp_path, names, pictures, layout="classes") == expected
+
+
 def test_same_subfolders_of_all_classes_are_logged(
     tmp_path: Path, pictures: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -80,7 +80,7 @@ def test_some_dead_links_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
     (tmp_path / "b" / "7.png").symlink_to("nowhere")
     (tmp_path / "b" / ".hidden").symlink_to("nowhere")
     assert labels(tmp_path) == {"a": 3, "b": 3}
-    assert "links that lead nowhere are left out: 1 (first: b/7.png)" in caplog.text
+    assert "links that lead nowhere are left out: 1 (first: 'b/7.png')" in caplog.text
 
 
 @pytest.mark.parametrize("target", [".", "..", "../.."])

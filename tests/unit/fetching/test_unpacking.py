@@ -57,6 +57,13 @@ def test_pictures_of_all_subfolders_go_into_one_folder(name: str, tmp_path: Path
     assert not (tmp_path / "images.part").exists()
 
 
+def test_name_that_is_not_utf8_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    archive = write_tar(tmp_path / "p.tgz", {"caf\udce9/1.jpg": b"x", **PICTURES})
+    assert unpack(archive, "pictures", tmp_path / "images").files == len(PICTURES)
+    assert read_all(tmp_path / "images") == PICTURES
+    assert "is not UTF-8 and is left out" in caplog.text
+
+
 @WRITERS
 def test_interrupted_unpacking_keeps_what_is_complete(name: str, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / name, PICTURES)

@@ -87,6 +87,16 @@ def test_fits_files_are_read_from_a_zip_also_with_gzip(tmp_path, suffix, compres
     np.testing.assert_array_equal(second, first)
 
 
+@pytest.mark.parametrize(("stored", "name"), [("café".encode(), "café"), (b"caf\x82", "café"), (b"caf\xff", "caf\xa0")])
+def test_names_without_the_flag_of_utf8_are_utf8_or_code_page_437(tmp_path, stored, name):
+    placeholder = "x" * len(stored)
+    path = Path(write(tmp_path / "x.zip", {f"{placeholder}/0.png": PNG[0], "b/1.png": PNG[1]}))
+    path.write_bytes(path.read_bytes().replace(placeholder.encode(), stored))
+    data = ImageFolder(root=str(path))
+    assert data.index().names == ["b", name]
+    np.testing.assert_array_equal(data.decode(f"{path}/{name}/0.png"), PICTURES[0])
+
+
 def test_folder_named_like_a_zip_stays_a_folder(tmp_path):
     (tmp_path / "x.zip").mkdir()
     (tmp_path / "x.zip" / "0.png").write_bytes(PNG[0])

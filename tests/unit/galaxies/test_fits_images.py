@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
@@ -242,6 +243,43 @@ def test_automatic_stretch_names_the_fault_of_files_without_bands(content, reaso
         FitsImages("survey", stretch="auto").with_stretch_of([[content]] * 3)
     assert raised.value.where == "survey"
     assert fix in raised.value.fix
+
+
+# Extensions of one name
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_extensions_of_one_name_need_a_version_or_a_number(compressed):
+    lossless = functools.partial(fits.CompImageHDU, compression_type="GZIP_2", quantize_level=0)
+    kind = lossless if compressed else fits.ImageHDU
+    layers, expected = [kind(band, name="SCI") for band in bands()], FitsImages("").decode(encode(*bands()))
+    for number, layer in enumerate(layers, start=1):
+        layer.ver = number
+    others = [
+        fits.BinTableHDU.from_columns([fits.Column("x", "E", array=[1.0])], name="SCI"),
+        fits.ImageHDU(name="sci"),
+    ]
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *layers, *others]).writeto(buffer)
+    content = buffer.getvalue()
+    for channels in (("SCI,1", "sci, 2", "SCI,3"), (1, 2, 3)):
+        np.testing.assert_array_equal(FitsImages("", channels=channels).decode(content), expected)
+    with pytest.raises(
+        RejectedImage, match="wrong-bands; the extensions 1, 2, 3 are all called SCI: give their numbers, or"
+    ):
+        FitsImages("", channels=("SCI", "SCI", "SCI")).decode(content)
+    with pytest.raises(RejectedImage, match="wrong-bands; no plane for each of the channels SCI,1, SCI,2, SCI,4"):
+        FitsImages("", channels=("SCI,1", "SCI,2", "SCI,4")).decode(content)
+
+
+def test_extensions_without_versions_have_numbers_only():
+    content = encode(*bands(), names=("SCI",) * 3)
+    for channels in (("SCI", "SCI", "SCI"), ("SCI,1", "SCI,1", "SCI,1")):
+        with pytest.raises(RejectedImage, match=f"1, 2, 3 are all called {channels[0]}: give their numbers$"):
+            FitsImages("", channels=channels).decode(content)
+    one = encode(bands()[0], bands()[1], names=("SCI", "ERR"))
+    grey = FitsImages("", channels=("SCI", "SCI", "SCI"), scales=(1, 1, 1)).decode(one)
+    assert (grey == grey[..., :1]).all(), "one extension may be all three"
 
 
 def test_automatic_stretch_leaves_out_files_without_bands():

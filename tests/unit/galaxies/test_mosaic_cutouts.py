@@ -220,6 +220,12 @@ def other_name(path: Path) -> None:
     (path / "t.fits").rename(path / "t.fts")
 
 
+def one_name(path: Path) -> None:
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(np.zeros((50, 50)), name="SCI") for _ in "RG")]).writeto(
+        path / "t.fits"
+    )
+
+
 def a_table(path: Path) -> None:
     fits.BinTableHDU.from_columns([fits.Column("x", "E", array=[1.0])]).writeto(path / "t.fits")
 
@@ -229,6 +235,11 @@ def a_table(path: Path) -> None:
     [
         (no_wcs, (0, 0, 0), "the header has no world coordinates (CTYPE1, CTYPE2); add them, as astrometry.net does"),
         (no_wcs, ("SCI", "SCI", "SCI"), "there is no extension 'SCI', but PRIMARY; set survey.images.channels"),
+        (
+            one_name,
+            ("SCI", "SCI", "SCI"),
+            "the extensions 1, 2 are all called SCI: give their numbers; set survey.images.channels",
+        ),
         (packed, (0, 0, 0), "'t.fits.gz' is compressed as a whole, so no part of it can be read; unpack it"),
         (no_fits, (0, 0, 0), "the tile cannot be read (corrupt"),
         (two_units, (0, 0, 0), "tiles of one band have different units: 'nmgy' in a.fits and 'Jy' in b.fits"),

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError
+from raydistill.galaxies import folders as listings
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.pictures.files import FITS_SUFFIXES, is_absolute
 from raydistill.galaxies.pictures.fits import FitsImages
@@ -244,13 +245,12 @@ def test_pictures_in_a_zip(root: Path) -> None:
 
 def test_folder_is_listed_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed: list[str] = []
-    original = pa.fs.FileSelector
 
-    def selector(path: str, **options: object) -> object:
-        listed.append(path)
-        return original(path, **options)
+    def listing(uri: str, recursive: bool) -> listings.Listing:
+        listed.append(uri)
+        return listings.list_folder(uri, recursive)
 
-    monkeypatch.setattr("pyarrow.fs.FileSelector", selector)
+    monkeypatch.setattr("raydistill.galaxies.pictures.files.list_folder", listing)
     assert files(root, ["1.jpg", "J08/2.jpg", "J08/b/3.PNG", "x.jpg"]) == ["1.jpg", "J08/2.jpg", "J08/b/3.PNG", None]
     assert files(root, ["J08/2.jpg", "J08/b/3.PNG"]) == ["J08/2.jpg", "J08/b/3.PNG"]
     assert files(root, ["3", "2.jpg"]) == ["J08/b/3.PNG", "J08/2.jpg"]
