@@ -110,7 +110,7 @@ def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
 
 
 def _check_text(value: Any, place: str) -> None:
-    """Raise ConfigError for text that no file can store: names of files may have any bytes."""
+    """Raise ConfigError for text that is not UTF-8, as names of files may be."""
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_text(str(key), place)
