@@ -45,7 +45,10 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether text can be stored: Python reads bytes that are not UTF-8 as surrogates."""
+    """Return whether text can be stored.
+
+    Python reads bytes of a name that are not UTF-8 as surrogates, which no file can hold.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -108,7 +108,7 @@ class ImageFolder(EncodedDataSet):
     def _check(
         self, listing: Listing, names: list[str], layout: Layout, places: list[Place], metadata: Metadata | None
     ) -> None:
-        """Raise CatalogError if a folder or a picture has no class; warn of doubtful folders."""
+        """Raise CatalogError if a picture has no class; warn of doubtful folders."""
         check_omissions(listing, layout, names, self.root)
         others = [name for name in _visible(listing) if not _is_picture(name)]
         check_class_folders(layout, names, others, self.root)

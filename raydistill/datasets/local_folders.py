@@ -1,4 +1,4 @@
-"""Report what a listing of a data set leaves out: dead links, empty and hidden folders.
+"""Report what a listing leaves out: dead links, empty and hidden folders.
 
 A class may thus be missing without a word. Git-annex, DVC and clusters keep pictures as links.
 """
@@ -21,7 +21,10 @@ DOWNLOAD = "download the files to which they lead (git annex get, dvc pull), or 
 
 
 def check_omissions(listing: Listing, layout: Layout, pictures: Sequence[str], root: str) -> None:
-    """Warn of empty and hidden folders. CatalogError for a class that only dead links hold."""
+    """Warn of empty and hidden folders.
+
+    CatalogError for a class that only dead links hold.
+    """
     places = {layout.place(path.split("/")) for path in pictures}
     for path in sorted(listing.dead_links):
         steps = path.split("/")

@@ -111,7 +111,10 @@ def read_metadata(root: str, names: Iterable[str], label_column: str) -> Metadat
 
 
 def _read(uri: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the columns of a file of metadata, and its rows of at least the `needed` ones."""
+    """Return the columns of a file of metadata, and its rows.
+
+    The rows have at least the `needed` columns.
+    """
     try:
         content, _ = read_source(uri)
         if uri.endswith(".parquet"):

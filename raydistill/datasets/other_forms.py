@@ -15,7 +15,10 @@ _SAVED = {"dataset_info.json", "dataset_dict.json", "state.json"}  # files of `d
 
 
 def other_form(root: str, files: Collection[str]) -> tuple[str, str] | None:
-    """Return what a folder without pictures, or a file, is, and how to read it; else None."""
+    """Return what a folder without pictures is, and how to read it.
+
+    It may be a file. None if that is unknown.
+    """
     names = sorted(files)
     if saved := saved_to_disk(root, names):
         return saved
@@ -36,7 +39,10 @@ def other_form(root: str, files: Collection[str]) -> tuple[str, str] | None:
 
 
 def saved_to_disk(root: str, files: Collection[str]) -> tuple[str, str] | None:
-    """Return what a folder of `datasets.save_to_disk` is, and how to read it; else None."""
+    """Return what a folder of `datasets.save_to_disk` is, and how to read it.
+
+    None for another folder.
+    """
     last = {name.rpartition("/")[2] for name in files}
     if not last & _SAVED or not any(name.endswith(".arrow") for name in last):
         return None

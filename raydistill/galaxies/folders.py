@@ -59,7 +59,7 @@ class Listing(NamedTuple):
         return self.files | again
 
     def files_once(self, root: str) -> dict[str, int]:
-        """Return the files without links to files that are listed themselves; warn of these."""
+        """Return the files without links to others of them; warn of these."""
         self.warn_of_aliases(root)
         real = os.path.realpath(root)
         targets = {name: os.path.realpath(f"{real}/{name}").removeprefix(f"{real}/") for name in self.links}

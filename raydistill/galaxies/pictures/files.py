@@ -172,7 +172,7 @@ def _warn_of_other_suffixes(
 
 
 def list_files(root: str, recursive: bool, once: bool = False) -> dict[str, int]:
-    """Return the sizes [bytes] of the files in `root`, a folder or a zip, by their path below it.
+    """Return the sizes [bytes] of the files in a folder or zip, by path below it.
 
     Files of a zip with a folder around all of them also have the names below that folder.
 

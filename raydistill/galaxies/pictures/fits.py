@@ -271,7 +271,7 @@ class AmbiguousExtension(Exception):
 
 
 def find_extension(hdus: Any, channel: int | str) -> int | str:
-    """Return the index of an extension by its number, name, or name and version as "SCI,2".
+    """Return the index of an extension by its number or name, also as "SCI,2".
 
     Without an image of this name, return `channel`. AmbiguousExtension if there are several.
     """

@@ -1,4 +1,4 @@
-"""Labels in metadata.csv, .jsonl or .parquet beside the pictures, as Hugging Face's image folders have them."""
+"""Labels beside the pictures: metadata.csv, .jsonl or .parquet."""
 
 from __future__ import annotations
 
