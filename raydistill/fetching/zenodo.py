@@ -70,9 +70,10 @@ def parse_record(values: Mapping[str, Any]) -> Published:
 
     Examples
     --------
-    >>> parse_record({"files": [{"key": "a.csv", "size": 3, "checksum": "md5:ab"}],
+    >>> checksum = "md5:900150983cd24fb0d6963f7d28e17f72"
+    >>> parse_record({"files": [{"key": "a.csv", "size": 3, "checksum": checksum}],
     ...               "metadata": {"license": {"id": "cc-by-4.0"}}})
-    Published(files={'a.csv': (3, 'md5:ab')}, licence='CC BY 4.0')
+    Published(files={'a.csv': (3, 'md5:900150983cd24fb0d6963f7d28e17f72')}, licence='CC BY 4.0')
     """
     files = {str(file["key"]): (int(file["size"]), _checksum(file)) for file in values["files"]}
     licence: Any = ((values.get("metadata") or {}).get("license") or {}).get("id")
