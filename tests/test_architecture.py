@@ -169,3 +169,59 @@ def run_python(program: str, *arguments: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip().splitlines()[-1]
+
+
+# ---- nothing from outside runs ----
+
+PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+# Calls that evaluate text, start programs, or read Python objects.
+RUN_CODE = {
+    "eval", "exec", "compile", "__import__", "query", "system", "popen", "Popen", "read_pickle", "read_hdf", "torch.load",
+    "yaml.load", "full_load", "unsafe_load", "load_all", "load_dataset", "literal_eval", "Template", "extractall",
+}  # fmt: skip
+IMPORTERS = {"core/architectures.py", "imports.py"}  # they import modules by names that are not constants
+
+
+def may_run_code(path: Path) -> Iterator[str]:
+    """Yield what a module does that could run code from data."""
+    tree = ast.parse(path.read_text())
+    inside = path.relative_to(PACKAGE).as_posix()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+            yield from (f"imports {name}" for name in names if name.split(".")[0] in PICKLES)
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        keywords = {one.arg: ast.unparse(one.value) for one in node.keywords}
+        last, text = name.rpartition(".")[2], f"line {node.lineno}: {ast.unparse(node)[:80]}"
+        harmless = name in ("re.compile", "torch.compile") or (last == "eval" and not node.args)  # of a torch module
+        if {name, last} & RUN_CODE and not harmless:
+            yield text
+        if last == "import_module" and inside not in IMPORTERS and not isinstance(node.args[0], ast.Constant):
+            yield text
+        if name in ("np.load", "np.save", "np.lib.format.read_array") and keywords.get("allow_pickle") != "False":
+            yield text
+        if {"shell", "trust_remote_code"} & keywords.keys() or keywords.get("weights_only") == "False":
+            yield text
+        # Of a file of another kind Pillow would start Ghostscript.
+        if name == "Image.open" and inside.startswith(("artifacts", "pipeline")) and "formats" not in keywords:
+            yield text
+
+
+def test_the_package_runs_no_code_from_data() -> None:
+    found = {path.relative_to(PACKAGE).as_posix(): list(may_run_code(path)) for path in PACKAGE.rglob("*.py")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["frame.eval(text)", "frame.query(text)", "eval(text)", "import pickle", "from joblib import load", "np.load(path)",
+     "np.load(path, allow_pickle=True)", "pd.read_pickle(path)", "torch.load(path)", "yaml.load(text)", "os.system(text)",
+     "importlib.import_module(name)", "subprocess.run(text, shell=True)", "Image.open(path)"],
+)  # fmt: skip
+def test_calls_that_run_code_are_found(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "x.py").write_text(f"{line}\nmodel.eval()\nre.compile(text)\n")
+    assert len(list(may_run_code(tmp_path / "pipeline" / "x.py"))) == 1

@@ -277,7 +277,7 @@ class DistilledSet:
         found = {}
         for name in sorted(self.manifest.files):
             if match := FRAME.fullmatch(name):
-                mosaic = np.asarray(Image.open(io.BytesIO(self.folder.read(name))))
+                mosaic = np.asarray(Image.open(io.BytesIO(self.folder.read(name)), formats=["PNG"]))
                 tiles = mosaic.reshape(rows, mosaic.shape[0] // rows, columns, mosaic.shape[1] // columns, 3)
                 found[int(match[1])] = tiles.swapaxes(1, 2).reshape(-1, tiles.shape[1], tiles.shape[3], 3)
         return found

@@ -76,5 +76,5 @@ def decode_images(column: pa.ChunkedArray, size: int) -> Tensor:
 
     images = np.empty((len(column), size, size, 3), np.uint8)
     for row, png in enumerate(column):
-        images[row] = np.asarray(Image.open(io.BytesIO(png.as_py())))
+        images[row] = np.asarray(Image.open(io.BytesIO(png.as_py()), formats=["PNG"]))
     return torch.from_numpy(images)

@@ -12,6 +12,8 @@ _STARTS = {
     b"<?xml": "a text in XML, such as SVG",
     b"<svg": "a drawing in SVG",
     b"%pdf": "a PDF file",
+    b"%!ps": "a drawing in PostScript",  # for which Pillow would start Ghostscript
+    b"\xc5\xd0\xd3\xc6": "a drawing in PostScript",
     b"\x89hdf": "an HDF5 file",
     b"\0\0\0\x0cjxl ": "JPEG XL, which Pillow does not read",
     b"\xff\x0a": "JPEG XL, which Pillow does not read",

@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Collection
 from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +66,9 @@ def _split_coordinates(table: Any) -> None:
 def _votable(content: Content, hdu: int | str | None) -> Any:
     from astropy.io.votable import parse
 
-    tables = list(parse(io.BytesIO(content.read()), verify="ignore").iter_tables())
+    data = content.read()
+    _check_xml(data, content.uri)
+    tables = list(parse(io.BytesIO(data), verify="ignore").iter_tables())
     if not tables:
         raise ValueError("it has no table")
     chosen = [
@@ -81,6 +84,28 @@ def _votable(content: Content, hdu: int | str | None) -> Any:
     table = chosen[0].to_table(use_names_over_ids=True)
     table.rename_columns(table.colnames, distinct_names(field.name or field.ID for field in chosen[0].fields))
     return table
+
+
+def _check_xml(data: bytes, uri: str) -> None:
+    """Raise CatalogError for XML that names another file, or declares entities.
+
+    astropy would read rows from any file or address, and entities may grow to gigabytes.
+    """
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name.rpartition(":")[2] == "STREAM" and "href" in attributes:
+            what = f"its rows are in another file, '{attributes['href']}', which is not opened"
+            raise CatalogError(what, uri, "save the table with its rows")
+
+    def declare(name: str, *_: object) -> None:
+        raise CatalogError(f"it declares the entity '{name}'", uri, "save the table without entities")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EntityDeclHandler = start, declare
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise ValueError(str(error)) from error
 
 
 def _cds(content: Content) -> Any:

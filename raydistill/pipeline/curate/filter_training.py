@@ -111,7 +111,7 @@ def _decode_sample(
         raise_read_error(decoded, images, started=bool(found))
         for rank, reason, png in zip(*(decoded[name].to_pylist() for name in ("rank", "reason", "image")), strict=True):
             if reason is None and rank not in found:
-                found[rank] = np.asarray(Image.open(io.BytesIO(png)))
+                found[rank] = np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))
     pictures = np.stack([found[rank] for rank in sorted(found)]) if found else np.empty((0, side, side, 3), np.uint8)
     return np.array(sorted(found), np.int64), pictures
 

@@ -218,7 +218,7 @@ class CuratedWriter:
         self._channel_sums += np.array([[row["sum"] for row in rows], [row["squares"] for row in rows]]).sum(axis=1)
         self._num_train_pixels += len(rows) * self._size**2
         if self._pixel_sums is not None:
-            pictures = [np.asarray(Image.open(io.BytesIO(row["image"]))) for row in rows]
+            pictures = [np.asarray(Image.open(io.BytesIO(row["image"]), formats=["PNG"])) for row in rows]
             self._pixel_sums.add(torch.from_numpy(np.stack(pictures)))
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:

@@ -145,7 +145,7 @@ class SimulatedPictures(PictureSource):
             root = fold_in(seed, "simulator", index)
             truth = self._truth(root, label)
             jpeg = encode_jpeg(render(truth, self.picture_size, fold_in(root, "picture"), self.telescope))
-            picture = np.asarray(Image.open(io.BytesIO(jpeg)))
+            picture = np.asarray(Image.open(io.BytesIO(jpeg), formats=["JPEG"]))
             pictures.append(prepare(picture, self.crop_fraction, self.image_size, self.align))
             truths.append({one.name.rstrip("_"): float(getattr(truth, one.name)) for one in fields(truth)})
         known = {"petro_r90": [one["petro_r90"] for one in truths], "parameters": [list(own.items()) for own in truths]}

@@ -24,6 +24,8 @@ FILES = {
     b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40): "HEIC, which Pillow does not read",
     b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40): "JPEG XL, which Pillow does not read",
     b"%PDF-1.7\n": "a PDF file",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n": "a drawing in PostScript",
+    b"\xc5\xd0\xd3\xc6" + bytes(28) + b"%!PS-Adobe-3.0": "a drawing in PostScript",
 }
 
 

@@ -334,3 +334,43 @@ def test_names_in_files_of_a_folder_may_differ_in_case(tmp_path):
 def test_ipac_is_recognised_by_its_types(tmp_path, name):
     astropy_table().write(tmp_path / name, format="ascii.ipac")
     assert_galaxies(read_catalog(str(tmp_path / name)))
+
+
+VOTABLE = """<?xml version="1.0" encoding="ENCODING"?>DOCTYPE<VOTABLE version="1.3"><RESOURCE><TABLE>
+<FIELD name="objid" datatype="int"/><FIELD name="class" datatype="char" arraysize="*"/><DATA>DATA</DATA></TABLE></RESOURCE></VOTABLE>"""
+ROWS = "<TABLEDATA><TR><TD>1</TD><TD>a</TD></TR></TABLEDATA>"
+BOMB = "".join(f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">' for n in range(10))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    ("doctype", "rows", "sentence"),
+    [
+        ("", '<BINARY><STREAM href="file:///etc/passwd"/></BINARY>', "its rows are in another file, 'file:///etc/passwd'"),
+        ("", '<FITS><STREAM href="http://127.0.0.1:9/x"/></FITS>', "its rows are in another file, 'http://127.0.0.1:9/x'"),
+        ('<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>', ROWS.replace("a", "&e;"), "it declares the entity 'e'"),
+        (f'<!DOCTYPE x [<!ENTITY e0 "aaaa">{BOMB}]>', ROWS.replace("a", "&e9;"), "it declares the entity 'e0'"),
+        ('<!DOCTYPE VOTABLE SYSTEM "http://us-vo.org/xml/VOTable.dtd">', ROWS, None),
+    ],
+)  # fmt: skip
+def test_votable_opens_no_other_file(tmp_path, doctype, rows, sentence, encoding):
+    text = VOTABLE.replace("DOCTYPE", doctype).replace("DATA</DATA>", f"{rows}</DATA>").replace("ENCODING", encoding)
+    (tmp_path / "q.xml").write_bytes(text.encode(encoding))
+    if sentence is None:
+        assert read_catalog(str(tmp_path / "q.xml"))["label"].to_pylist() == ["a"]
+        return
+    with pytest.raises(CatalogError, match=sentence):
+        read_catalog(str(tmp_path / "q.xml"))
+
+
+def test_ecsv_makes_no_foreign_objects(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    head = "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: objid, datatype: int64}\n# - {name: class, datatype: string}\n"
+    for meta in (
+        "# meta: !!python/object/apply:os.system ['touch witness']\n",
+        "# meta: !!omap\n# - __serialized_columns__:\n#     x: {__class__: subprocess.Popen, args: [touch, witness]}\n",
+    ):
+        (tmp_path / "q.ecsv").write_text(f"{head}{meta}# schema: astropy-2.0\nobjid class\n1 a\n")
+        with pytest.raises(CatalogError, match="cannot be read as a ecsv table"):
+            read_catalog(str(tmp_path / "q.ecsv"))
+    assert [path.name for path in tmp_path.iterdir()] == ["q.ecsv"]
