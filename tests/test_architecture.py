@@ -204,7 +204,7 @@ def may_run_code(path: Path) -> Iterator[str]:
             yield text
         if {"shell", "trust_remote_code"} & keywords.keys() or keywords.get("weights_only") == "False":
             yield text
-        # Of a file of another kind Pillow would start Ghostscript.
+        # Pillow starts Ghostscript for a file that is PostScript.
         if name == "Image.open" and inside.startswith(("artifacts", "pipeline")) and "formats" not in keywords:
             yield text
 
