@@ -18,21 +18,24 @@ from raydistill.galaxies.tables import grammar
 from raydistill.galaxies.tables.grammar import Step, parse_expression, shorten, wrong_expression
 from raydistill.galaxies.tables.ids import object_ids
 from raydistill.galaxies.tables.opening import open_table
+from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated
 
 USUAL_ID = "objid"
+_INDEX = ("", "Unnamed: 0", "__index_level_0__")  # names of the index of pandas and R
 
 
 class EvaluatedRows(NamedTuple):
-    """Object ids of the rows of a table, and the value of each expression in each row."""
+    """Distinct object ids of a table, and the value of each expression for each."""
 
     object_ids: list[str]
     values: list[pd.Series]
 
 
 def evaluate_rows(
-    uri: str, expressions: Sequence[str], id_column: str | None, where: str, id_where: str, hdu: int | str | None = None
-) -> EvaluatedRows:
-    """Return the values of expressions in each row of a table.
+    uri: str, expressions: Sequence[str], id_column: str | None, where: str, id_where: str,
+    hdu: int | str | None = None, duplicates: Duplicates | None = None,
+) -> EvaluatedRows:  # fmt: skip
+    """Return the values of expressions for each object of a table.
 
     Parameters
     ----------
@@ -47,17 +50,20 @@ def evaluate_rows(
         Config keys of the expressions and of the column, for error messages.
     hdu
         As in `open_table`.
+    duplicates
+        What happens to an id in several rows with different values; see `check_repeated`.
 
     Raises
     ------
     CatalogError
-        The table cannot be read, or has no such column of ids.
+        The table cannot be read, has no such column of ids, or ids with different values are refused.
     ConfigError
         An expression is wrong.
     """
     programs = [parse_expression(one, where) for one in expressions]
     table = open_table(uri, hdu=hdu)
-    column = id_column or (USUAL_ID if USUAL_ID in table.names else table.names[0])
+    named = [name for name in table.names if name not in _INDEX] or table.names
+    column = id_column or (USUAL_ID if USUAL_ID in table.names else named[0])
     if column not in table.names:
         raise CatalogError(f"it has no column '{column}'", uri, f"{id_where}: {nearest(column, table.names)}")
     used = dict.fromkeys(step.operand for steps in programs for step in steps if step.operator == grammar.COLUMN)
@@ -75,7 +81,18 @@ def evaluate_rows(
             what = f"'{shorten(expression)}' gives no value for each row"
             raise ConfigError(what, where, "use a column of the table in it")
         values.append(result)
-    return EvaluatedRows(object_ids(rows[column], column, uri).to_pylist(), values)
+    return _once(object_ids(rows[column], column, uri), values, f"in '{column}'", uri, duplicates)
+
+
+def _once(ids: pa.Array, values: list[pd.Series], where: str, uri: str, duplicates: Duplicates | None) -> EvaluatedRows:
+    """Return the first row of each id, if equal ids have equal values or the first one counts."""
+    frame = pd.DataFrame(dict(enumerate(values))).assign(id=ids.to_pylist())
+    distinct = frame.drop_duplicates()
+    repeated = find_repeated(pa.array(distinct["id"], pa.string()))
+    what = f"{where} occur in several rows with different values"
+    check_repeated(repeated, what, uri, duplicates)
+    first = distinct.drop_duplicates("id")
+    return EvaluatedRows(first["id"].tolist(), [first[number] for number in range(len(values))])
 
 
 # ---- values ----

@@ -19,7 +19,7 @@ SHOWN = 3  # ids in a message
 
 
 def check_repeated(
-    repeated: Sequence[str], what: str, where: str, duplicates: Duplicates, fix: str = "keep one row per object"
+    repeated: Sequence[str], what: str, where: str, duplicates: Duplicates | None, fix: str = "keep one row per object"
 ) -> None:
     """Refuse ids that occur twice, or warn that the first one is taken.
 
@@ -32,7 +32,7 @@ def check_repeated(
     where
         The file.
     duplicates
-        `survey.duplicates`.
+        `survey.duplicates`. None: they are refused, and no key changes that.
     fix
         The next step if they are refused.
 
@@ -44,8 +44,8 @@ def check_repeated(
     if not repeated:
         return
     what = f"{len(repeated)} ids {what} (first: {listed(repeated, SHOWN)})"
-    if duplicates == "refuse":
-        raise CatalogError(what, where, f"{fix}, or set {KEY}=first")
+    if duplicates != "first":
+        raise CatalogError(what, where, fix if duplicates is None else f"{fix}, or set {KEY}=first")
     log.warning("curate: %s: %s; the first one is taken", where, what)
 
 

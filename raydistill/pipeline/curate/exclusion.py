@@ -36,8 +36,9 @@ def without_excluded(catalog: pa.Table, exclusion: Exclusion, survey: CatalogSur
     if own:
         column = column or survey.columns.get("id")
     keys, fulfils_N = match_rows(
-        uri, exclusion.where, column, "curate.exclude.where", "curate.exclude.id", survey.hdu if own else None
-    )
+        uri, exclusion.where, column, "curate.exclude.where", "curate.exclude.id", survey.hdu if own else None,
+        survey.duplicates if own else None,
+    )  # fmt: skip
     if not pc.any(pc.is_in(catalog["object_id"], pa.array(keys, pa.string()))).as_py():
         raise CatalogError(f"none of its {len(keys)} ids is of the survey", uri, "check curate.exclude.id")
     excluded = pa.array([key for key, fulfils in zip(keys, fulfils_N, strict=True) if fulfils], pa.string())

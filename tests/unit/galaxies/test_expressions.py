@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tracemalloc
 from contextlib import suppress
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.errors import ConfigError
+from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.tables.expressions import evaluate_rows
 from raydistill.galaxies.tables.grammar import MAX_CHARACTERS, MAX_DEPTH, MAX_TOKENS
 
@@ -182,3 +183,22 @@ def test_object_ids_are_text_in_text_tables(tmp_path: Path) -> None:
     assert ids == ["1237648720142532813", "1237648720142532814"]
     assert isinstance(found, pd.Series)
     assert found.tolist() == [False, True]
+
+
+def test_repeated_ids_count_once_if_their_values_agree(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text(",objid,z,other\n0,1,0.1,a\n1,2,,b\n2,1,0.1,c\n3,2,,d\n4,3,0.3,e\n5,3,0.4,f\n")
+    ids, [values] = evaluate_rows(str(path), ["z * 0"], None, "where", "id")
+    assert (ids, values.fillna(-1).tolist()) == (["1", "2", "3"], [0, -1, 0])
+    what = "q.csv: 1 ids in 'objid' occur in several rows with different values (first: 3)"
+    with pytest.raises(CatalogError, match=re.escape(f"{what}; keep one row per object") + "$"):
+        evaluate_rows(str(path), ["z"], None, "where", "id")
+    ids, [values] = evaluate_rows(str(path), ["z"], None, "where", "id", duplicates="first")
+    assert (ids, values.fillna(-1).tolist()) == (["1", "2", "3"], [0.1, -1, 0.3])
+    assert f"{what}; the first one is taken" in caplog.text
+
+
+@pytest.mark.parametrize("index", ["", "Unnamed: 0"])
+def test_index_of_pandas_is_no_column_of_ids(tmp_path: Path, index: str) -> None:
+    (tmp_path / "q.csv").write_text(f"{index},name,z\n0,a,1\n1,b,2\n")
+    assert evaluate_rows(str(tmp_path / "q.csv"), ["z"], None, "where", "id").object_ids == ["a", "b"]
