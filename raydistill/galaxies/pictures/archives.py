@@ -15,6 +15,7 @@ import struct
 import weakref
 import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import IO, Any
 
 import pyarrow.fs as pafs
@@ -72,6 +73,8 @@ class Archive:
         # A refused zip is in the traceback of its error, and Python may finalize its file before it.
         weakref.finalize(self, self._zip.close)
         infos = {_name(info).replace("\\", "/"): info for info in self._zip.infolist()}
+        if twice := repeated_names(self._zip.infolist()):
+            raise self._refused(f"the zip holds two files '{twice[0]}' that differ", "remove one of them")
         self._infos = {name: info for name, info in infos.items() if name and not name.endswith("/")}
         self._check(size)
         self._infos = {name: info for name, info in self._infos.items() if not is_hidden(name)}
@@ -156,6 +159,12 @@ def _name(info: zipfile.ZipInfo) -> str:
         return info.filename if info.flag_bits & _IS_UTF8 else info.filename.encode("cp437").decode()
     except UnicodeError:
         return info.filename
+
+
+def repeated_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """Return the names of a zip's files that occur twice with different contents."""
+    contents: dict[str, tuple[int, int]] = {}
+    return [one.filename for one in infos if contents.setdefault(one.filename, own := (one.CRC, one.file_size)) != own]
 
 
 def read_bounded(stream: IO[bytes], packed: int, where: str) -> bytes:

@@ -11,8 +11,8 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property, partial
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -29,6 +29,7 @@ from raydistill.galaxies.pictures.files import (
     list_files,
     suffix_of,
 )
+from raydistill.galaxies.tables.repeated import Duplicates, check_repeated
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
@@ -61,8 +62,9 @@ class FoundPaths(NamedTuple):
 
 
 def find_paths(
-    root: str, values: Sequence[str | None], column: str, table: str, suffixes: Sequence[str] = PICTURE_SUFFIXES
-) -> FoundPaths:
+    root: str, values: Sequence[str | None], column: str, table: str, suffixes: Sequence[str] = PICTURE_SUFFIXES,
+    duplicates: Duplicates = "refuse",
+) -> FoundPaths:  # fmt: skip
     """Find the picture of each row by its path. The folder is listed once.
 
     Parameters
@@ -75,6 +77,9 @@ def find_paths(
         Where the paths are from.
     suffixes : sequence of str
         Suffixes of pictures, which a path may lack.
+    duplicates : {"refuse", "first"}
+        What happens to a path that fits several files with other suffixes; the order is that of
+        `suffixes`.
 
     Returns
     -------
@@ -83,8 +88,8 @@ def find_paths(
     Raises
     ------
     CatalogError
-        If a relative path leaves the folder by "..", for addresses of the web, or if the folder
-        cannot be listed.
+        If a relative path leaves the folder by "..", for addresses of the web, if the folder cannot
+        be listed, or if paths that fit several files are refused.
     """
     cleaner = _Cleaner(root, column, table)
     paths: dict[str | None, str] = {}
@@ -92,10 +97,12 @@ def find_paths(
         if value not in paths:
             paths[value] = cleaner.clean(value, row)
     own = sorted({path for path in paths.values() if path})
-    files = _find_below(root, [path for path in own if not is_absolute(path)], suffixes, column)
-    files |= _find_outside(root, [path for path in own if is_absolute(path)], suffixes, column)
+    rivals: dict[str, list[str]] = {}
+    listing = partial(_Listing, suffixes=suffixes, rivals=rivals)
+    files = _find_below(root, [path for path in own if not is_absolute(path)], listing, column)
+    files |= _find_outside(root, [path for path in own if is_absolute(path)], listing, column)
     shared = _drop_shared(files)
-    _log_other_suffixes(files, column)
+    _check_suffixes(root, files, rivals, column, duplicates)
     tried = [paths[value] for value in values]
     found = [files.get(path) for path in tried]
     _warn_of_repeated(found)
@@ -151,18 +158,25 @@ class _Cleaner:
 
 
 class _Listing:
-    """Files by name, also by another Unicode form or case, or without a suffix."""
+    """Files by name, also by another Unicode form or case, or without a suffix.
 
-    def __init__(self, names: Iterable[str], suffixes: Sequence[str]) -> None:
-        self.names = {unicodedata.normalize("NFC", name): name for name in names}
-        self.suffixes = suffixes
+    `rivals` gets the files of one name, by the first one, which is taken.
+    """
+
+    def __init__(self, names: Iterable[str], suffixes: Sequence[str], rivals: dict[str, list[str]]) -> None:
+        self._exact = frozenset(names)
+        self.names = {unicodedata.normalize("NFC", name): name for name in sorted(self._exact)}
+        self.suffixes, self.rivals = suffixes, rivals
 
     def find(self, path: str) -> str | None:
+        if path in self._exact:
+            return path
         path = unicodedata.normalize("NFC", path)
         if path in self.names:
             return self.names[path]
         files = self._stems.get(path) or self._stems.get(_stem(path)) or self._only_other_case(path)
         if files:
+            self.rivals[self.names[files[0]]] = files
             return self.names[files[0]]
         return self.find(unquote(path)) if "%" in path and unquote(path) != path else None
 
@@ -195,7 +209,7 @@ def _stem(path: str) -> str:
     return path[: len(path) - len(suffix_of(path, _SUFFIXES))]
 
 
-def _find_below(root: str, paths: list[str], suffixes: Sequence[str], column: str) -> dict[str, str]:
+def _find_below(root: str, paths: list[str], make: Callable[..., _Listing], column: str) -> dict[str, str]:
     """Return the files of paths below the folder.
 
     If most are not there, a path may begin with folders that are not here, or lack its folders.
@@ -203,10 +217,10 @@ def _find_below(root: str, paths: list[str], suffixes: Sequence[str], column: st
     if not paths:
         return {}
     common = posixpath.commonpath([posixpath.dirname(paths[0]), posixpath.dirname(paths[-1])])
-    listing = _Listing(_list_common(root, common), suffixes)
+    listing = make(_list_common(root, common))
     files = listing.find_all(paths)
     if 2 * len(files) < len(paths):
-        listing = _Listing(list_files(root, recursive=True), suffixes) if common else listing
+        listing = make(list_files(root, recursive=True)) if common else listing
         missed = [path for path in paths if path not in files]
         return files | _find_tails(missed, listing, files, root, column) | _find_names(missed, listing, files, root)
     return files
@@ -221,15 +235,15 @@ def _list_common(root: str, common: str) -> Collection[str]:
     return {f"{common}/{name}" for name in list_files(at, recursive=True)}
 
 
-def _find_outside(root: str, paths: list[str], suffixes: Sequence[str], column: str) -> dict[str, str]:
+def _find_outside(root: str, paths: list[str], make: Callable[..., _Listing], column: str) -> dict[str, str]:
     """Return the files of absolute paths outside the folder, or of their ends in it."""
     present, error = _list_parents(paths)
-    files = _Listing(present, suffixes).find_all(paths)
+    files = make(present).find_all(paths)
     num_outside = len(files)
     if files:
         log.info("curate: %d pictures lie outside survey.images.root, such as %s", len(files), min(files.values()))
     if 2 * len(files) < len(paths):
-        listing = _Listing(list_files(root, recursive=True), suffixes)
+        listing = make(list_files(root, recursive=True))
         files |= _find_tails([path for path in paths if path not in files], listing, files, root, column)
     if error is not None and (num_outside or not files):
         raise error  # else the pictures are below the folder, and the place of the table does not matter
@@ -300,11 +314,14 @@ def _find_names(paths: Sequence[str], listing: _Listing, found: Collection[str],
     by_name: dict[str, list[str]] = {}
     for name in listing.names:
         by_name.setdefault(name.rpartition("/")[2], []).append(name)
-    names = _Listing([name for name, files in by_name.items() if len(files) == 1], listing.suffixes)
+    single = [name for name, files in by_name.items() if len(files) == 1]
+    rivals: dict[str, list[str]] = {}
+    names = _Listing(single, listing.suffixes, rivals)
     bare = names.find_all(path for path in paths if "/" not in path)
     if len(bare) <= len(found):
         return {}
     files = {path: listing.names[by_name[name][0]] for path, name in bare.items()}
+    listing.rivals.update({files[path]: rivals[name] for path, name in bare.items() if name in rivals})
     what = "curate: %d names without a folder are those of files in subfolders of %s, such as %s"
     log.info(what, len(files), root, min(files.values()))
     return files
@@ -321,12 +338,20 @@ def _drop_shared(files: dict[str, str]) -> set[str]:
     return shared
 
 
-def _log_other_suffixes(files: dict[str, str], column: str) -> None:
+def _check_suffixes(
+    root: str, files: dict[str, str], rivals: dict[str, list[str]], column: str, duplicates: Duplicates
+) -> None:
+    """Log files with another suffix than the path, and refuse several files of a path."""
     changed = [(path, file) for path, file in files.items() if not path.endswith(file)]
-    others = [(path, file) for path, file in changed if (own := path[len(_stem(path)) :]) and not file.endswith(own)]
+    guessed = [(path, file) for path, file in changed if path[len(_stem(path)) :] != file[len(_stem(file)) :]]
+    others = [(path, file) for path, file in guessed if path != _stem(path)]
     if others:
         what = "curate: %d pictures have another suffix than column '%s' says, such as %s for %s"
         log.info(what, len(others), column, others[0][1], others[0][0])
+    several = {path: own for path, file in guessed if len(own := rivals.get(file, [])) > 1}
+    example = " and ".join(next(iter(several.values()), [])[:2])
+    fix = f"write the suffix in column '{column}'"
+    check_repeated(list(several), f"fit several pictures, such as {example}", root, duplicates, fix, "paths")
 
 
 def _warn_of_repeated(found: Sequence[str | None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import lzma
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -165,6 +166,8 @@ def _open_member(packed: Content, member: str | None) -> Content:
 
 def _choose(archive: zipfile.ZipFile, member: str | None, uri: str) -> zipfile.ZipInfo:
     infos = {info.filename: info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)}
+    if twice := [name for name, count in Counter(archive.namelist()).items() if count > 1]:
+        raise CatalogError(f"the zip holds two files '{twice[0]}'", uri, "unpack it and give the table")
     if any(name.startswith("xl/") for name in infos):
         raise CatalogError("this is an Excel workbook", uri, "save the sheet as CSV")
     tables = [name for name in infos if is_table_name(name)] or [name for name in infos if len(infos) == 1]

@@ -85,7 +85,7 @@ def evaluate_rows(
 
 
 def _once(ids: pa.Array, values: list[pd.Series], where: str, uri: str, duplicates: Duplicates | None) -> EvaluatedRows:
-    """Return the first row of each id, if equal ids have equal values or the first one counts."""
+    """Return each id once; ids with different values are refused, or the first counts."""
     frame = pd.DataFrame(dict(enumerate(values))).assign(id=ids.to_pylist())
     distinct = frame.drop_duplicates()
     repeated = find_repeated(pa.array(distinct["id"], pa.string()))

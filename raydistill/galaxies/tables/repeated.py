@@ -19,8 +19,9 @@ SHOWN = 3  # ids in a message
 
 
 def check_repeated(
-    repeated: Sequence[str], what: str, where: str, duplicates: Duplicates | None, fix: str = "keep one row per object"
-) -> None:
+    repeated: Sequence[str], what: str, where: str, duplicates: Duplicates | None, fix: str = "keep one row per object",
+    kind: str = "ids",
+) -> None:  # fmt: skip
     """Refuse ids that occur twice, or warn that the first one is taken.
 
     Parameters
@@ -35,6 +36,8 @@ def check_repeated(
         `survey.duplicates`. None: they are refused, and no key changes that.
     fix
         The next step if they are refused.
+    kind
+        What is repeated.
 
     Raises
     ------
@@ -43,7 +46,7 @@ def check_repeated(
     """
     if not repeated:
         return
-    what = f"{len(repeated)} ids {what} (first: {listed(repeated, SHOWN)})"
+    what = f"{len(repeated)} {kind} {what} (first: {listed(repeated, SHOWN)})"
     if duplicates != "first":
         raise CatalogError(what, where, fix if duplicates is None else f"{fix}, or set {KEY}=first")
     log.warning("curate: %s: %s; the first one is taken", where, what)

@@ -83,6 +83,19 @@ class DuplicateFinder:
                 pairs.append((int(ranks[first]), int(ranks[np.searchsorted(values, values[first])])))
         return Repeated(counts, min(pairs, default=None))
 
+    def in_two_classes(self, label_of_rank: np.ndarray) -> tuple[int, tuple[int, int] | None]:
+        """Count the copies whose original has another class, and return the first pair.
+
+        Parameters
+        ----------
+        label_of_rank : int `[N]`
+        """
+        ranks = np.flatnonzero(self._is_written)
+        _, first, group = np.unique(self._fingerprints[ranks], return_index=True, return_inverse=True)
+        originals = ranks[first][group]
+        wrong = np.flatnonzero(label_of_rank[ranks] != label_of_rank[originals])
+        return len(wrong), (int(ranks[wrong[0]]), int(originals[wrong[0]])) if len(wrong) else None
+
     def _look_up(self, split: int, value: int) -> int | None:
         """Return the rank of the picture in a finished split, or None."""
         values, ranks = self._sorted(split)
@@ -110,6 +123,11 @@ def check_duplicates(finder: DuplicateFinder, galaxies: pa.Table, choice: str) -
         copy, original = (ids[rank].as_py() for rank in repeated.first)
         what = "curate: pictures occur twice in a split: %s (first: %s equals %s); each copy counts as a galaxy"
         log.warning(what, counts, copy, original)
+    count, pair = finder.in_two_classes(galaxies["label"].to_numpy())
+    if pair is not None:
+        copy, original = (ids[rank].as_py() for rank in pair)
+        what = "curate: %d pictures have the label of one class and occur in another, too (first: %s equals %s)"
+        log.warning(what, count, copy, original)
     if finder.first is None:
         return
     copy, original = (ids[rank].as_py() for rank in finder.first)

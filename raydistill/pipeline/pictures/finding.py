@@ -62,7 +62,8 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
         return FoundPaths(sources, none, reasons)
     if images.path_column is not None:
         suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
-        return find_paths(images.root, catalog["file"].to_pylist(), images.path_column, survey.catalog, suffixes)
+        values, column = catalog["file"].to_pylist(), images.path_column
+        return find_paths(images.root, values, column, survey.catalog, suffixes, survey.duplicates)
     prefix = len(images.root.rstrip("/")) + 1
     files = [None if path is None else path[prefix:] for path in images.paths(ids, survey.duplicates)]
     return FoundPaths(files, images.expected_names(ids) if None in files else none, none)

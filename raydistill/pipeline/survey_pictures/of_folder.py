@@ -84,7 +84,8 @@ def _object_ids(names: list[str], suffixes: tuple[str, ...]) -> pa.Array:
     """Return each name without its suffix, or with it where that is not unique."""
     stems = [name[: -len(suffix_of(name, suffixes))] for name in names]
     counts = Counter(stems)
-    return pa.array([s if counts[s] == 1 else n for s, n in zip(stems, names, strict=True)], pa.string())
+    ids = [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    return pa.array(ids if len(set(ids)) == len(ids) else names, pa.string())  # a.png.png beside a.png and a.jpg
 
 
 def _with_nulls(objects: pa.Table) -> pa.Table:

@@ -9,6 +9,7 @@ import io
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from random import Random
@@ -38,6 +39,13 @@ PNG = [with_pillow(picture, "PNG") for picture in PICTURES]
 def write(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> str:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, content in files.items():
+            archive.writestr(name, content)
+    return str(path)
+
+
+def write_twice(path: Path, name: str, contents: list[bytes]) -> str:
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings(action="ignore"):
+        for content in contents[:2]:
             archive.writestr(name, content)
     return str(path)
 
@@ -198,10 +206,19 @@ HARMFUL = {
         lambda path: write(path, {"a/b.zip": b"x", "0.png": PNG[0]}) + "/a/b.zip/train",
         "'a/b.zip' is a zip in the zip; unpack it and give the folder",
     ),
+    "two files of one name": (
+        lambda path: write_twice(path, "0.png", PNG),
+        "two files '0.png' that differ; remove one",
+    ),
     "no zip": (lambda path: str(path) if path.write_bytes(b"PK rubbish") else "", "cannot be read as a zip"),
     "nothing": (str, "there is no such zip"),
     "empty": (lambda path: write(path, {}), "the image folder is empty"),
 }
+
+
+def test_equal_files_of_one_name_in_a_zip_are_one(tmp_path):
+    uri = write_twice(tmp_path / "x.zip", "0.png", [PNG[0], PNG[0]])
+    assert FolderImages(uri, pattern="{id}.png").paths(["0"]) == [f"{uri}/0.png"]
 
 
 @pytest.mark.parametrize("kind", HARMFUL)

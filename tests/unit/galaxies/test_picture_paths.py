@@ -72,7 +72,6 @@ def files(root: Path | str, values: list[str | None], **options: object) -> list
         ("J08/2.png", "J08/2.jpg"),
         ("J08/2", "J08/2.jpg"),
         ("J08/b/3.png", "J08/b/3.PNG"),
-        ("J09/4", "J09/4.jpg"),
         ("J09/4.tiff", "J09/4.tiff"),
         ("/nas/images/J08/2.jpeg", "J08/2.jpg"),
         ("j08/2.JPG", "J08/2.jpg"),
@@ -241,6 +240,22 @@ def test_pictures_in_a_zip(root: Path) -> None:
         "images/J08/2.jpg",
         "images/J08/b/3.PNG",
     ]
+
+
+@pytest.mark.parametrize("value", ["J09/4", "J09/4.png", "/nas/J09/4", "4"])
+def test_path_that_fits_several_files_is_refused_or_the_first_suffix_counts(root, caplog, value):
+    what = f"1 paths fit several pictures, such as {'' if value == '4' else 'J09/'}4.jpg and"
+    with pytest.raises(
+        CatalogError, match=f"{what} .*; write the suffix in column 'file_loc', or set survey.duplicates"
+    ):
+        files(root, [value])
+    assert files(root, [value], duplicates="first") == ["J09/4.jpg"]
+    assert what in caplog.text
+
+
+def test_name_in_two_forms_of_an_accent_is_that_of_the_table(tmp_path):
+    names = ["caf\xe9.jpg", "cafe\u0301.jpg"]
+    assert files(touch(tmp_path, *names), names) == names
 
 
 def test_folder_is_listed_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,9 @@ def test_repeated_pictures_are_those_earlier_in_their_split(rows):
     assert finder.repeated() == (expected, min(copies, default=None))
 
 
-GALAXIES = pa.table({"object_id": ["a", "b", "c", "d"], "split": pa.array([0, 0, 0, 2], pa.int8())})
+GALAXIES = pa.table(
+    {"object_id": ["a", "b", "c", "d"], "split": pa.array([0, 0, 0, 2], pa.int8()), "label": [0, 1, 0, 1]}
+)
 
 
 def finder_of(values: list[int]) -> DuplicateFinder:
@@ -90,6 +92,12 @@ def test_pictures_of_two_splits_are_reported_by_choice(caplog):
     with pytest.raises(CatalogError) as caught:
         check_duplicates(finder, GALAXIES, "refuse")
     assert str(caught.value) == f"curate.duplicates: {what}; remove them from the survey, or set it to drop"
+
+
+def test_pictures_in_two_classes_are_reported(caplog):
+    check_duplicates(finder_of([3, 3, 3, 2]), GALAXIES, "keep")
+    what = "curate: 1 pictures have the label of one class and occur in another, too (first: b equals a)"
+    assert what in caplog.messages
 
 
 def test_summary_without_copies_has_the_bytes_of_older_sets():
