@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -64,8 +65,8 @@ RELIABILITY_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class AdaptationReport:
+@dataclass(frozen=True, repr=False)
+class AdaptationReport(Displayed):
     """An opened report of an adaptation.
 
     Attributes
@@ -88,6 +89,8 @@ class AdaptationReport:
     manifest: Manifest
     summary: dict[str, Any]
 
+    _pictures = "adaptation.png"
+
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> AdaptationReport:
         """Open the report at a path or URI.
@@ -107,6 +110,12 @@ class AdaptationReport:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return AdaptationReport(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
+
+    def _contents(self) -> str:
+        return "accuracies on source and target, with and without adaptation"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
 
     @property
     def figures(self) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -42,8 +43,8 @@ STATEMENTS_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class AnalysisReport:
+@dataclass(frozen=True, repr=False)
+class AnalysisReport(Displayed):
     """An opened analysis.
 
     Attributes
@@ -85,6 +86,13 @@ class AnalysisReport:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return AnalysisReport(folder, manifest, read_json(folder, ORDER, tuple[str, ...]))
+
+    def _contents(self) -> str:
+        return f"{len(self.sections)} sections in report.html: {', '.join(self.sections)}"
+
+    def _rows(self) -> pd.DataFrame:
+        statements = self.statements()
+        return statements[statements["significant"]]
 
     @property
     def tables(self) -> list[str]:

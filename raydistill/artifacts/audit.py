@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table, write_rows
@@ -128,8 +129,8 @@ class AuditSummary:
         return json.dumps(asdict(self), indent=1).encode()
 
 
-@dataclass(frozen=True)
-class AuditReport:
+@dataclass(frozen=True, repr=False)
+class AuditReport(Displayed):
     """An opened audit.
 
     Attributes
@@ -175,6 +176,13 @@ class AuditReport:
         folder, manifest = open_folder(uri, KIND, verify=verify)
         findings = checked(folder, FINDINGS, tuple[Finding, ...], read_table(folder, FINDINGS).to_pylist())
         return AuditReport(folder, manifest, read_json(folder, SUMMARY, AuditSummary), findings)
+
+    def _contents(self) -> str:
+        of = self.summary
+        return f"{of.num_pictures} {of.words.audited} pictures, {len(self.significant)} of {len(self.findings)} metrics significant"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
 
     @property
     def significant(self) -> tuple[Finding, ...]:

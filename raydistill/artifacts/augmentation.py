@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -55,8 +56,8 @@ RUNS_SCHEMA = pa.schema(
 FIGURES = ("balanced_accuracy", "macro_f1")
 
 
-@dataclass(frozen=True)
-class AugmentationReport:
+@dataclass(frozen=True, repr=False)
+class AugmentationReport(Displayed):
     """An opened comparison of training sets.
 
     Attributes
@@ -98,6 +99,12 @@ class AugmentationReport:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return AugmentationReport(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
+
+    def _contents(self) -> str:
+        return "classifiers by training set, with paired differences"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
 
     @property
     def class_names(self) -> list[str]:

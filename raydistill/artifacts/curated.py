@@ -26,6 +26,7 @@ from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.curated_summary import Summary
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
@@ -77,8 +78,8 @@ NEAR_DUPLICATES_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class CuratedSet:
+@dataclass(frozen=True, repr=False)
+class CuratedSet(Displayed):
     """An opened curated set. Methods read the files of a split when they are called.
 
     Attributes
@@ -100,6 +101,8 @@ class CuratedSet:
     folder: Folder
     manifest: Manifest
     summary: Summary
+
+    _pictures = "examples.png"
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> CuratedSet:
@@ -128,6 +131,10 @@ class CuratedSet:
                         what, folder.uri, "remove the folder and run 'raydistill curate CONFIG' again"
                     )
         return CuratedSet(folder, manifest, summary)
+
+    def _contents(self) -> str:
+        counts = ", ".join(f"{self._count(split)} {split}" for split in SPLITS)
+        return f"{counts} galaxies of {self.num_classes} classes, {self.summary.image_size} pixels wide"
 
     @property
     def class_names(self) -> list[str]:

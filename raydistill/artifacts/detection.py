@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
@@ -33,8 +34,8 @@ KIND = kinds.DETECTION
 METRICS, WEIGHTS, FIGURE = "metrics.json", "detector.safetensors", "frames.png"
 
 
-@dataclass(frozen=True)
-class DetectionReport:
+@dataclass(frozen=True, repr=False)
+class DetectionReport(Displayed):
     """An opened detection report.
 
     Attributes
@@ -57,6 +58,8 @@ class DetectionReport:
     manifest: Manifest
     metrics: dict[str, Any]
 
+    _pictures = "frames.png"
+
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> DetectionReport:
         """Open the detection report at a path or URI.
@@ -76,6 +79,12 @@ class DetectionReport:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return DetectionReport(folder, manifest, read_json(folder, METRICS, dict[str, Any]))
+
+    def _contents(self) -> str:
+        return "a detector, its fields and its figures"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
 
     def table(self) -> pd.DataFrame:
         """Return one row per figure.

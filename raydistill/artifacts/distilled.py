@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
@@ -51,7 +52,7 @@ PROTOTYPES = "prototypes.fits"
 FRAME = re.compile(r"frames/iteration-(\d+)\.png")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SyntheticImages:
     """One iterate of a distillation.
 
@@ -74,6 +75,9 @@ class SyntheticImages:
     student_lrs: Tensor
     normalisation: AnyNormalisation
     iteration: int
+
+    def __repr__(self) -> str:
+        return f"<SyntheticImages: {tuple(self.images_SCHW.shape)}, after iteration {self.iteration}>"
 
     @property
     def soft(self) -> bool:
@@ -101,8 +105,8 @@ class _Header:
     aligned: bool = False
 
 
-@dataclass(frozen=True)
-class DistilledSet:
+@dataclass(frozen=True, repr=False)
+class DistilledSet(Displayed):
     """An opened distilled set.
 
     Attributes
@@ -138,6 +142,8 @@ class DistilledSet:
     images_per_class: int
     aligned: bool
 
+    _pictures = "grid.png"
+
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> DistilledSet:
         """Open the distilled set at a path or URI.
@@ -167,6 +173,10 @@ class DistilledSet:
         return DistilledSet(
             folder, manifest, selected, last, header.class_names, header.images_per_class, header.aligned
         )
+
+    def _contents(self) -> str:
+        num_images, _, height, width = self.selected.images_SCHW.shape
+        return f"{num_images} distilled images of {len(self.class_names)} classes, {height} x {width} pixels"
 
     @property
     def stored_per_class(self) -> int:

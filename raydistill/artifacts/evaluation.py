@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -69,8 +70,8 @@ FIGURES = ("balanced_accuracy", "accuracy")
 COLUMNS = {"": "mean", "_ci95": "ci95"}  # column suffix in `table`: key of evaluation.json
 
 
-@dataclass(frozen=True)
-class EvaluationReport:
+@dataclass(frozen=True, repr=False)
+class EvaluationReport(Displayed):
     """An opened evaluation.
 
     Attributes
@@ -110,6 +111,12 @@ class EvaluationReport:
         folder, manifest = open_folder(uri, KIND, verify=verify)
         runs = read_table(folder, "runs.parquet")
         return EvaluationReport(folder, manifest, read_json(folder, "evaluation.json", dict[str, Any]), runs)
+
+    def _contents(self) -> str:
+        return f"{len(self.runs)} networks on {len(self.summary)} training sets"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
 
     @property
     def groups(self) -> dict[str, Any]:

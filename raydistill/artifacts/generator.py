@@ -21,6 +21,7 @@ import torch
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.conditions import ConditionEncoding
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, write_tensors
@@ -140,8 +141,8 @@ def _of_kind(part: str, plain: Mapping[str, Any]) -> Any:
     return _BY_KIND[part][values["kind"]](**values)
 
 
-@dataclass(frozen=True)
-class GeneratorArtifact:
+@dataclass(frozen=True, repr=False)
+class GeneratorArtifact(Displayed):
     """An opened generator. Methods read its files when they are called.
 
     Attributes
@@ -163,6 +164,8 @@ class GeneratorArtifact:
     folder: Folder
     manifest: Manifest
     summary: GeneratorSummary
+
+    _pictures = "previews/*.png"
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> GeneratorArtifact:
@@ -188,6 +191,10 @@ class GeneratorArtifact:
             fix = "install the release that wrote it, or train the generator again"
             raise ArtifactCorrupt(f"'{SUMMARY}' cannot be read ({error})", folder.uri, fix) from error
         return GeneratorArtifact(folder, manifest, summary)
+
+    def _contents(self) -> str:
+        of = self.summary
+        return f"{of.num_parameters} parameters, trained for {of.steps} steps, images {of.image_size} pixels wide"
 
     @property
     def layout(self) -> ConditionLayout:

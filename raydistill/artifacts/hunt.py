@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -124,8 +125,8 @@ class RoundSummary:
         return json.dumps(asdict(self), indent=1).encode()
 
 
-@dataclass(frozen=True)
-class HuntRound:
+@dataclass(frozen=True, repr=False)
+class HuntRound(Displayed):
     """An opened round of a hunt.
 
     Attributes
@@ -160,6 +161,13 @@ class HuntRound:
         """
         folder, manifest = open_folder(uri, ROUND_KIND, verify=verify)
         return HuntRound(folder, manifest, read_json(folder, ROUND, RoundSummary))
+
+    def _contents(self) -> str:
+        of = self.summary
+        return f"round {of.number} for '{of.target}': {of.num_objects} objects, {of.num_labels} labels, {of.num_found} found"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.candidates()
 
     def scores(self) -> pd.DataFrame:
         """Return every object's `object_id`, `score` and `label`, in the survey's order."""
@@ -219,8 +227,8 @@ class HuntSummary:
         return json.dumps(asdict(self), indent=1).encode()
 
 
-@dataclass(frozen=True)
-class HuntReport:
+@dataclass(frozen=True, repr=False)
+class HuntReport(Displayed):
     """An opened comparison of strategies with a scripted labeller.
 
     Attributes
@@ -243,6 +251,8 @@ class HuntReport:
     manifest: Manifest
     summary: HuntSummary
 
+    _pictures = "curves.png"
+
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> HuntReport:
         """Open the report at a path or URI; `verify` compares the sha256 of every file.
@@ -255,6 +265,13 @@ class HuntReport:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return HuntReport(folder, manifest, read_json(folder, SUMMARY, HuntSummary))
+
+    def _contents(self) -> str:
+        of = self.summary
+        return f"{len(of.strategies)} strategies for '{of.target}', {of.num_positive} of {of.num_objects} objects"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
 
     def table(self) -> pd.DataFrame:
         """Return one row per strategy, moment and metric: the columns of `METRICS_SCHEMA`."""

@@ -79,7 +79,7 @@ class Parent:
     uri: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """The record that makes a folder an artifact.
 
@@ -119,6 +119,9 @@ class Manifest:
     packages: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    def __repr__(self) -> str:
+        return f"<Manifest: {self.kind} {self.identity[:12]}, {len(self.files)} files, content {self.content[:12]}>"
 
 
 def identity_of(kind: str, config: Any, parents: Mapping[str, str], seed: int) -> str:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.curated_summary import Levels
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -97,8 +98,8 @@ class PredictionSummary:
         return json.dumps(asdict(self), indent=1).encode()
 
 
-@dataclass(frozen=True)
-class PredictionSet:
+@dataclass(frozen=True, repr=False)
+class PredictionSet(Displayed):
     """An opened set of predictions. Methods read the files when they are called.
 
     Attributes
@@ -140,6 +141,17 @@ class PredictionSet:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return PredictionSet(folder, manifest, read_json(folder, SUMMARY, PredictionSummary))
+
+    def _contents(self) -> str:
+        of = self.summary
+        return (
+            f"{of.num_pictures} pictures of {of.survey} in {len(of.class_names)} classes, by {of.num_experts} experts"
+        )
+
+    def _rows(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame({"pictures": self.summary.predicted | self.summary.rejected})
 
     @property
     def class_names(self) -> list[str]:

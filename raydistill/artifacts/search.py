@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
 KIND = kinds.SEARCH
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "search"
 BEST, TRIALS = "best.yaml", "trials.parquet"
 TRIALS_SCHEMA = pa.schema(
     [
@@ -42,8 +47,8 @@ def format_values(values: Mapping[str, Any]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class SearchReport:
+@dataclass(frozen=True, repr=False)
+class SearchReport(Displayed):
     """An opened search.
 
     Attributes
@@ -59,6 +64,8 @@ class SearchReport:
     folder: Folder
     manifest: Manifest
     trials: pa.Table
+
+    _pictures = "parallel.png"
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> SearchReport:
@@ -79,3 +86,9 @@ class SearchReport:
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         return SearchReport(folder, manifest, read_table(folder, TRIALS))
+
+    def _contents(self) -> str:
+        return f"{len(self.trials)} trials"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.trials.to_pandas()

@@ -6,10 +6,12 @@ JPEG pictures and `truth.csv` what each galaxy was rendered with.
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.storage import Folder
 
@@ -20,8 +22,8 @@ KIND = kinds.SURVEY
 CATALOG, TRUTH = "catalog.csv", "truth.csv"
 
 
-@dataclass(frozen=True)
-class Survey:
+@dataclass(frozen=True, repr=False)
+class Survey(Displayed):
     """An opened simulated survey.
 
     Attributes
@@ -34,6 +36,9 @@ class Survey:
 
     folder: Folder
     manifest: Manifest
+
+    _pictures = "images/*"
+    _num_pictures = 8
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> Survey:
@@ -52,6 +57,9 @@ class Survey:
             There is no finished survey; it is another kind of artifact; a file is gone or damaged.
         """
         return Survey(*open_folder(uri, KIND, verify=verify))
+
+    def _contents(self) -> str:
+        return f"{len(fnmatch.filter(self.manifest.files, self._pictures))} simulated galaxies"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the catalog: one row per galaxy.

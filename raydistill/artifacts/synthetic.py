@@ -26,6 +26,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import curated, kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
@@ -151,8 +152,8 @@ class SyntheticSummary:
         return json.dumps(asdict(self), indent=1).encode()
 
 
-@dataclass(frozen=True)
-class SyntheticSet:
+@dataclass(frozen=True, repr=False)
+class SyntheticSet(Displayed):
     """An opened synthetic set. Methods read its files when they are called.
 
     Attributes
@@ -175,6 +176,8 @@ class SyntheticSet:
     folder: Folder
     manifest: Manifest
     summary: SyntheticSummary
+
+    _pictures = "grid.png"
 
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> SyntheticSet:
@@ -200,6 +203,10 @@ class SyntheticSet:
                 what = f"its summary counts samples in '{name}', which was not there at its commit"
                 raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill sample CONFIG' again")
         return SyntheticSet(folder, manifest, summary)
+
+    def _contents(self) -> str:
+        kept = sum(entry.kept for entry in (*self.summary.classes, self.summary.unlabelled))
+        return f"{kept} synthetic images of {self.num_classes} classes, {self.summary.image_size} pixels wide"
 
     @property
     def class_names(self) -> list[str]:

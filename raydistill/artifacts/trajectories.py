@@ -35,6 +35,7 @@ from pydantic import Field
 from torch import Tensor
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.core.networks import Layout
@@ -78,8 +79,8 @@ class _StoredLayout:
     steps: tuple[Count, ...] = ()
 
 
-@dataclass(frozen=True)
-class TrajectoryStore:
+@dataclass(frozen=True, repr=False)
+class TrajectoryStore(Displayed):
     """An opened store: `store(expert, epoch)` returns the parameters after that epoch.
 
     Attributes
@@ -109,6 +110,8 @@ class TrajectoryStore:
     ends_only: bool = False
     steps: tuple[int, ...] = ()
 
+    _pictures = "experts.png"
+
     @staticmethod
     def open(uri: str | Folder, *, verify: bool = True) -> TrajectoryStore:
         """Open the store at a path or URI.
@@ -132,6 +135,9 @@ class TrajectoryStore:
         return TrajectoryStore(
             folder, manifest, layout, stored.num_experts, stored.num_epochs, stored.ends_only, stored.steps
         )
+
+    def _contents(self) -> str:
+        return f"{self.num_experts} experts with {self.layout.num_parameters} parameters, {self.num_epochs + 1} snapshots each"
 
     def __call__(self, expert: int, epoch: int) -> Tensor:
         """Return the flat parameter vector of an expert after an epoch.

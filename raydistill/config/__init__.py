@@ -9,6 +9,7 @@ resources  the parts about resources and tracking
 experts, distill, evaluate, analyse, predict, generate, sample, audit, augment, adapt: the part of
            each stage
 search     the part for `tune`
+differences  keys that differ from their defaults
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
 messages   one sentence for a wrong config

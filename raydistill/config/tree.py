@@ -17,6 +17,7 @@ from raydistill.config.analyse import Analyse
 from raydistill.config.audit import Audit
 from raydistill.config.augment import Augment
 from raydistill.config.detect import Detect
+from raydistill.config.differences import ShownByDifferences
 from raydistill.config.distill import Distill
 from raydistill.config.evaluate import Evaluate
 from raydistill.config.experts import Experts
@@ -43,8 +44,8 @@ Survey = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Config(ShownByDifferences):
     """Define a complete run.
 
     Parameters

@@ -23,12 +23,15 @@ from raydistill.core.architectures import Architecture
 from raydistill.core.dirichlet import ClassReadout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layout:
     """Names and shapes of the parameters in the flat vector, in the module's order."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+
+    def __repr__(self) -> str:
+        return f"<Layout: {self.num_parameters} parameters in {len(self.names)} tensors>"
 
     @staticmethod
     def of(module: nn.Module) -> Layout:

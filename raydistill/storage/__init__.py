@@ -114,6 +114,9 @@ class Folder:
     def __str__(self) -> str:
         return self.uri
 
+    def __repr__(self) -> str:
+        return f"Folder({self.uri!r})"
+
     @property
     def shown(self) -> str:
         """The URI for a person: relative to the working directory if it lies below it."""

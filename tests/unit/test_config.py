@@ -254,3 +254,15 @@ def test_every_shipped_config_loads(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_configs_are_shipped() -> None:
     assert list((REPOSITORY / "configs").glob("*.yaml"))
+
+
+def test_repr_is_short_and_a_notebook_shows_the_keys_that_differ() -> None:
+    config = load("demo", ["distill.schedule.significance=3", "evaluate.protocols.paper.lr_grid=[0.5]", "name=<b>"])
+    assert repr(config).startswith("<Config '<b>': sets survey.num_galaxies, ")
+    assert len(repr(config)) <= 300
+    shown = config._repr_html_()
+    assert "<tr><td>name</td><td>&quot;&lt;b&gt;&quot;</td><td></td></tr>" in shown
+    assert "<tr><td>distill.images_per_class</td>" not in shown, "it has its default"
+    assert "<tr><td>distill.schedule.significance</td><td>3.0</td><td>" in shown
+    assert "<tr><td>evaluate.protocols.paper.lr_grid</td><td>[0.5]</td>" in shown
+    assert load("demo", ["distill.schedule={kind: fixed}"])._repr_html_().count("distill.schedule.kind") == 1

@@ -41,3 +41,10 @@ for outcome in ("first", "last <b>"):
     assert {output.get("name", "stdout") for output in outputs} == {"stdout"}, "stderr is red in a notebook"
     assert "after first" in text_of(outputs)
     assert "after last <b>" in text_of(outputs)
+
+
+def test_config_is_a_table_of_the_keys_that_differ() -> None:
+    (config,) = outputs_of('import raydistill as rd\nrd.load_config("demo")')
+    data = config[0]["data"]
+    assert len(data["text/plain"]) < 400
+    assert "<td>curate.split</td><td>[0.6, 0.15, 0.25]</td>" in data["text/html"]

@@ -1,0 +1,54 @@
+"""Show artifacts in a shell and in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import html
+import textwrap
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from raydistill.artifacts.manifest import Manifest
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_ROWS, MAX_CONTENTS = 20, 200
+STYLE = "display: inline-block; max-width: 100%; max-height: 600px"
+
+
+class Displayed(ABC):
+    """An artifact with a repr of one line.
+
+    A notebook also shows its pictures or its table.
+    """
+
+    folder: Folder
+    manifest: Manifest
+    _pictures: ClassVar[str] = ""  # pattern of the pictures' names; "" shows none
+    _num_pictures: ClassVar[int] = 1  # the last ones in order of their names
+
+    @abstractmethod
+    def _contents(self) -> str:
+        """Return what the artifact contains, and its sizes."""
+
+    def _rows(self) -> pd.DataFrame | None:
+        """Return the table that a notebook shows, if any."""
+        return None
+
+    def __repr__(self) -> str:
+        contents = textwrap.shorten(self._contents(), MAX_CONTENTS, placeholder=" …")
+        return f"<{type(self).__name__}: {contents}; {self.folder.shown}>"
+
+    def _repr_html_(self) -> str:
+        names = sorted(fnmatch.filter(self.manifest.files, self._pictures))[-self._num_pictures :]
+        pictures = [f'<img style="{STYLE}" src="{self._data_uri(name)}">' for name in names]
+        rows = self._rows()
+        table = "" if rows is None else rows.to_html(max_rows=MAX_ROWS)
+        return f"<p>{html.escape(repr(self))}</p>{''.join(pictures)}{table}"
+
+    def _data_uri(self, name: str) -> str:
+        kind = "png" if name.endswith(".png") else "jpeg"
+        return f"data:image/{kind};base64,{base64.b64encode(self.folder.read(name)).decode()}"
