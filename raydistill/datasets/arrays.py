@@ -249,7 +249,10 @@ def _label_names(values: np.ndarray, names: Sequence[str], where: str) -> pa.Arr
         values = values.argmax(axis=1)
     values = values.reshape(len(values))
     if values.dtype.kind in "SUO":
-        texts = [text.decode() if isinstance(text, bytes) else str(text) for text in values]
+        try:
+            texts = [text.decode() if isinstance(text, bytes) else str(text) for text in values]
+        except UnicodeDecodeError as error:
+            raise CatalogError("labels are bytes that are not UTF-8", where, "store them as UTF-8 text") from error
         return pa.array([text.strip() or None for text in texts], pa.string())
     whole = np.where(np.isfinite(values), values, -1)
     if (whole != np.rint(whole)).any():

@@ -59,7 +59,7 @@ def spell_column(words: pa.Array, where: str, form: Callable[[str], str] = spell
     form : callable
         `spell` or `trim`. Before it, b'word' becomes word if all words are written so.
     """
-    words = pc.utf8_trim_whitespace(words)
+    words = pc.utf8_trim_whitespace(pc.utf8_rtrim(words, characters="\0"))  # padding of bytes
     is_bytes = pc.match_substring_regex(words, _BYTES)
     if pc.any(is_bytes).as_py() and pc.all(is_bytes).as_py():
         plain = pc.replace_substring_regex(words, _BYTES, r"\1\2")

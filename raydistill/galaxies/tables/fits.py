@@ -112,7 +112,7 @@ def _to_arrow(values: np.ndarray, null: float | None) -> pa.Array:
     if values.ndim > 1:
         return pa.array(values.tolist())
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "ascii")
+        values = np.char.decode(values, "utf-8")
     if values.dtype.kind == "U":
         return pa.array([str(word).strip() for word in values], pa.string())
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=None if null is None else values == null)

@@ -84,6 +84,8 @@ def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
     CatalogError is raised if their type has no text, or bytes are not UTF-8.
     """
     fix = "name another column of ids"
+    if isinstance(array.type, pa.UuidType):
+        return pa.array([None if one is None else str(one) for one in array.to_pylist()], pa.string())
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
     if pa.types.is_fixed_size_binary(array.type):
@@ -91,7 +93,7 @@ def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
     if pa.types.is_nested(array.type) or pa.types.is_boolean(array.type):
         raise CatalogError(f"column '{name}' has the type {array.type}, which is no id", where, fix)
     try:
-        return pc.utf8_rtrim(pc.cast(array, pa.string()), characters="\0")  # padding of bytes
+        return pc.cast(array, pa.string())
     except pa.ArrowInvalid as error:
         raise CatalogError(f"the ids in '{name}' are bytes that are not UTF-8", where, fix) from error
     except pa.ArrowNotImplementedError as error:

@@ -179,7 +179,7 @@ def _with_style(text: str, style: RowStyle, known: Collection[str]) -> Layout:
         start = sum(map(len, lines[: first + rows[index + units][0]]))
     data = [row for _, row in rows[index + 1 + units :] if not row[0].startswith("#")]
     is_ragged = _is_ragged(data, len(names))
-    has_index = _has_index(names, data, below[1:], style)
+    has_index = _has_index(names, data, below[1:], style, known)
     names = ["", *names] if has_index else _with_unnamed(names, data)
     return Layout(
         style=style,
@@ -205,12 +205,15 @@ def _is_ragged(data: Sequence[list[str]], width: int) -> bool:
     return len(lengths) > 1 and min(lengths) >= width and not any("".join(row[width:]).strip() for row in data)
 
 
-def _has_index(names: list[str], data: Sequence[list[str]], lines: Sequence[str], style: RowStyle) -> bool:
+def _has_index(
+    names: list[str], data: Sequence[list[str]], lines: Sequence[str], style: RowStyle, known: Collection[str]
+) -> bool:
     """Return whether rows begin with an index, for which the header has no name.
 
     As in pandas and R, all rows then have one field more than the header. R quotes the index. That of
     pandas counts from 0, or the next field has the ids. A text with a delimiter in it looks alike, so
-    other rows have no index.
+    other rows have no index. Between spaces, where that is usual, the ids must be whole numbers below a
+    known name.
     """
     if {len(row) for row in data} != {len(names) + 1} or not any(row[-1].strip() for row in data):
         return False
@@ -219,8 +222,10 @@ def _has_index(names: list[str], data: Sequence[list[str]], lines: Sequence[str]
     index, following = [row[0].strip() for row in data], [row[1].strip() for row in data]
     are_ids = all(re.search(r"\d", word) for word in following) and len(set(following)) == len(data)
     counts = index == [str(number) for number in range(len(data))]
+    if style.delimiter == SPACES:
+        counts, are_ids = False, are_ids and "".join(following).isdecimal() and names[0].lower() in known
     has_blanks = any(row[-1].startswith(" ") for row in data)  # as "Doe, J" has after its comma
-    if style.delimiter == SPACES or len(data) < 2 or has_blanks:
+    if len(data) < 2 or has_blanks:
         return False
     return counts or (are_ids and len(set(index)) == len(data))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -83,6 +84,7 @@ def test_floats_of_which_all_digits_fit_a_float_have_lost_some():
         (pa.array([Decimal("587722981742084097.0000")], pa.decimal128(28, 4)), ["587722981742084097"]),
         (pa.array([Decimal("1.10"), Decimal("1.20")]), ["1.10", "1.20"]),
         (pa.array([b"J1\0\0", b"J234"], pa.binary(4)), ["J1", "J234"]),
+        (pa.array([UUID(int=7).bytes], pa.uuid()), ["00000000-0000-0000-0000-000000000007"]),
         (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
         (pa.array([2**60 + 1]).dictionary_encode(), [str(2**60 + 1)]),
         (pa.array([1.0, 2.0]).dictionary_encode(), ["1", "2"]),
