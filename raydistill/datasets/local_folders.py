@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from raydistill.datasets.layout import Layout
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.folders import Listing
 from raydistill.galaxies.hidden import SYSTEM_FOLDERS, is_hidden
 from raydistill.galaxies.pictures.files import PICTURE_SUFFIXES
@@ -35,13 +35,12 @@ def check_omissions(listing: Listing, layout: Layout, pictures: Sequence[str], r
             what = f"the class folder '{folder}' holds no picture, but links that lead nowhere (first: {path})"
             raise CatalogError(what, root, DOWNLOAD)
     classes = {label for _, label in places}
-    for path in _empty_folders(listing):
-        steps = path.split("/")
-        if len(steps) == layout.label + 1 and steps[layout.label] not in classes:
-            log.warning("curate: the folder '%s' is empty, so '%s' is no class", path, steps[layout.label])
-    for path, count in _hidden_pictures(listing.files).items():
-        what = "curate: the hidden folder '%s' with %d pictures is left out; rename it if it is needed"
-        log.warning(what, path, count)
+    of_classes = [path for path in _empty_folders(listing) if path.count("/") == layout.label]
+    if empty := [path for path in of_classes if path.split("/")[layout.label] not in classes]:
+        log.warning("curate: empty folders are no classes: %s", listed(empty))
+    if hidden := _hidden_pictures(listing.files):
+        shown = listed([f"{path} ({count} pictures)" for path, count in hidden.items()])
+        log.warning("curate: hidden folders are left out: %s; rename them if they are needed", shown)
 
 
 def _empty_folders(listing: Listing) -> list[str]:

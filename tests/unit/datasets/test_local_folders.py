@@ -94,10 +94,11 @@ def test_link_in_a_circle_is_refused(tmp_path: Path, target: str) -> None:
 @ABOVE
 def test_empty_folder_is_no_class(tmp_path: Path, caplog: pytest.LogCaptureFixture, above: str) -> None:
     fill(tmp_path, f"{above}a", f"{above}c")
-    fill(tmp_path, f"{above}b", count=0)
-    (tmp_path / above / "b" / ".DS_Store").write_bytes(b"?")
+    names = [f"{above}b{n}" for n in range(9)]
+    fill(tmp_path, *names, count=0)
+    (tmp_path / above / "b0" / ".DS_Store").write_bytes(b"?")
     assert labels(tmp_path) == {"a": 3, "c": 3}
-    assert f"the folder '{above}b' is empty, so 'b' is no class" in caplog.text
+    assert f"curate: empty folders are no classes: {', '.join(names[:6])} and 3 more" in caplog.messages
 
 
 def test_class_that_is_empty_in_one_split_is_a_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -112,5 +113,5 @@ def test_hidden_class_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.
     fill(tmp_path, f"{above}.a", f"{above}b", f"{above}c", f"{above}__MACOSX/b")
     assert labels(tmp_path) == {"b": 3, "c": 3}
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        f"curate: the hidden folder '{above}.a' with 3 pictures is left out; rename it if it is needed"
+        f"curate: hidden folders are left out: {above}.a (3 pictures); rename them if they are needed"
     ]

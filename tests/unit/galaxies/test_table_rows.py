@@ -127,7 +127,9 @@ def test_lines_may_end_with_any_number_of_delimiters(tmp_path, text):
     ],
 )
 def test_rows_of_another_width_are_refused(tmp_path, text):
-    with pytest.raises(CatalogError, match=r"a row has \d fields, and the header names \d columns: 1,|no columns of a known"):
+    with pytest.raises(
+        CatalogError, match=r"a row has \d fields, and the header names \d columns: 1,|no columns of a known"
+    ):
         labels_in(tmp_path / "q.csv", text)
 
 
