@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e.bad_inputs import Row
-from tests.e2e.spoiling import distilled_with, link
+from tests.e2e.spoiling import distilled_with, experts_with_code, link
 
 R = Row
 TABLE = {"t.csv": "id,u\n0,1\n1,2\n"}
@@ -30,6 +30,10 @@ ANALYSIS_RUN_ROWS = [
     R("an analysis of a set of another size", "analyse tiny.yaml distilled=given", 3,
       "given: its images have 4 px, the survey's have 8; set curate.image_size=4",
       prepare=distilled_with(["round", "disk"], 4)),
+    R("experts whose network is code of somebody else", "analyse tiny.yaml", 3,
+      "runs/tiny/trajectories-…: its network is the code 'nets:make', which your config does not name; if you trust this code, "
+      "name it in evaluate.other_networks",
+      prepare=experts_with_code),
     R("properties of a column that is not there", "analyse tiny.yaml 'analyse.properties={table: t.csv, columns: {v: mag}}'", 2,
       "analyse.properties.columns: t.csv has no column 'v'; known are: id, u", TABLE),
     R("properties of other galaxies", "analyse tiny.yaml 'analyse.properties={table: t.csv, columns: {u: mag}}'", 3,

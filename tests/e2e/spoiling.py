@@ -16,7 +16,7 @@ from astropy.io import fits
 
 from raydistill import config
 from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
-from raydistill.artifacts.manifest import NAME, commit
+from raydistill.artifacts.manifest import NAME, commit, open_manifest
 from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 from tests.damage import flipped
@@ -81,6 +81,15 @@ def bright_arrays(root: Path) -> None:
     (root / "bright").mkdir()
     for n in range(3):
         np.save(root / "bright" / f"{n}.npy", np.linspace(0, 5000, 32 * 32, dtype=np.float32).reshape(32, 32))
+
+
+def experts_with_code(root: Path) -> None:
+    """Let the experts' manifest name code that the config does not name."""
+    folder = Folder(str(artifact(root, "trajectories")))
+    own = open_manifest(folder, "trajectories")
+    config = own.config | {"network": {"kind": "custom", "factory": "nets:make", "options": {}}}
+    uris = {name: parent.uri for name, parent in own.parents.items()}
+    commit(folder, kind=own.kind, identity=own.identity, config=config, parents=own.parents, seed=own.seed, uris=uris)
 
 
 def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> Callable[[Path], None]:
