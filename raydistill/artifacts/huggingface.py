@@ -175,7 +175,7 @@ def _curated(curated: CuratedSet) -> tuple[dict[str, Any], dict[str, HubSplit]]:
     splits: dict[str, HubSplit] = {}
     for split in SPLITS:
         names = [partition(split, label) for label in range(curated.num_classes)]
-        size = sum(curated.manifest.files[name]["bytes"] for name in names if name in curated.manifest.files)
+        size = sum(curated.manifest.files[name].bytes for name in names if name in curated.manifest.files)
         if rows := sum(getattr(entry, split) for entry in curated.summary.classes):
             splits[split] = HubSplit(rows, size, functools.partial(ordered_batches, curated, split))
     return _columns(curated_sets.SCHEMA, curated.class_names), splits
@@ -192,7 +192,7 @@ def _synthetic(samples: SyntheticSet) -> tuple[dict[str, Any], dict[str, HubSpli
 
     columns = _columns(synthetic_sets.SCHEMA, samples.class_names)
     count = sum(entry.kept for entry in (*samples.summary.classes, samples.summary.unlabelled))
-    size = sum(entry["bytes"] for name, entry in samples.manifest.files.items() if name.endswith(".parquet"))
+    size = sum(entry.bytes for name, entry in samples.manifest.files.items() if name.endswith(".parquet"))
     return columns, {TRAIN: HubSplit(count, size, batches)}
 
 

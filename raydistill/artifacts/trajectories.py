@@ -213,7 +213,7 @@ class TrajectoryStore(Displayed):
         if expert not in self._mapped:
             expected = (2 if self.ends_only else self.num_epochs + 1, self.layout.num_parameters)
             name = shard(expert)
-            path = self.folder.local(name, self.manifest.files[name]["sha256"])
+            path = self.folder.local(name, self.manifest.files[name].sha256)
             trajectory = np.load(path, mmap_mode="r", allow_pickle=False)
             if trajectory.shape != expected:
                 raise ArtifactCorrupt(

@@ -47,6 +47,7 @@ from raydistill.pipeline.trainer.task import make_task
 from raydistill.pipeline.trainer.trainer import BEST, WRITTEN, ProgressUpdate, Trainer, is_finished
 from raydistill.pipeline.trainer.validation import Validation
 from raydistill.storage import Folder
+from raydistill.storage.checked import from_json, to_json
 
 # Thirty iterations take some seconds: long enough to kill a worker in between.
 LONG = ("distill.iterations=30", "distill.validate_every=5")
@@ -259,12 +260,12 @@ def test_empty_validation_split_is_refused(
 ) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *made_from))
     folder = Folder(str(below(config, "curated")))
-    summary, manifest = (json.loads(folder.read(name)) for name in ("summary.json", NAME))
+    summary, manifest = json.loads(folder.read("summary.json")), from_json(folder.read(NAME))
     for entry in summary["classes"]:
         entry["validation"] = 0
     folder.write("summary.json", json.dumps(summary).encode())
     manifest["files"]["summary.json"]["sha256"] = folder.sha256("summary.json")
-    folder.write(NAME, json.dumps(manifest).encode())
+    folder.write(NAME, to_json(manifest))
     with pytest.raises(
         ArtifactIncompatible, match=r"the validation split holds no galaxy; enlarge its part in curate\.split"
     ):

@@ -31,6 +31,7 @@ from raydistill.pipeline.report import report_of_run, verdict
 from raydistill.pipeline.run import run
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
+from raydistill.storage.checked import from_json, to_json
 
 SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
 MADE_FROM = ("survey", "curated", "trajectories", "distilled")
@@ -255,9 +256,9 @@ def test_experts_are_found_after_the_run_folder_was_moved(root: Path, tmp_path: 
     shutil.copytree(root / "tiny", tmp_path / "elsewhere" / "tiny")
     moved = tiny(tmp_path / "elsewhere")
     distilled = below(moved, "distilled") / "manifest.json"
-    manifest = json.loads(distilled.read_text())
+    manifest = from_json(distilled.read_bytes())
     manifest["parents"]["trajectories"]["uri"] = str(tmp_path / "gone")
-    distilled.write_text(json.dumps(manifest))
+    distilled.write_bytes(to_json(manifest))
     (below(moved, "evaluation") / "manifest.json").unlink()
     assert "experts" in evaluate(Plan(moved), SILENT).summary
 

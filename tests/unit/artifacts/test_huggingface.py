@@ -277,7 +277,7 @@ def test_large_split_is_written_in_several_files(
 ) -> None:
     curated = many_galaxies(folder)
     monkeypatch.setattr(exports, "ROWS", 16)
-    monkeypatch.setattr(exports, "SHARD_BYTES", sum(file["bytes"] for file in curated.manifest.files.values()) // 2)
+    monkeypatch.setattr(exports, "SHARD_BYTES", sum(file.bytes for file in curated.manifest.files.values()) // 2)
     export(curated, Folder(tmp_path / "out"), "huggingface")
     files = sorted((tmp_path / "out" / "data").iterdir())
     assert len(files) > 1
