@@ -41,7 +41,7 @@ from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.errors import ConfigError
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.galaxies.selection import SPLITS, Split
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, DatasetInfo, Features
@@ -157,10 +157,11 @@ def _mapped(hub: HubSet, name: str, split: HubSplit, folder: Folder) -> MemoryMa
     from datasets.table import MemoryMappedTable
 
     file = f"{hub.content[:16]}-{name}.arrow"
-    if not folder.exists(file):
+    if checked.recorded(folder, f"{file}.json") is None:
         with folder.writing(file) as path, pa.ipc.new_stream(str(path), hub.features.arrow_schema) as writer:
             for batch in split.batches(ROWS):
                 writer.write_table(batch)
+        checked.record(folder, f"{file}.json", {file: folder.sha256(file)})
     return MemoryMappedTable.from_file(str(folder.local(file)))
 
 

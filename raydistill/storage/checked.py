@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +24,7 @@ log = get_logger(__name__)
 
 DIGEST = "sha256"  # key of a document's own digest
 _HEAD = len(hashlib.sha256().hexdigest()) + 1  # bytes of the first line
+_BLOCK = 1 << 20
 
 
 def seal(data: bytes) -> bytes:
@@ -67,17 +68,18 @@ def is_intact(folder: Folder, name: str) -> bool:
     if not folder.exists(name):
         return False
     with folder.open(name) as stream:
-        head = stream.read(_HEAD)
-        intact: bool = head == _head(hashlib.file_digest(stream, "sha256").hexdigest())
+        head, sha256 = stream.read(_HEAD), hashlib.sha256()
+        while block := stream.read(_BLOCK):
+            sha256.update(block)
+    intact: bool = head == _head(sha256.hexdigest())
     if not intact:
         _log_damage(folder, name)
     return intact
 
 
-def record(folder: Folder, name: str, files: Iterable[str], values: Mapping[str, Any] | None = None) -> None:
-    """Write the digests of finished files, and values that describe them, to `name`."""
-    digests = {file: folder.sha256(file) for file in files}
-    write(folder, name, json.dumps({"files": digests, "values": dict(values or {})}).encode())
+def record(folder: Folder, name: str, digests: Mapping[str, str], values: Mapping[str, Any] | None = None) -> None:
+    """Write the sha256 of finished files, and values that describe them, to `name`."""
+    write(folder, name, json.dumps({"files": dict(digests), "values": dict(values or {})}).encode())
 
 
 def recorded(folder: Folder, name: str) -> dict[str, Any] | None:
@@ -85,12 +87,17 @@ def recorded(folder: Folder, name: str) -> dict[str, Any] | None:
     data = read(folder, name)
     if data is None:
         return None
-    content = json.loads(data)
+    content: dict[str, dict[str, Any]] = json.loads(data)
     for file, digest in content["files"].items():
         if not folder.exists(file) or folder.sha256(file) != digest:
             _log_damage(folder, file)
             return None
-    values: dict[str, Any] = content["values"]
+    return content["values"]
+
+
+def values_of(folder: Folder, name: str) -> dict[str, Any]:
+    """Return the values of a `record` whose files `recorded` has seen in this run."""
+    values: dict[str, Any] = json.loads(require(folder, name))["values"]
     return values
 
 
