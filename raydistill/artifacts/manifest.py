@@ -280,7 +280,7 @@ _verified: dict[str, str] = {}
 
 
 def _verify(folder: Folder, manifest: Manifest) -> None:
-    """Compare all files with their digests; warn of files that the manifest does not name."""
+    """Compare all files with their digests, and warn of unexpected files."""
     fix = f"remove the folder and run {describe_kind(manifest.kind)[1]} again"
     for name, expected in manifest.files.items():
         if not folder.exists(name):
