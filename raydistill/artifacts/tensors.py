@@ -40,7 +40,7 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], info: Mapping[str, Any] | None = None) -> bytes:
-    """Return tensors, and `info` as JSON in the header, as the bytes of a safetensors file.
+    """Return the bytes of a safetensors file with `info` as JSON in its header.
 
     One metadata key holds `info`, because safetensors does not fix the order of several keys.
     """

@@ -186,7 +186,7 @@ def _release(spec: ArtifactSpec) -> None:
 
 
 def _read(spec: ArtifactSpec) -> dict[str, Any] | None:
-    """Return the lease, or None. One that is being written or is damaged has no holder: {}."""
+    """Return the lease, or None; {} if it is damaged or being written."""
     root, name = _location(spec)
     try:
         return from_json(root.read(name))
