@@ -85,7 +85,7 @@ def describe_type(annotation: Any) -> str:
 
 
 def with_limit(described: str, name: str) -> str:
-    """Return the description of a type with the upper limit of a whole number of this name."""
+    """Return a described type with the upper limit of a key of this name."""
     if name not in MOST_OF_KEYS or name == "seed":
         return described
     return re.sub(r"whole number( > 0)?", rf"whole number\1 ≤ {MOST_OF_KEYS[name]}", described, count=1)
