@@ -12,6 +12,9 @@
 - `label` is a ClassLabel, -1 for a picture without a class.
 - Rows have the order of the set's `to_torch`.
 
+- `source` names no folder of this machine: a picture from outside `survey.images.root` keeps its
+  file name alone.
+
 A set is read in batches: memory does not grow with the number of pictures, unless the
 result is held in memory. `artifacts.export` writes the same tables as Parquet files.
 """
@@ -39,6 +42,7 @@ from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.provenance import Provenance, provenance_of
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.errors import ConfigError
+from raydistill.galaxies.pictures.files import is_absolute
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.galaxies.selection import SPLITS, Split
 from raydistill.storage import Folder, checked
@@ -169,7 +173,21 @@ def _cast(batches: Batches, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
     from datasets.table import table_cast
 
     for batch in batches(rows):
-        yield table_cast(batch, schema)
+        yield table_cast(_without_folders(batch), schema)
+
+
+def _without_folders(rows: pa.Table) -> pa.Table:
+    """Return rows whose sources have no absolute paths and URIs, but their file names."""
+    if "source" not in rows.column_names:
+        return rows
+    sources = rows["source"].combine_chunks()
+    path, sha256 = sources.flatten()
+    names = pa.array(
+        [name if name is None or not is_absolute(name) else name.rpartition("/")[2] for name in path.to_pylist()],
+        pa.string(),
+    )
+    shared = pa.StructArray.from_arrays([names, sha256], fields=list(sources.type), mask=sources.is_null())
+    return rows.set_column(rows.column_names.index("source"), "source", shared)
 
 
 def _curated(curated: CuratedSet) -> tuple[dict[str, Any], dict[str, HubSplit]]:
