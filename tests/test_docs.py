@@ -20,6 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 import raydistill
+from raydistill.cli.table import STAGES as ROWS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -44,6 +45,8 @@ def _commands() -> list[str]:
     texts = [text.replace("\\\n", "") for text in texts]  # lines that a backslash continues
     found = {m.strip() for text in texts for pattern in (COMMAND, INLINE) for m in pattern.findall(text)}
     found |= {m.strip() for text in texts for m in re.findall(r"RAYDISTILL_DATA=FOLDER (raydistill [^#\n]*)", text)}
+    found |= {row.example for row in ROWS.values()}
+    found = {command for command in found if len(command.split()) > 2 or command == "raydistill demo"}
     return sorted(command for command in found if not PLACEHOLDER.search(command))
 
 
@@ -57,7 +60,7 @@ def test_commands_of_the_docs_plan(command: str, data_root: Path, monkeypatch: p
 
     monkeypatch.setenv("RAYDISTILL_DATA", str(data_root))
     monkeypatch.chdir(ROOT)
-    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--dry-run"])
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--dry-run", "--json"])
     assert result.exit_code == 0, f"{command}: {result.output}"
     assert '"artifacts"' in result.output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from raydistill.api.configs import ConfigLike, make_plan, run_stage
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
     """Run all stages of a config and return the evaluation.
+
+    It prints the accuracies and the verdict to stderr, as `raydistill run` does.
 
     Parameters
     ----------
@@ -39,9 +42,12 @@ def run(config: ConfigLike, *overrides: str) -> EvaluationReport:
         The subclass says what is wrong: `ConfigError`, `CatalogError`, `ArtifactError`,
         `DivergenceError` or `ClusterError`. Call it again to resume: finished work is kept.
     """
+    from raydistill.pipeline.report import report_text
     from raydistill.pipeline.run import run
 
-    report: EvaluationReport = run(make_plan(config, overrides))
+    plan = make_plan(config, overrides)
+    report: EvaluationReport = run(plan)
+    print(report_text("evaluate", plan.config, report), file=sys.stderr)
     return report
 
 

@@ -25,7 +25,6 @@ from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
 from raydistill.detection.network import build_detector
-from raydistill.errors import ArtifactCorrupt
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -112,11 +111,7 @@ class DetectionReport(Displayed):
 def read_detector(folder: Folder) -> nn.Module:
     """Return the detector of `detector.safetensors`."""
     tensors, info = read_tensors(folder, WEIGHTS)
-    try:
-        names, mean, std = info["categories"], tuple(info["mean"]), tuple(info["std"])
-        detector = build_detector(len(names), info["side"], info["width"], mean, std, 0)
-        detector.load_state_dict(tensors)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        what = f"'{WEIGHTS}' does not fit the detector"
-        raise ArtifactCorrupt(what, folder.uri, "run 'raydistill detect CONFIG' again") from error
+    names, mean, std = info["categories"], tuple(info["mean"]), tuple(info["std"])
+    detector = build_detector(len(names), info["side"], info["width"], mean, std, 0)
+    detector.load_state_dict(tensors)
     return detector.eval()

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
+from raydistill.artifacts.evaluation_text import evaluation_text, html_of
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
@@ -115,8 +116,12 @@ class EvaluationReport(Displayed):
     def _contents(self) -> str:
         return f"{len(self.runs)} networks on {len(self.summary)} training sets"
 
-    def _rows(self) -> pd.DataFrame:
-        return self.table()
+    def __repr__(self) -> str:
+        """Return the table and the verdict, as `raydistill run` prints them."""
+        return evaluation_text(self.summary, f"{self._contents()}; {self.folder.shown}")
+
+    def _repr_html_(self) -> str:
+        return html_of(self.summary)
 
     @property
     def groups(self) -> dict[str, Any]:

@@ -5,14 +5,13 @@ There is one per stage, `run` for all stages, and `demo` for a first look.
 Logs and progress go to stderr. The last line of stdout is the path of the artifact. Heavy imports
 stay inside the subcommands, so that help and usage errors are immediate.
 
-base          the application, shared arguments, exit codes
-distillation  from the survey to the evaluation, the search and predictions
-generation    generators, samples and audits
-hunting       the search for rare objects
-surveys       adaptation to another survey
-detection     detectors trained on synthetic fields
-fetching      downloads of public records and cut-outs
-runs          all stages in order
+base      the application, shared arguments, exit codes
+table     group, help and example of each stage's command
+stages    the commands of the stages
+runs      all stages in order
+fetching  downloads of public records and cut-outs
+tools     copies for other programs, the shipped configs
+ending    what a command made, and the next command
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from raydistill.cli.base import app
 
 # isort: off
 # The order of these imports is that of the commands in the help.
-from raydistill.cli import distillation, generation, hunting, surveys, detection, fetching, runs  # noqa: F401
+from raydistill.cli import runs, stages, fetching, tools  # noqa: F401
 # isort: on
 
 main = app

@@ -6,13 +6,16 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from raydistill import __version__
+from raydistill import __version__, shipped
+from raydistill.cli.table import GROUPS
 from raydistill.errors import RaydistillError, find_known_error
 
 EXIT_CODES = """Exit codes:
@@ -27,18 +30,59 @@ EXIT_CODES = """Exit codes:
   130  stopped by Ctrl-C (143: by SIGTERM); run the same command again to resume
 """
 
+START = """Begin with `raydistill demo`. `raydistill configs` lists the shipped configs, and
+`raydistill COMMAND --help` has an example of each command. Documentation: docs/index.md."""
+
+
+class _Groups(TyperGroup):
+    """List the commands in their groups."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for group in GROUPS:
+            commands = [(name, self.commands[name]) for name in self.commands]
+            own = [(name, one) for name, one in commands if getattr(one, "rich_help_panel", None) == group]
+            with formatter.section(group):
+                formatter.write_dl([(name, one.get_short_help_str(limit=100)) for name, one in own])
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EXIT_CODES,
+    cls=_Groups, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    epilog=f"{START}\n\n{EXIT_CODES}",
     help="Distil a galaxy survey into a few synthetic images per class that train a network like the survey.",
 )  # fmt: skip
 
+
+def epilog(example: str, page: str) -> str:
+    """Return what the help of a command ends with."""
+    return f"Example: {example}\n\nDocumentation: docs/{page}\n\n{EXIT_CODES}"
+
+
+def command(
+    group: str, example: str, page: str, **options: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command with its group, an example and a page of the docs."""
+    return app.command(epilog=epilog(example, page), rich_help_panel=group, **options)
+
+
+def _complete_config(incomplete: str) -> list[str]:
+    """Return the shipped configs and the YAML files that begin like this."""
+    names = [*shipped.names(), *(str(path) for path in Path().glob("*.yaml"))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 ConfigPath = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of one in configs/, such as demo.")
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        autocompletion=_complete_config,
+        help="A YAML file, or the name of a shipped one: `raydistill configs` lists them.",
+    ),
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example distill.iterations=500.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the resolved config and what would be written or skipped.")
+    bool, typer.Option("--dry-run", help="Show what would be built or skipped, with time and disk; build nothing.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="With --dry-run: the artifacts and the resolved config as JSON.")]
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="More log lines; twice: also Ray's and MLflow's.")
 ]
@@ -61,39 +105,62 @@ def options(
 
 
 def run_stage(
-    name: str, path: str, overrides: list[str] | None, dry: bool, verbose: int, *arguments: str | None
+    name: str,
+    path: str,
+    overrides: list[str] | None,
+    dry: bool,
+    as_json: bool,
+    verbose: int,
+    *arguments: str | None,
 ) -> None:
     """Run one stage of a config, or print what it would write.
 
-    A stage whose artifact exists is skipped. `arguments` are the stage's own, as `pipeline.run.run_stage` takes them.
+    A stage whose artifact exists is skipped. `arguments` are the stage's own, as
+    `pipeline.run.run_stage` takes them.
     """
     with exit_on_error():
         plan = load_plan(path, overrides, verbose)
         from raydistill.pipeline import run as pipeline
 
         specs = pipeline.specs_of_stage(name, plan, *arguments)
-        if dry:
-            print_result(pipeline.dry_run(plan, specs))
+        if dry or as_json:
+            print_plan(plan, specs, dry, as_json)
             return
-        folder = specs[-1].folder if pipeline.is_finished(specs) else pipeline.run_stage(name, plan, *arguments).folder
-        show(name, plan, folder)
-        print_result(folder)
+        finished = pipeline.is_finished(specs)
+        artifact = None if finished else pipeline.run_stage(name, plan, *arguments)
+        words = [path, *(overrides or [])]
+        finish(name, plan, specs[-1].folder if artifact is None else artifact.folder, words, artifact)
 
 
-def split_words(words: list[str] | None) -> tuple[str | None, list[str]]:
-    """Return the folder of a set that may come first, and the overrides."""
-    overrides = list(words or [])
-    return (overrides.pop(0) if overrides and "=" not in overrides[0] else None), overrides
+def print_plan(plan: Any, specs: Any, dry: bool, as_json: bool) -> None:
+    """Print what would be built, for a person or as JSON."""
+    from raydistill.pipeline import preview
+
+    require_dry_run(dry)
+    print_result(preview.as_json(plan, specs) if as_json else preview.as_text(plan, specs))
 
 
-def show(name: str, plan: Any, folder: Any) -> None:
-    """Print the results of a stage to stderr, if it has any that fit there."""
-    from raydistill.pipeline.report import PRINTERS
+def require_dry_run(dry: bool) -> None:
+    """Raise ConfigError for `--json` without `--dry-run`."""
+    if not dry:
+        from raydistill.errors import ConfigError
 
-    if name in PRINTERS:
+        raise ConfigError("the option is for a dry run", "--json", "add --dry-run")
+
+
+def finish(name: str, plan: Any, folder: Any, words: list[str], artifact: Any = None) -> None:
+    """Print the result of a stage, what to look at, the next command, and the path."""
+    from raydistill.artifacts.manifest import kind_of
+    from raydistill.cli.ending import end
+    from raydistill.pipeline.report import REPORTS, report_text
+
+    if name in REPORTS:
         from raydistill.artifacts.opening import open_artifact
 
-        PRINTERS[name](plan, open_artifact(folder), sys.stderr)
+        text = report_text(name, plan.config, artifact or open_artifact(folder))
+        print(text, file=sys.stderr)
+    end(plan, kind_of(folder), folder, words)
+    print_result(folder)
 
 
 def load_plan(path: str, overrides: list[str] | None, verbose: int) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from raydistill.cli.base import EXIT_CODES, Verbose, app, exit_on_error, print_result
+from raydistill.cli.base import Json, Verbose, app, epilog, exit_on_error, print_result, require_dry_run
+from raydistill.cli.ending import show, shown
+from raydistill.cli.table import DATA
 from raydistill.fetching.records import KAGGLE, RECORDS, Record, find_record
 
 To = Annotated[str, typer.Option(metavar="FOLDER", help="Destination; each record has a folder in it.")]
@@ -26,12 +29,13 @@ Parallel = Annotated[int, typer.Option(help="Files that are downloaded at the sa
 Attempts = Annotated[int, typer.Option(min=1, help="Attempts without any progress, after which the command ends.")]
 KeepArchives = Annotated[bool, typer.Option("--keep-archives", help="Keep archives after they are unpacked.")]
 FetchDryRun = Annotated[bool, typer.Option("--dry-run", help="Show files, addresses and licence, and fetch nothing.")]
+PAGE = "how-to/fetch.md"
 
 fetch = typer.Typer(
-    no_args_is_help=True, epilog=EXIT_CODES, rich_markup_mode=None,
+    no_args_is_help=True, epilog=epilog("raydistill fetch efigi --to data", PAGE), rich_markup_mode=None,
     help="Download public records of galaxies, or cut-outs by position. An interrupted download resumes.",
 )  # fmt: skip
-app.add_typer(fetch, name="fetch")
+app.add_typer(fetch, name="fetch", rich_help_panel=DATA)
 
 
 def _add_command(record: Record) -> None:
@@ -39,7 +43,7 @@ def _add_command(record: Record) -> None:
 
     @fetch.command(
         record.name,
-        epilog=EXIT_CODES,
+        epilog=epilog(f"raydistill fetch {record.name} --to data", PAGE),
         short_help=f"{record.title}. {size[:1].upper()}{size[1:]}; {record.licence}.",
         help=f"{record.title}.\n\nSize: {size}. Licence: {record.licence}. Please cite: {record.citation}. "
         f"See {record.homepage}.",
@@ -52,6 +56,7 @@ def _add_command(record: Record) -> None:
         attempts: Attempts = 8,
         keep_archives: KeepArchives = False,
         dry_run: FetchDryRun = False,
+        as_json: Json = False,
         verbose: Verbose = 0,
     ) -> None:
         with exit_on_error():
@@ -60,9 +65,10 @@ def _add_command(record: Record) -> None:
             from raydistill.fetching.runner import describe_records, fetch_records
 
             log.setup(verbose)
-            if dry_run:
+            if dry_run or as_json:
                 rows = describe_records([record.name], Path(to), base_url)
-                print_result(json.dumps(rows, indent=2))
+                require_dry_run(dry_run)
+                print_result(json.dumps(rows, indent=2) if as_json else _as_text(rows[0]))
                 return
             (fetched,) = fetch_records(
                 [record.name],
@@ -73,7 +79,27 @@ def _add_command(record: Record) -> None:
                 keep_archives=keep_archives,
                 patience=Patience(attempts=attempts),
             )
+            config = fetched.config
+            show([] if config is None else [("Config", shown(config))], _next(config))
             print_result(fetched.folder)
+
+
+def _as_text(row: dict[str, Any]) -> str:
+    """Return the description of a record for a person."""
+    lines = [
+        f"{row['title']} ({row['record']})",
+        f"Folder:   {row['folder']}, {'complete' if row['complete'] else 'to fetch'}",
+        f"Size:     {row['size']}",
+        f"Licence:  {row['licence']}",
+        f"Citation: {row['citation']}",
+        *(f"File:     {file['name']}\n          {file['url']}" for file in row["files"]),
+        "Nothing was fetched. --json has the checksums too.",
+    ]
+    return "\n".join(lines)
+
+
+def _next(config: Path | None) -> str:
+    return "configs --show own_survey > my.yaml" if config is None else f"curate {shlex.quote(shown(config))}"
 
 
 for _record in RECORDS.values():
@@ -81,7 +107,8 @@ for _record in RECORDS.values():
 
 
 @fetch.command(
-    epilog=EXIT_CODES, short_help="Kaggle's Galaxy Zoo challenge: needs an account, so its own tool fetches it."
+    epilog=epilog("raydistill fetch kaggle", PAGE),
+    short_help="Kaggle's Galaxy Zoo challenge: needs an account, so its own tool fetches it.",
 )
 def kaggle() -> None:
     """Say how to fetch the Galaxy Zoo challenge of Kaggle, which needs an account."""
@@ -92,7 +119,10 @@ def kaggle() -> None:
 kaggle.__doc__ = f"{kaggle.__doc__} The command is: {KAGGLE}."
 
 
-@fetch.command(epilog=EXIT_CODES, short_help="A picture of each galaxy of a table, from SDSS or the Legacy Surveys.")
+@fetch.command(
+    epilog=epilog("raydistill fetch cutouts table.csv --survey legacy", PAGE),
+    short_help="A picture of each galaxy of a table, from SDSS or the Legacy Surveys.",
+)
 def cutouts(
     table: Annotated[
         str, typer.Argument(metavar="TABLE", help="A table with object ids and positions, in any format.")
@@ -142,4 +172,5 @@ def cutouts(
             insecure=insecure,
             patience=Patience(attempts=attempts, stall_seconds=30),
         )
+        show([("Pictures", shown(report.folder))], "configs --show own_survey > my.yaml")
         print_result(report.folder)

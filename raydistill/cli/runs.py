@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from raydistill.cli.base import (
-    EXIT_CODES,
     ConfigPath,
     DryRun,
+    Json,
     Overrides,
     Verbose,
-    app,
+    command,
     exit_on_error,
+    finish,
     load_plan,
-    print_result,
-    show,
+    print_plan,
 )
+from raydistill.cli.table import MAIN
 
 
 class Stage(StrEnum):
@@ -42,12 +43,13 @@ LastStage = Annotated[
 ]
 
 
-@app.command(epilog=EXIT_CODES)
+@command(MAIN, "raydistill run demo_hunt --to hunt", "tutorial.md")
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
     to: LastStage = Stage.EVALUATE,
     dry_run: DryRun = False,
+    as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Run all stages, skipping those whose artifact exists.
@@ -56,27 +58,29 @@ def run(
     --to hunt predicts the survey, samples the synthetic sources of `hunt`, and hunts.
     --to analyse distils a set, and measures its prototypes beside real galaxies.
     """
-    _run_stages(config, overrides, dry_run, verbose, to)
+    _run_stages(config, overrides, dry_run, as_json, verbose, to)
 
 
-@app.command(epilog=EXIT_CODES)
-def demo(overrides: Overrides = None, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+@command(MAIN, "raydistill demo", "tutorial.md")
+def demo(
+    overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False, verbose: Verbose = 0
+) -> None:  # fmt: skip
     """Run all stages on a small simulated survey, for a first look.
 
     It takes about five minutes on two cores. `raydistill run demo` does the same.
     """
-    _run_stages("demo", overrides, dry_run, verbose)
+    _run_stages("demo", overrides, dry_run, as_json, verbose, Stage.EVALUATE)
 
 
-def _run_stages(path: str, overrides: list[str] | None, dry: bool, verbose: int, last: Stage = Stage.EVALUATE) -> None:
+def _run_stages(path: str, overrides: list[str] | None, dry: bool, as_json: bool, verbose: int, last: Stage) -> None:
     with exit_on_error():
         plan = load_plan(path, overrides, verbose)
         from raydistill.pipeline import run as pipeline
 
         specs = pipeline.specs_of(plan, last.value)
-        if dry:
-            print_result(pipeline.dry_run(plan, specs))
+        if dry or as_json:
+            print_plan(plan, specs, dry, as_json)
             return
-        folder = specs[-1].folder if pipeline.is_finished(specs) else pipeline.run(plan, last.value).folder
-        show(last.value, plan, folder)
-        print_result(folder)
+        artifact = None if pipeline.is_finished(specs) else pipeline.run(plan, last.value)
+        words = [path, *(overrides or [])]
+        finish(last.value, plan, specs[-1].folder if artifact is None else artifact.folder, words, artifact)

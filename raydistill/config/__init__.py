@@ -24,7 +24,7 @@ from raydistill.config.experts import Decompose, Experts, ExpertTraining, Nuisan
 from raydistill.config.generate import Generate
 from raydistill.config.picture_filter import PictureFilter
 from raydistill.config.predict import Predict
-from raydistill.config.reading import EXTENDS, SHIPPED, load, override, vary
+from raydistill.config.reading import EXTENDS, load, override, vary
 from raydistill.config.resources import Resources, Tracking
 from raydistill.config.sample import Filter, Sample, TableConditions
 from raydistill.config.search import Halving, Population, Range, Search
@@ -32,7 +32,7 @@ from raydistill.config.survey import CatalogSurvey, Curate, Exclusion, Images
 from raydistill.config.tree import Config, Survey, identity_part, network_names, plain, sources
 
 __all__ = [
-    "EXTENDS", "SHIPPED", "Adapt", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
+    "EXTENDS", "Adapt", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
     "Evaluate", "Exclusion", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
     "Nuisance", "PictureFilter",
     "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",

@@ -15,15 +15,16 @@ import sysconfig
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from typing import TYPE_CHECKING, Literal
 
 from raydistill.core.arithmetic import Arithmetic, RequestsArithmetic, fill_auto
-from raydistill.core.networks import Network
 from raydistill.core.options.training import Training
 from raydistill.core.recipe import Recipe, ResolvedRecipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from raydistill.core.networks import Network
 
 # benchmarks/bench.py: two cores reach 4e10 (an expert's step) to 1.6e11 (a student's).
 # benchmarks/gpu.py: a data-centre GPU reaches about 1e13, eager; small steps take 8 ms.
@@ -55,6 +56,8 @@ class Hardware:
         header = Path(sysconfig.get_path("include"), "Python.h").exists()  # compiled code includes it
         if gpus:
             return Hardware("gpu", header and bool(find_spec("triton") and shutil.which("cc")), True)
+        import torch
+
         has = torch.cpu.get_capabilities()
         compiler = header and shutil.which(os.environ.get("CXX", "g++")) is not None
         return Hardware("cpu", compiler, any(has.get(name, False) for name in FAST_BFLOAT16))
@@ -81,6 +84,9 @@ class WorkEstimate:
 
 def forward_flops(network: Network, num_channels: int, image_size: int) -> int:
     """Return F, the FLOPs of an image's forward pass; multiply and add are two."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     images = torch.zeros(1, num_channels, image_size, image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(network.layout.num_parameters), images)

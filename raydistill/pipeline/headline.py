@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
+from raydistill.artifacts.evaluation_text import accuracy_table, verdict
 from raydistill.escaping import for_markdown, markdown_table
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.report import fraction_of_experts, table, verdict
+from raydistill.pipeline.report import fraction_of_experts
 from raydistill.pipeline.tracking.tracker import Run
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
         # The verdict first: MLflow's page shows some six lines, and the rest after a click.
         parts = [
             " ".join([parts[0], for_markdown(verdict(artifact.summary)), *reached]),
-            markdown_table([head, *table(artifact)]),
+            markdown_table([head, *accuracy_table(artifact.summary)]),
         ]
         parts.append(
             "Pictures: `atlas.png` (prototypes beside images of their class) and `accuracy.png` below Artifacts."

@@ -6,12 +6,12 @@ artifact is found without them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import identity_of, open_manifest
 from raydistill.config import Config, plain
 from raydistill.log import get_logger
@@ -19,6 +19,7 @@ from raydistill.pipeline.adapt.specs import adaptation_spec, adaptation_specs, r
 from raydistill.pipeline.analyse.specs import analysis_spec, analysis_specs
 from raydistill.pipeline.audit.specs import audit_spec, audit_specs
 from raydistill.pipeline.augment.specs import augmentation_spec, augmentation_specs
+from raydistill.pipeline.curate.counts import log_existing
 from raydistill.pipeline.detect.specs import detection_spec, detection_specs
 from raydistill.pipeline.hunt.specs import hunt_spec, hunt_specs, sample_plan
 from raydistill.pipeline.plan import Plan
@@ -211,8 +212,11 @@ def is_finished(specs: Sequence[ArtifactSpec]) -> bool:
     """
     if not (specs and specs[-1].exists):
         return False
-    log.info("%s: exists, skipped (%s)", specs[-1].kind, specs[-1].folder)
+    log.info("%s: exists, skipped", specs[-1].kind)
+    log.info("  %s", specs[-1].folder.shown)
     open_manifest(specs[-1].folder, specs[-1].kind)
+    if specs[-1].kind == kinds.CURATED:
+        log_existing(specs[-1].folder)
     return True
 
 
@@ -228,9 +232,3 @@ def _identity(last: ArtifactSpec) -> str:
     A run closes open MLflow runs of the same identity.
     """
     return identity_of("run", {}, {last.kind: last.identity}, last.seed)
-
-
-def dry_run(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
-    """Return JSON: the resolved config, and which of these artifacts exist."""
-    specs = [{"kind": one.kind, "path": one.folder.uri, "exists": one.exists} for one in artifacts]
-    return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)

@@ -77,6 +77,9 @@ SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
 R = Row
 # fmt: off
 CONFIG_ROWS = [
+    R("a JSON plan without a dry run", "run demo --json", 2, "--json: the option is for a dry run; add --dry-run"),
+    R("an unknown shipped config", "configs --show demos", 2,
+      "--show: there is no shipped config 'demos'; did you mean 'demo'?"),
     R("a missing config file", "run nope.yaml", 2,
       "nope.yaml: there is no such config file; shipped configs are: demo, …"),
     R("a folder as config", "run pictures", 2,

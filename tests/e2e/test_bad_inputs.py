@@ -225,7 +225,7 @@ def test_unknown_command_has_the_exit_code_of_a_wrong_command_line() -> None:
 
 
 def test_demo_accepts_overrides() -> None:
-    code, _, stdout = call(["demo", "--dry-run", "seed=7"])
+    code, _, stdout = call(["demo", "--dry-run", "--json", "seed=7"])
     assert code == 0
     assert '"seed": 7' in stdout
 
@@ -238,7 +238,7 @@ def test_demo_accepts_overrides() -> None:
 )  # fmt: skip
 def test_dry_run_lists_what_the_command_needs_and_makes(command: str, last: str) -> None:
     stage, *options = command.split()
-    code, stderr, stdout = call([stage, "demo_diffusion", *options, "--dry-run"])
+    code, stderr, stdout = call([stage, "demo_diffusion", *options, "--dry-run", "--json"])
     assert code == 0, stderr
     kinds = [one["kind"] for one in json.loads(stdout)["artifacts"]]
     assert kinds[:2] == ["survey", "curated"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ from ray_tools import SILENT, below, content, copy_of, tiny
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.distilled import LAST, SELECTED, DistilledSet, read_images, write_images
 from raydistill.artifacts.evaluation import EvaluationReport
+from raydistill.artifacts.evaluation_text import verdict
 from raydistill.artifacts.manifest import commit
 from raydistill.core import scores
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
@@ -23,16 +23,14 @@ from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.evaluate.baselines import Baselines
 from raydistill.pipeline.evaluate.compatibility import check_compatible
-from raydistill.pipeline.evaluate.fit_cache import FOLDER, FitCache
+from raydistill.pipeline.evaluate.fit_cache import FOLDER, OLD_FOLDER, FitCache
 from raydistill.pipeline.evaluate.stage import evaluate, load_split
 from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.report import report_of_run, verdict
+from raydistill.pipeline.report import report_text
 from raydistill.pipeline.run import run
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
-from raydistill.storage.checked import from_json, to_json
-from tests.damage import flipped
 
 SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
 MADE_FROM = ("survey", "curated", "trajectories", "distilled")
@@ -133,8 +131,7 @@ def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationRe
     assert len(after) - len(before) == len(subjects)
 
     damaged = sorted(after)[0]
-    cached = root / "tiny" / FOLDER / damaged
-    cached.write_bytes(flipped(cached.read_bytes(), cached.stat().st_size // 2))
+    (root / "tiny" / FOLDER / damaged).write_bytes(b"")
     (below(tiny(root, "evaluate.num_networks=3"), "evaluation") / "manifest.json").unlink()
     evaluate(Plan(more), SILENT)
     again = fits(root)
@@ -144,6 +141,15 @@ def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationRe
     evaluate(Plan(tiny(root)), SILENT)
     assert fits(root) == again
     assert content(Plan(tiny(root)).evaluation) == report.manifest.content
+
+
+def test_results_in_the_old_cache_folder_are_reused(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+    (root / "tiny" / FOLDER).rename(root / "tiny" / OLD_FOLDER)
+    (below(tiny(root), "evaluation") / "manifest.json").unlink()
+    evaluate(Plan(tiny(root)), SILENT)
+    assert content(Plan(tiny(root)).evaluation) == report.manifest.content
+    assert not (root / "tiny" / FOLDER).exists(), "a fit was trained twice"
 
 
 def test_learned_rate_competes_with_the_grid(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
@@ -249,9 +255,9 @@ def test_experts_are_found_after_the_run_folder_was_moved(root: Path, tmp_path: 
     shutil.copytree(root / "tiny", tmp_path / "elsewhere" / "tiny")
     moved = tiny(tmp_path / "elsewhere")
     distilled = below(moved, "distilled") / "manifest.json"
-    manifest = from_json(distilled.read_bytes())
+    manifest = json.loads(distilled.read_text())
     manifest["parents"]["trajectories"]["uri"] = str(tmp_path / "gone")
-    distilled.write_bytes(to_json(manifest))
+    distilled.write_text(json.dumps(manifest))
     (below(moved, "evaluation") / "manifest.json").unlink()
     assert "experts" in evaluate(Plan(moved), SILENT).summary
 
@@ -363,9 +369,8 @@ def test_scores_and_another_network_train_only_the_missing_fits(
 
     assert (Path(scored.folder.uri) / "networks.png").stat().st_size > 0
     assert not (Path(report.folder.uri) / "networks.png").exists(), "the figure needs two networks"
-    printed = io.StringIO()
-    report_of_run(Plan(config), scored, printed)
-    text = printed.getvalue()
+    text = report_text("evaluate", config, scored)
+    assert max(map(len, text.splitlines())) <= 80
     assert "label-robust" in text
     assert f"{robust['augmentation_robust']['score']:.3f}" in text
     mlp = next(e for e in scored.summary["class_mean"]["all"] if e["network"] == "mlp-w8")["balanced_accuracy"]

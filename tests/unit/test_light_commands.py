@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.config import load
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import specs_of_stage
@@ -36,7 +37,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = Plan(load("demo", [f"output={folder}"]))
     for name in DONE:
         spec = specs_of_stage(name, plan)[-1]
-        spec.folder.write("data.bin", b"42")
+        summary = Summary("demo", True, 32, 0.5, (0.1,), (0.2,), (ClassSummary("round", 3, 3, 1, 1, 1, 0.9),), {})
+        spec.folder.write("summary.json", summary.to_json())
         spec.commit()
     return folder
 

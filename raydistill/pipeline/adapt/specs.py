@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from raydistill import config as configs
+from raydistill import shipped
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import NAME
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
@@ -33,8 +33,7 @@ def target_spec(plan: Plan, target: str) -> ArtifactSpec:
         There is no such set, or it is that of the source.
     """
     fix = "give the config of another survey, or the folder of its curated set"
-    named = any((shipped / f"{target}.yaml").is_file() for shipped in map(Path, configs.SHIPPED))
-    if target.endswith((".yaml", ".yml")) or (named and not Folder(target).exists(NAME)):
+    if target.endswith((".yaml", ".yml")) or (shipped.find(target) and not Folder(target).exists(NAME)):
         other = configs.load(target)
         spec = Plan(other).curated
         if not spec.exists:  # `output=FOLDER` on the command line is that of both runs

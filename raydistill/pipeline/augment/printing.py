@@ -1,24 +1,19 @@
-"""Print a comparison's table: accuracies, and differences to the best baseline."""
+"""Write a comparison's tables: accuracies, and differences to the best baseline."""
 
 from __future__ import annotations
 
-from typing import Any, TextIO
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from raydistill.artifacts.augmentation import AugmentationReport
-from raydistill.pipeline.plan import Plan
+from raydistill.config import Config
+from raydistill.text import text_table
 
-WIDTH = 240  # characters of a table; in a narrow terminal rich would truncate names
-HEAD = ("method", "added", "ratio", "filter", "balanced accuracy", "difference", "macro-F1", "difference", "Holm's p")
+HEAD = ("method", "added", "ratio", "filter", "balanced\naccuracy", "difference", "macro-F1", "difference", "Holm's\np")
 
 
-def augmentation_report(plan: Plan, report: AugmentationReport, out: TextIO) -> None:
-    """Print a table per number of labelled galaxies, and the paths of the figures."""
-    console = Console(file=out, soft_wrap=True, highlight=False, width=WIDTH)
-    summary = report.summary
+def augmentation_text(config: Config, report: AugmentationReport) -> str:
+    """Return a table per number of labelled galaxies."""
+    summary, parts = report.summary, []
     for baseline in summary["baselines"]:
         shots = baseline["shots"]
         galaxies = "all labelled galaxies" if shots is None else f"{shots} labelled galaxies of each class"
@@ -26,12 +21,9 @@ def augmentation_report(plan: Plan, report: AugmentationReport, out: TextIO) -> 
             f"{summary['survey']}, {galaxies}, {summary['steps']} steps: mean, 95 % interval; "
             f"paired differences to {baseline['method']}, the best baseline on validation galaxies"
         )
-        table = Table(*HEAD, box=box.SIMPLE_HEAD, title=title)
-        for row in table_rows(summary, shots):
-            table.add_row(*row, style="bold" if row[0] == baseline["method"] else None)
-        console.print(table)
-    console.print(f"Curves: {report.folder}/few_shot.png, {report.folder}/steps-*.png")
-    console.print(f"Report: {report.folder}")
+        rows = [[cell.replace(" [", "\n[") for cell in row] for row in table_rows(summary, shots)]
+        parts.append(text_table(title, [HEAD, *rows]))
+    return "\n".join(parts)
 
 
 def table_rows(summary: dict[str, Any], shots: int | None) -> list[tuple[str, ...]]:

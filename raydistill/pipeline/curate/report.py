@@ -1,4 +1,4 @@
-"""Report a curation: counts in the log; counts, a note and pictures in MLflow."""
+"""Report a curation in MLflow: counts, a note and pictures."""
 
 from __future__ import annotations
 
@@ -14,35 +14,13 @@ from raydistill.artifacts.curated import partition
 from raydistill.artifacts.curated_summary import Summary
 from raydistill.artifacts.tables import decode_images
 from raydistill.escaping import for_markdown, markdown_table
-from raydistill.log import get_logger
-from raydistill.pipeline.pictures.levels import format_levels
 from raydistill.pipeline.runtime.stages import save_figure
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
 
-log = get_logger(__name__)
-
 EXAMPLES = "examples.png"
 PER_CLASS = 10  # pictures
-
-
-def log_summary(summary: Summary) -> None:
-    """Log a table of candidates, counts and lowest confidence per class."""
-    width = max(len(entry.name) for entry in summary.classes)
-    log.info(
-        "%-*s %10s %6s %6s %6s %6s %10s", width, "class", "candidates", "kept", "train", "valid", "test", "lowest p"
-    )
-    for c in summary.classes:
-        lowest = "-" if c.lowest_confidence is None else f"{c.lowest_confidence:.3f}"
-        log.info(
-            "%-*s %10d %6d %6d %6d %6d %10s", width, c.name, c.candidates, c.kept, c.train, c.validation, c.test, lowest
-        )
-    if summary.levels:
-        log.info("curate: black and white of the pictures: %s", format_levels(summary.levels))
-    if summary.rejected:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
-        log.warning("curate: rejected pictures: %s (listed in rejected.parquet)", reasons)
 
 
 def record_summary(summary: Summary, spec: ArtifactSpec, run: Run) -> None:

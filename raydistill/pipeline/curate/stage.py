@@ -25,8 +25,9 @@ from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.class_sizes import warn_of_few_training
 from raydistill.pipeline.curate import filter_training
+from raydistill.pipeline.curate.counts import log_existing, log_summary
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
-from raydistill.pipeline.curate.report import log_summary, record_summary
+from raydistill.pipeline.curate.report import record_summary
 from raydistill.pipeline.curate.selection import Selection, select_galaxies
 from raydistill.pipeline.curate.writer import CuratedWriter
 from raydistill.pipeline.pictures.levels import LevelChecks, chosen_levels, resolve_levels
@@ -65,11 +66,8 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
     """
     config, spec = plan.config, plan.curated
     if is_complete(spec):
-        curated = CuratedSet.open(spec.folder)
-        if num_rejected := sum(curated.summary.rejected.values()):
-            what = "curate: %d pictures were rejected when this set was curated; to try them again, remove %s"
-            log.info(what, num_rejected, curated.folder)
-        return curated
+        log_existing(spec.folder)
+        return CuratedSet.open(spec.folder)
     survey = plan.user_survey()
     selection = select_galaxies(config.curate, survey, plan.truth)  # raises errors of tables before a cluster starts
     filter_training.check_filter(config.curate.filter, selection.galaxies)

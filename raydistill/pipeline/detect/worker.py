@@ -7,6 +7,7 @@ SourceFinder: {block, picture}            ->  a JSON file, {block, count}
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,7 +30,7 @@ from raydistill.pipeline.detect.pictures import FieldSplit, Stamps
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.simulation.injections.light import to_light
-from raydistill.storage import Folder, checked
+from raydistill.storage import Folder
 
 FINISHED = pa.schema([("block", pa.string()), ("count", pa.int64())])
 
@@ -65,8 +66,7 @@ class FieldMaker:
         """Make the fields of one block; its JSON file is written last."""
         (row,) = block.to_pylist()
         records = [self._make(row["split"], number) for number in range(row["first"], row["first"] + row["count"])]
-        digests = {one["file_name"]: one["sha256"] for one in records}
-        checked.record(Folder(self.folder), row["block"], digests, {"records": records})
+        Folder(self.folder).write(row["block"], json.dumps(records).encode())
         return pa.Table.from_pylist([{"block": row["block"], "count": row["count"]}], FINISHED)
 
     def _make(self, split: FieldSplit, number: int) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class SourceFinder:
             }
             for one, picture in zip(detections, pictures_NHWC, strict=True)
         ]
-        checked.record(Folder(self.folder), name, {}, {"records": records})
+        Folder(self.folder).write(name, json.dumps(records).encode())
         return pa.Table.from_pylist([{"block": name, "count": len(records)}], FINISHED)
 
 

@@ -14,6 +14,7 @@ temporary files.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -31,7 +32,6 @@ from raydistill.log import get_logger
 from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import Folder
-from raydistill.storage.checked import from_json, to_json
 
 log = get_logger(__name__)
 
@@ -172,7 +172,7 @@ def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:
 
 
 def _content() -> bytes:
-    return to_json(HOLDER | {"heartbeat": uuid.uuid4().hex})
+    return json.dumps(HOLDER | {"heartbeat": uuid.uuid4().hex}).encode()
 
 
 def _write(spec: ArtifactSpec) -> None:
@@ -186,14 +186,15 @@ def _release(spec: ArtifactSpec) -> None:
 
 
 def _read(spec: ArtifactSpec) -> dict[str, Any] | None:
-    """Return the lease, or None; {} if it is damaged or being written."""
+    """Return the lease, or None. One that is being written has no holder yet: {}."""
     root, name = _location(spec)
     try:
-        return from_json(root.read(name))
+        lease: dict[str, Any] = json.loads(root.read(name))
     except ArtifactMissing:
         return None
     except ValueError:
         return {}
+    return lease
 
 
 def _is_ours(lease: dict[str, Any]) -> bool:

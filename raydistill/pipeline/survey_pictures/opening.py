@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from raydistill import config as configs
+from raydistill import shipped
 from raydistill.artifacts.manifest import NAME
 from raydistill.errors import CatalogError
 from raydistill.pipeline.plan import Plan
@@ -46,7 +45,7 @@ def open_survey(plan: Plan, survey: str | None) -> SurveyPictures:
         return pictures_of_artifact(plan, folder)
     if folder.exists() or ".zip" in survey.lower():
         return pictures_of_folder(plan, survey)
-    if any((shipped / f"{survey}.yaml").is_file() for shipped in map(Path, configs.SHIPPED)):
+    if shipped.find(survey):
         return pictures_of_config(plan, configs.load(survey))
     fix = "give a config, a curated set or a folder of pictures"
     raise CatalogError("there is no such survey", survey, fix)

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from raydistill.datasets.base import PackedDataSet, rows_in_block
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import Source, below
-from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_source
 from raydistill.storage import arrow_filesystem
 
 ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at once
@@ -45,13 +44,12 @@ class FileReader:
 class ParquetReader:
     """Pictures in a column of Parquet files on the storage of `root`.
 
-    Relative paths in the column begin at `folder`. Others are refused unless `allow_outside`.
+    Relative paths in the column begin at `folder`.
     """
 
     root: str
     column: str
     folder: str
-    allow_outside: bool = False
 
     def read(self, objects: pa.Table) -> Iterator[Source]:
         """Yield the cells; no more than `ROWS_AT_ONCE` rows are in memory."""
@@ -67,8 +65,7 @@ class ParquetReader:
             first = 0
             for batch in batches:
                 for row in rows_in_block(rows, first, len(batch)):
-                    source = read_cell(batch.column(0)[row - first], self.folder)
-                    yield source if self.allow_outside else check_source(source, self.folder, path, ALLOW_IMAGES)
+                    yield read_cell(batch.column(0)[row - first], self.folder)
                 first += len(batch)
                 if first > rows[-1]:
                     return

@@ -66,7 +66,7 @@ def test_command_of_cutouts_takes_columns_and_reports_failures(server: FileServe
 
 
 def test_dry_run_asks_no_server(server: FileServer, tmp_path: Path) -> None:
-    command = ["fetch", "gz2", "--to", str(tmp_path / "new"), "--dry-run", "--base-url", server.url]
+    command = ["fetch", "gz2", "--to", str(tmp_path / "new"), "--dry-run", "--json", "--base-url", server.url]
     result = CliRunner().invoke(app, command)
     (row,) = json.loads(result.stdout)
     assert (row["record"], row["licence"], row["complete"]) == ("gz2", "CC BY 4.0", False)

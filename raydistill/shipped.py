@@ -1,0 +1,26 @@
+"""Find the configs that come with raydistill."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+# Folders of the configs: inside an installed package, or beside it in a checkout.
+FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+
+
+def find(name: str) -> Path | None:
+    """Return the file of a shipped config, such as `demo` or `methods/datm`."""
+    found = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in FOLDERS)
+    return next((path for path in found if path.is_file()), None)
+
+
+def names(folder: str = "") -> list[str]:
+    """Return the names of the configs in `configs/`, or in a folder there."""
+    return sorted({path.stem for root in FOLDERS for path in (root / folder).glob("*.yaml")})
+
+
+def describe(path: Path) -> str:
+    """Return the first sentence of a config's header, without its name."""
+    line = path.read_text().partition("\n")[0]
+    return re.split(r"(?<!\bal)\.(?: |$)", line.removeprefix("#").partition(":")[2].strip())[0]

@@ -1,0 +1,57 @@
+"""Write tables and intervals as text of at most 80 columns."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+from raydistill.escaping import for_terminal
+
+WIDTH = 80  # columns
+
+
+def text_table(title: str, rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
+    """Return rows, of which the first is the header, as a table.
+
+    A cell may have several lines. Columns that do not fit beside the others follow below, again
+    beside the first column.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=io.StringIO(), width=width)
+    console.print(Text(for_terminal(title)))
+    first, num_columns = 1, len(rows[0])
+    while first < num_columns:
+        for end in range(num_columns, first, -1):
+            table = Table(box=box.SIMPLE_HEAD)
+            head, *rest = ([Text(for_terminal(cell)) for cell in (row[0], *row[first:end])] for row in rows)
+            for cell in head:
+                table.add_column(cell)
+            for cells in rest:
+                table.add_row(*cells)
+            if Measurement.get(console, console.options, table).maximum < width:
+                break
+        console.print(table)
+        first = end
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    return "\n".join(line for line, after in zip(lines, [*lines[1:], "end"], strict=True) if line or after)
+
+
+def interval(mean: float, low: float, high: float, sign: str = "", between: str = " ") -> str:
+    """Return a mean and its 95 % interval; "-" for an unknown mean.
+
+    >>> interval(28.4, 24.4, 32.4)
+    '28.4 [24.4, 32.4]'
+    >>> interval(7.8, 2.1, 13.5, sign="+")
+    '+7.8 [+2.1, +13.5]'
+    """
+    if math.isnan(mean):
+        return "-"
+    form = f"{sign}.{3 if abs(mean) < 1 else 1}f"
+    return f"{mean:{form}}" + ("" if math.isnan(low) else f"{between}[{low:{form}}, {high:{form}}]")

@@ -1,0 +1,94 @@
+"""The text at the end of a stage: narrow tables, and a verdict from figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from raydistill.artifacts.audit import AuditReport, AuditSummary
+from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
+from raydistill.audit.findings import Finding
+from raydistill.config import load
+from raydistill.pipeline.report import audit_verdict, hunt_verdict, report_text
+from raydistill.storage import Folder
+from raydistill.text import WIDTH
+
+FINDING = Finding("wasserstein", "flux", "higher", 1.234, 1.1, 1.4, 1.0, 0.9, 1.3, 0.5, False)
+SUMMARY = AuditSummary("synthetic", "c", "demo", True, 32, 350, 350, 350, 350, 350, ("scattering",), True, 399, 0)
+NARROW = Folder("/runs")
+NO_MANIFEST: Any = None
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "expected"),
+    [
+        (7.8, 2.1, 13.5, "7.8 more than without (95 % interval +2.1 to +13.5): more than chance explains."),
+        (9.4, -0.5, 19.3, "9.4 more than without (95 % interval -0.5 to +19.3): which may be chance."),
+        (-3.0, -7.6, 1.6, "3.0 fewer than without (95 % interval -7.6 to +1.6): which may be chance."),
+        (-5.0, -7.6, -2.0, "5.0 fewer than without (95 % interval -7.6 to -2.0): more than chance explains."),
+        (5.0, math.nan, math.nan, "5.0 more than without; one seed does not show whether that is chance."),
+    ],
+)
+def test_verdict_of_a_hunt_follows_from_the_interval(difference: float, low: float, high: float, expected: str) -> None:
+    found = {"mean": 28.4, "difference": difference, "difference_low": low, "difference_high": high}
+    text = hunt_verdict("injection", 100, found)
+    assert text.startswith("With the synthetic examples 'injection', 100 labels find 28.4 objects, ")
+    assert text.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("feature", "significant", "expected"),
+    [
+        ("flux", False, "cannot be distinguished from real galaxies: none of the 2 metrics differs"),
+        (
+            "flux",
+            True,
+            "can be distinguished from real galaxies: 1 of 2 metrics differ by more than chance, some of them in",
+        ),
+        ("gini", True, "1 of 2 metrics differ by more than chance, none of them in flux or colour"),
+    ],
+)
+def test_verdict_of_an_audit_follows_from_its_tests(feature: str, significant: bool, expected: str) -> None:
+    findings = (FINDING, replace(FINDING, feature=feature, significant=significant))
+    assert expected in audit_verdict(AuditReport(NARROW, NO_MANIFEST, SUMMARY, findings))
+
+
+def test_audit_of_many_metrics_is_narrow() -> None:
+    names = [
+        ("classifier_auc", "scattering"),
+        ("sliced_wasserstein", "morphology"),
+        ("wasserstein", "colour_red_green"),
+    ]
+    findings = [replace(FINDING, metric=metric, feature=of, significant=True, p_value=0.0025) for metric, of in names]
+    text = report_text("audit", load("demo"), AuditReport(NARROW, NO_MANIFEST, SUMMARY, tuple(findings)))
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert "p = 0.003" in text or "p = 0.002" in text
+
+
+def _evaluation() -> EvaluationReport:
+    figure = {"mean": 0.36, "std": 0.02, "n": 5, "ci95": 0.028}
+    entry = {"balanced_accuracy": figure, "accuracy": figure, "all": []}
+    summary = dict.fromkeys(SUBJECTS, entry) | {"experts": entry | {"all": [{"network": "convnet-d3-w32"}]}}
+    return EvaluationReport(NARROW, NO_MANIFEST, summary, pa.table({}))
+
+
+def test_evaluation_shows_its_table_and_verdict() -> None:
+    report = _evaluation()
+    text = report_text("evaluate", load("demo"), report)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    for shown in (repr(report), report._repr_html_(), text):
+        assert all(name in shown for name in SUBJECTS)
+        assert "0.360 ± 0.028" in shown
+        assert "NOT beat random real images and class means" in " ".join(shown.split())
+    assert len(repr(report)) < 2000
+    assert "It reaches 100% of its experts' balanced accuracy." in text
+
+
+def test_names_in_a_notebook_are_text() -> None:
+    report = _evaluation()
+    report.summary["<script>"] = report.summary["dm"]
+    assert "<script>" not in report._repr_html_()
