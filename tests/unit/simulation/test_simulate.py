@@ -259,7 +259,9 @@ def test_catalogue_can_be_read_like_a_real_one(tmp_path: Path, table: pa.Table) 
     weighted = np.stack([table[f"{stem}_weighted_fraction"].to_numpy() for stem in GZ2.answers], axis=1)
     np.testing.assert_allclose(np.nan_to_num(votes_array(catalog)), weighted, atol=1e-6)
     mapping = read_filename_mapping(str(tmp_path / "filename_mapping.csv"))
-    assert all((tmp_path / "images" / f"{mapping[objid]}.jpg").exists() for objid in table["objid"].to_pylist())
+    assets = [asset for objid in table["objid"].to_pylist() for asset in mapping[objid]]
+    assert len(assets) == len(table)
+    assert all((tmp_path / "images" / f"{asset}.jpg").exists() for asset in assets)
 
 
 def test_truth_is_not_in_the_catalogue(tmp_path: Path, table: pa.Table) -> None:
