@@ -29,7 +29,7 @@ from raydistill.galaxies.tables.units import is_row_of_units, units_in
 ROWS, LINES = 200, 1000  # rows and lines that are read to find the layout
 TITLES = 30  # a header is among this many first rows
 
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+_BOMS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -80,8 +80,8 @@ class Layout:
         return self.style.delimiter
 
 
-def find_encoding(head: bytes) -> str:
-    """Return a text's encoding by its byte-order mark or zeros, else UTF-8 or cp1252."""
+def find_encoding(head: bytes, is_whole: bool) -> str:
+    """Return a text's encoding by the mark of UTF-16 or zeros, else UTF-8 or cp1252."""
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding
@@ -90,7 +90,7 @@ def find_encoding(head: bytes) -> str:
         return "utf-16-le" if odd > even else "utf-16-be"
     for encoding in ("utf-8", "cp1252"):
         try:
-            codecs.getincrementaldecoder(encoding)().decode(head)
+            codecs.getincrementaldecoder(encoding)().decode(head, final=is_whole)
         except UnicodeDecodeError:
             continue
         return encoding

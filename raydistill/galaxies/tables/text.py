@@ -21,7 +21,6 @@ from raydistill.log import get_logger
 log = get_logger(__name__)
 
 _DELIMITER_NAMES = {"\t": "tabs", SPACES: "spaces"}
-_UTF8 = ("utf-8", "utf-8-sig")
 _WRONG_WIDTH = re.compile(r"Expected (\d+) columns, got (\d+): ?(.*)", re.DOTALL)
 
 
@@ -43,9 +42,12 @@ class TextTable:
     def __init__(self, content: Content, known: Collection[str] = ()) -> None:
         self._content = content
         head = content.head()
-        self._encoding = find_encoding(head)
+        is_whole = len(head) < HEAD
+        self._mark = codecs.BOM_UTF8 if head.startswith(codecs.BOM_UTF8) else b""
+        head = head.removeprefix(self._mark)
+        self._encoding = find_encoding(head, is_whole)
         text = codecs.getincrementaldecoder(self._encoding)(errors="replace").decode(head)
-        if len(head) == HEAD:
+        if not is_whole:
             text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
         if "\0" in text.rstrip("\0\x1a"):
             raise ValueError("it holds zero bytes")
@@ -56,7 +58,7 @@ class TextTable:
         self.names = distinct_names(self._layout.names) if text.strip() else []
         self.units = {name: unit for name, unit in zip(self.names, self._layout.units, strict=False) if unit}
         self.is_table = len(self.names) > 1 and (self._layout.consistent or self._layout.known)
-        self._has_rows = len(head) == HEAD or bool(text[self._layout.start :].strip())
+        self._has_rows = not is_whole or bool(text[self._layout.start :].strip())
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         if not self._has_rows:
@@ -70,7 +72,7 @@ class TextTable:
                 fix = "quote texts with a delimiter, or name the first column too if it is an index"
                 raise CatalogError(what, self._content.uri, fix) from error
             is_encoding = isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error)
-            if not is_encoding or self._encoding not in _UTF8:
+            if not is_encoding or self._encoding != "utf-8":
                 raise
             self._encoding = "cp1252"
             log.warning("curate: %s is not UTF-8; read as cp1252", self._content.name)
@@ -78,7 +80,7 @@ class TextTable:
 
     def _log_guesses(self) -> None:
         delimiter, encoding = self._layout.delimiter, self._encoding
-        if encoding not in _UTF8:
+        if encoding != "utf-8":
             log.info("curate: text encoded as %s", encoding)
         if self._layout.style.columns:
             log.info("curate: columns of fixed width")
@@ -118,10 +120,9 @@ class TextTable:
     def _open(self) -> Any:
         """Return a stream of UTF-8, at the first row of data."""
         stream: Any = self._content.open()
-        if self._encoding not in _UTF8:
+        stream.read(len(self._mark))
+        if self._encoding != "utf-8":
             stream = pa.transcoding_input_stream(_arrow(stream), self._encoding, "utf-8")
-        elif self._encoding == "utf-8-sig":
-            stream.read(len(codecs.BOM_UTF8))
         stream.read(self._start)
         return stream
 

@@ -133,6 +133,16 @@ def test_rows_of_another_width_are_refused(tmp_path, text):
         labels_in(tmp_path / "q.csv", text)
 
 
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfid,class\n1,a\xe8\n2,b\n", b"id,class\n2,b\n1,a\xe8"])
+def test_text_that_is_not_utf8_after_a_mark_or_at_its_end_is_read(tmp_path, content):
+    (tmp_path / "q.csv").write_bytes(content)
+    catalog = read_catalog(str(tmp_path / "q.csv"))
+    assert dict(zip(*(catalog[name].to_pylist() for name in ("object_id", "label")), strict=True)) == {
+        "1": "a\xe8",
+        "2": "b",
+    }
+
+
 # Header, rows: the names of columns lack that of the index.
 INDEXED = {
     "pandas": "GalaxyID,class,ra\n0,17,a,1.5\n1,18,b,2.5\n",
