@@ -143,6 +143,15 @@ def describe_arrow_error(error: Exception) -> str:
     return text.splitlines()[0].rpartition(": ")[2].rstrip(".")
 
 
+def shorten(text: str, length: int = 200) -> str:
+    """Return the start of a text that is too long for a sentence.
+
+    >>> shorten("a.b.c", 3)
+    'a.b…'
+    """
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def join_hint(hint: str, more: str) -> str:
     """Return a hint of `nearest`, followed by another sentence."""
     return f"{hint}{'' if hint.endswith('?') else '.'} {more}"

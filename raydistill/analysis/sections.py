@@ -214,6 +214,11 @@ class TableRecord:
         """Return the name of the text file."""
         return f"tables/{self.name}.ecsv"
 
+    @property
+    def parquet(self) -> str:
+        """Return the name of the Parquet file."""
+        return f"tables/{self.name}.parquet"
+
 
 @dataclass(frozen=True)
 class SectionRecord:
@@ -227,6 +232,13 @@ class SectionRecord:
     statements: list[Statement]
     has_html: bool = False
     missing: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        """Return the names of all files of the section."""
+        tables = [name for one in self.tables for name in (one.ecsv, one.parquet)]
+        figures = [name for one in self.figures for name in (one.svg, one.png)]
+        return [section_file(self.key), *([html_file(self.key)] if self.has_html else []), *tables, *figures]
 
     @property
     def significant(self) -> list[Statement]:

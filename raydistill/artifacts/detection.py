@@ -25,6 +25,7 @@ from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
 from raydistill.detection.network import build_detector
+from raydistill.errors import ArtifactCorrupt
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -111,7 +112,11 @@ class DetectionReport(Displayed):
 def read_detector(folder: Folder) -> nn.Module:
     """Return the detector of `detector.safetensors`."""
     tensors, info = read_tensors(folder, WEIGHTS)
-    names, mean, std = info["categories"], tuple(info["mean"]), tuple(info["std"])
-    detector = build_detector(len(names), info["side"], info["width"], mean, std, 0)
-    detector.load_state_dict(tensors)
+    try:
+        names, mean, std = info["categories"], tuple(info["mean"]), tuple(info["std"])
+        detector = build_detector(len(names), info["side"], info["width"], mean, std, 0)
+        detector.load_state_dict(tensors)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        what = f"'{WEIGHTS}' does not fit the detector"
+        raise ArtifactCorrupt(what, folder.uri, "run 'raydistill detect CONFIG' again") from error
     return detector.eval()

@@ -12,6 +12,9 @@
 - `label` is a ClassLabel, -1 for a picture without a class.
 - Rows have the order of the set's `to_torch`.
 
+- `source` names no folder of this machine: a picture from outside `survey.images.root` keeps its
+  file name alone.
+
 A set is read in batches: memory does not grow with the number of pictures, unless the
 result is held in memory. `artifacts.export` writes the same tables as Parquet files.
 """
@@ -39,9 +42,10 @@ from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.provenance import Provenance, provenance_of
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.errors import ConfigError
+from raydistill.galaxies.pictures.files import is_absolute
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.galaxies.selection import SPLITS, Split
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, DatasetInfo, Features
@@ -157,10 +161,11 @@ def _mapped(hub: HubSet, name: str, split: HubSplit, folder: Folder) -> MemoryMa
     from datasets.table import MemoryMappedTable
 
     file = f"{hub.content[:16]}-{name}.arrow"
-    if not folder.exists(file):
+    if checked.recorded(folder, f"{file}.json") is None:
         with folder.writing(file) as path, pa.ipc.new_stream(str(path), hub.features.arrow_schema) as writer:
             for batch in split.batches(ROWS):
                 writer.write_table(batch)
+        checked.record(folder, f"{file}.json", {file: folder.sha256(file)})
     return MemoryMappedTable.from_file(str(folder.local(file)))
 
 
@@ -168,14 +173,28 @@ def _cast(batches: Batches, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
     from datasets.table import table_cast
 
     for batch in batches(rows):
-        yield table_cast(batch, schema)
+        yield table_cast(_without_folders(batch), schema)
+
+
+def _without_folders(rows: pa.Table) -> pa.Table:
+    """Return rows whose sources have no absolute paths and URIs, but their file names."""
+    if "source" not in rows.column_names:
+        return rows
+    sources = rows["source"].combine_chunks()
+    path, sha256 = sources.flatten()
+    names = pa.array(
+        [name if name is None or not is_absolute(name) else name.rpartition("/")[2] for name in path.to_pylist()],
+        pa.string(),
+    )
+    shared = pa.StructArray.from_arrays([names, sha256], fields=list(sources.type), mask=sources.is_null())
+    return rows.set_column(rows.column_names.index("source"), "source", shared)
 
 
 def _curated(curated: CuratedSet) -> tuple[dict[str, Any], dict[str, HubSplit]]:
     splits: dict[str, HubSplit] = {}
     for split in SPLITS:
         names = [partition(split, label) for label in range(curated.num_classes)]
-        size = sum(curated.manifest.files[name]["bytes"] for name in names if name in curated.manifest.files)
+        size = sum(curated.manifest.files[name].bytes for name in names if name in curated.manifest.files)
         if rows := sum(getattr(entry, split) for entry in curated.summary.classes):
             splits[split] = HubSplit(rows, size, functools.partial(ordered_batches, curated, split))
     return _columns(curated_sets.SCHEMA, curated.class_names), splits
@@ -192,7 +211,7 @@ def _synthetic(samples: SyntheticSet) -> tuple[dict[str, Any], dict[str, HubSpli
 
     columns = _columns(synthetic_sets.SCHEMA, samples.class_names)
     count = sum(entry.kept for entry in (*samples.summary.classes, samples.summary.unlabelled))
-    size = sum(entry["bytes"] for name, entry in samples.manifest.files.items() if name.endswith(".parquet"))
+    size = sum(entry.bytes for name, entry in samples.manifest.files.items() if name.endswith(".parquet"))
     return columns, {TRAIN: HubSplit(count, size, batches)}
 
 

@@ -7,6 +7,8 @@ leaves no artifact, on disks and on object stores alike.
   and the seed. It names the folder, and `run` skips a stage whose identity exists.
 - The *content* is a digest of the data files without the PNG figures. They hold no time, host or
   order of arrival, so it compares two runs.
+
+The manifest holds the digest of every other file and its own, so any damage is noticed.
 """
 
 from __future__ import annotations
@@ -19,11 +21,17 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.log import get_logger
 from raydistill.storage import Folder
+from raydistill.storage.checked import from_json, to_json
+
+log = get_logger(__name__)
 
 SCHEMA_VERSION = 1
 # Increment a revision when the code writes other data for the same config: older artifacts then do
@@ -79,6 +87,14 @@ class Parent:
     uri: str
 
 
+@dataclass(frozen=True)
+class FileEntry:
+    """The digest of a file of an artifact, and its size."""
+
+    sha256: str
+    bytes: int
+
+
 @dataclass(frozen=True, repr=False)
 class Manifest:
     """The record that makes a folder an artifact.
@@ -100,7 +116,7 @@ class Manifest:
     parents
         The artifacts that this one was built from, by role.
     files
-        For each file name `{"sha256": …, "bytes": …}`.
+        Digest and size of each file, by name.
     packages
         Versions of the installed packages that wrote the artifact.
     git_commit
@@ -115,7 +131,7 @@ class Manifest:
     seed: int
     config: dict[str, Any]
     parents: dict[str, Parent]
-    files: dict[str, dict[str, Any]]
+    files: dict[str, FileEntry]
     packages: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     schema_version: int = SCHEMA_VERSION
@@ -142,9 +158,7 @@ def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Ma
     """Remove unfinished files, hash all others, and write the manifest."""
     folder.remove(PARTIAL)
     folder.remove_unfinished()
-    files = {
-        name: {"sha256": folder.sha256(name), "bytes": folder.size(name)} for name in folder.files() if name != NAME
-    }
+    files = {name: FileEntry(folder.sha256(name), folder.size(name)) for name in folder.files() if name != NAME}
     manifest = Manifest(
         kind=kind,
         identity=identity,
@@ -156,7 +170,7 @@ def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Ma
         packages=_package_versions(),
         git_commit=source_commit(),
     )
-    folder.write(NAME, json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
+    folder.write(NAME, to_json(asdict(manifest)))
     _verified[folder.uri] = folder.change_token()
     return manifest
 
@@ -180,11 +194,7 @@ def kind_of(folder: Folder) -> str:
     if not folder.exists(NAME):
         what = "the artifact here was never finished" if folder.exists() else "there is no artifact here"
         raise ArtifactMissing(what, folder.uri, "check the path, or run the stage that writes it")
-    try:
-        return str(json.loads(folder.read(NAME))["kind"])
-    except (ValueError, TypeError, KeyError) as error:
-        fix = "remove the folder and run the stage that writes it again"
-        raise ArtifactCorrupt("manifest.json is damaged", folder.uri, fix) from error
+    return _read(folder, "the stage that writes it").kind
 
 
 def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest:
@@ -214,19 +224,7 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
         unfinished = folder.exists()
         what = f"the {noun} here was never finished" if unfinished else f"there is no {noun} here"
         raise ArtifactMissing(what, folder.uri, f"run {command} {'again' if unfinished else 'first'}")
-    try:
-        raw = json.loads(folder.read(NAME))
-        version = raw["schema_version"]  # first: another version may have other fields
-        if version != SCHEMA_VERSION:
-            raise ArtifactIncompatible(
-                f"its schema version is {version}, this raydistill reads {SCHEMA_VERSION}",
-                folder.uri,
-                f"run {command} again",
-            )
-        manifest = Manifest(**{**raw, "parents": {name: Parent(**p) for name, p in raw["parents"].items()}})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        fix = f"remove the folder and run {command} again"
-        raise ArtifactCorrupt("manifest.json is damaged", folder.uri, fix) from error
+    manifest = _read(folder, command)
     if manifest.kind != kind:
         actual = describe_kind(manifest.kind)[0]
         raise ArtifactIncompatible(f"this is a {actual}, not a {noun}", folder.uri, f"give the path of a {noun}")
@@ -234,6 +232,40 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
         _verify(folder, manifest)
         _verified[folder.uri] = token
     return manifest
+
+
+def _read(folder: Folder, command: str) -> Manifest:
+    """Return the manifest after a check of its digest, its types and its file names."""
+    try:
+        raw = from_json(folder.read(NAME))
+        version = raw.get("schema_version")  # first: another version may have other fields
+        if version != SCHEMA_VERSION:
+            what = f"its schema version is {version}, this raydistill reads {SCHEMA_VERSION}"
+            raise ArtifactIncompatible(what, folder.uri, f"run {command} again")
+        manifest = _adapter().validate_python(raw)
+        if outside := [name for name in manifest.files if not _is_inside(name)]:
+            raise ValueError(f"it names a file outside of its folder: '{outside[0]}'")
+    except ValueError as error:
+        reason = _wrong_field(error) if isinstance(error, ValidationError) else str(error)
+        fix = f"remove the folder and run {command} again"
+        raise ArtifactCorrupt(f"{NAME} is damaged ({reason})", folder.uri, fix) from error
+    return manifest
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Manifest]:
+    for cls in (Manifest, Parent, FileEntry):
+        cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[union-attr]
+    return TypeAdapter(Manifest)
+
+
+def _wrong_field(error: ValidationError) -> str:
+    return f"'{'.'.join(map(str, error.errors()[0]['loc']))}' is missing, unknown or of another type"
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.as_posix() == name != NAME and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def describe_kind(kind: str) -> tuple[str, str]:
@@ -248,12 +280,16 @@ _verified: dict[str, str] = {}
 
 
 def _verify(folder: Folder, manifest: Manifest) -> None:
+    """Compare all files with their digests, and warn of unexpected files."""
     fix = f"remove the folder and run {describe_kind(manifest.kind)[1]} again"
     for name, expected in manifest.files.items():
         if not folder.exists(name):
             raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, fix)
-        if folder.sha256(name) != expected["sha256"]:
+        if folder.sha256(name) != expected.sha256:
             raise ArtifactCorrupt(f"'{name}' is damaged: its digest is not the manifest's", folder.uri, fix)
+    if unexpected := sorted(set(folder.files()) - {NAME, *manifest.files}):
+        named = ", ".join(unexpected[:5]) + (f" and {len(unexpected) - 5} more" if len(unexpected) > 5 else "")
+        log.warning("%s holds files that are no part of the artifact: %s", folder, named)
 
 
 def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> None:
@@ -271,11 +307,9 @@ def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> No
 NAMES_IN_DIGESTS = {"resolved.json": "settled.json"}
 
 
-def _content(files: Mapping[str, Mapping[str, Any]]) -> str:
+def _content(files: Mapping[str, FileEntry]) -> str:
     data = sorted(
-        (NAMES_IN_DIGESTS.get(name, name), entry["sha256"])
-        for name, entry in files.items()
-        if not name.endswith(".png")
+        (NAMES_IN_DIGESTS.get(name, name), entry.sha256) for name, entry in files.items() if not name.endswith(".png")
     )
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 

@@ -27,7 +27,7 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,8 +233,6 @@ class BlockRecord:
         Object id and detail of the first one, or None.
     num_features
         Length of the features.
-    sha256
-        Digest of the block's file.
     levels
         Counts of dark, flat and saturated pictures, for a warning at the end.
     """
@@ -244,7 +242,6 @@ class BlockRecord:
     rejected: dict[str, int]
     first_rejected: tuple[str, str] | None
     num_features: int
-    sha256: str
     levels: dict[str, float] = field(default_factory=dict)
 
 
@@ -262,24 +259,19 @@ def write_block(folder: Folder, index: int, rows: pa.Table, levels: dict[str, fl
     record = BlockRecord(
         len(rows), _counts(rows["predicted_class"]), _counts(rows["reason"]),
         (rejected[0]["object_id"], rejected[0]["detail"] or "") if rejected else None,
-        pc.max(lengths).as_py() or 0, folder.sha256(block_name(index)), levels or {},
+        pc.max(lengths).as_py() or 0, levels or {},
     )  # fmt: skip
-    folder.write(_record_name(index), json.dumps(asdict(record)).encode())
+    checked.record(folder, _record_name(index), {block_name(index): folder.sha256(block_name(index))}, asdict(record))
     return record
 
 
 def read_record(folder: Folder, index: int, num_rows: int) -> BlockRecord | None:
     """Return the record of a finished, intact block of `num_rows` rows, else None."""
-    if not (folder.exists(_record_name(index)) and folder.exists(block_name(index))):
+    values = checked.recorded(folder, _record_name(index))
+    if values is None or values["num_rows"] != num_rows:
         return None
-    try:
-        raw = json.loads(folder.read(_record_name(index)))
-        first = tuple(raw["first_rejected"]) if raw["first_rejected"] else None
-        record = BlockRecord(**{**raw, "first_rejected": first})
-    except (ValueError, TypeError, KeyError):
-        return None
-    intact = record.num_rows == num_rows and record.sha256 == folder.sha256(block_name(index))
-    return record if intact else None
+    first = values["first_rejected"]
+    return BlockRecord(**values | {"first_rejected": tuple(first) if first else None})
 
 
 def _record_name(index: int) -> str:

@@ -63,7 +63,7 @@ def provenance_of(pictures: CuratedSet | SyntheticSet | DistilledSet) -> Provena
     log.warning("export: the curated set of %s is not found, so its citation is left out", where)
     if isinstance(pictures, SyntheticSet):
         return Provenance(pictures.summary.survey, pictures.summary.simulated, "", "")
-    if not pictures.folder.exists(PROTOTYPES):
+    if PROTOTYPES not in pictures.manifest.files:
         return Provenance("", False, "", "", homepage)
     header = pictures.to_fits()[0].header
     licence = str(header.get("LICENCE", ""))

@@ -62,6 +62,18 @@ def write_table(folder: Folder, name: str, table: pa.Table) -> None:
         pq.write_table(table, path, compression="zstd")
 
 
+def pack_table(table: pa.Table) -> bytes:
+    """Return the bytes of the file that `write_table` writes."""
+    packed = pa.BufferOutputStream()
+    pq.write_table(table, packed, compression="zstd")
+    return packed.getvalue().to_pybytes()
+
+
+def unpack_table(data: bytes) -> pa.Table:
+    """Return the table of `pack_table`, read without threads as by `read_table`."""
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+
+
 def write_rows(folder: Folder, name: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
     """Write rows, by column, as a Parquet file of one row group."""
     write_table(folder, name, pa.Table.from_pylist(list(rows), schema))

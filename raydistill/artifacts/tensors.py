@@ -19,13 +19,8 @@ SHA256 = "sha256"
 
 
 def write_tensors(folder: Folder, name: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write tensors, and `info` with a sha256 as JSON in the header.
-
-    One metadata key holds both, because safetensors does not fix the order of several keys.
-    """
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    header = json.dumps({**info, SHA256: _sha256(plain, info)}, sort_keys=True)
-    folder.write(name, safetensors.torch.save(plain, {"raydistill": header}))
+    """Write tensors, and `info` with a sha256 as JSON in the header."""
+    folder.write(name, pack_tensors(tensors, {**info, SHA256: _sha256(tensors, info)}))
 
 
 def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -33,14 +28,9 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
 
     Raise ArtifactCorrupt for any other or changed file.
     """
-    data = folder.read(name)
     try:
-        tensors = safetensors.torch.load(data)
-        # safe_open().metadata() needs a local path: docs/decisions/0005-safetensors-header.md
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        info = json.loads(header["__metadata__"]["raydistill"])
-        stated = info.pop(SHA256, None)  # sets written before 2026-11-23 have none
-        if stated not in (None, _sha256(tensors, info)):
+        tensors, info = unpack_tensors(folder.read(name))
+        if info.pop(SHA256) != _sha256(tensors, info):
             raise ValueError("a bit has changed")
     except (safetensors.SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactCorrupt(
@@ -49,12 +39,35 @@ def read_tensors(folder: Folder, name: str) -> tuple[dict[str, Tensor], dict[str
     return tensors, info
 
 
-def _sha256(tensors: dict[str, Tensor], info: Mapping[str, Any]) -> str:
+def pack_tensors(tensors: Mapping[str, Tensor], info: Mapping[str, Any] | None = None) -> bytes:
+    """Return the bytes of a safetensors file with `info` as JSON in its header.
+
+    One metadata key holds `info`, because safetensors does not fix the order of several keys.
+    """
+    header = json.dumps(info or {}, sort_keys=True)
+    return safetensors.torch.save(_plain(tensors), {"raydistill": header})
+
+
+def unpack_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and `info` of `pack_tensors`."""
+    tensors = safetensors.torch.load(data)
+    # safe_open().metadata() needs a local path: docs/decisions/0005-safetensors-header.md
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return tensors, json.loads(header["__metadata__"]["raydistill"])
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def _sha256(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> str:
     """Return a digest of names, types, shapes, bits and `info`.
 
     It does not use the file's bytes: the order of tensors in a file is not fixed.
     """
-    return hashlib.sha256(safetensors.torch.save(tensors) + json.dumps(info, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        safetensors.torch.save(_plain(tensors)) + json.dumps(info, sort_keys=True).encode()
+    ).hexdigest()
 
 
 def write_whitening(folder: Folder, whitening: Whitening) -> None:

@@ -15,7 +15,7 @@ While an expert trains, `partial/` holds one file per snapshot and the state of 
 worker that resumes the expert repeats at most one epoch or part of it.
 
 The store may be committed weeks after its first shard. So each record holds the sha256 of itself
-and of its shard, and files under `partial/` carry zip checksums. A damaged file counts as missing.
+and of its shard, and files under `partial/` carry theirs. A damaged file counts as missing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -41,9 +42,9 @@ from raydistill.artifacts.records import read_json
 from raydistill.core.networks import Layout
 from raydistill.core.training import FitState
 from raydistill.core.trajectories import final_parameters, progress
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.log import get_logger
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 KIND = kinds.TRAJECTORIES
 SHARD_DIGEST, RECORD_DIGEST = "sha256", "record_sha256"  # keys of a record
@@ -213,7 +214,7 @@ class TrajectoryStore(Displayed):
         if expert not in self._mapped:
             expected = (2 if self.ends_only else self.num_epochs + 1, self.layout.num_parameters)
             name = shard(expert)
-            path = self.folder.local(name, self.manifest.files[name]["sha256"])
+            path = self.folder.local(name, self.manifest.files[name].sha256)
             trajectory = np.load(path, mmap_mode="r", allow_pickle=False)
             if trajectory.shape != expected:
                 raise ArtifactCorrupt(
@@ -250,13 +251,13 @@ def missing_experts(folder: Folder, num_experts: int) -> list[int]:
 
 def _intact_record(folder: Folder, expert: int) -> dict[str, Any] | None:
     """Return the record, or None where it or the shard differs from its digest."""
-    try:
+    with suppress(ValueError):
         raw: dict[str, Any] = json.loads(folder.read(record(expert)))
-    except ValueError:
-        return None
-    history = _without_digests(raw)
-    intact = raw.get(RECORD_DIGEST) == _digest(history) and raw.get(SHARD_DIGEST) == folder.sha256(shard(expert))
-    return history if intact else None
+        history = _without_digests(raw)
+        if raw.get(RECORD_DIGEST) == _digest(history) and raw.get(SHARD_DIGEST) == folder.sha256(shard(expert)):
+            return history
+    log.warning("%s: expert %d is damaged and is trained again", folder, expert)
+    return None
 
 
 def _without_digests(record: dict[str, Any]) -> dict[str, Any]:
@@ -292,17 +293,15 @@ class ShardWriter:
         """
         if not self._folder.exists(f"{self._partial}/state.npz"):
             return None
-        try:
-            saved = self._load("state.npz")
-            part, theta, momentum, average = int(saved["epoch"]), saved["theta"], saved["momentum"], saved["average"]
-            for earlier in takewhile(lambda one: one <= part, self._stored):
-                self._load(_snapshot(earlier))
-        except (ArtifactCorrupt, ArtifactMissing) as error:
-            log.warning("expert %d: starting over: %s", self._expert, error.what)
+        packed = checked.read(self._folder, f"{self._partial}/state.npz")
+        saved = {} if packed is None else _unpack(packed)
+        needed = takewhile(lambda one: one <= saved["epoch"], self._stored) if saved else ()
+        if not saved or not all(checked.is_intact(self._folder, self._snapshot(one)) for one in needed):
+            log.warning("expert %d: starting over: its state or a snapshot is missing or damaged", self._expert)
             self._folder.remove(self._partial)
             return None
-        theta_P, momentum_P, average_P = (torch.from_numpy(array) for array in (theta, momentum, average))
-        state = FitState(part, theta_P, momentum_P, average_P, float(saved["loss"]))
+        theta_P, momentum_P, average_P = (torch.from_numpy(saved[name]) for name in ("theta", "momentum", "average"))
+        state = FitState(int(saved["epoch"]), theta_P, momentum_P, average_P, float(saved["loss"]))
         return state, json.loads(str(saved["record"]))
 
     def save(self, state: FitState, history: dict[str, list[float | None]], num_parameters: int | None = None) -> None:
@@ -315,14 +314,15 @@ class ShardWriter:
             p.cpu().numpy().astype(np.float32) for p in (state.theta_P, state.momentum_P, state.average_P)
         )
         if state.part in self._stored:
-            self._save(_snapshot(state.part), average=average[:num_parameters])
-        self._save(
-            "state.npz", epoch=state.part, theta=theta, momentum=momentum, average=average, loss=state.loss, record=json.dumps(history)
-        )  # fmt: skip
+            self._save(self._snapshot(state.part), average=average[:num_parameters])
+        arrays = {"theta": theta, "momentum": momentum, "average": average}
+        numbers = {"epoch": state.part, "loss": state.loss, "record": json.dumps(history)}
+        self._save(f"{self._partial}/state.npz", **arrays, **numbers)
 
     def finish(self, history: dict[str, list[float | None]], *, ends_only: bool = False) -> None:
         """Join the snapshots into the shard and remove the partial files."""
-        path = np.stack([self._load(_snapshot(part))["average"] for part in self._stored])
+        snapshots = [checked.require(self._folder, self._snapshot(part)) for part in self._stored]
+        path = np.stack([_unpack(packed)["average"] for packed in snapshots])
         if ends_only:
             history = {**history, "progress": [*progress(path)]}
             path = path[[0, -1]]
@@ -336,19 +336,12 @@ class ShardWriter:
     def _save(self, name: str, **arrays: Any) -> None:
         packed = io.BytesIO()
         np.savez(packed, **arrays)
-        self._folder.write(f"{self._partial}/{name}", packed.getvalue())
+        checked.write(self._folder, name, packed.getvalue())
 
-    def _load(self, name: str) -> dict[str, np.ndarray]:
-        """Return the arrays of a partial file; raise ArtifactMissing or ArtifactCorrupt."""
-        packed = self._folder.read(f"{self._partial}/{name}")
-        try:
-            with np.load(io.BytesIO(packed), allow_pickle=False) as saved:
-                return {key: saved[key] for key in saved.files}
-        except Exception as error:  # numpy and zipfile raise many types for damaged files
-            raise ArtifactCorrupt(
-                f"'{self._partial}/{name}' is damaged", self._folder.uri, "run the same command again"
-            ) from error
+    def _snapshot(self, part: int) -> str:
+        return f"{self._partial}/epoch-{part:04d}.npz"
 
 
-def _snapshot(part: int) -> str:
-    return f"epoch-{part:04d}.npz"
+def _unpack(packed: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as saved:
+        return {key: saved[key] for key in saved.files}

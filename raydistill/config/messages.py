@@ -15,7 +15,7 @@ from pydantic import Discriminator, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
 from raydistill.config.tree import Config
-from raydistill.errors import nearest
+from raydistill.errors import nearest, shorten
 
 UNKNOWN_KIND = ("union_tag_invalid",)  # pydantic's names of error types
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
@@ -56,7 +56,9 @@ def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
         return "this key is missing", place, "add it"
     message = first["msg"].removeprefix("Value error, ")
     message += "".join(f", or {entry['ctx']['expected']}" for entry in error.errors() if _is_other_choice(entry, first))
-    given = "" if isinstance(first["input"], dict | list) or "got" in message else f", got {first['input']!r}"
+    given = (
+        "" if isinstance(first["input"], dict | list) or "got" in message else f", got {shorten(repr(first['input']))}"
+    )
     return message[0].lower() + message[1:] + given, place, "fix the value"
 
 

@@ -23,23 +23,31 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raydistill.config.tree import Config
-from raydistill.errors import ConfigError, describe_yaml_error
+from raydistill.errors import ConfigError, describe_yaml_error, shorten
+from raydistill.storage.yaml_limits import MAX_CONFIG_VALUES, MAX_LEVELS, check_yaml
 
+MAX_OVERRIDES = 1000
 NULLS = ("", "~", "null", "Null", "NULL")
 
 
 def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
     """Return the values of `a.b=c` overrides; ConfigError names `where` if one fails."""
+    if len(overrides) > MAX_OVERRIDES:
+        what = f"{len(overrides)} values are given, and at most {MAX_OVERRIDES} are read"
+        raise ConfigError(what, where, "write them into a config file")
     given = OmegaConf.create({})
     for text in overrides:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise ConfigError(f"'{text}' is not of the form key=value", where, "for example distill.iterations=500")
+        if (levels := 1 + key.count(".") + key.count("[")) > MAX_LEVELS:
+            what = f"the key '{shorten(key, 30)}' has {levels} levels, and at most {MAX_LEVELS} are read"
+            raise ConfigError(what, where, "see docs/config.md for the keys")
         try:
             parsed = parse_value(value, takes_text(key))
         except yaml.YAMLError as error:
             fix = "fix it, or put the value into quotes, and those into the shell's: 'key=\"{value}\"'"
-            what = f"the value of '{text}' is not valid YAML ({describe_yaml_error(error)})"
+            what = f"the value of '{shorten(text)}' is not valid YAML ({describe_yaml_error(error)})"
             raise ConfigError(what, where, fix) from error
         try:
             OmegaConf.update(given, key, parsed, force_add=True)
@@ -79,6 +87,7 @@ def parse_value(text: str, is_text: bool = False) -> Any:
 
 def _parse_yaml(text: str) -> tuple[Any, bool]:
     """Return the value and whether it is quoted; YAMLError if a part would be ignored."""
+    check_yaml(text, MAX_CONFIG_VALUES)
     # OmegaConf's loader reads 1e-3 as a number.
     value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
     end = 0

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raydistill import shipped
 from raydistill.config.evaluate import Evaluate
+from raydistill.config.limits import check_limits
 from raydistill.config.messages import CLASSES, format_validation_error
 from raydistill.config.overrides import parse_overrides
 from raydistill.config.tree import Config, plain
@@ -27,6 +28,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
 from raydistill.escaping import is_utf8, literal
 from raydistill.storage import Folder, check_path
+from raydistill.storage.yaml_limits import MAX_CONFIG_VALUES, MAX_TEXT, check_yaml
 
 # A config and the command line may name base configs, beside the file or shipped with raydistill.
 EXTENDS = "extends"
@@ -39,6 +41,8 @@ DSA_SINGLE = {"operations": list(DSA), "mode": "single"}
 # Defaults of `curate` for a data set.
 PHOTOGRAPHS = {"classes": "all", "crop_fraction": 1.0, "min_picture_size": 8}
 DATA_SETS = tuple(cls.kind for cls in get_args(get_type_hints(Config)["survey"]) if issubclass(cls, DataSet))
+MAX_REFERENCES = 20
+_REFERENCE = re.compile(r"(?<!\\)\$\{(?!oc\.env:)")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -61,10 +65,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         own, given = _read(where), _based(parse_overrides(overrides, COMMAND_LINE), COMMAND_LINE, ())
         merged = _overlay(_overlay(OmegaConf.create(_default_kinds()), own), given)
-        raw = OmegaConf.to_container(_with_defaults(merged), resolve=True, throw_on_missing=True)
+        _check_references(merged, where)
+        config = _with_defaults(merged)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
-    return _validated(raw, where, [text.partition("=")[0] for text in overrides])
+    return _validated(config, where, [text.partition("=")[0] for text in overrides])
 
 
 def vary(config: Config, values: Mapping[str, Any], where: str) -> Config:
@@ -89,17 +94,31 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
 
 def _changed(config: Config, changes: DictConfig, where: str) -> Config:
     merged = _overlay(OmegaConf.create(literal(plain(config))), changes)
+    _check_references(merged, where)
+    return _validated(merged, where)
+
+
+def _check_references(config: DictConfig, where: str) -> None:
+    """Raise ConfigError if resolving the values could take memory without end.
+
+    A value may repeat others, which may repeat others.
+    """
+    references = len(_REFERENCE.findall(str(OmegaConf.to_container(config))))
+    if references > MAX_REFERENCES:
+        what = f"values refer to others by ${{…}} {references} times, and at most {MAX_REFERENCES} are resolved"
+        raise ConfigError(what, where, "write the values themselves")
+
+
+def _validated(config: DictConfig, where: str, overridden: Sequence[str] = ()) -> Config:
     try:
-        raw = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        raw = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _unresolved(error, where) from error
-    return _validated(raw, where)
-
-
-def _validated(raw: Any, where: str, overridden: Sequence[str] = ()) -> Config:
     try:
         _check_text(raw, "")
-        return _adapter().validate_python(raw)
+        valid = _adapter().validate_python(raw)
+        check_limits(valid)
+        return valid
     except (ConfigError, ValidationError) as error:  # a leaf raises the first, and does not know the file
         what, place, fix = (
             (error.what, error.where, error.fix) if isinstance(error, ConfigError) else format_validation_error(error)
@@ -162,7 +181,9 @@ def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
         raise ConfigError("the config extends itself", where, f"remove '{EXTENDS}' from one of the files")
     try:
         with _opened(where) as stream:
-            own = OmegaConf.load(stream)
+            text = stream.read(MAX_TEXT + 1)
+        check_yaml(text, MAX_CONFIG_VALUES)
+        own = OmegaConf.load(io.StringIO(text))
     except (FileNotFoundError, ArtifactMissing) as error:
         raise ConfigError("there is no such config file", where, _known(Path(where))) from error
     except RaydistillError:  # from the storage

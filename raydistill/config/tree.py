@@ -36,9 +36,11 @@ from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
+from raydistill.errors import ConfigError
 from raydistill.fields import drop_later_defaults
 from raydistill.simulation.config import SimulatedSurvey
 
+MAX_NAME = 100  # bytes
 Survey = (
     CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | TorchvisionSet | Cifar10 | Cifar100 | Idx | ArraySet
 )
@@ -51,7 +53,8 @@ class Config(ShownByDifferences):
     Parameters
     ----------
     name
-        Name of the run and of its folder.
+        Name of the run and of its folder below `output`. It is not a path: at most 100 bytes, no
+        slash, no control character, and no dot or tilde at its start.
     survey
         Source of the images and labels.
     output
@@ -118,6 +121,18 @@ class Config(ShownByDifferences):
     augment: Augment = field(default_factory=Augment)
     adapt: Adapt = field(default_factory=Adapt)
     analyse: Analyse = field(default_factory=Analyse)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+def _check_name(name: str) -> None:
+    """Raise ConfigError unless a name can be that of a folder on every file system."""
+    is_path = any(one in name for one in "/\\") or name.startswith((".", "~"))
+    if not name.strip() or is_path or not name.isprintable() or len(name.encode()) > MAX_NAME:
+        what = f"{name[:MAX_NAME]!r} is not a name"
+        fix = f"give 1 to {MAX_NAME} letters, digits and blanks; the folder is that of output"
+        raise ConfigError(what, "name", fix)
 
 
 def plain(config: Any) -> Any:

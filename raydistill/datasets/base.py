@@ -31,6 +31,7 @@ from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.pictures.files import Source, read_source
 from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
+from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET, check_links
 from raydistill.galaxies.selection import Split
 from raydistill.galaxies.spelling import spell, spell_column
 from raydistill.log import get_logger
@@ -75,6 +76,9 @@ class DataSet(ABC):
     fit
         A picture that is not square: "crop" takes its central square, "pad" makes it square with
         black.
+    allow_outside
+        Take files outside `root`, which links, and paths in a table, may name. Else they are
+        refused.
     """
 
     root: str
@@ -82,6 +86,7 @@ class DataSet(ABC):
     licence: str = ""
     citation: str = ""
     fit: Literal["crop", "pad"] = later("crop")
+    allow_outside: bool = later(False)
 
     _if_no_split: ClassVar[str] = ""  # the way out if a name is no split after all
 
@@ -94,6 +99,8 @@ class DataSet(ABC):
             If the files are missing, damaged or of another kind, or if `splits` does not fit them.
         """
         names, rows = self._rows()
+        if not self.allow_outside:
+            check_links(self.root, pc.unique(rows["path"]).to_pylist(), ALLOW_DATA_SET)
         column = rows.schema.get_field_index("label")
         rows = rows.set_column(column, "label", spell_column(rows["label"].combine_chunks(), "labels"))
         names = names and list(dict.fromkeys(map(spell, names)))

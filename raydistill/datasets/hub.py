@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from raydistill.errors import CatalogError, nearest
+from raydistill.storage.yaml_limits import read_yaml
 
 ALL = "all"  # value of `config_name`: the folders are parts of one data set
 _HEADER = re.compile(r"---\s*\n(.*?\n)---\s*(\n|$)", re.DOTALL)
@@ -63,7 +64,7 @@ def _listed_configs(readme: str, names: Sequence[str]) -> dict[str, list[str]]:
     """Return the files of configurations in README.md's header that have files here."""
     header = _HEADER.match(readme.lstrip("\ufeff"))
     try:
-        content = yaml.safe_load(header[1]) if header else None
+        content = read_yaml(header[1]) if header else None
     except yaml.YAMLError:
         return {}
     entries = content.get("configs") if isinstance(content, dict) else None

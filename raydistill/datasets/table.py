@@ -23,6 +23,7 @@ from raydistill.errors import CatalogError, describe_arrow_error, nearest
 from raydistill.fields import later
 from raydistill.galaxies.pictures.cells import check_chunks, is_picture_type, is_text_type, read_cell
 from raydistill.galaxies.pictures.files import Source
+from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET, check_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated, first_of_each
 from raydistill.storage import arrow_filesystem, open_stream
@@ -106,10 +107,12 @@ class ImageTable(EncodedDataSet, PackedDataSet):
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
         """Yield the pictures of these rows of a row group."""
         first, folder = 0, self._at(path).rpartition("/")[0] or "."
+        root = folder if self._at(path) == self.root else self.root
         with self._open(path) as parquet:
             for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[self.image_column]):
                 for row in rows_in_block(rows, first, len(batch)):
-                    yield read_cell(batch.column(0)[row - first], folder)
+                    source = read_cell(batch.column(0)[row - first], folder)
+                    yield source if self.allow_outside else check_source(source, root, self._at(path), ALLOW_DATA_SET)
                 first += len(batch)
 
     def _at(self, name: str) -> str:

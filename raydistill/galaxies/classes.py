@@ -24,6 +24,7 @@ from raydistill.galaxies.spelling import spell
 from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.galaxies.trees import TREES
 from raydistill.storage import open_stream
+from raydistill.storage.yaml_limits import MAX_TEXT, read_yaml
 
 UNLABELLED = "unlabelled"  # value of `curate.classes`, and the only class of such a set
 
@@ -272,7 +273,7 @@ def load_class_tree(name_or_yaml_path: str | Sequence[str | int | LabelledClass]
         raise ConfigError(f"there is no class tree '{name_or_yaml_path}'", "", fix)
     try:
         with open_stream(name_or_yaml_path) as stream:
-            content = yaml.safe_load(stream.read())
+            content = read_yaml(stream.read(MAX_TEXT + 1))
     except OSError as error:
         raise ConfigError("this class tree cannot be opened", name_or_yaml_path, "correct the path") from error
     except yaml.YAMLError as error:

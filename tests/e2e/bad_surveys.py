@@ -12,11 +12,15 @@ from tests.e2e.spoiling import (
     flat_test_folder,
     folders_of_classes,
     labels_in_parquet,
+    linked_class,
+    linked_picture,
     metadata_without_labels,
     no_dog_to_train_on,
     no_picture_of_a_dog,
     no_pictures,
+    paths_in_parquet,
     pickled_cifar,
+    pictures_elsewhere,
     pictures_in_parquet,
     pipe_of_votes,
     saved_to_disk,
@@ -32,6 +36,22 @@ SURVEY_ROWS = [
     R("too few pictures for the filter", "curate own.yaml curate.filter={}", 3,
       "curate.filter: the filter has 42 training pictures, and a false rejection rate of 0.01 needs 200; raise "
       "curate.filter.false_rejection_rate or curate.filter.pictures, or set curate.filter=null"),
+    R("paths of pictures outside their folder", "curate own.yaml survey.images.path_column=file_loc", 3,
+      "votes.csv: column 'file_loc' names 60 pictures outside of pictures (first: private/0.png); set survey.images.root to a "
+      "folder above all pictures, or survey.images.allow_outside=true if you trust the table",
+      prepare=pictures_elsewhere),
+    R("a link to a picture outside its folder", "curate own.yaml", 3,
+      "pictures: links lead 1 pictures out of this folder (first: 7.png to private.png); copy them into it, or set "
+      "survey.images.allow_outside=true if you trust where the data come from",
+      prepare=linked_picture),
+    R("a class folder that is a link to another place", "curate set.yaml", 3,
+      "set: links lead 60 pictures out of this folder (first: train/cow/0.png to pictures/0.png); copy them into it, or set "
+      "survey.allow_outside=true if you trust where the data come from",
+      prepare=linked_class),
+    R("paths in Parquet that lead out of its folder", 'curate own.yaml "survey.images={kind: parquet, uri: table/v.parquet}"', 3,
+      "table/v.parquet: a row names the picture table/../private/0.png, outside of table; copy them into it, or set "
+      "survey.images.allow_outside=true if you trust where the data come from",
+      prepare=paths_in_parquet),
     R("a missing vote table", "curate own.yaml survey.catalog=nope.csv", 3,
       "nope.csv: there is no such vote table; check survey.catalog, and RAYDISTILL_DATA if the config uses it"),
     R("a vote table in an unknown format", "curate own.yaml survey.catalog=own.yaml", 3,

@@ -208,6 +208,31 @@ def class_of_a_dead_link(root: Path) -> None:
     (root / "set" / "train" / "cow").symlink_to("nowhere")
 
 
+def pictures_elsewhere(root: Path) -> None:
+    """Move the pictures into another folder, which the table names by absolute paths."""
+    shutil.copytree(root / "pictures", root / "private")
+    rows = [f"{n},{root}/private/{n}.png,{'cat' if n % 2 else 'dog'}" for n in range(60)]
+    (root / "votes.csv").write_text("\n".join(["id,file_loc,class", *rows, ""]))
+
+
+def linked_picture(root: Path) -> None:
+    (root / "pictures" / "7.png").replace(root / "private.png")
+    (root / "pictures" / "7.png").symlink_to("../private.png")
+
+
+def linked_class(root: Path) -> None:
+    folders_of_classes("train", "test")(root)
+    (root / "set" / "train" / "cow").symlink_to(root / "pictures")
+
+
+def paths_in_parquet(root: Path) -> None:
+    shutil.copytree(root / "pictures", root / "private")
+    ids = [str(n) for n in range(60)]
+    (root / "table").mkdir()
+    paths = [f"../private/{name}.png" for name in ids]
+    pq.write_table(pa.table({"id_str": ids, "image": paths}), root / "table" / "v.parquet")
+
+
 def flat_test_folder(root: Path) -> None:
     folders_of_classes("train")(root)
     (root / "set" / "test").mkdir()

@@ -340,7 +340,7 @@ def test_fixed_survey_keeps_no_file_of_a_failed_attempt(blobs: CatalogSurvey, tm
         elif CLASSES[number % 5] == "round" and object_id not in two_for_training("round"):
             path.unlink()
     result = curated(tmp_path, survey)
-    assert sum(result.manifest.files[name]["bytes"] > 0 for name in result.manifest.files if "split=test" in name) == 4
+    assert sum(result.manifest.files[name].bytes > 0 for name in result.manifest.files if "split=test" in name) == 4
     assert not [row for row in result.table("test").to_pylist() if row["class_name"] == "round"]
 
 

@@ -104,7 +104,7 @@ def test_pictures_at_the_paths_of_the_table_are_decoded(tmp_path: Path) -> None:
         rows.append(f"{object_id},{label},{path}")
     rows.append("gone,round,a/b/gone.jpg\nempty,round,\n")
     (tmp_path / "t.csv").write_text("\n".join(rows))
-    images = FolderImages(root=str(tmp_path / "images"), path_column="file_loc")
+    images = FolderImages(root=str(tmp_path / "images"), path_column="file_loc", allow_outside=True)
     result = curated(tmp_path, CatalogSurvey(catalog=str(tmp_path / "t.csv"), images=images), crop_fraction=1.0)
     assert rejected(result) == {"gone": "missing", "empty": "missing"}
     assert len(rows_of(result)) == 60

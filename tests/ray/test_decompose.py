@@ -115,7 +115,7 @@ def test_evaluation_without_groups_keeps_its_files_and_results(distilled_root: P
     grouped = evaluate(Plan(tiny(root, *few, "evaluate.groups={columns: [redshift]}")), SILENT)
     assert GROUPS in grouped.manifest.files
     for name in ("runs.parquet", "evaluation.json"):
-        assert grouped.manifest.files[name]["sha256"] == plain.manifest.files[name]["sha256"]
+        assert grouped.manifest.files[name].sha256 == plain.manifest.files[name].sha256
     assert EvaluationReport.open(grouped.folder.uri).groups == json.loads(grouped.folder.read(GROUPS))
 
 

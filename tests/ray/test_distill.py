@@ -44,9 +44,11 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.pipeline.trainer.checkpoint import STATE
 from raydistill.pipeline.trainer.task import make_task
-from raydistill.pipeline.trainer.trainer import BEST, WRITTEN, ProgressUpdate, Trainer, is_finished
+from raydistill.pipeline.trainer.trainer import BEST, FINISHED, WRITTEN, ProgressUpdate, Trainer, is_finished
 from raydistill.pipeline.trainer.validation import Validation
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
+from raydistill.storage.checked import from_json, to_json
+from tests.damage import flipped
 
 # Thirty iterations take some seconds: long enough to kill a worker in between.
 LONG = ("distill.iterations=30", "distill.validate_every=5")
@@ -107,9 +109,14 @@ def test_history_has_every_iteration_and_validation_once(undisturbed: Config) ->
 def test_only_a_folder_with_every_file_and_no_checkpoint_is_finished(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     for name in WRITTEN:
-        assert not is_finished(folder)
-        folder.write(name, b"")
+        folder.write(name, b"x")
+    assert not is_finished(folder)
+    checked.record(folder, FINISHED, {name: folder.sha256(name) for name in WRITTEN})
     assert is_finished(folder)
+    for name in WRITTEN:
+        folder.write(name, flipped(b"x", 0))
+        assert not is_finished(folder)
+        folder.write(name, b"x")
     folder.write(STATE, b"")
     assert not is_finished(folder)
 
@@ -259,12 +266,12 @@ def test_empty_validation_split_is_refused(
 ) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *made_from))
     folder = Folder(str(below(config, "curated")))
-    summary, manifest = (json.loads(folder.read(name)) for name in ("summary.json", NAME))
+    summary, manifest = json.loads(folder.read("summary.json")), from_json(folder.read(NAME))
     for entry in summary["classes"]:
         entry["validation"] = 0
     folder.write("summary.json", json.dumps(summary).encode())
     manifest["files"]["summary.json"]["sha256"] = folder.sha256("summary.json")
-    folder.write(NAME, json.dumps(manifest).encode())
+    folder.write(NAME, to_json(manifest))
     with pytest.raises(
         ArtifactIncompatible, match=r"the validation split holds no galaxy; enlarge its part in curate\.split"
     ):

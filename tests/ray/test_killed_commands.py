@@ -1,6 +1,6 @@
 """Test `kill -9` in the middle of a command.
 
-The same command keeps finished parts, and ends with equal bits.
+The same command keeps finished parts, makes damaged ones again, and ends with equal bits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -27,10 +28,14 @@ from raydistill.pipeline.audit.stage import audit
 from raydistill.pipeline.augment.stage import augment
 from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.detect.stage import detect
+from raydistill.pipeline.distill.stage import distill
+from raydistill.pipeline.experts.stage import experts
+from raydistill.pipeline.generate.stage import generate
 from raydistill.pipeline.hunt.stage import hunt
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.predict.stage import predict
 from raydistill.pipeline.sample.stage import sample
+from tests.damage import flipped
 from tests.e2e import tools
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -207,6 +212,36 @@ COMMANDS = {
     ),
 }  # fmt: skip
 
+# Commands whose kills other tests repeat.
+FURTHER = {
+    "experts": KilledCommand(
+        build=lambda plan, _: experts(plan, SILENT),
+        kinds=CURATED,
+        overrides=("experts.num_experts=3",),
+        parts="partial/expert-*/state.npz",
+        least=1,
+    ),
+    "distill": KilledCommand(
+        build=lambda plan, _: distill(plan, SILENT),
+        kinds=TRAINED,
+        root="trained_root",
+        overrides=("resources.checkpoint_seconds=0",),
+        parts="partial/state.safetensors",
+        least=1,
+    ),
+    "generate": KilledCommand(
+        build=lambda plan, _: generate(plan, SILENT),
+        kinds=CURATED,
+        overrides=(
+            "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1}",
+            "generate.training={steps: 60, batch_size: 8, shards: 1, warmup: 5, ema_decay: 0.9}",
+            "generate.sampling={steps: 4}", "resources.checkpoint_seconds=0",
+        ),
+        parts="partial/state.safetensors",
+        least=1,
+    ),
+}  # fmt: skip
+
 
 @pytest.fixture
 def env() -> Iterator[dict[str, str]]:
@@ -253,36 +288,84 @@ def test_killed_command_resumes(
 ) -> None:
     """A second Ray takes seconds to start, so most tests resume in this process."""
     case = COMMANDS[name]
-
-    def fill(word: str) -> str:
-        return re.sub("|".join(paths), lambda found: paths[found[0]], word)
-
-    root: Path = request.getfixturevalue(case.root)
-    calm, killed = (copy_of(root, tmp_path / one, *case.kinds) for one in ("calm", "killed"))
-    overrides = [*map(fill, case.overrides), "resources.workers=1", "tracking.enabled=false"]
-    expected = case.build(Plan(tiny(calm, *overrides)), fill(case.path))
-    folder = killed / "tiny" / Path(expected.folder.uri).name
-    command, arguments = name.partition("-")[0], [fill(case.path)] if case.path else []
-    words = (command, str(tools.TINY), *arguments, f"output={killed}", *overrides)
-
-    with closing(tools.typed(tmp_path, env, *words)) as first:
-        first.wait_until(f"{case.least} parts are finished", lambda: case.is_under_way(folder))
-        first.kill()
-        assert first.process.returncode == -signal.SIGKILL, "the command had ended before it was killed"
-    with pytest.raises(ArtifactMissing):
-        open_artifact(folder)
-    before = case.finished(folder)
+    killed = Killed(case, name, paths, tmp_path, env, request)
+    before = case.finished(killed.folder)
     assert len(before) >= case.least
-
-    with no_part_written_again(case, folder, before):
+    with no_part_written_again(case, killed.folder, before):
         if again == "by command":
-            with closing(tools.typed(tmp_path, env, *words)) as second:
+            with closing(tools.typed(tmp_path, env, *killed.words)) as second:
                 assert second.wait() == 0, second.log[-4000:]
-                assert second.answer == str(folder)
+                assert second.answer == str(killed.folder)
         else:
             with (
-                killing(case.worker, lambda: len(case.finished(folder)) > len(before)) if case.worker else nullcontext()
+                killing(case.worker, lambda: len(case.finished(killed.folder)) > len(before))
+                if case.worker
+                else nullcontext()
             ):
-                case.build(Plan(tiny(killed, *overrides)), fill(case.path))
-    assert json.loads((folder / "manifest.json").read_text())["content"] == expected.manifest.content
-    assert not (folder / "partial").exists()
+                killed.build()
+    assert killed.content == killed.expected
+    assert not (killed.folder / "partial").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("name", [*COMMANDS, *FURTHER])
+def test_damaged_files_of_a_killed_command_are_made_again(
+    name: str,
+    share: float,
+    paths: dict[str, str],
+    tmp_path: Path,
+    env: dict[str, str],
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A disk flips a bit in the middle of some files, or of all."""
+    killed = Killed((COMMANDS | FURTHER)[name], name, paths, tmp_path, env, request)
+    random = Random(name)
+    for path in sorted(killed.folder.rglob("*")):
+        if path.is_file() and path.stat().st_size and random.random() < share:
+            path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 2, random.randrange(8)))
+    killed.build()
+    assert killed.content == killed.expected
+    assert "is damaged and is made again" in caplog.text or share < 1
+
+
+class Killed:
+    """A command that was killed in the middle, and the same one that was not."""
+
+    def __init__(
+        self,
+        case: KilledCommand,
+        name: str,
+        paths: dict[str, str],
+        tmp_path: Path,
+        env: dict[str, str],
+        request: pytest.FixtureRequest,
+    ) -> None:
+        def fill(word: str) -> str:
+            return re.sub("|".join(paths), lambda found: paths[found[0]], word)
+
+        self._case, self._path = case, fill(case.path)
+        root: Path = request.getfixturevalue(case.root)
+        calm, killed = (copy_of(root, tmp_path / one, *case.kinds) for one in ("calm", "killed"))
+        overrides = [*map(fill, case.overrides), "resources.workers=1", "tracking.enabled=false"]
+        expected = case.build(Plan(tiny(calm, *overrides)), self._path)
+        self.expected: str = expected.manifest.content
+        self._plan = Plan(tiny(killed, *overrides))
+        self.folder = killed / "tiny" / Path(expected.folder.uri).name
+        command, arguments = name.partition("-")[0], [self._path] if case.path else []
+        self.words = (command, str(tools.TINY), *arguments, f"output={killed}", *overrides)
+        with closing(tools.typed(tmp_path, env, *self.words)) as first:
+            first.wait_until(f"{case.least} parts are finished", lambda: case.is_under_way(self.folder))
+            first.kill()
+            assert first.process.returncode == -signal.SIGKILL, "the command had ended before it was killed"
+        with pytest.raises(ArtifactMissing):
+            open_artifact(self.folder)
+
+    def build(self) -> None:
+        """Resume the command in this process."""
+        self._case.build(self._plan, self._path)
+
+    @property
+    def content(self) -> str:
+        return str(json.loads((self.folder / "manifest.json").read_text())["content"])

@@ -41,6 +41,7 @@ from raydistill.pipeline.tune.trials import (
     STOPPED,
     Trial,
 )
+from raydistill.storage import checked
 from tests.e2e.browser import CHROMIUM
 from tests.e2e.mlflow_walk import walk_search, walking
 
@@ -268,7 +269,10 @@ def test_finished_trial_stays_finished_when_a_resumed_search_stops_it_early(sear
     killed.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
     killed.on_result("a", {"iteration": 5, "balanced_accuracy": 0.4, "ended": FINISHED})
     recorder = TrialRecorder(Plan(searched), SILENT, Run())
-    recorder.trials, recorder.folder = {"a": Trial(**json.loads(killed.folder.read("a.json")))}, killed.folder
+    recorder.trials, recorder.folder = (
+        {"a": Trial(**json.loads(checked.require(killed.folder, "a.json")))},
+        killed.folder,
+    )
     recorder.on_start("a", drawn)
     recorder.on_result("a", {"iteration": 0, "balanced_accuracy": 0.2})
     recorder.on_end("a", STOPPED)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import raydistill as rd
+from raydistill.artifacts.manifest import Manifest
+from raydistill.storage.checked import to_json
 
 
 def test_every_public_name_can_be_imported_and_has_a_docstring() -> None:
@@ -73,6 +76,7 @@ def test_opening_a_damaged_manifest_or_an_unknown_kind_says_so(tmp_path: Path) -
     manifest.write_text("{")
     with pytest.raises(rd.ArtifactCorrupt, match="damaged"):
         rd.open(tmp_path)
-    manifest.write_text(json.dumps({"kind": "galaxies"}))
+    known = Manifest("galaxies", "a", "b", 0, {}, {}, {})
+    manifest.write_bytes(to_json(asdict(known)))
     with pytest.raises(rd.ArtifactIncompatible, match="'galaxies'"):
         rd.open(tmp_path)

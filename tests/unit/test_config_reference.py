@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union
 import yaml
 
 from raydistill.config import Config
+from raydistill.config.limits import LIMITS as MOST_OF_KEYS
 from raydistill.config.messages import CLASSES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "config.md"
@@ -28,6 +29,9 @@ a key of `distill`, and N a number from 0.
 
 Each kind of a survey, network, schedule or step has its own keys. A key without `kind` changes the default
 kind. A new `kind` starts from its own defaults.
+
+Limits keep a slip from costing the memory of a machine. Any whole number without a limit of its own is at most
+10⁹. A file has at most 20,000 values, with those that aliases repeat, and 50 levels.
 
 Further keys and defaults:
 - `extends` names base configs, in a config or on the command line: files beside it, or shipped ones. Later ones take
@@ -78,6 +82,13 @@ def describe_type(annotation: Any) -> str:
     if origin is dict:
         return f"by name: {describe_type(inside[1])}"
     return "keys of its own" if dataclasses.is_dataclass(annotation) else WORDS.get(annotation, "any")
+
+
+def with_limit(described: str, name: str) -> str:
+    """Return a described type with the upper limit of a key of this name."""
+    if name not in MOST_OF_KEYS or name == "seed":
+        return described
+    return re.sub(r"whole number( > 0)?", rf"whole number\1 ≤ {MOST_OF_KEYS[name]}", described, count=1)
 
 
 def default(field: dataclasses.Field[Any]) -> Any:
@@ -147,7 +158,8 @@ def document() -> str:
             parts.append("\n| key | type | default | description |\n|---|---|---|---|")
         hints = typing.get_type_hints(cls, include_extras=True)
         parts += [
-            f"| `{name}` | {describe_type(hints[name])} | {in_yaml(default(field))} | {meanings.get(name, '')} |"
+            f"| `{name}` | {with_limit(describe_type(hints[name]), name)} | {in_yaml(default(field))} "
+            f"| {meanings.get(name, '')} |"
             for name, field in fields.items()
         ]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)) + "\n"

@@ -97,6 +97,34 @@ def test_versions_are_those_of_the_project(resource: dict[str, Any]) -> None:
     assert f"ARG RAY={cluster['rayVersion']}-py311-gpu\n" in (ROOT / "deploy" / "Dockerfile").read_text()
 
 
+def test_image_and_pods_run_as_the_same_user_who_is_not_root(resource: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    uid = int(re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE)[-1])
+    assert uid >= 10_000  # no user of the base image, whose `ray` may use sudo
+    assert f"useradd --uid {uid} --gid users --create-home" in dockerfile
+    home = re.search(r"HOME=(\S+)", dockerfile)
+    assert home is not None
+    assert re.findall(r"^WORKDIR (\S+)$", dockerfile, re.MULTILINE) == [f"{home[1]}/raydistill"]
+    assert f"COPY --chown=raydistill:users . {home[1]}/raydistill" in dockerfile
+    cluster = resource["spec"].get("rayClusterSpec", resource["spec"])
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        context = group["template"]["spec"]["securityContext"]
+        assert context == {"runAsNonRoot": True, "runAsUser": uid, "fsGroup": 100}
+    job = yaml.safe_load(resource["spec"].get("runtimeEnvYAML", "{}"))
+    assert job.get("working_dir", f"{home[1]}/raydistill") == f"{home[1]}/raydistill"
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    used = [
+        line.strip()
+        for path in (ROOT / ".github" / "workflows").glob("*.y*ml")
+        for line in path.read_text().splitlines()
+        if "uses:" in line
+    ]
+    assert used
+    assert [line for line in used if not re.fullmatch(r"- uses: [\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", line)] == []
+
+
 # ---- the environment of a node and of a job ----
 
 # Ray reads these in the process that starts a run, not on the nodes.

@@ -72,11 +72,14 @@ class FitsImages:
     max_fill
         Largest share of the pixels within the crop to fill; more reject the picture.
     path_column
-        Column of the table with the path of each picture: below `root`, or absolute. Columns for
+        Column of the table with the path of each picture: below `root`; see `allow_outside`. Columns for
         folder and file are joined: subfolder/filename. It replaces `pattern` and `mapping`.
     fit
         A picture that is not square: "square" rejects it, "crop" takes its central square, "pad"
         makes it square with black.
+    allow_outside
+        Take pictures outside `root`, which absolute paths, URIs and links may name. Else they are
+        refused.
     """
 
     root: str
@@ -92,6 +95,7 @@ class FitsImages:
     max_fill: float = later(0.1)
     path_column: str | None = later(None)
     fit: Fit = later("square")
+    allow_outside: bool = later(False)
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern.replace("{band}", "band"))

@@ -12,10 +12,12 @@ import numpy as np
 from fsspec.utils import glob_translate
 
 from raydistill.errors import CatalogError, ConfigError
+from raydistill.fields import later
 from raydistill.galaxies.pictures.archives import find_archive
 from raydistill.galaxies.pictures.files import Source, digest_files, list_files
 from raydistill.galaxies.pictures.fits import Fill, FitsImages
 from raydistill.galaxies.pictures.images import Fit, RejectedImage
+from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_links
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -61,6 +63,8 @@ class MosaicImages:
         band's "median", or "zero". "none": reject the picture.
     max_fill
         Largest share of the pixels within the crop to fill; more reject the picture.
+    allow_outside
+        Take files outside `root`, to which links may lead. Else they are refused.
     """
 
     root: str
@@ -74,6 +78,7 @@ class MosaicImages:
     kind: Literal["mosaic"] = "mosaic"
     fill: Fill = "none"
     max_fill: float = 0.1
+    allow_outside: bool = later(False)
 
     def __post_init__(self) -> None:
         _parse_size(self.size)
@@ -171,6 +176,8 @@ class MosaicImages:
             if wrong := next((name for name in names if set(name) & set("{}|")), None):
                 raise CatalogError(f"'{wrong}' has one of the characters {{, }} and |", self.root, "rename it")
             check_packed(names, self.root)
+            if not self.allow_outside:
+                check_links(self.root, names, ALLOW_IMAGES)
             found.append(names)
         return found
 

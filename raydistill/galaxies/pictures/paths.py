@@ -36,6 +36,7 @@ from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 log = get_logger(__name__)
 
 _NO_PATH, _NO_FILE, _SHARED = "the table has no path", "no such file", "several paths of the table fit one file"
+_OUTSIDE = "it lies outside of survey.images.root"
 _LONGEST = 4096  # characters of a path
 _FILE_URI = re.compile(r"file:(//[^/]*)?", re.IGNORECASE)
 _WEB = re.compile(r"(https?|ftp)://", re.IGNORECASE)
@@ -63,7 +64,7 @@ class FoundPaths(NamedTuple):
 
 def find_paths(
     root: str, values: Sequence[str | None], column: str, table: str, suffixes: Sequence[str] = PICTURE_SUFFIXES,
-    duplicates: Duplicates = "refuse",
+    duplicates: Duplicates = "refuse", allow_outside: bool = False,
 ) -> FoundPaths:  # fmt: skip
     """Find the picture of each row by its path. The folder is listed once.
 
@@ -80,6 +81,8 @@ def find_paths(
     duplicates : {"refuse", "first"}
         What happens to a path that fits several files with other suffixes; the order is that of
         `suffixes`.
+    allow_outside : bool
+        Find files outside the folder, too. Else no store is asked for them.
 
     Returns
     -------
@@ -88,8 +91,9 @@ def find_paths(
     Raises
     ------
     CatalogError
-        If a relative path leaves the folder by "..", for addresses of the web, if the folder cannot
-        be listed, or if paths that fit several files are refused.
+        If a relative path leaves the folder by "..", if an absolute one does and that is not
+        allowed, for addresses of the web, if the folder cannot be listed, or if paths that fit
+        several files are refused.
     """
     cleaner = _Cleaner(root, column, table)
     paths: dict[str | None, str] = {}
@@ -100,13 +104,23 @@ def find_paths(
     rivals: dict[str, list[str]] = {}
     listing = partial(_Listing, suffixes=suffixes, rivals=rivals)
     files = _find_below(root, [path for path in own if not is_absolute(path)], listing, column)
-    files |= _find_outside(root, [path for path in own if is_absolute(path)], listing, column)
+    files |= _find_absolute(root, [path for path in own if is_absolute(path)], listing, column, allow_outside)
+    outside = sorted(path for path in files.values() if is_absolute(path))
+    if outside and not allow_outside:
+        what = f"column '{column}' names {len(outside)} pictures outside of {root} (first: {outside[0]})"
+        fix = "set survey.images.root to a folder above all pictures, or survey.images.allow_outside=true if you trust the table"
+        raise CatalogError(what, table, fix)
+    if outside:
+        log.info("curate: %d pictures lie outside survey.images.root, such as %s", len(outside), outside[0])
     shared = _drop_shared(files)
     _check_suffixes(root, files, rivals, column, duplicates)
     tried = [paths[value] for value in values]
     found = [files.get(path) for path in tried]
     _warn_of_repeated(found)
-    reasons = ["" if path in files else _SHARED if path in shared else _NO_FILE if path else _NO_PATH for path in tried]
+    absent = {
+        path: _OUTSIDE if "://" in path and not allow_outside else _NO_FILE if path else _NO_PATH for path in tried
+    }
+    reasons = ["" if path in files else _SHARED if path in shared else absent[path] for path in tried]
     return FoundPaths(found, tried, reasons)
 
 
@@ -235,22 +249,26 @@ def _list_common(root: str, common: str) -> Collection[str]:
     return {f"{common}/{name}" for name in list_files(at, recursive=True)}
 
 
-def _find_outside(root: str, paths: list[str], make: Callable[..., _Listing], column: str) -> dict[str, str]:
-    """Return the files of absolute paths outside the folder, or of their ends in it."""
-    present, error = _list_parents(paths)
+def _find_absolute(
+    root: str, paths: list[str], make: Callable[..., _Listing], column: str, allow_outside: bool
+) -> dict[str, str]:
+    """Return the files of absolute paths outside the folder, or of their ends in it.
+
+    Unless `allow_outside`, URIs count as files that exist if no path has its end in the folder.
+    """
+    uris = {} if allow_outside else {path: path for path in paths if "://" in path}
+    present, error = _list_parents(path for path in paths if path not in uris)
     files = make(present).find_all(paths)
     num_outside = len(files)
-    if files:
-        log.info("curate: %d pictures lie outside survey.images.root, such as %s", len(files), min(files.values()))
     if 2 * len(files) < len(paths):
         listing = make(list_files(root, recursive=True))
         files |= _find_tails([path for path in paths if path not in files], listing, files, root, column)
     if error is not None and (num_outside or not files):
         raise error  # else the pictures are below the folder, and the place of the table does not matter
-    return files
+    return files or uris
 
 
-def _list_parents(paths: Collection[str]) -> tuple[set[str], CatalogError | None]:
+def _list_parents(paths: Iterable[str]) -> tuple[set[str], CatalogError | None]:
     """Return the files in the folders of these paths, up to a store's first error."""
     present: set[str] = set()
     error = None

@@ -49,11 +49,14 @@ class FolderImages:
         as 12 of 16. "full": the whole container, 0 to 65535, or 0 to 1 for floats. [low, high]:
         these values; a high of at most 255 also stretches 8-bit pictures.
     path_column
-        Column of the table with the path of each picture: below `root`, or absolute. Columns for
+        Column of the table with the path of each picture: below `root`; see `allow_outside`. Columns for
         folder and file are joined: subfolder/filename. It replaces `pattern` and `mapping`.
     fit
         A picture that is not square: "square" rejects it, "crop" takes its central square, "pad"
         makes it square with black.
+    allow_outside
+        Take pictures outside `root`, which absolute paths, URIs and links may name. Else they are
+        refused.
     """
 
     root: str
@@ -63,6 +66,7 @@ class FolderImages:
     value_range: ValueRange = later("auto")
     path_column: str | None = later(None)
     fit: Fit = later("square")
+    allow_outside: bool = later(False)
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
@@ -108,6 +112,9 @@ class ParquetImages:
         Black and white of pictures of more than 8 bits; see `FolderImages`.
     fit
         "square", "crop" or "pad"; see `FolderImages`.
+    allow_outside
+        Take pictures outside the folder of the table, which its paths may name; see
+        `FolderImages`.
     """
 
     uri: str
@@ -116,6 +123,7 @@ class ParquetImages:
     kind: Literal["parquet"] = "parquet"
     value_range: ValueRange = later("auto")
     fit: Fit = later("square")
+    allow_outside: bool = later(False)
 
     def __post_init__(self) -> None:
         check_range(self.value_range, "survey.images.value_range")

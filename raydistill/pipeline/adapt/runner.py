@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +11,15 @@ import ray
 import torch
 
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Resources
-from raydistill.errors import ArtifactCorrupt
 from raydistill.log import progress
 from raydistill.pipeline.adapt.fits import Fit
 from raydistill.pipeline.adapt.opening import Pictures
 from raydistill.pipeline.adapt.worker import Common, TrainedFit, predict, train_fit
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
-from raydistill.storage import Folder, disk_errors
+from raydistill.storage import Folder, checked, disk_errors
 
 FITS = f"{PARTIAL}/fits"
 
@@ -95,12 +93,13 @@ class FitRunner:
 
     def _store(self, fit: Fit, result: TrainedFit) -> None:
         info = {"validation": result.validation, "diverged": result.diverged}
-        write_tensors(self.folder / FITS, f"{fit.key}.safetensors", {"theta": torch.tensor(result.theta_P)}, info)
+        packed = pack_tensors({"theta": torch.tensor(result.theta_P)}, info)
+        checked.write(self.folder / FITS, f"{fit.key}.safetensors", packed)
 
     def _load(self, fit: Fit) -> TrainedFit | None:
         """Return a finished fit; a damaged file counts as absent."""
-        if (self.folder / FITS).exists(f"{fit.key}.safetensors"):
-            with suppress(ArtifactCorrupt, KeyError):
-                tensors, info = read_tensors(self.folder / FITS, f"{fit.key}.safetensors")
-                return TrainedFit(tensors["theta"].numpy(), info["validation"], info["diverged"])
-        return None
+        data = checked.read(self.folder / FITS, f"{fit.key}.safetensors")
+        if data is None:
+            return None
+        tensors, info = unpack_tensors(data)
+        return TrainedFit(tensors["theta"].numpy(), info["validation"], info["diverged"])

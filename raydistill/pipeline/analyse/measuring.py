@@ -20,13 +20,13 @@ import pyarrow as pa
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.row_groups import RowGroup, row_groups
-from raydistill.artifacts.tables import decode_images, read_table, write_table
+from raydistill.artifacts.tables import decode_images, pack_table, unpack_table
 from raydistill.log import progress
 from raydistill.morphology.measures import measure
 from raydistill.pipeline.analyse.inputs import AnalysisInputs
 from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.seeding import fold_in
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 PICTURES_PER_BLOCK = 16  # some five seconds; fixed, because blocks are files of the unfinished work
 # `pixels` holds prototypes, float32 [n, H, W, 3]; it is null for `rows` of a row group of the curated set.
@@ -78,7 +78,7 @@ class PictureMeasurer:
         measured = measure(pictures)
         labels = pa.array([row["label"]] * len(ids), pa.int64())
         table = measured.add_column(0, "label", labels).add_column(0, "object_id", pa.array(ids, pa.string()))
-        write_table(Folder(self.folder), row["block"], table)
+        checked.write(Folder(self.folder), row["block"], pack_table(table))
         return pa.Table.from_pylist([{"block": row["block"], "pictures": len(ids)}], FINISHED)
 
 
@@ -99,7 +99,7 @@ def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
     prototypes = list(_prototype_blocks(pixels, inputs.distilled.labels.numpy()))
     galaxies = list(_galaxy_blocks(inputs.curated, options.max_galaxies, options.seed))
     blocks = [*prototypes, *galaxies]
-    todo = [one for one in blocks if not folder.exists(_name(one))]
+    todo = [one for one in blocks if not checked.is_intact(folder, _name(one))]
     total, pending = (sum(len(one["rows"][0]) for one in tables) for tables in (blocks, todo))
     resources = replace(inputs.plan.config.resources, gpus=0)  # statmorph runs on CPUs
     with progress(total, "measuring morphology", "pictures", start=total - pending) as shown:
@@ -107,7 +107,8 @@ def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
             for count in report["pictures"].to_pylist():
                 shown.advance(count)
     first, second = (
-        pa.concat_tables([read_table(folder, _name(one)) for one in part]) for part in (prototypes, galaxies)
+        pa.concat_tables([unpack_table(checked.require(folder, _name(one))) for one in part])
+        for part in (prototypes, galaxies)
     )
     return first, second
 

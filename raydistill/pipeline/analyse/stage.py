@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from raydistill.analysis.pages.analysis_report import analysis_page
-from raydistill.analysis.sections import Section, SectionRecord, read_section, section_file, write_section
+from raydistill.analysis.sections import Section, SectionRecord, read_section, write_section
 from raydistill.artifacts.analysis import ORDER, REPORT, STATEMENTS, STATEMENTS_SCHEMA, AnalysisReport
+from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import write_rows
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.analyse.bias import bias_section
@@ -34,7 +35,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
-from raydistill.storage import disk_errors
+from raydistill.storage import checked, disk_errors
 
 log = get_logger(__name__)
 
@@ -86,7 +87,7 @@ def analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Anal
 def make_sections(inputs: AnalysisInputs) -> list[SectionRecord]:
     """Make the sections that are missing; return all of them."""
     folder = inputs.spec.folder
-    done = [key for key in SECTIONS if folder.exists(section_file(key))]
+    done = [key for key in SECTIONS if checked.recorded(folder, _record(key)) is not None]
     with (
         disk_errors(folder.uri),
         translate_errors("analyse"),
@@ -98,9 +99,15 @@ def make_sections(inputs: AnalysisInputs) -> list[SectionRecord]:
                 section = make(inputs)
                 if section.missing:
                     log.info("analyse: no section '%s': %s", key, section.missing)
-                write_section(folder, section)
+                written = write_section(folder, section)
+                checked.record(folder, _record(key), {name: folder.sha256(name) for name in written.files})
                 shown.advance(1)
     return [read_section(folder, key) for key in SECTIONS]
+
+
+def _record(key: str) -> str:
+    """Return the name of the record of a finished section's files."""
+    return f"{PARTIAL}/sections/{key}.json"
 
 
 def write_report(inputs: AnalysisInputs, sections: list[SectionRecord], run: Run) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from torch import Tensor
 
-from raydistill.artifacts.tensors import read_tensors
+from raydistill.artifacts.tensors import unpack_tensors
 from raydistill.audit.comparison import FeatureArray, Features
 from raydistill.audit.morphology import QUANTITIES
 from raydistill.audit.nearest import Neighbours, RealNeighbours, num_nearest
@@ -19,7 +19,7 @@ from raydistill.pipeline.audit.opening import AuditedSet
 from raydistill.pipeline.audit.row_groups import Galaxies
 from raydistill.pipeline.audit.samples import Samples
 from raydistill.pipeline.audit.worker import BLOCK, DISTANCE, NEAREST, PROBABILITY
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 Floats = npt.NDArray[np.float64]
 SYNTHETIC_BLOCK = 256  # pictures
@@ -109,7 +109,7 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
     """Return the contents of all blocks' files, one of which is in memory at a time."""
     synthetic = _Parts(spaces)
     for _, name in blocks.synthetic_blocks():
-        synthetic.add(read_tensors(folder, name)[0])
+        synthetic.add(unpack_tensors(checked.require(folder, name))[0])
     held_out, of_held_out, _ = _read_galaxies(folder, blocks, blocks.held_out, spaces)
     training, of_training, of_searched = _read_galaxies(folder, blocks, blocks.searched, spaces)
     labels = (
@@ -140,7 +140,7 @@ def _read_galaxies(
     count = num_nearest(len(blocks.training), len(blocks.held_out))
     parts, own, nearest = _Parts(spaces), Neighbours.none(len(blocks.samples)), Neighbours.none(len(blocks.samples))
     for first, group in zip(galaxies.firsts, galaxies.groups, strict=False):
-        tensors, _ = read_tensors(folder, file_name(group.name))
+        tensors, _ = unpack_tensors(checked.require(folder, file_name(group.name)))
         parts.add(tensors)
         block = Neighbours(tensors[NEAREST].numpy() + first, tensors[DISTANCE].numpy())
         nearest = nearest.merged(block, count)

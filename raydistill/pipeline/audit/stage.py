@@ -29,7 +29,7 @@ from raydistill.artifacts.audit import SUMMARY as SUMMARY_FILE
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import write_table
-from raydistill.artifacts.tensors import write_tensors
+from raydistill.artifacts.tensors import pack_tensors
 from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.audit.comparison import compare
 from raydistill.audit.findings import Finding, combine
@@ -54,7 +54,7 @@ from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.pipeline.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
-from raydistill.storage import disk_errors
+from raydistill.storage import checked, disk_errors
 
 log = get_logger(__name__)
 
@@ -139,7 +139,7 @@ def spaces_of(plan: Plan) -> tuple[str, ...]:
 def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) -> None:
     """Write the files of all blocks that are not finished."""
     resources, folder = plan.config.resources, audit_spec(plan, path).folder / PARTIAL
-    todo = [table for table in blocks.tables() if not folder.exists(table["block"][0].as_py())]
+    todo = [table for table in blocks.tables() if not checked.is_intact(folder, table["block"][0].as_py())]
     measurer = BlockMeasurer(
         folder=folder.uri,
         curated=curated.folder.uri,
@@ -152,7 +152,8 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
         gpus=resources.gpus,
     )
     if todo:
-        write_tensors(folder, SHRUNK, {"pictures": torch.tensor(shrink_pixels(blocks.synthetic_images))}, {})
+        pictures = torch.tensor(shrink_pixels(blocks.synthetic_images))
+        checked.write(folder, SHRUNK, pack_tensors({"pictures": pictures}))
     pending = sum(table["size"][0].as_py() for table in todo)
     with (
         disk_errors(folder.uri),

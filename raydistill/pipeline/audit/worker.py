@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.audit.memorisation import picture_distances, shrink
 from raydistill.audit.morphology import morphology
 from raydistill.audit.nearest import Neighbours
@@ -26,7 +26,7 @@ from raydistill.core.architectures import Architecture
 from raydistill.pipeline.audit.row_groups import AuditedGroup
 from raydistill.pipeline.pictures.experts import load_experts
 from raydistill.pipeline.runtime.resources import device_of
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 # `pixels` holds the pictures of a synthetic block, uint8 [n, H, W, 3]; it is null for a row group of
 # the curated set, of which `rows` get features and all are compared with the synthetic pictures.
@@ -100,7 +100,7 @@ class BlockMeasurer:
             )
             tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
             images = images[np.array(row["rows"], np.int64)]
-        write_tensors(Folder(self.folder), row["block"], tensors | self.features(images), {})
+        checked.write(Folder(self.folder), row["block"], pack_tensors(tensors | self.features(images)))
         return pa.Table.from_pylist([{"block": row["block"], "pictures": row["size"]}], FINISHED)
 
     def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
@@ -131,7 +131,8 @@ def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]
 @lru_cache(maxsize=1)
 def _synthetic_pictures(folder: str) -> npt.NDArray[np.float64]:
     """Return the synthetic pictures, shrunk as `memorisation.shrink` does."""
-    pictures: npt.NDArray[np.float64] = read_tensors(Folder(folder), SHRUNK)[0]["pictures"].numpy()
+    packed = checked.require(Folder(folder), SHRUNK)
+    pictures: npt.NDArray[np.float64] = unpack_tensors(packed)[0]["pictures"].numpy()
     return pictures
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,19 +11,18 @@ import ray
 import torch
 
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Resources
 from raydistill.config.augment import Augment
 from raydistill.core import metrics
 from raydistill.core.options.weighted_training import WeightedTraining
-from raydistill.errors import ArtifactCorrupt
 from raydistill.log import progress
 from raydistill.pipeline.augment.fits import Fit
 from raydistill.pipeline.augment.mixtures import Pool
 from raydistill.pipeline.augment.worker import Common, TrainedFit, test_fits, train_fit
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
-from raydistill.storage import Folder, disk_errors
+from raydistill.storage import Folder, checked, disk_errors
 
 FITS, TESTS = f"{PARTIAL}/fits", f"{PARTIAL}/tests"
 FITS_PER_TEST_TASK = 8
@@ -128,16 +126,17 @@ class FitRunner:
             "loss": torch.tensor(result.loss_R),
         }
         info = {"images": result.images, "diverged": result.diverged}
-        write_tensors(self.folder / FITS, f"{fit.key}.safetensors", tensors, info)
+        checked.write(self.folder / FITS, f"{fit.key}.safetensors", pack_tensors(tensors, info))
 
     def _load(self, fit: Fit) -> TrainedFit | None:
         """Return a finished fit without its parameters; a damaged file counts as absent."""
-        if (self.folder / FITS).exists(f"{fit.key}.safetensors"):
-            with suppress(ArtifactCorrupt, KeyError):
-                tensors, info = read_tensors(self.folder / FITS, f"{fit.key}.safetensors")
-                return TrainedFit(np.empty(0), tensors["confusion"].numpy(), tensors["loss"].numpy(), **info)
-        return None
+        data = checked.read(self.folder / FITS, f"{fit.key}.safetensors")
+        if data is None:
+            return None
+        tensors, info = unpack_tensors(data)
+        return TrainedFit(np.empty(0), tensors["confusion"].numpy(), tensors["loss"].numpy(), **info)
 
     def _theta(self, fit: Fit) -> np.ndarray:
-        theta_RP: np.ndarray = read_tensors(self.folder / FITS, f"{fit.key}.safetensors")[0]["theta"].numpy()
+        data = checked.require(self.folder / FITS, f"{fit.key}.safetensors")
+        theta_RP: np.ndarray = unpack_tensors(data)[0]["theta"].numpy()
         return theta_RP

@@ -121,7 +121,7 @@ def _decode_table(
     order = [(name, "ascending") for name in ("path", "row_group", "row")]
     todo = places.append_column("rank", selected["rank"]).sort_by(order)
     blocks = _blocks(todo, math.ceil(len(todo) / (BLOCKS_PER_CPU * (workers or _cpus()))))
-    reader = ParquetReader(images.uri, images.image_column, images.folder())
+    reader = ParquetReader(images.uri, images.image_column, images.folder(), images.allow_outside)
     return _map_blocks(blocks, _decode_stored, (reader, images.name, decoder), workers).sort("rank")
 
 
@@ -213,9 +213,9 @@ def _decode_stored(batch: pa.Table, reader: ParquetReader, name: str, decoder: _
     decoded = (decoder.row(rank, source, name) for rank, source in zip(ranks, reader.read(batch), strict=True))
     try:
         yield from _tables(decoded, decoder)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, CatalogError) as error:
         what = f"cannot be read as a Parquet table ({describe_arrow_error(error)})"
-        fault = CatalogError(what, reader.root, "download it again")
+        fault = error if isinstance(error, CatalogError) else CatalogError(what, reader.root, "download it again")
         yield pa.Table.from_pylist([_error_row(ranks[0], name, fault, name)], DECODED)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +24,11 @@ import ray
 from PIL import Image
 
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Config, Images, PictureFilter
 from raydistill.core.picture_filter import VIEW, Limit, needed_pictures
 from raydistill.datasets.base import DataSet
-from raydistill.errors import ArtifactError, CatalogError
+from raydistill.errors import CatalogError
 from raydistill.galaxies.selection import SPLITS
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.curate.decoding import decode, raise_read_error
@@ -39,7 +38,7 @@ from raydistill.pipeline.curate.filtering import FOLDS, TrainedFilter, TrainedFo
 from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
 from raydistill.simulation.defects import wide_side
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 log = get_logger(__name__)
 
@@ -147,18 +146,18 @@ def _save(folder: Folder, fold: int, key: str, result: FoldResult) -> None:
         "rejected": result.rejected,
         "found": result.found,
     }
-    write_tensors(folder, _name(fold), result.parameters, info)
+    checked.write(folder, _name(fold), pack_tensors(result.parameters, info))
 
 
 def _load(folder: Folder, fold: int, key: str) -> FoldResult | None:
     """Return a saved fold of the same pictures; None if it is missing or damaged."""
-    if not folder.exists(_name(fold)):
+    data = checked.read(folder, _name(fold))
+    if data is None:
         return None
-    with suppress(ArtifactError, KeyError):
-        tensors, info = read_tensors(folder, _name(fold))
-        if info["key"] == key:
-            limits: Any = {reason: Limit(*values) for reason, values in info["limits"].items()}
-            found: Any = {r: {k: tuple(c) for k, c in kinds.items()} for r, kinds in info["found"].items()}
-            ordered = {name: tensors[name] for name in sorted(tensors)}
-            return FoldResult(ordered, limits, info["num_clean"], info["rejected"], found)
-    return None
+    tensors, info = unpack_tensors(data)
+    if info["key"] != key:
+        return None
+    limits: Any = {reason: Limit(*values) for reason, values in info["limits"].items()}
+    found: Any = {r: {k: tuple(c) for k, c in kinds.items()} for r, kinds in info["found"].items()}
+    ordered = {name: tensors[name] for name in sorted(tensors)}
+    return FoldResult(ordered, limits, info["num_clean"], info["rejected"], found)

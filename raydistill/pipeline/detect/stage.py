@@ -24,7 +24,7 @@ import ray
 
 from raydistill.analysis.detections import draw_frames
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.detection import FIGURE, METRICS, WEIGHTS, DetectionReport
+from raydistill.artifacts.detection import FIGURE, METRICS, DetectionReport
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.artifacts.tables import decode_images
@@ -46,7 +46,7 @@ from raydistill.pipeline.detect.pictures import (
     read_frames,
 )
 from raydistill.pipeline.detect.specs import detection_spec, frames_spec, require_frames, synthetic_spec
-from raydistill.pipeline.detect.training import TrainingTask, train_detector
+from raydistill.pipeline.detect.training import TRAINED, TrainingTask, train_detector
 from raydistill.pipeline.detect.worker import FieldMaker, SourceFinder
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import WORKER_FAILURES, one_line, translate_errors
@@ -55,7 +55,7 @@ from raydistill.pipeline.runtime.resources import ensure_schedulable
 from raydistill.pipeline.runtime.stages import is_complete, save_figure, stage_context, tracked_run
 from raydistill.pipeline.tracking.tracker import Run, Tracker
 from raydistill.simulation.injections.light import to_light
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 log = get_logger(__name__)
 
@@ -121,7 +121,7 @@ class _Stage:
     def run(self, spec: Any, run: Run) -> None:
         skies, central_box = self._measure_frames()
         fields = {split: self._make_fields(split, skies) for split in FIELD_SPLITS}
-        if not self.folder.exists(WEIGHTS):  # an earlier run may have ended after it
+        if checked.recorded(self.folder, TRAINED) is None:  # an earlier run may have ended after it
             self._train(fields["train"], run)
         frames = read_frames(self.frames, "test", self.detect.max_frames, self.detect.seed)
         evaluated: dict[str, Evaluated] = {}
@@ -191,13 +191,13 @@ class _Stage:
     ) -> list[Record]:
         """Run the blocks that have no file yet; return the records of all files, in order."""
         resources = self.plan.config.resources
-        todo = {name: table for name, table in blocks.items() if not self.folder.exists(name)}
+        todo = {name: table for name, table in blocks.items() if checked.recorded(self.folder, name) is None}
         tables = [table.append_column("block", pa.array([name] * len(table))) for name, table in todo.items()]
         with progress(total, what, "pictures") as shown, translate_errors("detect"):
             for report in map_blocks(tables, work, resources):
                 for count in report["count"].to_pylist():
                     shown.advance(count)
-        return [record for name in blocks for record in json.loads(self.folder.read(name))]
+        return [record for name in blocks for record in checked.values_of(self.folder, name)["records"]]
 
     def _train(self, fields: list[Record], run: Run) -> None:
         """Train the detector in a Ray task; resume from its checkpoint if the worker dies."""

@@ -20,19 +20,17 @@ from torch import Tensor, nn
 from raydistill.artifacts.detection import WEIGHTS
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import decode_images
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors, write_tensors
 from raydistill.config.detect import Detect
 from raydistill.detection.coco import boxes_of
 from raydistill.detection.network import build_detector, to_tensor
-from raydistill.errors import ArtifactCorrupt, DivergenceError
-from raydistill.log import get_logger
+from raydistill.errors import DivergenceError
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import generator
-from raydistill.storage import Folder
-
-log = get_logger(__name__)
+from raydistill.storage import Folder, checked
 
 STATE = f"{PARTIAL}/state.safetensors"
+TRAINED = f"{PARTIAL}/trained.json"  # record of the weights
 MAX_NORM = 5.0  # of the gradient
 WEIGHT_DECAY = 1e-4
 RECORDS = 20  # rows of the history of the loss
@@ -111,6 +109,7 @@ def train_detector(task: TrainingTask) -> Iterator[tuple[int, float]]:
             _save(folder, detector, optimiser, step, history | {"pending": losses})
             saved = time.monotonic()
     write_tensors(folder, WEIGHTS, detector.state_dict(), info | {"history": history["rows"]})
+    checked.record(folder, TRAINED, {WEIGHTS: folder.sha256(WEIGHTS)})
 
 
 def lr_at(step: int, detect: Detect) -> float:
@@ -155,7 +154,7 @@ def _save(folder: Folder, detector: nn.Module, optimiser: torch.optim.Optimizer,
     tensors = {f"model.{name}": value for name, value in detector.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-    write_tensors(folder, STATE, tensors, {"step": step, "history": history})
+    checked.write(folder, STATE, pack_tensors(tensors, {"step": step, "history": history}))
 
 
 def _load(folder: Folder, detector: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, Any]:
@@ -163,14 +162,10 @@ def _load(folder: Folder, detector: nn.Module, optimiser: torch.optim.Optimizer)
 
     A damaged checkpoint counts as none.
     """
-    new: tuple[int, Any] = (0, {"rows": []})
-    if not folder.exists(STATE):
-        return new
-    try:
-        tensors, info = read_tensors(folder, STATE)
-    except ArtifactCorrupt:
-        log.warning("%s: '%s' is damaged; the training starts again", folder, STATE)
-        return new
+    data = checked.read(folder, STATE)
+    if data is None:
+        return 0, {"rows": []}
+    tensors, info = unpack_tensors(data)
     detector.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

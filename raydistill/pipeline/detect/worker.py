@@ -7,7 +7,6 @@ SourceFinder: {block, picture}            ->  a JSON file, {block, count}
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,7 +29,7 @@ from raydistill.pipeline.detect.pictures import FieldSplit, Stamps
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.simulation.injections.light import to_light
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 FINISHED = pa.schema([("block", pa.string()), ("count", pa.int64())])
 
@@ -66,7 +65,8 @@ class FieldMaker:
         """Make the fields of one block; its JSON file is written last."""
         (row,) = block.to_pylist()
         records = [self._make(row["split"], number) for number in range(row["first"], row["first"] + row["count"])]
-        Folder(self.folder).write(row["block"], json.dumps(records).encode())
+        digests = {one["file_name"]: one["sha256"] for one in records}
+        checked.record(Folder(self.folder), row["block"], digests, {"records": records})
         return pa.Table.from_pylist([{"block": row["block"], "count": row["count"]}], FINISHED)
 
     def _make(self, split: FieldSplit, number: int) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class SourceFinder:
             }
             for one, picture in zip(detections, pictures_NHWC, strict=True)
         ]
-        Folder(self.folder).write(name, json.dumps(records).encode())
+        checked.record(Folder(self.folder), name, {}, {"records": records})
         return pa.Table.from_pylist([{"block": name, "count": len(records)}], FINISHED)
 
 

@@ -6,19 +6,15 @@ be removed at any time.
 
 from __future__ import annotations
 
-import io
 import json
-from contextlib import suppress
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from raydistill.storage import Folder
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
+from raydistill.storage import Folder, checked
 
 FOLDER = "fit_cache"
-OLD_FOLDER = "fits"  # its name in early versions; read, never written
 
 
 class FitCache:
@@ -28,31 +24,20 @@ class FitCache:
     """
 
     def __init__(self, run_folder: Folder) -> None:
-        self._folder, self._old_folder = run_folder / FOLDER, run_folder / OLD_FOLDER
+        self._folder = run_folder / FOLDER
 
     def load_result(self, digest: str) -> dict[str, Any] | None:
         """Return the cached row of a fit, or None."""
-        data = self._read(f"{digest}.json")
-        with suppress(ValueError):
-            return None if data is None else dict(json.loads(data))
-        return None
+        data = checked.read(self._folder, f"{digest}.json")
+        return None if data is None else dict(json.loads(data))
 
     def store_result(self, digest: str, row: dict[str, Any]) -> None:
-        self._folder.write(f"{digest}.json", json.dumps(row).encode())
+        checked.write(self._folder, f"{digest}.json", json.dumps(row).encode())
 
     def load_images(self, name: str) -> Tensor | None:
         """Return cached images, or None."""
-        data = self._read(f"{name}.npy")
-        with suppress(ValueError, EOFError):
-            return None if data is None else torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False))
-        return None
+        data = checked.read(self._folder, f"{name}.safetensors")
+        return None if data is None else unpack_tensors(data)[0]["images"]
 
     def store_images(self, name: str, images: Tensor) -> None:
-        with self._folder.writing(f"{name}.npy") as path, open(path, "wb") as stream:
-            np.save(stream, images.numpy(), allow_pickle=False)
-
-    def _read(self, name: str) -> bytes | None:
-        for folder in (self._folder, self._old_folder):
-            if folder.exists(name):
-                return folder.read(name)
-        return None
+        checked.write(self._folder, f"{name}.safetensors", pack_tensors({"images": images}))

@@ -6,13 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.diffusion.state import TrainingState
-from raydistill.errors import ArtifactCorrupt
-from raydistill.log import get_logger
-from raydistill.storage import Folder
-
-log = get_logger(__name__)
+from raydistill.storage import Folder, checked
 
 STATE = f"{PARTIAL}/state.safetensors"
 
@@ -36,7 +32,7 @@ class Records:
 
 def save(folder: Folder, state: TrainingState, records: Records) -> None:
     """Write the state and the records in one file, which appears whole or not at all."""
-    write_tensors(folder, STATE, state.to_tensors(), asdict(records))
+    checked.write(folder, STATE, pack_tensors(state.to_tensors(), asdict(records)))
 
 
 def load(folder: Folder, state: TrainingState) -> Records:
@@ -44,12 +40,9 @@ def load(folder: Folder, state: TrainingState) -> Records:
 
     Without a checkpoint both are new. A damaged checkpoint counts as none, with a warning.
     """
-    if not folder.exists(STATE):
+    data = checked.read(folder, STATE)
+    if data is None:
         return Records()
-    try:
-        tensors, info = read_tensors(folder, STATE)
-    except ArtifactCorrupt:
-        log.warning("%s: '%s' is damaged; the training starts again", folder, STATE)
-        return Records()
+    tensors, info = unpack_tensors(data)
     state.load_tensors(tensors)
     return Records(**info)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet
 from raydistill.hunting.pixels import Pixels
@@ -22,7 +22,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.pipeline.survey_pictures.readers import Reader
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 PICTURES = "pictures"
 
@@ -40,7 +40,8 @@ class BlockPreparer:
         """Return one row: the number of the block, and how many pictures it has."""
         number = block["block"][0].as_py()
         pictures = [prepare_picture(source, "", self.images, self.preparation)[1] for source in self.reader.read(block)]
-        write_tensors(Folder(self.folder), block_name(number), {PICTURES: torch.tensor(np.stack(pictures))}, {})
+        packed = pack_tensors({PICTURES: torch.tensor(np.stack(pictures))})
+        checked.write(Folder(self.folder), block_name(number), packed)
         return pa.table({"block": [number], "pictures": [len(pictures)]})
 
 
@@ -48,7 +49,7 @@ def prepare_pictures(plan: Plan, survey: HuntedSurvey, folder: Folder) -> None:
     """Write the files of all blocks that are missing in a folder."""
     blocks = []
     for number, (rows, _) in enumerate(survey.blocks()):
-        if len(rows) and not folder.exists(block_name(number)):
+        if len(rows) and not checked.is_intact(folder, block_name(number)):
             objects = survey.pictures.objects.take(pa.array(rows)).combine_chunks()
             blocks.append(objects.append_column("block", pa.array([number] * len(rows), pa.int64())))
     pictures = survey.pictures
@@ -62,7 +63,7 @@ def prepare_pictures(plan: Plan, survey: HuntedSurvey, folder: Folder) -> None:
 
 def read_block(folder: Folder, number: int) -> Pixels:
     """Return the pictures of a block, uint8 [n, H, W, 3]."""
-    tensors, _ = read_tensors(folder, block_name(number))
+    tensors, _ = unpack_tensors(checked.require(folder, block_name(number)))
     pixels: Pixels = tensors[PICTURES].numpy()
     return pixels
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.tensors import write_tensors
+from raydistill.artifacts.tensors import pack_tensors
 from raydistill.config.hunt import Hunt
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.hunt.attributes import attribute_scores
@@ -30,7 +30,7 @@ from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.ray_data import map_blocks
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 log = get_logger(__name__)
 
@@ -39,13 +39,14 @@ def write_report(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hu
     """Run all trials that are not finished, and write the files of the report."""
     config, partial = plan.config.hunt, spec.folder / PARTIAL
     scripted = open_objects(plan, curated, survey)
-    if not partial.exists(INPUTS):
-        inputs = _inputs(plan, curated, scripted, partial)
-        write_tensors(partial, INPUTS, inputs.tensors(), {})
+    if not checked.is_intact(partial, INPUTS):
+        checked.write(partial, INPUTS, pack_tensors(_inputs(plan, curated, scripted, partial).tensors()))
     arithmetic = choose_arithmetic(plan, spec, run, curated.summary.image_size)
     _run_trials(plan, curated, partial, hunt_of(plan, arithmetic))
     trials = {
-        strategy: [json.loads(partial.read(trial_name(strategy, seed))) for seed in range(oracle_of(config).seeds)]
+        strategy: [
+            json.loads(checked.require(partial, trial_name(strategy, seed))) for seed in range(oracle_of(config).seeds)
+        ]
         for strategy in config.strategies
     }
     write_files(plan, spec, curated, scripted, trials, run)
@@ -81,7 +82,7 @@ def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder, config: Hunt) 
     todo = [
         pa.table({"strategy": [name], "seed": [seed]})
         for name, seed in wanted
-        if not partial.exists(trial_name(name, seed))
+        if not checked.is_intact(partial, trial_name(name, seed))
     ]
     if len(todo) < len(wanted):
         log.info("hunt: %d of %d trials are finished", len(wanted) - len(todo), len(wanted))

@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.tensors import read_tensors
+from raydistill.artifacts.tensors import unpack_tensors
 from raydistill.config.hunt import Hunt, Oracle
 from raydistill.core.normalise import AnyNormalisation
 from raydistill.hunting.examples import Bools, Floats, Group, collect
@@ -34,7 +34,7 @@ from raydistill.hunting.regression import Standardiser, cross_fitted_scores
 from raydistill.pipeline.hunt.learners import draw_background, synthetic_groups, train_on_sources
 from raydistill.pipeline.hunt.sources import Source
 from raydistill.seeding import fold_in
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 INPUTS = "inputs.safetensors"
 BEST_ONLY = Quotas(high_score=1, uncertain=0, diverse=0, random=0)  # for scores that do not learn
@@ -114,7 +114,7 @@ class TrialRunner:
         (row,) = block.to_pylist()
         inputs = _inputs(self.folder)
         result = self.run(inputs, row["strategy"], row["seed"])
-        Folder(self.folder).write(trial_name(row["strategy"], row["seed"]), json.dumps(result).encode())
+        checked.write(Folder(self.folder), trial_name(row["strategy"], row["seed"]), json.dumps(result).encode())
         return block
 
     def run(self, inputs: Inputs, strategy: str, seed: int) -> dict[str, Any]:
@@ -232,7 +232,7 @@ METRICS = Ranked._fields
 
 @lru_cache(maxsize=1)
 def _inputs(folder: str) -> Inputs:
-    return Inputs.of(read_tensors(Folder(folder), INPUTS)[0])
+    return Inputs.of(unpack_tensors(checked.require(Folder(folder), INPUTS))[0])
 
 
 def trial_name(strategy: str, seed: int) -> str:

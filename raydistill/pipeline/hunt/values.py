@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.hunting.examples import Features
 from raydistill.hunting.ranking import Rows
 from raydistill.hunting.source_network import SourceNetwork
 from raydistill.pipeline.hunt.pictures import read_block
 from raydistill.pipeline.hunt.survey import HuntedSurvey
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 JOINED = "features"
 
@@ -61,8 +61,9 @@ class Values:
         if self.network is None:
             return read_block(self.pictures, number)
         name = f"{JOINED}-{number:06d}.safetensors"  # the survey passes several times
-        if not self.pictures.exists(name):
+        if (packed := checked.read(self.pictures, name)) is None:
             joined = self.network.join(features, read_block(self.pictures, number))
-            write_tensors(self.pictures, name, {JOINED: torch.tensor(joined)}, {})
-        values: Features = read_tensors(self.pictures, name)[0][JOINED].numpy()
+            packed = pack_tensors({JOINED: torch.tensor(joined)})
+            checked.write(self.pictures, name, packed)
+        values: Features = unpack_tensors(packed)[0][JOINED].numpy()
         return values

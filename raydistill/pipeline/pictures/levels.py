@@ -27,6 +27,7 @@ from raydistill.galaxies.pictures.fits import unit_of
 from raydistill.galaxies.pictures.images import RejectedImage, picture_extent
 from raydistill.galaxies.pictures.levels import Extent, choose_range
 from raydistill.galaxies.pictures.mosaics import BandImages
+from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_source
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.log import get_logger
 
@@ -141,7 +142,9 @@ def _sample_of_table(images: ParquetImages, count: int) -> Iterator[Source]:
     for fragment in images.dataset().get_fragments():
         options = {"batch_readahead": 0, "fragment_readahead": 0, "use_threads": False}
         for batch in fragment.to_batches(columns=[images.image_column], batch_size=min(left, 64), **options):
-            yield from (read_cell(cell, folder) for cell in batch.column(0)[:left])
+            for cell in batch.column(0)[:left]:
+                source = read_cell(cell, folder)
+                yield source if images.allow_outside else check_source(source, folder, images.uri, ALLOW_IMAGES)
             left -= len(batch)
             if left <= 0:
                 return

@@ -14,7 +14,6 @@ temporary files.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -32,6 +31,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import Folder
+from raydistill.storage.checked import from_json, to_json
 
 log = get_logger(__name__)
 
@@ -172,7 +172,7 @@ def _wait_for_holder(spec: ArtifactSpec, clock: Clock) -> None:
 
 
 def _content() -> bytes:
-    return json.dumps(HOLDER | {"heartbeat": uuid.uuid4().hex}).encode()
+    return to_json(HOLDER | {"heartbeat": uuid.uuid4().hex})
 
 
 def _write(spec: ArtifactSpec) -> None:
@@ -186,15 +186,14 @@ def _release(spec: ArtifactSpec) -> None:
 
 
 def _read(spec: ArtifactSpec) -> dict[str, Any] | None:
-    """Return the lease, or None. One that is being written has no holder yet: {}."""
+    """Return the lease, or None; {} if it is damaged or being written."""
     root, name = _location(spec)
     try:
-        lease: dict[str, Any] = json.loads(root.read(name))
+        return from_json(root.read(name))
     except ArtifactMissing:
         return None
     except ValueError:
         return {}
-    return lease
 
 
 def _is_ours(lease: dict[str, Any]) -> bool:

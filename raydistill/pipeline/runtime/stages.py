@@ -23,13 +23,12 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.formatting import InputDataset, search_tags
 from raydistill.pipeline.tracking.registry import Model
 from raydistill.pipeline.tracking.tracker import Run, Tracker
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 log = get_logger(__name__)
 
 RESOLVED = "resolved.json"
-OLD_RESOLVED = "settled.json"  # in older artifacts
-STARTED_ON = f"{PARTIAL}/begun-on"  # the hardware, which can change bits; no part of the artifact
+STARTED_ON = f"{PARTIAL}/begun-on"  # the resolved values, and the hardware, which can change bits
 
 
 def is_complete(spec: ArtifactSpec) -> bool:
@@ -215,9 +214,14 @@ def resolve(
         GPUs and CPU threads of a worker.
     """
     here = "GPUs" if gpus else f"{threads} {'thread' if threads == 1 else 'threads'} of a CPU"
-    arithmetic = _resolved_before(folder)
-    if arithmetic is not None:
-        there = folder.read(STARTED_ON).decode() if folder.exists(STARTED_ON) else here
+    before = checked.read(folder, STARTED_ON)
+    if before is None:
+        arithmetic = resolve_auto(requested, work, Hardware.of_workers(gpus))
+        checked.write(folder, STARTED_ON, json.dumps({"hardware": here, **arithmetic._asdict()}).encode())
+    else:
+        values = json.loads(before)
+        there = values.pop("hardware")
+        arithmetic = Arithmetic(**values)
         if there != here:
             log.warning(
                 "%s was started on %s and resumes on %s: results agree to rounding, not bit for bit",
@@ -225,22 +229,9 @@ def resolve(
                 there,
                 here,
             )
-    else:
-        arithmetic = resolve_auto(requested, work, Hardware.of_workers(gpus))
-        folder.write(STARTED_ON, here.encode())
-        folder.write(RESOLVED, json.dumps(arithmetic._asdict()).encode())
+    folder.write(RESOLVED, json.dumps(arithmetic._asdict()).encode())
     run.tags({"raydistill.settled": str(arithmetic)})
     return arithmetic
-
-
-def _resolved_before(folder: Folder) -> Arithmetic | None:
-    for name in (RESOLVED, OLD_RESOLVED):
-        if folder.exists(name):
-            try:
-                return Arithmetic(**json.loads(folder.read(name)))
-            except (ValueError, TypeError):
-                log.warning("%s: '%s' is damaged; compile and precision are resolved again", folder, name)
-    return None
 
 
 def _inputs(plan: Plan, spec: ArtifactSpec, curated: CuratedSet | None) -> list[InputDataset]:

@@ -47,7 +47,7 @@ from raydistill.pipeline.sample.requests import Requests
 from raydistill.pipeline.sample.worker import BlockSampler
 from raydistill.pipeline.sample.writer import merge_blocks
 from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.storage import Folder, disk_errors
+from raydistill.storage import Folder, checked, disk_errors
 
 log = get_logger(__name__)
 
@@ -157,10 +157,8 @@ def pool_progress(config: Sample, num_pools: int) -> list[PoolProgress]:
 
 def _num_rows(blocks: Folder, block: Block) -> int | None:
     """Return the rows of a finished block; None if it is not finished."""
-    if not blocks.exists(block.name):
-        return None
-    with blocks.open(block.name) as source:
-        return int(pq.ParquetFile(source, pre_buffer=False).metadata.num_rows)
+    data = checked.read(blocks, block.name)
+    return None if data is None else pq.ParquetFile(pa.BufferReader(data)).metadata.num_rows
 
 
 def _sample_blocks(

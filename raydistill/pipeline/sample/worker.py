@@ -10,17 +10,17 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from raydistill.artifacts.synthetic import png_text
+from raydistill.artifacts.tables import pack_table
 from raydistill.core.architectures import Architecture
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.pipeline.runtime.resources import device_of
 from raydistill.pipeline.sample.pictures import Columns, PictureSource
 from raydistill.pipeline.sample.recognition import Recogniser
 from raydistill.pipeline.sample.requests import BLOCK_SCHEMA
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 FINISHED = pa.schema([("block", pa.string()), ("kept", pa.int64())])
 
@@ -64,8 +64,7 @@ class BlockSampler:
             recognised_B = _recogniser(*self.recogniser, device, self.own).probability(images, labels)
             rows = _recognised(rows, recognised_B.cpu().double().numpy(), self.min_probability)
         name = request["block"][0].as_py()
-        with Folder(self.folder).writing(name) as path:
-            pq.write_table(rows, path, compression="zstd")
+        checked.write(Folder(self.folder), name, pack_table(rows))
         return pa.Table.from_pylist([{"block": name, "kept": len(rows)}], FINISHED)
 
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydistill.artifacts.synthetic import NO_CLASS, SCHEMA, SyntheticClass, partition
-from raydistill.artifacts.tables import read_table
+from raydistill.artifacts.tables import unpack_table
 from raydistill.pipeline.sample.blocks import Block, PoolProgress
 from raydistill.pipeline.sample.requests import Requests
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 ROWS_PER_GROUP = 1024  # of the Parquet files; fixed, so that the bytes do not depend on the blocks
 
@@ -106,5 +106,5 @@ def _kept_rows(blocks: Folder, pool: int, progress: PoolProgress) -> Iterator[pa
     missing = progress.wanted
     for number, kept in enumerate(progress.kept):
         if take := min(missing, kept):
-            yield read_table(blocks, Block(pool, number).name).slice(0, take)
+            yield unpack_table(checked.require(blocks, Block(pool, number).name)).slice(0, take)
         missing -= take

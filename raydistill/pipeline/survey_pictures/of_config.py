@@ -102,7 +102,7 @@ def _of_parquet(images: ParquetImages, ids: pa.ChunkedArray) -> tuple[pa.Table, 
     stored = first_of_each(stored.filter(pc.is_in(stored["object_id"], ids.combine_chunks())), "object_id")
     missing = ids.filter(pc.invert(pc.is_in(ids, stored["object_id"].combine_chunks())))
     objects = pa.concat_tables([stored, _complete(pa.table({"object_id": missing}))])
-    return objects, ParquetReader(uri, images.image_column, images.folder())
+    return objects, ParquetReader(uri, images.image_column, images.folder(), images.allow_outside)
 
 
 def _complete(objects: pa.Table) -> pa.Table:

@@ -16,6 +16,7 @@ from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.pictures.cells import OBJECTS
 from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, digest_files, list_files, suffix_of
 from raydistill.galaxies.pictures.fits import FitsImages
+from raydistill.galaxies.pictures.outside import check_links
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.log import get_logger
 from raydistill.pipeline.pictures.finding import absolute
@@ -46,6 +47,7 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
     if not names:
         what = f"none of its {len(present)} files is a picture"
         raise CatalogError(what, root, f"give a folder of files such as {', '.join(suffixes[:3])}")
+    check_links(root, names, "copy them into it, or give a config whose survey has allow_outside: true")
     if ignored := len(present) - len(names):
         log.info("predict: %d files in %s are no pictures", ignored, root)
     preparation = Preparation.of(plan.config.curate, images)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from raydistill.datasets.base import PackedDataSet, rows_in_block
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import Source, below
+from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_source
 from raydistill.storage import arrow_filesystem
 
 ROWS_AT_ONCE = 64  # rows of a Parquet file in memory at once
@@ -44,12 +45,13 @@ class FileReader:
 class ParquetReader:
     """Pictures in a column of Parquet files on the storage of `root`.
 
-    Relative paths in the column begin at `folder`.
+    Relative paths in the column begin at `folder`. Others are refused unless `allow_outside`.
     """
 
     root: str
     column: str
     folder: str
+    allow_outside: bool = False
 
     def read(self, objects: pa.Table) -> Iterator[Source]:
         """Yield the cells; no more than `ROWS_AT_ONCE` rows are in memory."""
@@ -65,7 +67,8 @@ class ParquetReader:
             first = 0
             for batch in batches:
                 for row in rows_in_block(rows, first, len(batch)):
-                    yield read_cell(batch.column(0)[row - first], self.folder)
+                    source = read_cell(batch.column(0)[row - first], self.folder)
+                    yield source if self.allow_outside else check_source(source, self.folder, path, ALLOW_IMAGES)
                 first += len(batch)
                 if first > rows[-1]:
                     return

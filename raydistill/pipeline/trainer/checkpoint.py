@@ -15,12 +15,11 @@ from torch import Tensor
 
 from raydistill.artifacts.distilled import SyntheticImages
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.core.distiller import Distiller, Record
 from raydistill.core.normalise import AnyNormalisation
-from raydistill.errors import ArtifactCorrupt
 from raydistill.pipeline.trainer.validation import Validation
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 STATE = f"{PARTIAL}/state.safetensors"
 FORMAT = 1  # of that file; increase it whenever `save_checkpoint` or the distiller's state changes
@@ -57,17 +56,17 @@ def save_checkpoint(
         "validations": [list(validation) for validation in validations],
     }
     history = {"records": torch.frombuffer(bytearray(_serialise(records)), dtype=torch.uint8)}
-    write_tensors(folder, STATE, tensors | best_tensors | history, metadata)
+    checked.write(folder, STATE, pack_tensors(tensors | best_tensors | history, metadata))
 
 
 def load_checkpoint(folder: Folder, normalisation: AnyNormalisation) -> Checkpoint | str | None:
     """Return the checkpoint; None if there is none; the reason, if it cannot be used."""
     if not folder.exists(STATE):
         return None
-    try:
-        tensors, metadata = read_tensors(folder, STATE)
-    except ArtifactCorrupt as error:
-        return error.what
+    data = checked.read(folder, STATE)
+    if data is None:
+        return f"'{STATE}' is damaged"
+    tensors, metadata = unpack_tensors(data)
     if metadata.get("format") != FORMAT:
         return f"'{STATE}' was written by another version of raydistill"
     images, targets, student_lrs = (tensors.pop(f"best/{name}") for name in ("images", "targets", "student_lrs"))

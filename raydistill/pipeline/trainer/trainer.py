@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raydistill.artifacts.distilled import LAST, SEEN, SELECTED, SyntheticImages, write_frame, write_images, write_seen
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Distill
 from raydistill.core.coreset import Coreset, random_real
 from raydistill.core.diagnostics import MatchingDiagnostics
@@ -35,7 +36,7 @@ from raydistill.pipeline.trainer.publish import draw_grid
 from raydistill.pipeline.trainer.task import DistillTask, TrainerInputs
 from raydistill.pipeline.trainer.validation import Validation, Validator
 from raydistill.seeding import generator
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 BEST = f"{PARTIAL}/images.safetensors"  # the best images of a run that diverged
 NUM_FRAMES = 20  # that show how the images change
@@ -46,11 +47,12 @@ NOTHING_LEARNED = (
 )
 USED_SPLITS: tuple[Split, ...] = ("train", "validation")
 WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the trainer
+FINISHED = f"{PARTIAL}/written.json"  # record of these files
 
 
 def is_finished(folder: Folder) -> bool:
-    """Return whether a trainer has written all its files to a folder."""
-    return all(map(folder.exists, WRITTEN)) and not folder.exists(STATE)
+    """Return whether a folder holds all files of a trainer, intact."""
+    return not folder.exists(STATE) and checked.recorded(folder, FINISHED) is not None
 
 
 class ProgressUpdate(NamedTuple):
@@ -223,6 +225,8 @@ class Trainer:
         ):
             with self.folder.writing(f"{name}.parquet") as path:
                 pq.write_table(table, path)
+        names = [name for name in (*WRITTEN, WHITENING) if self.folder.exists(name)]
+        checked.record(self.folder, FINISHED, {name: self.folder.sha256(name) for name in names})
         self.folder.remove(STATE)
 
     def current_images(self) -> SyntheticImages:

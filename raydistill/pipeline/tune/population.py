@@ -24,17 +24,17 @@ from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import PARTIAL, identity_of
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config, Population, Range, Search, plain
-from raydistill.errors import ConfigError, DivergenceError
+from raydistill.errors import ArtifactCorrupt, ConfigError, DivergenceError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.pipeline.trainer.checkpoint import STATE
 from raydistill.pipeline.trainer.publish import publish
 from raydistill.pipeline.trainer.task import make_task
-from raydistill.pipeline.trainer.trainer import WRITTEN, Trainer
+from raydistill.pipeline.trainer.trainer import WRITTEN, Trainer, is_finished
 from raydistill.pipeline.tune.space import recipe_of
 from raydistill.pipeline.tune.trials import METRIC, Trial, failed_result, final_result
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 
 BEST_SET = "best"  # folder of the search: the distilled set of the best member
 SCHEDULE = "schedule.json"  # beside a member's checkpoint: [[iteration, values from there on], ...]
@@ -87,6 +87,9 @@ def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
     parents = {name: spec.identity for name, spec in search.parents.items()}
     identity = identity_of(distilled.KIND, [config, search.identity], parents, search.seed)
     spec = ArtifactSpec(distilled.KIND, identity, search.folder / BEST_SET, search.seed, config, search.parents)
+    if not is_finished(member_folder):
+        fix = f"remove {search.folder}/{PARTIAL} and run the same command again"
+        raise ArtifactCorrupt("the images of the best member are damaged", member_folder.uri, fix)
     for name in (*WRITTEN, *([WHITENING] if member_folder.exists(WHITENING) else [])):
         spec.folder.write(name, member_folder.read(name))
     publish(replace(plan.config, distill=recipe), spec, curated, run)
@@ -141,20 +144,24 @@ def _validations_json(trainer: Trainer) -> str:
 def _restore(folder: Folder) -> list[tuple[int, Mapping[str, Any]]]:
     """Put the checkpoint from Tune into the member's folder, and return its schedule.
 
-    Without a checkpoint, empty the folder.
+    Without an intact checkpoint, empty the folder.
     """
     checkpoint = ray.tune.get_checkpoint()
-    if checkpoint is None:
-        folder.remove()
-        return []
-    with checkpoint.as_directory() as directory:
-        folder.write(STATE, (Path(directory) / Path(STATE).name).read_bytes())
-        return [(iteration, values) for iteration, values in json.loads((Path(directory) / SCHEDULE).read_text())]
+    if checkpoint is not None:
+        with checkpoint.as_directory() as directory:
+            saved = Folder(directory)
+            state, schedule = (checked.read(saved, name) for name in (Path(STATE).name, SCHEDULE))
+        if state is not None and schedule is not None:
+            checked.write(folder, STATE, state)
+            return [(iteration, values) for iteration, values in json.loads(schedule)]
+    folder.remove()
+    return []
 
 
 def _report(report: dict[str, Any], folder: Folder) -> None:
     """Report to Tune, with the member's checkpoint and its schedule."""
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / Path(STATE).name).write_bytes(folder.read(STATE))
-        (Path(directory) / SCHEDULE).write_text(report["schedule"])
+        saved = Folder(directory)
+        checked.write(saved, Path(STATE).name, checked.require(folder, STATE))
+        checked.write(saved, SCHEDULE, report["schedule"].encode())
         ray.tune.report(report, checkpoint=ray.tune.Checkpoint.from_directory(directory))

@@ -32,6 +32,7 @@ from raydistill.pipeline.tune.trials import (
     Trial,
     cpus_per_trial,
 )
+from raydistill.storage import checked
 
 log = get_logger(__name__)
 
@@ -48,7 +49,9 @@ class TrialRecorder:
         self._open_runs: dict[str, tuple[ExitStack, Run]] = {}
         self._tracked: set[str] = set()  # trials that have a run in MLflow
         self._last_running = time.monotonic()
-        self.trials = {trial.name: trial for trial in map(self._load, self.folder.files()) if trial is not None}
+        files = self.folder.files()
+        self.trials = {trial.name: trial for trial in map(self._load, files) if trial is not None}
+        self.damaged = len(self.trials) < len(files)
 
     def clear(self) -> None:
         """Forget all trials, in files too."""
@@ -166,14 +169,11 @@ class TrialRecorder:
         return ""
 
     def _load(self, name: str) -> Trial | None:
-        try:
-            return Trial(**json.loads(self.folder.read(name)))
-        except (ValueError, TypeError):
-            log.warning("tune: the record of a trial is damaged and ignored (%s)", name)
-            return None
+        data = checked.read(self.folder, name)
+        return None if data is None else Trial(**json.loads(data))
 
     def _store(self, trial: Trial) -> None:
-        self.folder.write(f"{trial.name}.json", json.dumps(asdict(trial)).encode())
+        checked.write(self.folder, f"{trial.name}.json", json.dumps(asdict(trial)).encode())
 
 
 def _exit(stack: ExitStack, error: BaseException) -> None:

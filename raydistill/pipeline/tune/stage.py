@@ -29,7 +29,7 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.manifest import PARTIAL, open_manifest
 from raydistill.artifacts.search import SearchReport
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config, Halving, Population
@@ -132,12 +132,14 @@ def _make_tuner(plan: Plan, recorder: TrialRecorder) -> ray.tune.Tuner:
     trainable: Any = ray.tune.with_parameters(strategy.trial, plan=plan.with_resolved_paths(), threads=threads)
     trainable = ray.tune.with_resources(trainable, {"CPU": threads, "GPU": resources.distill_gpus})
     system, storage = arrow_filesystem((plan.search.folder / PARTIAL).uri)
-    if ray.tune.Tuner.can_restore(f"{storage}/tune", system):
+    if ray.tune.Tuner.can_restore(f"{storage}/tune", system) and not recorder.damaged:
         log.info("tune: resumes the unfinished trials")
         return ray.tune.Tuner.restore(
             f"{storage}/tune", trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=system
         )
-    recorder.clear()  # of a search that died before Tune's first snapshot; its distilled sets stay
+    # The search died before Tune's first snapshot, or a trial's file is damaged. Distilled sets stay.
+    recorder.clear()
+    plan.search.folder.remove(f"{PARTIAL}/tune")
     return ray.tune.Tuner(
         trainable,
         param_space=strategy.param_space,
@@ -241,7 +243,7 @@ def run_trial(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
 def trial_validations(plan: Plan, threads: int) -> Generator[Validation, None, None]:
     """Distil in the artifact's folder, with its lease, and yield validations.
 
-    The validations of a finished set are read from its file.
+    The validations of a finished set are read from its verified file.
     """
     spec = plan.distilled
     with suppress(AlreadyBuilt), hold_lease(spec):
@@ -250,5 +252,7 @@ def trial_validations(plan: Plan, threads: int) -> Generator[Validation, None, N
             for update in run_trainer(make_task(plan, curated, Run(), threads)):
                 yield from update.validations
             return
+    if spec.exists:
+        open_manifest(spec.folder, spec.kind)
     for row in read_table(spec.folder, "validation.parquet").to_pylist():
         yield Validation(**row)

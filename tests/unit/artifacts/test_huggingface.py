@@ -277,7 +277,7 @@ def test_large_split_is_written_in_several_files(
 ) -> None:
     curated = many_galaxies(folder)
     monkeypatch.setattr(exports, "ROWS", 16)
-    monkeypatch.setattr(exports, "SHARD_BYTES", sum(file["bytes"] for file in curated.manifest.files.values()) // 2)
+    monkeypatch.setattr(exports, "SHARD_BYTES", sum(file.bytes for file in curated.manifest.files.values()) // 2)
     export(curated, Folder(tmp_path / "out"), "huggingface")
     files = sorted((tmp_path / "out" / "data").iterdir())
     assert len(files) > 1
@@ -300,3 +300,23 @@ def test_other_formats_take_distilled_sets_only(curated: CuratedSet, tmp_path: P
         export(curated, Folder(tmp_path / "out"), "png")
     with pytest.raises(ArtifactIncompatible, match="this is a curated set, not a distilled set"):
         open_for_export(curated.folder.uri, "dd-ranking")
+
+
+def test_exported_sources_name_no_folder_of_this_machine(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = iter(
+        ["a/1.jpg", "/home/me/2.jpg", "s3://bucket/private/3.jpg", "C:/me/4.jpg", "5.jpg", "{i|r|g}/6.fits#ra=1"]
+    )
+    written = test_curated.row
+
+    def row(object_id: str, label: int) -> dict[str, object]:
+        return {**written(object_id, label), "source": {"path": next(paths), "sha256": "0"}}
+
+    monkeypatch.setattr(test_curated, "row", row)
+    curated = curated_set(folder, catalog="/home/me/table.csv", root="file:///home/me/images")
+    export(curated, Folder(tmp_path / "out"), "huggingface")
+    exported = datasets.load_dataset(str(tmp_path / "out"))
+    names = sorted(one["path"] for split in exported.values() for one in split["source"])
+    assert names == ["2.jpg", "3.jpg", "4.jpg", "5.jpg", "a/1.jpg", "{i|r|g}/6.fits#ra=1"]
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and b"/me/" in path.read_bytes()]

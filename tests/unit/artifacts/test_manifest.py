@@ -5,15 +5,16 @@ Opening reports a missing, foreign or damaged one.
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raydistill.artifacts import manifest
-from raydistill.artifacts.manifest import Manifest, check_parent, commit, identity_of, open_manifest
+from raydistill.artifacts.manifest import Manifest, check_parent, commit, identity_of, kind_of, open_manifest
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from raydistill.storage import Folder
+from raydistill.storage.checked import from_json, to_json
 from tests.damage import flipped
 
 
@@ -31,7 +32,7 @@ def test_a_committed_folder_opens_with_the_same_manifest(folder: Folder) -> None
     written = write(folder)
     assert open_manifest(folder, "curated") == written
     assert set(written.files) == {"data/part-0.bin", "summary.json", "picture.png"}
-    assert written.files["data/part-0.bin"]["bytes"] == 4
+    assert written.files["data/part-0.bin"].bytes == 4
     assert "torch" in written.packages
     assert manifest.exists(folder)
 
@@ -111,12 +112,75 @@ def test_a_file_that_is_gone_is_corrupt(folder: Folder) -> None:
         open_manifest(folder, "curated")
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe", b'{"schema_version": 1, "parents": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe", b'{"schema_version": 1, "parents": []}', b"[" * 100_000],
+    ids=range(8),
+)
 def test_a_manifest_that_cannot_be_read_is_corrupt(folder: Folder, text: bytes) -> None:
     write(folder)
     folder.write(manifest.NAME, text)
-    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is damaged"):
+    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is damaged \(.*digest is missing or wrong"):
         open_manifest(folder, "curated")
+    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is damaged"):
+        kind_of(folder)
+
+
+def test_every_flipped_bit_and_every_truncation_of_a_manifest_is_noticed(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    parent = write(folder / "parent")
+    identity, config = identity_of("trajectories", {}, {}, 0), {"lr": 1e-5, "name": "caf\u00e9", "size": 8}
+    commit(folder, kind="trajectories", identity=identity, config=config, parents={"curated": parent}, seed=3,
+           uris={"curated": "elsewhere"})  # fmt: skip
+    path = tmp_path / manifest.NAME
+    content = path.read_bytes()
+    changed = [content[:size] for size in range(len(content))]
+    changed += [flipped(content, at, bit) for at in range(len(content)) for bit in range(8)]
+    for number, data in enumerate(changed):
+        with pytest.raises(ValueError, match="its digest is missing or wrong"):
+            from_json(data)
+        if number % 30 == 0:
+            path.write_bytes(data)
+            with pytest.raises(ArtifactCorrupt):
+                open_manifest(folder, "trajectories", verify=False)
+    path.write_bytes(content)
+    assert open_manifest(folder, "trajectories").config == config
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"seed": "none"}, "'seed' is missing, unknown or of another type"),
+        ({"files": {"a": {"sha256": 3, "bytes": 1}}}, "'files.a.sha256' is"),
+        ({"files": {"a": {}}}, "'files.a.sha256' is"),
+        ({"parents": {"curated": None}}, "'parents.curated' is"),
+        ({"parents": []}, "'parents' is"),
+        ({"more": 1}, "'more' is"),
+        *(
+            ({"files": {name: {"sha256": "a", "bytes": 1}}}, "names a file outside of its folder")
+            for name in ("../a", "/a", "a/../../b", "..\\a", "", "./a", "a//b", "a/", manifest.NAME)
+        ),
+    ],
+)
+def test_types_and_names_are_checked_after_the_digest(folder: Folder, change: dict[str, Any], reason: str) -> None:
+    write(folder)
+    folder.write(manifest.NAME, to_json(from_json(folder.read(manifest.NAME)) | change))
+    with pytest.raises(ArtifactCorrupt, match=rf"manifest\.json is damaged \(.*{reason}"):
+        open_manifest(folder, "curated")
+
+
+def test_verification_names_files_that_are_no_part_of_the_artifact(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder)
+    monkeypatch.setattr(manifest, "_verified", {})
+    open_manifest(folder, "curated")
+    assert not caplog.text
+    for name in ("data/part-1.bin", f"{manifest.PARTIAL}/state", *(f"more-{n}.png" for n in range(5))):
+        folder.write(name, b"more")
+    open_manifest(folder, "curated")
+    assert "no part of the artifact: data/part-1.bin, more-0.png" in caplog.text
+    assert "and 2 more" in caplog.text
 
 
 def test_another_kind_is_refused(folder: Folder) -> None:
@@ -130,8 +194,8 @@ def test_another_kind_is_refused(folder: Folder) -> None:
 @pytest.mark.parametrize("change", [{}, {"a_field_of_tomorrow": 1}, {"parents": None}])
 def test_another_schema_version_is_refused_with_any_fields(folder: Folder, change: dict[str, Any]) -> None:
     write(folder)
-    raw = json.loads(folder.read(manifest.NAME)) | {"schema_version": 99} | change
-    folder.write(manifest.NAME, json.dumps(raw).encode())
+    raw = from_json(folder.read(manifest.NAME)) | {"schema_version": 99} | change
+    folder.write(manifest.NAME, to_json(raw))
     with pytest.raises(ArtifactIncompatible, match="its schema version is 99, this raydistill reads 1"):
         open_manifest(folder, "curated")
 

@@ -73,7 +73,9 @@ def test_record_is_none_for_a_block_that_is_missing_damaged_or_of_another_length
 
 def test_equal_rows_give_equal_bytes(folder: Folder) -> None:
     chunked = pa.concat_tables([rows(0, 3), rows(3, 2)])
-    assert write_block(folder, 0, chunked).sha256 == write_block(folder, 1, rows(0, 5)).sha256
+    write_block(folder, 0, chunked)
+    write_block(folder, 1, rows(0, 5))
+    assert folder.read(block_name(0)) == folder.read(block_name(1))
 
 
 def test_set_returns_rows_in_order_of_the_survey(folder: Folder) -> None:

@@ -23,7 +23,7 @@ from raydistill.core.normalise import one_hot
 from raydistill.core.options.training import Training
 from raydistill.core.training import FitState, fit, init_state
 from raydistill.core.trajectories import Straight
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.storage import Folder
 from tests import zoo
 from tests.damage import flipped
@@ -181,7 +181,7 @@ def test_a_shard_needs_all_its_snapshots(folder: Folder) -> None:
     writer = ShardWriter(folder, 0, range(EPOCHS + 1))
     writer.save(state(0, 0), {})
     writer.save(state(0, 2), {})
-    with pytest.raises(ArtifactMissing, match=r"epoch-0001\.npz"):
+    with pytest.raises(ArtifactCorrupt, match=r"epoch-0001\.npz' is gone or damaged"):
         writer.finish({})
     assert missing_experts(folder, 1) == [0]
 

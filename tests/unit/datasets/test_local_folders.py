@@ -9,6 +9,7 @@ import pytest
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.local_folders import DOWNLOAD
 from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET
 
 
 def fill(root: Path, *folders: str, count: int = 3) -> None:
@@ -18,9 +19,9 @@ def fill(root: Path, *folders: str, count: int = 3) -> None:
             (root / folder / f"{n}.png").write_bytes(b"png")
 
 
-def labels(root: Path) -> dict[str, int]:
+def labels(root: Path, **options: bool) -> dict[str, int]:
     """Return the number of pictures by class."""
-    data = ImageFolder(root=str(root))
+    data = ImageFolder(root=str(root), **options)  # type: ignore[arg-type]
     data.files()
     found = data.index().rows["label"].to_pylist()
     return {label: found.count(label) for label in sorted(set(found))}
@@ -40,16 +41,26 @@ ABOVE = pytest.mark.parametrize("above", ["", "train/", "wrapper/", "wrapper/tra
 def test_linked_class_is_read(tmp_path: Path, above: str) -> None:
     fill(tmp_path, f"set/{above}a", "elsewhere/pictures")
     (tmp_path / "set" / above / "b").symlink_to(tmp_path / "elsewhere" / "pictures")
-    assert labels(tmp_path / "set") == {"a": 3, "b": 3}
+    assert labels(tmp_path / "set", allow_outside=True) == {"a": 3, "b": 3}
+    assert refused(tmp_path / "set") == (
+        f"links lead 3 pictures out of this folder (first: {above}b/0.png to {tmp_path}/elsewhere/pictures/0.png); "
+        f"{ALLOW_DATA_SET}"
+    )
 
 
-def test_linked_pictures_and_a_linked_root_are_read(tmp_path: Path) -> None:
-    fill(tmp_path, "set/a", "store")
+@pytest.mark.parametrize("store", ["store", "set/.git/annex"])
+def test_linked_pictures_and_a_linked_root_are_read(tmp_path: Path, store: str) -> None:
+    fill(tmp_path, "set/a", store)
     (tmp_path / "set" / "b").mkdir()
     for n in range(2):
-        (tmp_path / "set" / "b" / f"{n}.png").symlink_to(tmp_path / "store" / f"{n}.png")
+        (tmp_path / "set" / "b" / f"{n}.png").symlink_to(tmp_path / store / f"{n}.png")
     (tmp_path / "link").symlink_to("set")
-    assert labels(tmp_path / "set") == labels(tmp_path / "link") == {"a": 3, "b": 2}
+    for root in ("set", "link"):
+        assert labels(tmp_path / root, allow_outside=True) == {"a": 3, "b": 2}
+        if store == "store":
+            assert "links lead 2 pictures out of this folder (first: b/0.png to " in refused(tmp_path / root)
+        else:
+            assert labels(tmp_path / root) == {"a": 3, "b": 2}
 
 
 @ABOVE

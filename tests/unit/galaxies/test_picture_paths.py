@@ -126,13 +126,18 @@ def test_encoded_text_is_refused(root: Path) -> None:
             files(root, ["1.jpg", value])
 
 
-def test_absolute_paths_outside_the_root_are_read_and_logged_once(
+def test_absolute_paths_outside_the_root_are_read_and_logged_once_if_allowed(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = touch(tmp_path / "other", "7.jpg", "8.jpg")
-    assert files(root, ["1.jpg", f"{other}/7.jpg", f"file://{other}/8.jpg", f"{other}/9.jpg"]) == [
-        "1.jpg", f"{other}/7.jpg", f"{other}/8.jpg", None,
-    ]  # fmt: skip
+    values = ["1.jpg", f"{other}/7.jpg", f"file://{other}/8.jpg", f"{other}/9.jpg"]
+    with pytest.raises(CatalogError) as error:
+        files(root, values)
+    assert str(error.value) == (
+        f"t.csv: column 'file_loc' names 2 pictures outside of {root} (first: {other}/7.jpg); set survey.images.root to a "
+        "folder above all pictures, or survey.images.allow_outside=true if you trust the table"
+    )
+    assert files(root, values, allow_outside=True) == ["1.jpg", f"{other}/7.jpg", f"{other}/8.jpg", None]
     assert caplog.messages == [f"curate: 2 pictures lie outside survey.images.root, such as {other}/7.jpg"]
 
 
@@ -220,11 +225,19 @@ def test_pictures_in_a_store(caplog: pytest.LogCaptureFixture) -> None:
     try:
         root = "memory://survey/images"
         values = ["J08/1.jpg", "memory://survey/images/2.jpg", "memory://other/3.jpg", "/nas/images/J08/1.jpg"]
-        assert files(root, values) == ["J08/1.jpg", "2.jpg", "memory://other/3.jpg", None]
+        with pytest.raises(CatalogError, match=r"names 1 pictures outside of .* \(first: memory://other/3\.jpg\)"):
+            files(root, values[:3])
+        found = find_paths(root, values[1:], "file_loc", "t.csv")  # it is there for the last one alone
+        assert found.files == ["2.jpg", None, "J08/1.jpg"]
+        assert found.reasons[1] == "it lies outside of survey.images.root"
+        caplog.clear()
+        assert files(root, values, allow_outside=True) == ["J08/1.jpg", "2.jpg", "memory://other/3.jpg", None]
         assert caplog.messages == ["curate: 1 pictures lie outside survey.images.root, such as memory://other/3.jpg"]
         assert files(root, ["s4://bucket/images/J08/1.jpg", "images/2.jpg"]) == ["J08/1.jpg", "2.jpg"]
-        with pytest.raises(CatalogError, match="unknown storage 's4://'"):
+        with pytest.raises(CatalogError, match=r"outside of .* \(first: s4://bucket/images/J08/4\.jpg\)"):
             files(root, ["s4://bucket/images/J08/4.jpg"])
+        with pytest.raises(CatalogError, match="unknown storage 's4://'"):
+            files(root, ["s4://bucket/images/J08/4.jpg"], allow_outside=True)
         with pytest.raises(CatalogError, match="leaves the folder"):
             files(root, ["memory://survey/images/2.jpg", "../other/3.jpg"])
     finally:

@@ -17,6 +17,7 @@ from raydistill.errors import ClusterError
 from raydistill.pipeline.runtime import lease
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import Folder
+from raydistill.storage.checked import to_json
 
 
 class FakeClock:
@@ -58,7 +59,7 @@ def lease_file(spec: ArtifactSpec) -> Path:
 
 
 def write_lease(spec: ArtifactSpec, **holder: Any) -> None:
-    lease_file(spec).write_text(json.dumps({**lease.HOLDER, "heartbeat": "a", **holder}))
+    lease_file(spec).write_bytes(to_json({**lease.HOLDER, "heartbeat": "a", **holder}))
 
 
 def test_a_free_lease_is_acquired_and_released_with_the_body(spec: ArtifactSpec) -> None:
@@ -241,6 +242,7 @@ from pathlib import Path
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.runtime import lease
 from raydistill.storage import Folder
+from raydistill.storage.checked import to_json
 
 root, name, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for n in range(rounds):

@@ -9,7 +9,7 @@ import pytest
 
 from raydistill.artifacts.conditions import fit_encoding
 from raydistill.artifacts.synthetic import NO_CLASS, SCHEMA, partition
-from raydistill.artifacts.tables import read_table
+from raydistill.artifacts.tables import pack_table, read_table
 from raydistill.config.sample import ClassConditions, Filter, GalaxyConditions, Sample
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.pipeline.sample import writer
@@ -19,7 +19,7 @@ from raydistill.pipeline.sample.pools import make_pools
 from raydistill.pipeline.sample.requests import BLOCK_SCHEMA, Requests, read_conditions
 from raydistill.pipeline.sample.stage import pool_progress
 from raydistill.pipeline.sample.writer import merge_blocks
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 from tests.unit.pipeline.sample_tools import CLASSES, NAMES, write_curated
 
 
@@ -112,8 +112,7 @@ def merged(survey: Survey, folder: Folder, keep_every: int = 1, wanted: int = 7)
         for number in range(own.num_blocks):
             numbers = own.numbers(number)
             rows = finished(requests, Block(pool, number), numbers, (numbers + 1) % keep_every == 0)
-            with folder.writing(f"blocks/{Block(pool, number).name}") as path:
-                pq.write_table(rows, path)
+            checked.write(folder, f"blocks/{Block(pool, number).name}", pack_table(rows))
             own.kept.append(len(rows))
     return merge_blocks(folder, folder / "blocks", progress, requests)
 
@@ -142,8 +141,7 @@ def test_samples_of_several_classes_in_one_pool_are_divided_by_class(survey: Sur
     progress = [PoolProgress(7, 7, 4)]
     for number in range(2):
         rows = finished(requests, Block(0, number), progress[0].numbers(number))
-        with Folder(tmp_path).writing(f"blocks/{Block(0, number).name}") as path:
-            pq.write_table(rows, path)
+        checked.write(Folder(tmp_path), f"blocks/{Block(0, number).name}", pack_table(rows))
         progress[0].kept.append(len(rows))
     counts = merge_blocks(Folder(tmp_path), Folder(tmp_path) / "blocks", progress, requests)
     assert [(counts[label].sampled, counts[label].kept) for label in (0, 1)] == [(3, 3), (4, 4)]

@@ -14,9 +14,10 @@ from raydistill.core.cost_model import WorkEstimate
 from raydistill.core.options.training import Training
 from raydistill.errors import ArtifactError
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import OLD_RESOLVED, RESOLVED, STARTED_ON, resolve, stage_context
+from raydistill.pipeline.runtime.stages import RESOLVED, STARTED_ON, resolve, stage_context
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
+from tests.damage import flipped
 
 SHORT, LONG = WorkEstimate(1.0, 1), WorkEstimate(1e18, 1)
 
@@ -38,14 +39,12 @@ def test_resumed_run_keeps_the_resolved_values_of_the_first(tmp_path: Path) -> N
     assert sorted(folder.files()) == sorted([RESOLVED, STARTED_ON])
     assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
     assert run.values == {"raydistill.settled": "float32, not compiled"}
+    written = folder.read(RESOLVED)
     folder.write(RESOLVED, b"{damaged")
-    assert resolve(folder, run, training, SHORT, gpus=1, threads=1) == first
-    folder.write(OLD_RESOLVED, folder.read(RESOLVED))
-    folder.remove(RESOLVED)
-    assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first, "the file of an older artifact is read"
-    assert not folder.exists(RESOLVED)
-    folder.remove(OLD_RESOLVED)
-    assert resolve(folder, run, training, LONG, gpus=1, threads=1).precision == "bfloat16"
+    assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
+    assert folder.read(RESOLVED) == written
+    folder.write(STARTED_ON, flipped(folder.read(STARTED_ON), -1))
+    assert resolve(folder, run, training, LONG, gpus=1, threads=1).precision == "bfloat16", "it is resolved again"
 
 
 def test_explicit_values_are_not_changed(tmp_path: Path) -> None:
