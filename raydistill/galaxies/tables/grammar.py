@@ -59,7 +59,8 @@ _TOKEN = re.compile(
 class Step(NamedTuple):
     """Push a column or a constant, or replace operands by their result.
 
-    `num_operands` is their number, 0 for a column or a constant. `position` is the number of the character in the expression, from 1.
+    `num_operands` is their number, 0 for a column or a constant. `position` is the number of the
+    character in the expression, from 1.
     """
 
     operator: str
