@@ -21,7 +21,7 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -264,8 +264,7 @@ def _wrong_field(error: ValidationError) -> str:
 
 
 def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.as_posix() == name != NAME and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    return name != NAME and not {"", ".", ".."} & set(name.split("/")) and not {"\\", "\0"} & set(name)
 
 
 def describe_kind(kind: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ Each kind has small valid files. Their manifest and every value of their JSON ar
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import textwrap
@@ -49,6 +50,7 @@ from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout
 from raydistill.diffusion.sampling import Sampling
 from raydistill.errors import RaydistillError
 from raydistill.storage import Folder
+from raydistill.storage.checked import from_json, to_json
 
 EVIL = "raydistill_evil_module"
 CUSTOM = {"kind": "custom", "factory": f"{EVIL}:make", "options": {}}
@@ -186,6 +188,20 @@ def test_hostile_manifest_opens_without_running_code(kind: str, here: Path) -> N
         folder = Folder(here / "artifact" / str(n))
         write(folder, kind, hostile, {name: Parent("0", "0", uri) for name in ("curated", "trajectories", "generator")})
         assert opens_or_refuses(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "a/../../outside", "a\0b", "..", "", ".", "a//b", "./a", "..\\x"]
+)
+@pytest.mark.parametrize("verify", [True, False])
+def test_hostile_names_of_files_are_refused(kind: str, name: str, verify: bool, here: Path) -> None:
+    folder = Folder(here / "artifact")
+    write(folder, kind)
+    raw = from_json(folder.read("manifest.json"))
+    raw["files"][name] = {"sha256": hashlib.sha256(b"{}").hexdigest(), "bytes": 2}
+    folder.write("manifest.json", to_json(raw))
+    assert not opens_or_refuses(folder, verify=verify)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if _files(kind)])
