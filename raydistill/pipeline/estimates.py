@@ -26,6 +26,7 @@ CURATED_PER_SECOND = 150.0  # pictures, on one core (docs/benchmarks.md)
 CORES_OF_FLOPS = 2  # of `EAGER_FLOPS`
 RENDERED_BYTES = 3000  # of a galaxy: picture, votes and truth
 PNG_SHARE = 0.8  # of the bytes of the pixels
+COPIES = 12  # float32 copies of the images in a distilled set: figures, FITS and frames included
 VALIDATION_RATES = 3  # networks that try each learning rate
 
 
@@ -152,7 +153,7 @@ def _distilled(plan: Plan) -> Estimate:
     tried = validations * recipe.validation_networks * recipe.validation_epochs
     flops += 3 * sizes.flops * images * tried
     cores = config.resources.distill_cpus or _cores(plan, 99)
-    return Estimate(_seconds(flops, 2 * steps + tried, cores), 60 * 12.0 * images * config.curate.image_size**2)
+    return Estimate(_seconds(flops, 2 * steps + tried, cores), COPIES * 12.0 * images * config.curate.image_size**2)
 
 
 def _evaluation(plan: Plan) -> Estimate:
