@@ -206,7 +206,7 @@ def test_defects_in_real_galaxies_are_recognised_and_clean_ones_are_kept(data_ro
         (damaged / f"{row['object_id']}.jpg").unlink()
         Image.fromarray(framed).save(damaged / f"{row['object_id']}.jpg", quality=95)
         expected[row["object_id"]] = reason
-    survey = replace(base.survey, images=replace(base.survey.images, root=str(damaged)))
+    survey = replace(base.survey, images=replace(base.survey.images, root=str(damaged), allow_outside=True))
     recipe = replace(
         base.curate, filter=PictureFilter(reasons=REASONS, pictures=1000, steps=1000, false_rejection_rate=0.02)
     )
