@@ -35,7 +35,7 @@ def draw_frames(path: Target, frames_NHWC: np.ndarray, found: Sequence[dict[str,
     count = min(SHOWN, len(frames_NHWC))
     rows = -(-count // COLUMNS)
     figure = Figure(figsize=(2.2 * COLUMNS, 2.2 * rows + 0.4), dpi=CHART_DPI, layout="constrained")
-    figure.suptitle("Real frames: photutils (blue, dashed) and the detector (orange)")
+    figure.suptitle("Frames of the survey: photutils (blue, dashed) and the detector (orange)")
     for number, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat):
         axes.set_axis_off()
         if number < count:

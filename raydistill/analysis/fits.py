@@ -100,7 +100,8 @@ def write_prototypes(
     primary = fits.PrimaryHDU()
     cards = _check_cards({"ORIGIN": "raydistill", **header}, where)
     for keyword, value in cards.items():
-        primary.header[keyword] = _with_comment(value, CARDS[keyword][1])
+        simulated = keyword == "SURVEY" and cards["SIMULATD"]
+        primary.header[keyword] = _with_comment(value, "the simulated galaxies" if simulated else CARDS[keyword][1])
     primary.header["NCLASS"] = (len(class_names), "number of classes")
     for label, name in enumerate(class_names):
         primary.header[f"CLASS{label}"] = _escape(name)

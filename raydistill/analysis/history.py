@@ -21,7 +21,7 @@ TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         "matching loss",
         (("matching_loss", "start epochs up to the cap", BLUE), ("next_epoch_loss", "one epoch later", VERMILION)),
     ),
-    ("loss on\nreal images", (("outcome_loss", "", BLUE),)),
+    ("loss on\nthe survey", (("outcome_loss", "", BLUE),)),
     ("start epoch", (("start_epoch", "", MUTED), ("max_start_epoch", "", MUTED))),
     ("student\nlearning rate", (("student_lr", "", PURPLE),)),
     ("balanced accuracy\non validation", (("validation_accuracy", "", GREEN),)),

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import IdentityTransform
 
 from raydistill.analysis.drawing import Target, save, styled, wrapped
+from raydistill.artifacts.curated_summary import survey_adjective
 from raydistill.errors import RaydistillError
 
 Images = npt.NDArray[np.generic]
@@ -200,7 +201,7 @@ def atlas(
         A group has no images for some class, or images differ in size.
     """
     num_classes = len(class_names)
-    galaxies = "simulated" if provenance and provenance.simulated else "real"
+    galaxies = survey_adjective(provenance is not None and provenance.simulated)
     parts = [
         ("distilled", prototypes_per_class),
         ("class mean", [mean[None] if np.isfinite(mean).any() else mean[None][:0] for mean in class_means]),

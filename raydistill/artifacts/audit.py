@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
+from raydistill.artifacts.curated_summary import survey_adjective
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import checked, read_json
@@ -66,7 +67,7 @@ class Words(NamedTuple):
     own: str
 
 
-SYNTHETIC, OTHER = Words("synthetic", "a synthetic", "real"), Words("other", "another", "own")
+SYNTHETIC, OTHER = Words("synthetic", "a synthetic", survey_adjective(False)), Words("other", "another", "own")
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class AuditSummary:
     @property
     def words(self) -> Words:
         """Adjectives of the audited pictures and of those that they are compared with."""
-        return OTHER if self.other_survey else SYNTHETIC
+        return OTHER if self.other_survey else SYNTHETIC._replace(own=survey_adjective(self.simulated))
 
     def to_json(self) -> bytes:
         """Return the bytes of `audit.json`."""

@@ -8,6 +8,11 @@ from dataclasses import asdict, dataclass, field
 Levels = dict[str, int | float | list[int | float]]  # black and white, by key of the config
 
 
+def survey_adjective(simulated: bool) -> str:
+    """Return the adjective of a survey's galaxies in pages, tables and captions."""
+    return "simulated" if simulated else "real"
+
+
 @dataclass(frozen=True)
 class ClassSummary:
     """Counts of one class of a curated set.

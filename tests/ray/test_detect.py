@@ -139,7 +139,7 @@ def test_a_killed_trainer_resumes_from_its_checkpoint(report: DetectionReport, r
 def test_sets_that_do_not_fit_are_refused(root: Path, tmp_path: Path) -> None:
     galaxies = CuratedSet.open(Plan(tiny(root, *SURVEY)).curated.folder)
     write_synthetic(Folder(tmp_path / "synthetic"), galaxies, "test")
-    with pytest.raises(ArtifactIncompatible, match="real galaxies of its pictures are in the test split of the frames"):
+    with pytest.raises(ArtifactIncompatible, match="galaxies of its pictures are in the test split of the frames"):
         detected(root, tmp_path)
     with pytest.raises(ArtifactIncompatible, match="its frames have 32 px, and the fields 64 px"):
         detected(root, root, f"detect.frames={galaxies.folder.uri}")

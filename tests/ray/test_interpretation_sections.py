@@ -64,7 +64,7 @@ def check_statements(section: Section) -> None:
 
 def test_occlusion_measures_every_class_ring_and_fill(inputs: AnalysisInputs, occlusion: Section) -> None:
     rows = occlusion.tables[0].rows.to_pandas()
-    real = rows[rows["pictures"] == "real galaxies"]
+    real = rows[rows["pictures"] == "galaxies"]
     labels = inputs.curated.load("validation").labels_N.unique()
     assert len(real) == len(ANNULI) * len(FILLS) * (len(labels) + 1)
     prototypes = rows[rows["pictures"] == "prototypes"]

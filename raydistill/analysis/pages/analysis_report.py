@@ -11,6 +11,7 @@ from raydistill.analysis.pages.charts import format_number
 from raydistill.analysis.pages.rendering import render
 from raydistill.analysis.sections import SIGNIFICANCE, FigureRecord, SectionRecord, Statement, html_file
 from raydistill.artifacts.curated import CuratedSet
+from raydistill.artifacts.curated_summary import survey_adjective
 from raydistill.artifacts.distilled import DistilledSet
 from raydistill.storage import Folder
 
@@ -36,7 +37,7 @@ def analysis_page(
     return render(
         "analysis.html",
         survey=curated.summary.survey,
-        simulated=curated.summary.simulated,
+        adjective=survey_adjective(curated.summary.simulated),
         image_size=curated.summary.image_size,
         ipc=distilled.images_per_class,
         num_classes=curated.num_classes,

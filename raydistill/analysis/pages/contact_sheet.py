@@ -110,6 +110,7 @@ def contact_sheet(
         ],
         grades=grades,
         words=list(words),
+        shown=list(words) if grades else [f"not {target}", target],
         wanted=[grade for grade in GRADES if int(grade) >= threshold] if grades else [words[1]],
         keys=list(GRADES) if grades else ["n", "y"],
         columns=list(labels.columns),

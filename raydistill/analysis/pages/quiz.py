@@ -6,23 +6,22 @@ import numpy as np
 import numpy.typing as npt
 
 from raydistill.analysis.pages.rendering import picture, render
+from raydistill.artifacts.audit import AuditSummary
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def quiz_page(audited: Pixels, own: Pixels, survey: str, seed: int, other_survey: str = "") -> str:
+def quiz_page(audited: Pixels, own: Pixels, summary: AuditSummary, seed: int) -> str:
     """Return the page as HTML.
 
     Parameters
     ----------
     audited, own
-        Pictures uint8 [n, H, W, 3] each: synthetic ones or those of another survey, and real ones.
-    survey
-        Name of the survey of the real ones.
+        Pictures uint8 [n, H, W, 3] each: synthetic ones or those of another survey, and the survey's.
+    summary
+        Names of the surveys.
     seed
         Decides the order.
-    other_survey
-        Name of the other survey; "": the audited pictures are synthetic.
     """
     answers = [True] * len(audited) + [False] * len(own)
     order = np.random.default_rng(seed).permutation(len(answers))
@@ -31,12 +30,13 @@ def quiz_page(audited: Pixels, own: Pixels, survey: str, seed: int, other_survey
         {"picture": picture(pixels[row], f"galaxy {n}").uri, "synthetic": answers[row]}
         for n, row in enumerate(order, 1)
     ]
+    survey, other_survey, ours = summary.survey, summary.other_survey, summary.words.own
     texts: dict[str, object] = {
-        "title": "Real or synthetic?",
-        "explanation": "Some were observed, the others are synthetic.",
-        "labels": ("Real", "Synthetic"),
-        "words": ("real", "synthetic"),
-        "keys": ("r", "s"),
+        "title": f"{ours.capitalize()} or synthetic?",
+        "explanation": f"Some are {ours} galaxies of {survey}, the others are synthetic.",
+        "labels": (ours.capitalize(), "Synthetic"),
+        "words": (ours, "synthetic"),
+        "keys": ("1", "2") if summary.simulated else ("r", "s"),
     }
     if other_survey:
         texts = {

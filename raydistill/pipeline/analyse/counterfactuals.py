@@ -239,7 +239,7 @@ def counterfactuals_section(inputs: AnalysisInputs) -> Section:
         TITLE,
         (
             "The generator renders a galaxy from the same noise with one answer changed from 0 to 1. Its other conditions "
-            "are those of a real galaxy that it was not trained on.",
+            "are those of a galaxy of the survey that it was not trained on.",
             f"A network predicts the votes of pictures. It was trained on {len(training.votes_NA)} galaxies that the generator "
             f"has not seen, and measured on {len(measuring.votes_NA)} others. A change is accepted if the predicted fraction of the "
             f"answer rises by {SMALLEST_CHANGE} or more, and no answer of another question changes by more than "

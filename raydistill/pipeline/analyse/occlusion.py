@@ -52,7 +52,7 @@ PATCHES_PER_SIDE = 8
 POINTS = 6  # of a deletion or insertion curve
 RANDOM = "random"
 DROPS = (
-    Quantity("pictures", "real galaxies of the validation split, or prototypes"),
+    Quantity("pictures", "galaxies of the validation split, or prototypes"),
     Quantity("class", "class of the pictures; 'all classes' is the mean over classes"),
     Quantity("ring", "part of the picture that is hidden"),
     Quantity("fill", "values that replace its pixels: their mean, or the mean picture of the class"),
@@ -61,7 +61,7 @@ DROPS = (
     Quantity("low", "lower end of its 95 % interval (paired bootstrap over galaxies; Student's t over experts)"),
     Quantity("high", "upper end of its 95 % interval"),
     Quantity("n", "galaxies, or experts"),
-    Quantity("p_value", "two-sided, of no drop; adjusted for all statements of the section; only real galaxies"),
+    Quantity("p_value", "two-sided, of no drop; adjusted for all statements of the section; galaxies alone"),
 )
 AREAS = (
     Quantity("order", "order in which patches are replaced"),
@@ -259,7 +259,7 @@ def _drop_table(
 ) -> SectionTable:
     names = inputs.class_names
     rows: list[tuple[object, ...]] = [
-        ("real galaxies", "all classes" if one.label is None else names[one.label], one.annulus, one.fill, one.before,
+        ("galaxies", "all classes" if one.label is None else names[one.label], one.annulus, one.fill, one.before,
          *one.change.interval, one.change.n, p_values.get(id(one)))
         for one in drops
     ]  # fmt: skip

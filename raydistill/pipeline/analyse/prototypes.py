@@ -105,7 +105,7 @@ def _neighbour(inputs: AnalysisInputs, pixels: Pixels, detail: dict[str, object]
         inputs.class_names[int(detail["label"])],  # type: ignore[call-overload]
         f"{distance:.3f}",
         describe_votes(np.array(votes, float), tree) if votes is not None else [],
-        survey_links(ra, dec),
+        {} if inputs.curated.summary.simulated else survey_links(ra, dec),
     )
 
 

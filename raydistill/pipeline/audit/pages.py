@@ -93,7 +93,7 @@ def make_quiz(blocks: Blocks, summary: AuditSummary, num_pictures: int) -> str:
     synthetic = _choose(np.arange(size), num_pictures // 2, seed, "synthetic")
     real = _choose(np.arange(size), num_pictures - num_pictures // 2, seed, "real")
     images = blocks.held_out.images(blocks.samples.held_out[real])
-    return quiz_page(blocks.synthetic_images[synthetic], images, summary.survey, seed, summary.other_survey)
+    return quiz_page(blocks.synthetic_images[synthetic], images, summary, seed)
 
 
 def _choose(rows: Ints, count: int, seed: int, what: str) -> Ints:

@@ -23,6 +23,7 @@ from raydistill.artifacts.audit import (
     REPORT,
     AuditReport,
     AuditSummary,
+    Words,
     write_findings,
 )
 from raydistill.artifacts.audit import SUMMARY as SUMMARY_FILE
@@ -181,7 +182,7 @@ def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, 
     write_pages(folder, curated, blocks, measured, nearest, summary, findings, config.quiz_pictures)
     for name in (REPORT, QUIZ):
         run.artifact(folder.local(name))
-    _log(findings, run)
+    _log(findings, summary.words, run)
 
 
 def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
@@ -218,10 +219,12 @@ def nearest_table(blocks: Blocks, neighbours: RealNeighbours) -> pa.Table:
     return pa.table(columns, schema=NEAREST_SCHEMA)
 
 
-def _log(findings: list[Finding], run: Run) -> None:
+def _log(findings: list[Finding], words: Words, run: Run) -> None:
     """Record the metrics, and log what is significant."""
     names = [f"{finding.metric}/{finding.feature}".replace(" ", "_") for finding in findings]
     run.metrics({f"audit/{name}": one.value for name, one in zip(names, findings, strict=True)}, 0)
     run.metrics({f"floor/{name}": one.floor for name, one in zip(names, findings, strict=True)}, 0)
     significant = [name for name, one in zip(names, findings, strict=True) if one.significant]
-    log.info("audit: %d of %d metrics differ significantly from real galaxies", len(significant), len(findings))
+    log.info(
+        "audit: %d of %d metrics differ significantly from %s galaxies", len(significant), len(findings), words.own
+    )

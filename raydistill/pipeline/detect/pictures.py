@@ -73,7 +73,7 @@ def check_galaxies(synthetic: SyntheticSet, frames: CuratedSet) -> None:
     """Raise ArtifactIncompatible if synthetic galaxies use the frames' test galaxies."""
     used = synthetic.real_galaxies() & set(frames.table("test", ["object_id"])["object_id"].to_pylist())
     if used:
-        what = f"{len(used)} real galaxies of its pictures are in the test split of the frames, such as {min(used)}"
+        what = f"{len(used)} galaxies of its pictures are in the test split of the frames, such as {min(used)}"
         raise ArtifactIncompatible(
             what, synthetic.folder.uri, "give frames with the same split, or sample other galaxies"
         )

@@ -242,7 +242,7 @@ class _Stage:
             {"file_name": name, "width": side, "height": side, "annotations": found["annotations"]}
             for name, found in zip(frames["object_id"].to_pylist(), evaluated["frames"].found, strict=True)
         ]
-        text = "Real frames with sources of photutils, which are a reference and not the truth"
+        text = "Frames of the survey with sources of photutils, which are a reference and not the truth"
         self._json("frames.json", document(real, self.names, text, synthetic=False))
         for name in ("test", "frames"):
             self._json(f"detections_{name}.json", results(evaluated[name].found))

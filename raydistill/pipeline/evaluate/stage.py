@@ -102,7 +102,7 @@ def _train_networks(
     votes_NK = load_votes(plan, distilled, curated)
     if config.evaluate.scores and distilled.selected.soft and votes_NK is None and teachers is None:
         raise ArtifactIncompatible(
-            "its labels are soft, and its experts, which would label random real images for the scores, are missing",
+            "its labels are soft, and its experts, which would label random images for the scores, are missing",
             distilled.folder.uri,
             "set evaluate.scores=false",
         )

@@ -111,7 +111,7 @@ def load_votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tens
         return None
     if not curated.has_votes and plan.config.evaluate.scores:
         raise ArtifactIncompatible(
-            "its labels are votes, and this survey has no votes for the random real images that the scores need",
+            "its labels are votes, and this survey has no votes for the random images that the scores need",
             distilled.folder.uri,
             "set evaluate.scores=false",
         )

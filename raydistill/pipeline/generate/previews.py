@@ -24,7 +24,7 @@ from raydistill.seeding import generator as seeded
 from raydistill.storage import Folder
 
 MAX_VALIDATION = 512  # pictures on which the loss is measured
-ROWS = ("real", "sampled", "sampled without averaging")
+ROWS = ("galaxies", "sampled", "sampled without averaging")
 
 
 class Previews:
@@ -72,7 +72,10 @@ class Previews:
         """Draw the galaxies above the samples; return the name of the file."""
         name = f"{PREVIEWS}/step-{step:06d}.png"
         labels = np.repeat(np.arange(len(images)), [len(own) for own in images])
-        caption = f"{self.task.survey}, synthetic beside real, after {step} steps; each sample has the condition of the galaxy at its place"
+        caption = (
+            f"{self.task.survey}, galaxies above samples after {step} steps; "
+            "each sample has the condition of the galaxy at its place"
+        )
         with self.folder.writing(name) as path:
             image_grid(np.concatenate(images), labels, ROWS[: len(images)], path, columns=16, caption=caption)
         return name

@@ -89,14 +89,19 @@ def findings() -> list[Finding]:
     )
 
 
-def write_report(findings: list[Finding], survey: str = "gz2 <script>alert(1)</script>") -> str:
-    summary = AuditSummary(
-        "synthetic", "f" * 64, survey, True, 8, 40, 60, 50, 70, 90, ("scattering", "morphology"), True, 99, 0
+def summary_of(survey: str = "gz2 <script>alert(1)</script>", simulated: bool = False, other: str = "") -> AuditSummary:
+    return AuditSummary(
+        "synthetic", "f" * 64, survey, simulated, 8, 40, 60, 50, 70, 90, ("scattering", "morphology"), True, 99, 0, other
     )  # fmt: skip
+
+
+def write_report(findings: list[Finding], summary: AuditSummary | None = None) -> str:
+    summary = summary or summary_of()
     values = features(0, 0.0).spaces["morphology"].values_ND
     quantities = {name: (values[:, n], values[::2, n]) for n, name in enumerate(QUANTITIES)}
-    grid = [grid_row(NAMES[0], pixels(3), pixels(2)), grid_row(NAMES[1], pixels(0), pixels(2))]
-    return report_page(summary, findings, grid, [pair(pixels(3), ["s", "t", "h"], [0.1, 0.2])], quantities)
+    words = summary.words
+    grid = [grid_row(NAMES[0], pixels(3), pixels(2), words), grid_row(NAMES[1], pixels(0), pixels(2), words)]
+    return report_page(summary, findings, grid, [pair(pixels(3), ["s", "t", "h"], [0.1, 0.2], words)], quantities)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +162,7 @@ def test_names_are_text_and_never_markup(report: str) -> None:
 
 def test_quiz_shows_each_picture_once_with_its_answer() -> None:
     synthetic, real = pixels(3), pixels(4, seed=1)
-    text = quiz_page(synthetic, real, "a </script> survey", seed=5)
+    text = quiz_page(synthetic, real, summary_of("a </script> survey"), seed=5)
     page = Page(text)
     check_offline(page, text)
     (questions,) = re.findall(r"const QUESTIONS = (\[.*\]);\n", text)
@@ -168,8 +173,31 @@ def test_quiz_shows_each_picture_once_with_its_answer() -> None:
         assert (synthetic == decoded).all((1, 2, 3)).any() == answer
         assert (real == decoded).all((1, 2, 3)).any() != answer
     assert list(shown.values()) != sorted(shown.values()), "the order must not give the answers away"
-    assert text == quiz_page(synthetic, real, "a </script> survey", seed=5)
+    assert text == quiz_page(synthetic, real, summary_of("a </script> survey"), seed=5)
     assert all(one.get("type") == "button" for one in page.all("button"))
+
+
+def words_of(page: str) -> set[str]:
+    """Return the words that a page shows, speaks, or writes by its script."""
+    text = re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page, flags=re.S)
+    heard = " ".join(re.findall(r'(?:alt|aria-label)="([^"]*)"', text))
+    written = " ".join(re.findall(r"const WORDS = .*", text))
+    shown = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+    return set(re.findall(r"[a-z]+", f"{re.sub(r'<[^>]*>', ' ', shown)} {heard} {written}".lower()))
+
+
+@pytest.mark.parametrize("page", ["report", "quiz"])
+@pytest.mark.parametrize("other", ["", "demo-2"])
+def test_words_follow_the_survey(findings: list[Finding], page: str, other: str) -> None:
+    def words(simulated: bool) -> set[str]:
+        summary = summary_of("demo", simulated, other)
+        text = write_report(findings, summary) if page == "report" else quiz_page(pixels(2), pixels(2), summary, 0)
+        return words_of(text.replace("{real:", "{"))  # a key of the script
+
+    assert not words(True) & {"real", "observed"}
+    assert "simulated" in words(True) or (other and page == "quiz"), "that quiz names the surveys alone"
+    assert ("real" in words(False)) == (not other)
+    assert "simulated" not in words(False)
 
 
 def test_histograms_have_equal_areas_and_hold_outliers() -> None:
