@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
+from bisect import bisect_left
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
 log = get_logger(__name__)
 
+_AFTER_SLASH = chr(ord("/") + 1)
 _SHOWN = 120  # characters of a path in a warning
 
 
@@ -50,13 +52,11 @@ class Listing(NamedTuple):
 
     def with_aliases(self) -> dict[str, int]:
         """Return the files, also by their paths through the links of `aliases`."""
-        again = {
-            f"{link}{name[len(folder) :]}": size
-            for link, folder in self.aliases.items()
-            for name, size in self.files.items()
-            if name.startswith(f"{folder}/")
-        }
-        return self.files | again
+        names, again = list(self.files), dict(self.files)
+        for link, folder in self.aliases.items():
+            for name in names[bisect_left(names, f"{folder}/") : bisect_left(names, f"{folder}{_AFTER_SLASH}")]:
+                again[f"{link}{name[len(folder) :]}"] = self.files[name]
+        return again
 
     def files_once(self, root: str) -> dict[str, int]:
         """Return the files without links to others of them; warn of these."""
@@ -161,8 +161,10 @@ class _Walk:
 
     def _add_folder(self, entry: os.DirEntry[str], name: str, folder: str) -> None:
         is_link, hidden = entry.is_symlink(), is_hidden(name)
-        is_followed = is_link and self._recursive and not hidden
+        is_followed = is_link and self._recursive
         if is_followed and _is_around(os.path.realpath(entry.path), os.path.realpath(self._at(folder))):
+            if hidden:
+                return
             raise CatalogError(f"the link '{_shown(name)}' leads to a folder around it", self._root, "remove it")
         heappush(self._pending, (hidden, is_link, name))
 

@@ -22,7 +22,22 @@ from raydistill.datasets.table import ImageTable
 from raydistill.galaxies.pictures.images import RejectedImage
 from tests.property.fuzz import damage, fast_or_long, refused, repeat
 
-WORDS = ("train", "test", "val", "Train", "cat", "dog", "7", "a b", "é", ".hidden", "training_set", "images")
+WORDS = (
+    "train",
+    "test",
+    "val",
+    "Train",
+    "cat",
+    "dog",
+    "7",
+    "a b",
+    "é",
+    ".hidden",
+    "training_set",
+    "images",
+    "-x",
+    "a\nb",
+)
 
 
 def png(random: Random, side: int = 8) -> bytes:

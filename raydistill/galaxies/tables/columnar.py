@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from raydistill.errors import CatalogError
 from raydistill.galaxies.folders import list_folder
 from raydistill.galaxies.tables.content import Content, is_ignored
 from raydistill.galaxies.tables.twins import distinct_names, refuse_twins
@@ -96,6 +97,8 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     ------
     FileNotFoundError
         If there is nothing at `uri`.
+    CatalogError
+        If it is a folder without files.
     """
     import pyarrow.dataset as ds  # it imports pandas, and configs import this module
 
@@ -108,7 +111,9 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     if kind == pafs.FileType.Directory:
         start = path.rstrip("/")
         files = [f"{start}/{name}" for name in list_folder(uri).files_once(uri) if not is_ignored(name)]
-        source = [file for file in files if file.lower().endswith(_PARQUET)] or files or path
+        source = [file for file in files if file.lower().endswith(_PARQUET)] or files
+    if not files:
+        raise CatalogError("there is no file in the folder", uri, "check the path, or download the table first")
     try:
         return ds.dataset(source, filesystem=system, format="parquet")
     except pa.ArrowInvalid:
