@@ -1,4 +1,4 @@
-"""Folders with links, pipes and odd names: every file is read once, or one sentence refuses them."""
+"""Folders with links and odd names are read once, or refused with one sentence."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fill(root: bytes, random: Random) -> list[bytes]:
 
 
 def own_files(root: str) -> set[str]:
-    """Return the visible files of a folder whose names are text, without following links."""
+    """Return the visible files of a folder without links, if their names are text."""
     names = {os.path.relpath(os.path.join(at, name), root) for at, _, names in os.walk(root) for name in names}
     return {
         name
