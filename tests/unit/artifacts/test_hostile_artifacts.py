@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -169,7 +168,7 @@ def opens_or_refuses(folder: Folder, *, verify: bool = True) -> bool:
         assert len(sentence.splitlines()) == 1
         assert SECRET not in sentence
         return False
-    assert SECRET not in textwrap.shorten(repr(opened), 100_000)
+    assert SECRET not in repr(vars(opened))
     return True
 
 
