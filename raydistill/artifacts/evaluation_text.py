@@ -48,7 +48,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
     ours = summary["distilled"]["balanced_accuracy"]
     baselines = {
         label: summary[name]["balanced_accuracy"]
-        for name, label in (("random_real", "random real images"), ("class_mean", "class means"))
+        for name, label in (("random_real", "random images"), ("class_mean", "class means"))
         if name in summary
     }
     if not baselines or any(figure["std"] is None for figure in (ours, *baselines.values())):

@@ -103,7 +103,7 @@ def figures(mean: float, std: float | None, n: int = 5) -> dict[str, Any]:
     ("rivals", "ours", "sentence"),
     [  # the standard error of a difference of two means of five with deviation .05 is .0316
         ({"random_real": figures(0.4, 0.05), "class_mean": figures(0.43, 0.05)}, figures(0.5, 0.05),
-         "beats random real images and class means by"),
+         "beats random images and class means by"),
         ({"random_real": figures(0.4, 0.05), "class_mean": figures(0.44, 0.05)}, figures(0.5, 0.05),
          "did NOT beat class means by"),
         ({"class_mean": figures(0.43, 0.05)}, figures(0.5, 0.05), "beats class means by"),

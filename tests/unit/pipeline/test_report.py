@@ -83,7 +83,7 @@ def test_evaluation_shows_its_table_and_verdict() -> None:
     for shown in (repr(report), report._repr_html_(), text):
         assert all(name in shown for name in SUBJECTS)
         assert "0.360 ± 0.028" in shown
-        assert "NOT beat random real images and class means" in " ".join(shown.split())
+        assert "NOT beat random images and class means" in " ".join(shown.split())
     assert len(repr(report)) < 2000
     assert "It reaches 100% of its experts' balanced accuracy." in text
 
