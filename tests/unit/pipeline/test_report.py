@@ -43,11 +43,11 @@ def test_verdict_of_a_hunt_follows_from_the_interval(difference: float, low: flo
 @pytest.mark.parametrize(
     ("feature", "significant", "expected"),
     [
-        ("flux", False, "cannot be distinguished from real galaxies: none of the 2 metrics differs"),
+        ("flux", False, "cannot be distinguished from simulated galaxies: none of the 2 metrics differs"),
         (
             "flux",
             True,
-            "can be distinguished from real galaxies: 1 of 2 metrics differ by more than chance, some of them in",
+            "can be distinguished from simulated galaxies: 1 of 2 metrics differ by more than chance, some of them in",
         ),
         ("gini", True, "1 of 2 metrics differ by more than chance, none of them in flux or colour"),
     ],
