@@ -7,6 +7,7 @@ fetches of the same files write the same bytes.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,15 @@ from typing import Any
 from raydistill.errors import ConfigError
 from raydistill.escaping import for_config
 from raydistill.fetching.records import Record, RemoteFile
-from raydistill.storage import Folder
+from raydistill.storage import Folder, check_path
 
 
 def check_local(folder: Path) -> None:
-    """Raise ConfigError for the address of an object store, where no part can grow."""
+    """Raise ConfigError for an object store, or a path that is not UTF-8.
+
+    In a store no part of a file can grow.
+    """
+    check_path(os.path.abspath(folder), ConfigError)
     if re.match(r"[a-z][a-z0-9]+:/", str(folder)):
         raise ConfigError(f"'{folder}' is no folder of this machine", "--to", "fetch into a local folder and copy it")
 

@@ -129,6 +129,7 @@ def fetch_records(
 
 def describe_records(names: Sequence[str], to: Path, base: str | None = None) -> list[dict[str, Any]]:
     """Describe a fetch without requests: files, addresses, licences, what is there."""
+    check_local(to)
     rows = []
     for record in map(find_record, names):
         folder = to / record.folder

@@ -19,7 +19,8 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.pictures.classifier import PictureClassifier
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.stage import predict, predict_specs
+from raydistill.pipeline.predict.stage import predict
+from raydistill.pipeline.survey_pictures.specs import predict_specs
 
 BLOCKS = "predict.block_size=16"
 

@@ -73,3 +73,11 @@ def test_dry_run_asks_no_server(server: FileServer, tmp_path: Path) -> None:
     assert row["files"][0]["url"] == f"{server.url}/zenodo.org/records/3565489/files/images_gz2.zip"
     assert server.log == []
     assert not (tmp_path / "new").exists()
+
+
+def test_destination_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    for options in ([], ["--dry-run"]):
+        result = CliRunner().invoke(app, ["fetch", "hart16", "--to", f"{tmp_path}/caf\udce9", *options])
+        assert result.exit_code == 2
+        assert result.stderr.endswith("caf\\xe9: the path has bytes that are not UTF-8; rename the file or folder\n")
+    assert not list(tmp_path.iterdir())
