@@ -236,19 +236,23 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
 
 def _read(folder: Folder, command: str) -> Manifest:
     """Return the manifest after a check of its digest, its types and its file names."""
+    damaged, fix = f"{NAME} is damaged", f"remove the folder and run {command} again"
     try:
         raw = from_json(folder.read(NAME))
-        version = raw.get("schema_version")  # first: another version may have other fields
-        if version != SCHEMA_VERSION:
-            what = f"its schema version is {version}, this raydistill reads {SCHEMA_VERSION}"
-            raise ArtifactIncompatible(what, folder.uri, f"run {command} again")
-        manifest = _adapter().validate_python(raw)
-        if outside := [name for name in manifest.files if not _is_inside(name)]:
-            raise ValueError(f"it names a file outside of its folder: '{outside[0]}'")
     except ValueError as error:
-        reason = _wrong_field(error) if isinstance(error, ValidationError) else str(error)
-        fix = f"remove the folder and run {command} again"
-        raise ArtifactCorrupt(f"{NAME} is damaged ({reason})", folder.uri, fix) from error
+        raise ArtifactCorrupt(damaged, folder.uri, fix) from error
+    version = raw.get("schema_version")  # first: another version may have other fields
+    if version != SCHEMA_VERSION:
+        what = f"its schema version is {version}, this raydistill reads {SCHEMA_VERSION}"
+        raise ArtifactIncompatible(what, folder.uri, f"run {command} again")
+    try:
+        manifest = _adapter().validate_python(raw)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        what = f"{damaged}: '{place}' is missing, unknown or of another type"
+        raise ArtifactCorrupt(what, folder.uri, fix) from error
+    if outside := [name for name in manifest.files if not _is_inside(name)]:
+        raise ArtifactCorrupt(f"{damaged}: it names '{outside[0]}', outside of its folder", folder.uri, fix)
     return manifest
 
 
@@ -257,10 +261,6 @@ def _adapter() -> TypeAdapter[Manifest]:
     for cls in (Manifest, Parent, FileEntry):
         cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[union-attr]
     return TypeAdapter(Manifest)
-
-
-def _wrong_field(error: ValidationError) -> str:
-    return f"'{'.'.join(map(str, error.errors()[0]['loc']))}' is missing, unknown or of another type"
 
 
 def _is_inside(name: str) -> bool:

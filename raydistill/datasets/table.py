@@ -26,6 +26,7 @@ from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET, check_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated, first_of_each
+from raydistill.galaxies.tables.widths import check_parquet
 from raydistill.storage import arrow_filesystem, open_stream
 
 ROWS_AT_ONCE = 128
@@ -127,6 +128,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         system, path = arrow_filesystem(at)
         try:
             with system.open_input_file(path) as stream:
+                check_parquet(stream, at)
                 yield pq.ParquetFile(stream)
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             what = f"cannot be read as a Parquet file ({describe_arrow_error(error)})"

@@ -156,6 +156,23 @@ CONFIG_ROWS = [
       "c.yaml: a value refers to something that is not there (Interpolation key 'outptu' not found); set it, or give "
       "the path itself",
       {"c.yaml": SIMULATED + "output: ${outptu}\n"}),
+    R("references that repeat one another", "run c.yaml", 2,
+      "c.yaml: values refer to others by ${…} 60 times, and at most 20 are resolved; write the values themselves",
+      {"c.yaml": SIMULATED + "k0: x\n" + "".join(f"k{n + 1}: ${{k{n}}}${{k{n}}}\n" for n in range(30))}),
+    R("aliases that repeat one another", "run c.yaml", 2,
+      "c.yaml: not valid YAML (line 7, column 8: more than 20000 values, with those that aliases repeat); fix the file",
+      {"c.yaml": SIMULATED + "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+       + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 10)}]\n" for n in range(9))}),
+    R("a config of many levels", "run c.yaml", 2,
+      "c.yaml: not valid YAML (line 3, column 53: more than 50 levels); fix the file",
+      {"c.yaml": SIMULATED + "a: " + "[" * 60 + "]" * 60 + "\n"}),
+    R("an override of many levels", "run tiny.yaml " + "a." * 60 + "a=1", 2,
+      "command line: the key 'a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.…' has 61 levels, and at most 50 are read; see docs/config.md for "
+      "the keys"),
+    R("a number that no run could use", "run tiny.yaml curate.image_size=100000", 2,
+      "command line, curate.image_size: it is larger than 4096, the most that any run could use; give a smaller one"),
+    R("a path as name", "run tiny.yaml name=../elsewhere", 2,
+      "command line, name: '../elsewhere' is not a name; give 1 to 100 letters, digits and blanks; the folder is that of output"),
     R("too many poolings for the images", "run tiny.yaml network.depth=4", 2,
       "network: 4 poolings need at least 16 pixels, the images have 8; choose another network, or another curate.image_size"),
     R("too many poolings for another network", "run tiny.yaml 'evaluate.other_networks=[{kind: convnet, depth: 5}]'", 2,

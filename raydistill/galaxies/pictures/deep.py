@@ -15,6 +15,7 @@ from PIL import Image
 
 from raydistill.galaxies.pictures.levels import to_levels
 
+MAX_PIXELS = 2**26  # of one picture, 8192 x 8192
 _SIGNED = ("I;16S", "I;16BS")  # raw modes of 16 bits with a sign
 _UNSIGNED_32 = "I;32N"  # Pillow returns it as signed
 
@@ -31,6 +32,13 @@ class DeepPixels(NamedTuple):
         if self.opacity is not None:
             levels = np.rint(levels * self.opacity).astype(np.uint8)
         return np.broadcast_to(levels, (*levels.shape[:2], 3)).copy()
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Raise DecompressionBombError for a picture that takes gigabytes in memory."""
+    if height * width > MAX_PIXELS:
+        what = f"{width} x {height} px, and at most {MAX_PIXELS / 1e6:.0f} million pixels are read"
+        raise Image.DecompressionBombError(what)
 
 
 def read_deep(image: Image.Image, content: bytes) -> DeepPixels | None:

@@ -28,8 +28,10 @@ from raydistill.galaxies.pictures.foreign import describe_foreign
 from raydistill.galaxies.pictures.images import Fit, RejectedImage, is_truncated
 from raydistill.galaxies.pictures.stretch import choose_stretch
 from raydistill.galaxies.tables.repeated import Duplicates
+from raydistill.galaxies.tables.widths import check_fits
 
 MAX_VALUES = 2**28  # of one extension: 2 GB as float64
+MAX_PLANE = 2**24  # pixels of a band, 4096 x 4096; the stretch takes 150 bytes for each
 _MAX_PLANES = 16  # a cube with a last axis this short, and longer others, has its planes there
 
 _VERSION = re.compile(r"(.+),\s*(\d+)\s*")  # SCI,2
@@ -225,13 +227,16 @@ class FitsImages:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
+                check_fits(io.BytesIO(content), where)
                 # Astropy sets BLANK to NaN, except in the unsigned integers that uint=True gives.
                 with fits.open(io.BytesIO(content), uint=False) as hdus:
                     images = [hdu for hdu in hdus if hdu.is_image and hdu.shape]
-                    _check_size(images, where)
+                    _check_size(images, len(content), where)
                     planes = [_plane(hdus, images, channel, where) for channel in channels]
-            except RejectedImage:
-                raise
+            except CatalogError as error:
+                raise (
+                    error if isinstance(error, RejectedImage) else RejectedImage("corrupt", where, error.what)
+                ) from error
             except (KeyError, IndexError) as error:
                 names = ", ".join(map(str, self.channels))
                 raise RejectedImage("wrong-bands", where, f"no plane for each of the channels {names}") from error
@@ -243,11 +248,18 @@ class FitsImages:
         return planes
 
 
-def _check_size(images: Sequence[Any], where: str) -> None:
-    """Raise RejectedImage if a header announces more values than memory can hold."""
+def _check_size(images: Sequence[Any], size: int, where: str) -> None:
+    """Raise RejectedImage if a header announces more values than memory can hold.
+
+    Values that a file of `size` bytes does not hold are left to astropy, unless they are too many.
+    """
     for hdu in images:
-        if math.prod(hdu.shape) > MAX_VALUES:
-            raise RejectedImage("wrong-size", where, f"{' x '.join(map(str, hdu.shape))} values in one extension")
+        is_stored = hasattr(hdu, "compression_type") or hdu.size <= size
+        if math.prod(hdu.shape) > MAX_VALUES or (is_stored and math.prod(sorted(hdu.shape)[-2:]) > MAX_PLANE):
+            what = f"{' x '.join(map(str, hdu.shape))} values in one extension"
+            raise RejectedImage(
+                "wrong-size", where, f"{what}, and at most {MAX_PLANE / 1e6:.0f} million of a band are read"
+            )
 
 
 def _plane(hdus: Any, images: Sequence[Any], channel: int | str | None, where: str) -> np.ndarray:

@@ -27,15 +27,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.alignment import align_major_axis
-from raydistill.galaxies.pictures.deep import DeepPixels, array_pixels, read_deep
+from raydistill.galaxies.pictures.deep import MAX_PIXELS, DeepPixels, array_pixels, check_pixels, read_deep
 from raydistill.galaxies.pictures.foreign import FITS_MAGIC, describe_foreign
 from raydistill.galaxies.pictures.levels import Extent, ValueRange, extent, to_levels
 from raydistill.galaxies.pictures.tiff import read_unusual_tiff
 from raydistill.galaxies.pictures.tiff_pages import TIFF_MAGIC, find_picture
 
 Fit = Literal["square", "crop", "pad"]
-MAX_PADDED = 178_956_970  # px, as many as Pillow decodes
-
 NPY_MAGIC = b"\x93NUMPY"
 DARKEST_FULL = 2**14  # a picture of 16 bits whose brightest pixel is darker does not fill them
 AVIF_MAGIC = (b"ftypavif", b"ftypavis")  # from the fifth byte on
@@ -81,8 +79,8 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     Raises
     ------
     RejectedImage
-        With the reason corrupt, truncated or wrong-range, wrong-size for more pixels than Pillow
-        accepts, not-finite for NaN, or several-frames for an animation or a TIFF of several
+        With the reason corrupt, truncated or wrong-range, wrong-size for more than `MAX_PIXELS`
+        pixels, not-finite for NaN, or several-frames for an animation or a TIFF of several
         pictures.
     """
     if content.startswith(NPY_MAGIC):
@@ -116,7 +114,10 @@ def picture_from_array(array: np.ndarray, where: str = "", value_range: ValueRan
         As in `decode_picture`.
     """
     pixels = array_pixels(array)
-    if pixels is None:
+    if pixels is not None:
+        with _as_rejection(where):
+            check_pixels(*pixels.values.shape[:2])
+    else:
         shape = " x ".join(map(str, array.shape))
         raise RejectedImage(
             "wrong-bands", where, f"an array of {array.dtype}, {shape}; H x W x 3 or 3 x H x W is needed"
@@ -165,6 +166,7 @@ def _open_picture(content: bytes, where: str) -> Image.Image:
         if content[4:12] in AVIF_MAGIC and not features.check("avif"):
             raise RejectedImage("corrupt", where, "AVIF, which this Pillow cannot read; install Pillow 11.3 or later")
         image = Image.open(io.BytesIO(content))
+        check_pixels(image.height, image.width)
         frames = 1 if image.format in FRAMES_BESIDE_A_PICTURE else getattr(image, "n_frames", 1)
     if frames > 1:
         raise RejectedImage("several-frames", where, f"an animation of {frames} frames")
@@ -285,7 +287,7 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
     many pixels.
     """
     height, width = image.shape[:2]
-    if max(height, width) ** 2 > MAX_PADDED:
+    if max(height, width) ** 2 > MAX_PIXELS:
         raise RejectedImage("wrong-size", detail=f"{width} x {height} px, too long to pad")
     margins = [(max(0, width - height) + 1) // 2, (max(0, height - width) + 1) // 2, 0]
     return np.pad(image, [(margin, margin) for margin in margins[: image.ndim]])

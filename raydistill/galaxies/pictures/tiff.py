@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from raydistill.galaxies.pictures.deep import DeepPixels
+from raydistill.galaxies.pictures.deep import MAX_PIXELS, DeepPixels, check_pixels
 from raydistill.galaxies.pictures.tiff_pages import TIFF_MAGIC
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags
@@ -69,9 +69,9 @@ def _is_misread(tags: Any, is_big_endian: bool) -> bool:
 
 def _pixels(page: Any) -> DeepPixels:
     """Return the colours and the opacity of the first picture of a TIFF."""
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
-    if math.prod(page.shape[:2]) > limit or math.prod(page.shape) > 8 * limit:
+    if math.prod(page.shape) > 4 * MAX_PIXELS:
         raise Image.DecompressionBombError(f"{' x '.join(map(str, page.shape))} values in one picture")
+    check_pixels(page.imagelength, page.imagewidth)
     values = np.moveaxis(page.asarray(), 0, 2) if page.axes == "SYX" else page.asarray()
     values = values[..., None] if values.ndim == 2 else values
     if values.ndim != 3:

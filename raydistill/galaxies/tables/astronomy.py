@@ -17,6 +17,7 @@ import pyarrow as pa
 from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.content import Content, without_packing
 from raydistill.galaxies.tables.twins import distinct_names
+from raydistill.galaxies.tables.widths import check_columns, check_header
 from raydistill.storage import arrow_filesystem, open_stream
 
 
@@ -46,7 +47,9 @@ class AstropyTable:
             elif kind == "cds":
                 self._table = _cds(content)
             else:
-                self._table = Table.read(_text(content), format=f"ascii.{kind}")
+                text = _text(content)
+                check_header(text, kind, content.uri)
+                self._table = Table.read(text, format=f"ascii.{kind}")
         _split_coordinates(self._table)
         self.names = list(self._table.colnames)
         self.units = {name: str(unit) for name in self.names if (unit := getattr(self._table[name], "unit", None))}
@@ -91,8 +94,12 @@ def _check_xml(data: bytes, uri: str) -> None:
 
     astropy would read rows from any file or address, and entities may grow to gigabytes.
     """
+    columns = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal columns
+        columns += name.rpartition(":")[2] == "FIELD"
+        check_columns(columns, uri)
         if name.rpartition(":")[2] == "STREAM" and "href" in attributes:
             what = f"its rows are in another file, '{attributes['href']}', which is not opened"
             raise CatalogError(what, uri, "save the table with its rows")
@@ -111,10 +118,11 @@ def _check_xml(data: bytes, uri: str) -> None:
 def _cds(content: Content) -> Any:
     from astropy.io.ascii import Cds
 
-    readme = _readme(content)
+    readme, text = _readme(content), _text(content)
+    check_header(text if readme is None else readme, "cds", content.uri)
     reader = Cds(None if readme is None else io.BytesIO(readme.encode()))
     reader.data.table_name = _plain_name(content)
-    return reader.read(_text(content).splitlines())
+    return reader.read(text.splitlines())
 
 
 def _text(content: Content) -> str:

@@ -13,7 +13,9 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.folders import list_folder
 from raydistill.galaxies.tables.content import Content, is_ignored
 from raydistill.galaxies.tables.twins import distinct_names, refuse_twins
+from raydistill.galaxies.tables.widths import MAX_ROWS, check_columns, check_parquet
 from raydistill.storage import arrow_filesystem
+from raydistill.storage.yaml_limits import check_yaml
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -37,6 +39,8 @@ class ParquetTable:
         self.units = _units(self._dataset.schema)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
+        if (rows := self._dataset.count_rows()) > MAX_ROWS:
+            raise ValueError(f"it has {rows} rows, and at most {MAX_ROWS} are read")
         return _validated(self._dataset.to_table(columns=columns))
 
     def head(self, columns: list[str], count: int) -> pa.Table:
@@ -58,6 +62,8 @@ class FeatherTable:
         data = content.read()
         source = pa.BufferReader(data)
         is_stream = data.startswith(STREAM_MAGIC)
+        check_columns(len((ipc.open_stream if is_stream else ipc.open_file)(source).schema), content.uri)
+        source.seek(0)
         table = ipc.open_stream(source).read_all() if is_stream else feather.read_table(source)
         self._table = table.rename_columns(distinct_names(table.column_names))
         self.names = list(self._table.column_names)
@@ -73,6 +79,7 @@ def _units(schema: pa.Schema) -> dict[str, str]:
     if header := (schema.metadata or {}).get(b"table_meta_yaml"):
         from astropy.table import meta
 
+        check_yaml(header)
         stored = meta.get_header_from_yaml(header.decode().split("\n"))["datatype"]
         units = {column["name"]: str(column["unit"]) for column in stored if column.get("unit")}
     own = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in schema}
@@ -111,9 +118,12 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     if kind == pafs.FileType.Directory:
         start = path.rstrip("/")
         files = [f"{start}/{name}" for name in list_folder(uri).files_once(uri) if not is_ignored(name)]
-        source = [file for file in files if file.lower().endswith(_PARQUET)] or files
+        files = [file for file in files if file.lower().endswith(_PARQUET)] or files
+        source = files
     if not files:
         raise CatalogError("there is no file in the folder", uri, "check the path, or download the table first")
+    with system.open_input_file(files[0]) as stream:
+        check_parquet(stream, uri)
     try:
         return ds.dataset(source, filesystem=system, format="parquet")
     except pa.ArrowInvalid:
@@ -127,5 +137,6 @@ def _packed_dataset(content: Content) -> ds.Dataset:
     if content.path is not None:
         return parquet_dataset(content.uri)
     data = pa.BufferReader(content.read())
+    check_parquet(data, content.uri)
     refuse_twins(pq.read_schema(data).names, content.uri)
     return ds.dataset(pq.read_table(data))

@@ -15,6 +15,7 @@ import pyarrow.fs as pafs
 from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.content import Content
 from raydistill.galaxies.tables.twins import refuse_twins
+from raydistill.galaxies.tables.widths import check_fits
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -40,6 +41,8 @@ class FitsTable:
 
     def __init__(self, content: Content, hdu: int | str | None = None, known: Collection[str] = ()) -> None:
         self._content = content
+        with self._stream() as stream:
+            check_fits(stream, content.uri)
         with self._open() as hdus:
             self._number = _find_table(hdus, hdu, known, content.uri)
             columns = [column for column in hdus[self._number].columns if column.name]

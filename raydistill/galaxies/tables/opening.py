@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import pyarrow as pa
+import yaml
 
 from raydistill.errors import CatalogError, RaydistillError, describe_arrow_error
 from raydistill.galaxies.tables.astronomy import AstropyTable, has_readme
@@ -22,6 +23,7 @@ from raydistill.galaxies.tables.fits import FitsTable
 from raydistill.galaxies.tables.folder import FolderTable, list_tables
 from raydistill.galaxies.tables.text import TextTable
 from raydistill.galaxies.tables.twins import Twins, plain_name
+from raydistill.galaxies.tables.widths import check_columns
 
 HEAD_OF_FORMAT = 1 << 16  # bytes that show the format of a file
 
@@ -53,7 +55,7 @@ _NO_TABLES = {
 _ASTROPY = ("fits", "votable", "ecsv", "cds", "ipac", "sextractor")
 _SEXTRACTOR = re.compile(rb"#\s+1\s+[A-Za-z_]\w*(?:[ \t][^\n]*)?\r?\n#\s+\d+\s+[A-Za-z_]\w*")  # its header
 _UNREADABLE = (OSError, EOFError, pa.ArrowException, ValueError, TypeError, csv.Error, lzma.LZMAError, zlib.error,
-               zipfile.BadZipFile, NotImplementedError)  # fmt: skip
+               zipfile.BadZipFile, NotImplementedError, yaml.YAMLError)  # fmt: skip
 _USE = "give a .csv, .tsv, .parquet, .feather, .fits, .xml (VOTable) or .ecsv file, or a folder of such files"
 _IPAC = re.compile(  # names, then types, between bars
     rb"(?:\\[^\n]*\n)*\|[^\n]*\|\s*\n\|\s*(?:i|int|integer|l|long|d|double|f|float|r|real|c|char|date)\s*\|",
@@ -81,6 +83,7 @@ class Table:
     """
 
     def __init__(self, uri: str, kind: str, reader: _Reader) -> None:
+        check_columns(len(reader.names), uri)
         self.uri, self._kind, self._reader = uri, kind, reader
         self.names = [plain_name(name) for name in reader.names]
         self.units: dict[str, str] = reader.units

@@ -120,7 +120,7 @@ def test_a_file_that_is_gone_is_corrupt(folder: Folder) -> None:
 def test_a_manifest_that_cannot_be_read_is_corrupt(folder: Folder, text: bytes) -> None:
     write(folder)
     folder.write(manifest.NAME, text)
-    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is damaged \(.*digest is missing or wrong"):
+    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is damaged; remove the folder and run"):
         open_manifest(folder, "curated")
     with pytest.raises(ArtifactCorrupt, match=r"manifest\.json is damaged"):
         kind_of(folder)
@@ -157,7 +157,7 @@ def test_every_flipped_bit_and_every_truncation_of_a_manifest_is_noticed(tmp_pat
         ({"parents": []}, "'parents' is"),
         ({"more": 1}, "'more' is"),
         *(
-            ({"files": {name: {"sha256": "a", "bytes": 1}}}, "names a file outside of its folder")
+            ({"files": {name: {"sha256": "a", "bytes": 1}}}, "it names '.*', outside of its folder")
             for name in ("../a", "/a", "a/../../b", "..\\a", "", "./a", "a//b", "a/", manifest.NAME)
         ),
     ],
@@ -165,7 +165,7 @@ def test_every_flipped_bit_and_every_truncation_of_a_manifest_is_noticed(tmp_pat
 def test_types_and_names_are_checked_after_the_digest(folder: Folder, change: dict[str, Any], reason: str) -> None:
     write(folder)
     folder.write(manifest.NAME, to_json(from_json(folder.read(manifest.NAME)) | change))
-    with pytest.raises(ArtifactCorrupt, match=rf"manifest\.json is damaged \(.*{reason}"):
+    with pytest.raises(ArtifactCorrupt, match=rf"manifest\.json is damaged: .*{reason}"):
         open_manifest(folder, "curated")
 
 

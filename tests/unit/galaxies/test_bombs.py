@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -63,6 +64,37 @@ def png_with_text() -> bytes:
     return start + struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text)) + end
 
 
+def empty_picture(kind: str, **options: object) -> bytes:
+    """Return a sound picture of 13000 x 13000 px, which compresses to little."""
+    content = io.BytesIO()
+    Image.new("1" if kind == "PNG" else "L", (13_000, 13_000)).save(content, kind, **options)
+    return content.getvalue()
+
+
+def huge(content: bytes, marker: bytes, skip: int, order: str) -> bytes:
+    """Return a picture whose header announces 65500 x 65500 px."""
+    at = content.index(marker) + skip
+    return content[:at] + struct.pack(f"{order}HH", 65_500, 65_500) + content[at + 4 :]
+
+
+def small_picture(kind: str) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(content, kind)
+    return content.getvalue()
+
+
+def compressed_fits(side: int) -> bytes:
+    """Return a FITS file of one compressed plane of zeros, as if it had `side` pixels a side."""
+    content = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((64, 64), np.uint8))]).writeto(content)
+    return re.sub(rb"(ZNAXIS\d *= *)  64 ", lambda found: found[1] + b"%4d " % side, content.getvalue())
+
+
+def long_fits_header() -> bytes:
+    card = b"COMMENT".ljust(80)
+    return fits_header(8, 8)[:2880].replace(b"END ".ljust(80), card) + card * 36 * 5000
+
+
 def tiff(width: int, height: int) -> bytes:
     entries = [
         (256, 4, width),
@@ -94,6 +126,12 @@ def fits_header(*lengths: int) -> bytes:
     return cards.tostring().encode() + bytes(2880)
 
 
+def cube(side: int) -> bytes:
+    content = io.BytesIO()
+    fits.PrimaryHDU(np.zeros((3, side, side), np.uint8)).writeto(content)
+    return content.getvalue()
+
+
 def zipped(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -105,6 +143,12 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "PNG of 50000 x 50000": ("a.png", lambda: png(50_000, 50_000), "wrong-size"),
     "PNG of 50000 x 50000 in 16 bits": ("a.png", lambda: png(50_000, 50_000, 16), "wrong-size"),
     "PNG with a text of 64 MiB": ("a.png", png_with_text, "corrupt"),
+    "sound PNG of 13000 x 13000": ("a.png", lambda: empty_picture("PNG"), "wrong-size"),
+    "sound GIF of 13000 x 13000": ("a.gif", lambda: empty_picture("GIF"), "wrong-size"),
+    "sound TIFF of 13000 x 13000": ("a.tif", lambda: empty_picture("TIFF", compression="tiff_lzw"), "wrong-size"),
+    "sound JPEG 2000 of 13000 x 13000": ("a.jp2", lambda: empty_picture("JPEG2000"), "wrong-size"),
+    "JPEG of 65500 x 65500": ("a.jpg", lambda: huge(small_picture("JPEG"), b"\xff\xc0", 5, ">"), "wrong-size"),
+    "GIF of 65500 x 65500": ("a.gif", lambda: huge(small_picture("GIF"), b"GIF8", 6, "<"), "wrong-size"),
     "TIFF of 100000 x 100000": ("a.tif", lambda: tiff(100_000, 100_000), "wrong-size"),
     "PPM of 60000 x 60000": ("a.ppm", lambda: b"P6 60000 60000 255\n" + bytes(100), "wrong-size"),
     "array of 10^12 values": ("a.npy", lambda: npy((10**6, 10**6, 3)), "corrupt"),
@@ -112,6 +156,9 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "array of 2^62 values": ("a.npy", lambda: npy((2**31, 2**31)), "corrupt"),
     "FITS of 10^12 values": ("a.fits", lambda: fits_header(10**6, 10**6), "wrong-size"),
     "FITS of 2 x 10^8 values": ("a.fits", lambda: fits_header(2 * 10**4, 10**4), "truncated"),
+    "compressed FITS of 9000 x 9000": ("a.fits", lambda: compressed_fits(9000), "wrong-size"),
+    "FITS of 3 x 8192 x 8192 in gzip": ("a.fits.gz", lambda: gzip.compress(cube(8192)), "wrong-size"),
+    "FITS header of 14 MB in gzip": ("a.fits.gz", lambda: gzip.compress(long_fits_header()), "a header of more than"),
     "gzip of 2 GiB": ("a.fits.gz", lambda: zeros_in_gzip(2048), "it unpacks to more than"),
     "zip with a file of 200 MB in a picture of 200 kB": ("a.zip", lambda: zipped(bytes(200_000_000)), "corrupt"),
 }
