@@ -103,7 +103,7 @@ def check_fits(stream: IO[bytes], uri: str) -> None:
 
 
 def _cards(stream: IO[bytes], uri: str) -> tuple[dict[str, int], int]:
-    """Return whole numbers of a header by keyword, and its length; none without a header."""
+    """Return whole numbers of a header by keyword, and its length; {} and 0 if none."""
     cards: dict[str, int] = {}
     for number in range(MAX_HEADER // _BLOCK):
         block = stream.read(_BLOCK)

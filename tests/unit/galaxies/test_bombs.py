@@ -84,7 +84,7 @@ def small_picture(kind: str) -> bytes:
 
 
 def compressed_fits(side: int) -> bytes:
-    """Return a FITS file of one compressed plane of zeros, as if it had `side` pixels a side."""
+    """Return a compressed plane of zeros that announces `side` x `side` pixels."""
     content = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((64, 64), np.uint8))]).writeto(content)
     return re.sub(rb"(ZNAXIS\d *= *)  64 ", lambda found: found[1] + b"%4d " % side, content.getvalue())
