@@ -31,6 +31,7 @@ from raydistill.errors import (
     ArtifactMissing,
     is_storage_error,
 )
+from raydistill.storage.caches import cache_folder
 from raydistill.storage.filesystems import (
     CHECK_ACCESS,
     arrow_filesystem,
@@ -55,8 +56,6 @@ __all__ = [
     "resolve_uri",
 ]
 
-# Copies of remote files. They may be removed at any time.
-CACHE = Path(os.environ.get("RAYDISTILL_CACHE", Path.home() / ".cache" / "raydistill"))
 CACHE_DAYS = 14.0  # an unused copy is removed after this time
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -211,12 +210,13 @@ class Folder:
         path = self._at(name)
         if self.is_local:
             return Path(path)
-        copy = CACHE / (sha256 or hashlib.sha256(path.encode()).hexdigest()) / Path(name).name
+        cache = cache_folder()
+        copy = cache / (sha256 or hashlib.sha256(path.encode()).hexdigest()) / Path(name).name
         if sha256 is None or not _has_digest(copy, sha256):
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f".{uuid.uuid4().hex[:8]}.{copy.name}")
             try:
-                with disk_errors(str(CACHE)):
+                with disk_errors(str(cache)):
                     self._get(name, temporary)
                     if sha256 is not None and not _has_digest(temporary, sha256):
                         what, fix = f"'{name}' is not the file that was written", "remove the folder and make it again"
@@ -224,7 +224,7 @@ class Folder:
                     os.replace(temporary, copy)
             finally:
                 temporary.unlink(missing_ok=True)
-            _remove_unused_copies()
+            _remove_unused_copies(cache)
         with suppress(PermissionError):  # another user's file in a shared cache
             os.utime(copy)
         return copy
@@ -313,10 +313,10 @@ class Folder:
         return f"{self._path}/{name}" if name else self._path
 
 
-def _remove_unused_copies() -> None:
+def _remove_unused_copies(cache: Path) -> None:
     """Remove copies that were not used for `CACHE_DAYS` from the cache."""
     oldest = time.time() - CACHE_DAYS * 86400
-    for path in CACHE.glob("*/*"):
+    for path in cache.glob("*/*"):
         with suppress(OSError):  # another user's, or already removed
             if path.stat().st_mtime < oldest:
                 path.unlink()

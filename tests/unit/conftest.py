@@ -27,7 +27,7 @@ def read(tmp_path: Path) -> Read:
 @pytest.fixture(params=["disk", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """Return an empty folder, not created yet, on disk and in fsspec's memory store."""
-    monkeypatch.setattr("raydistill.storage.CACHE", tmp_path / "cache")
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
     if request.param == "disk":
         return Folder(tmp_path / "artifact")
     return Folder(f"memory://{uuid.uuid4().hex}/artifact")

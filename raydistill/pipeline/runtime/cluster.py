@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -23,6 +23,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.runtime.failures import one_line
 from raydistill.pipeline.runtime.signals import raise_on_sigterm
 from raydistill.pipeline.runtime.temp_dir import choose_temp_dir
+from raydistill.pipeline.runtime.token import private_token
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
@@ -65,11 +66,13 @@ def ray_cluster(resources: Resources, output: Folder) -> Iterator[None]:
         return
     output.check_writable()
     set_environment()
-    _start(resources)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    address = resources.address or os.environ.get("RAY_ADDRESS")
+    with nullcontext() if address else private_token():
+        _start(address, resources)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def set_environment() -> None:
@@ -138,10 +141,9 @@ def _loopback_only() -> Iterator[None]:
         constants.ENABLE_RAY_CLUSTER = before
 
 
-def _start(resources: Resources) -> None:
-    # Ray warns at every start that it wrote a token; docs/how-to/cluster.md explains tokens.
+def _start(address: str | None, resources: Resources) -> None:
+    # Ray warns at every start that it uses a token; docs/how-to/cluster.md explains tokens.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    address = resources.address or os.environ.get("RAY_ADDRESS")
     if address:
         _attach(address)
     else:

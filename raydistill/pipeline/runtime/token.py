@@ -1,0 +1,34 @@
+"""The token of a private Ray: random, and in the environment of its processes alone.
+
+By default Ray writes a token to `~/.ray/auth_token` and uses it again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray._raylet import AuthenticationTokenLoader, Config
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+
+
+@contextmanager
+def private_token() -> Iterator[None]:
+    """Give Rays that start in the body a token of their own, unless the user chose one."""
+    mode = os.environ.get(MODE)
+    if os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH) or (mode or "token").lower() != "token":
+        yield
+        return
+    os.environ[TOKEN] = secrets.token_hex(32)
+    AuthenticationTokenLoader.instance().reset_cache()
+    try:
+        yield
+    finally:
+        del os.environ[TOKEN]
+        if mode is None:
+            os.environ.pop(MODE, None)  # Ray has set it
+            Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
