@@ -20,15 +20,19 @@ import sys
 from pathlib import Path
 
 from raydistill.cli.base import app
+from raydistill.cli.supervisor import supervise
 
 # isort: off
 # The order of these imports is that of the commands in the help.
 from raydistill.cli import runs, stages, fetching, tools  # noqa: F401
 # isort: on
 
-main = app
+
+def main() -> None:
+    """Run the command of this process's arguments."""
+    supervise(app)
 
 
 def run_job(script: str) -> None:
     """Run the command named after a script in `jobs/`, with the script's arguments."""
-    app([Path(script).stem, *sys.argv[1:]])
+    supervise(lambda: app([Path(script).stem, *sys.argv[1:]]))

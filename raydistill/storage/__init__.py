@@ -139,6 +139,8 @@ class Folder:
                 f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
             ) from error
         except OSError as error:
+            if not self.is_local:
+                raise
             what = f"'{name}' cannot be read ({error.strerror or error})"
             raise ArtifactError(what, self.uri, "check its permissions and the disk") from error
 

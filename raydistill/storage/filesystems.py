@@ -38,6 +38,7 @@ def resolve_uri(
         if scheme in WRAPPERS or "::" in uri:  # `a::b` chains storages
             raise ValueError
         system, path = fsspec.core.url_to_fs(uri, **options)
+        system = _with_patience(system)
     except ImportError as error:
         raise error_class(f"this storage needs another package ({error})", uri, "install it") from error
     except ValueError as error:
@@ -58,11 +59,22 @@ def check_path(path: str, error_class: type[RaydistillError] = CatalogError) -> 
 def _s3_options() -> dict[str, Any]:
     """Return options for s3fs: ten attempts, which last about a minute.
 
-    The default of botocore lasts some seconds.
+    The default of botocore lasts some seconds. It would wait a minute for the next bytes.
     """
     attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
     retries = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "total_max_attempts": attempts}
-    return {"config_kwargs": {"retries": retries}}
+    return {"config_kwargs": {"retries": retries, "connect_timeout": 10, "read_timeout": 20}}
+
+
+def _with_patience(system: fsspec.AbstractFileSystem) -> fsspec.AbstractFileSystem:
+    """Return the same client of S3 or Google, whose requests end in time; others as they are."""
+    if "s3" in system.protocol:
+        from raydistill.storage.s3 import PatientS3 as Patient
+    elif "gs" in system.protocol:
+        from raydistill.storage.gcs import PatientGCS as Patient
+    else:
+        return system
+    return Patient(*system.storage_args, **system.storage_options)
 
 
 # ---- pyarrow ----

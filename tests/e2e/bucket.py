@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from raydistill.artifacts.manifest import open_manifest
 from raydistill.storage import Folder
+from raydistill.storage.s3 import PatientS3
 from tests.e2e import tools
 from tests.e2e.gate import Gate, gate_before
 
@@ -44,7 +44,7 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[d
             url = client["AWS_ENDPOINT_URL"]
             for name, value in client.items():
                 monkeypatch.setenv(name, value)
-            fsspec.get_filesystem_class("s3").clear_instance_cache()  # a client of an earlier server
+            PatientS3.clear_instance_cache()  # a client of an earlier server
             command.wait_until("the server answers", lambda: tools.answers(f"{url}/moto-api/"), 60)
             urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=10).close()
             yield client, gate

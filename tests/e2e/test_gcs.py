@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import fsspec
 import pytest
 
+from raydistill.storage.gcs import PatientGCS
 from tests.e2e import tools
 from tests.e2e.bucket import contents
 
@@ -26,7 +26,7 @@ def test_run_in_a_google_bucket_has_the_digests_of_a_run_on_disk(
     client = {"STORAGE_EMULATOR_HOST": url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
     for name, value in client.items():
         monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("gs").clear_instance_cache()
+    PatientGCS.clear_instance_cache()
     try:
         server.wait_until("the server answers", lambda: tools.answers(f"{url}/storage/v1/b/bucket"), 60)
         there = {**env, **client, "RAYDISTILL_CACHE": str(tmp_path / "cache")}

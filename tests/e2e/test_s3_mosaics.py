@@ -13,6 +13,7 @@ from raydistill.artifacts.manifest import open_manifest
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.storage import Folder
+from raydistill.storage.s3 import PatientS3
 from tests.e2e import tools
 from tests.e2e.bucket import s3_server
 from tests.mosaics import Spiral, make_wcs, write_bands, write_tile
@@ -85,7 +86,7 @@ def test_only_the_bytes_of_cutouts_are_read_from_a_bucket(tmp_path: Path, monkey
             if name == "0.fits":
                 assert 0 < sum(read) < 0.25 * data.nbytes, "the whole file was read"
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        s3fs.S3FileSystem.clear_instance_cache()
+        PatientS3.clear_instance_cache()
         gate.shut()
         with pytest.raises(CatalogError, match=r"s3://bucket/survey.*run the (same )?command again"):
             images.find(*positions.T, np.full(3, np.nan))

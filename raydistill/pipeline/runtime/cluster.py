@@ -21,6 +21,7 @@ from raydistill.config import Resources
 from raydistill.errors import ClusterError
 from raydistill.log import get_logger
 from raydistill.pipeline.runtime.failures import one_line
+from raydistill.pipeline.runtime.ray_death import stop_if_ray_dies
 from raydistill.pipeline.runtime.signals import raise_on_sigterm
 from raydistill.pipeline.runtime.temp_dir import choose_temp_dir
 from raydistill.pipeline.runtime.token import private_token
@@ -59,7 +60,7 @@ def ray_cluster(resources: Resources, output: Folder) -> Iterator[None]:
     ArtifactError
         `output` is not writable. This is checked first: a cluster may take minutes to start.
     ClusterError
-        No Ray answers at `address`, or a private Ray does not start.
+        No Ray answers at `address`, or a private Ray does not start, or it dies during the body.
     """
     if ray.is_initialized():
         yield
@@ -70,7 +71,8 @@ def ray_cluster(resources: Resources, output: Folder) -> Iterator[None]:
     with nullcontext() if address else private_token():
         _start(address, resources)
         try:
-            yield
+            with stop_if_ray_dies(private=not address):
+                yield
         finally:
             ray.shutdown()
 

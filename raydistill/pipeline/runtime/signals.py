@@ -19,6 +19,7 @@ def raise_on_sigterm() -> None:
 
     Call it after `ray.init`, whose own handler would kill Ray's processes first.
     """
+    _terminated.clear()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit)
 
@@ -37,8 +38,9 @@ def sigterm_raises() -> Iterator[None]:
 
 
 def _exit(number: int, _frame: object) -> None:
-    _terminated.set()
-    raise SystemExit(128 + number)
+    if not _terminated.is_set():  # a second one, to the process group, must not break the `finally` blocks
+        _terminated.set()
+        raise SystemExit(128 + number)
 
 
 @contextmanager

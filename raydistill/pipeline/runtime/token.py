@@ -9,9 +9,11 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from ray._raylet import AuthenticationTokenLoader, Config
+import ray
 
+_raylet: Any = ray._raylet
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
@@ -23,12 +25,12 @@ def private_token() -> Iterator[None]:
         yield
         return
     os.environ[TOKEN] = secrets.token_hex(32)
-    AuthenticationTokenLoader.instance().reset_cache()
+    _raylet.AuthenticationTokenLoader.instance().reset_cache()
     try:
         yield
     finally:
         del os.environ[TOKEN]
         if mode is None:
             os.environ.pop(MODE, None)  # Ray has set it
-            Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+            _raylet.Config.initialize("")
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()

@@ -111,6 +111,13 @@ def _close_stale_runs(client: MlflowClient, experiment: str, condition: str) -> 
         _close_stale_runs(client, experiment, f"tags.`mlflow.parentRunId` = '{stale.info.run_id}'")
 
 
+def kill_run(client: MlflowClient, run_id: str) -> None:
+    """Set a run and its RUNNING children to KILLED."""
+    client.set_terminated(run_id, "KILLED")
+    experiment = client.get_run(run_id).info.experiment_id
+    _close_stale_runs(client, experiment, f"tags.`mlflow.parentRunId` = '{run_id}'")
+
+
 def log_params(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
     """Record a nested config as parameters.
 

@@ -5,8 +5,8 @@ Two rules hold:
 - Tracking never stops the computation. A failure gives one warning, and records wait until the
   server answers again (`circuit_breaker`, `delivery`).
 - The status of a run is true: FINISHED; FAILED, with the error in a tag; KILLED after Ctrl-C or
-  SIGTERM. After `kill -9` a run stays RUNNING until the next run of the same identity sets it to
-  KILLED.
+  SIGTERM, or if the process dies (`cli.supervisor`). After `kill -9` of the supervisor too, a run
+  stays RUNNING until the next run of the same identity sets it to KILLED.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raydistill.pipeline.runtime import driver_notes
 from raydistill.pipeline.runtime.background import run_in_background
 from raydistill.pipeline.runtime.signals import sigterm_raises
 from raydistill.pipeline.tracking import formatting, mlflow_client
@@ -187,6 +188,7 @@ class _MlflowRun(Run):
         def create(client: MlflowClient) -> None:
             experiment = mlflow_client.ensure_experiment(client, tracker.uri, tracker.experiment)
             self.id = mlflow_client.create_run(client, experiment, name, tags, start_time)
+            driver_notes.note("opened", tracker.uri, self.id)
 
         def send_metrics(batch: list[Metric], client: MlflowClient) -> None:
             mlflow_client.log_metrics(client, self._opened_id, batch)
@@ -250,6 +252,8 @@ class _MlflowRun(Run):
             self.tags({"raydistill.error": error})
         end_time = _milliseconds()
         self._queue.close(lambda client: client.set_terminated(self._opened_id, status, end_time))
+        if self.id is not None:
+            driver_notes.note("closed", self.id)
 
     @property
     def _opened_id(self) -> str:
@@ -272,6 +276,11 @@ _breakers: dict[tuple[int, str], CircuitBreaker[MlflowClient]] = {}
 def _breaker(uri: str) -> CircuitBreaker[MlflowClient]:
     """Return the server's circuit breaker, which all runs of this process share."""
     return _breakers.setdefault((os.getpid(), uri), CircuitBreaker(uri, mlflow_client.open_client))
+
+
+def kill_run(uri: str, run_id: str) -> None:
+    """Set the run of a dead process to KILLED, with its children."""
+    _breaker(uri).attempt("end", partial(mlflow_client.kill_run, run_id=run_id))
 
 
 def _milliseconds() -> int:
