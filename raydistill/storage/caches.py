@@ -38,3 +38,7 @@ def is_writable(folder: Path) -> bool:
 
 if os.path.expanduser("~") == "~":  # a user without an entry in passwd, as in a container
     choose_temporary("HOME")  # astropy and others raise without one
+# matplotlib would make a folder for its list of fonts in the home folder, or warn that it cannot.
+_FONTS = Path("~/.config/matplotlib")
+if "MPLCONFIGDIR" not in os.environ and not (_FONTS.expanduser().is_dir() and is_writable(_FONTS)):
+    choose_temporary("MPLCONFIGDIR")
