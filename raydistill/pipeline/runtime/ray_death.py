@@ -1,6 +1,6 @@
 """Stop a driver whose Ray has died.
 
-Without its raylet a driver waits for ever, or Ray ends it by `_Exit(1)`. Without the GCS Ray does so
+Without its raylet a driver waits without end, or Ray ends it by `_Exit(1)`. Without the GCS Ray does so
 after a minute. Here a connection to each of them closes when it dies. The driver then unwinds as on
 SIGTERM, so that its MLflow runs become KILLED.
 """
