@@ -1,4 +1,4 @@
-"""A server on the loopback interface that accepts connections and keeps its clients waiting."""
+"""Start a loopback server that keeps its clients waiting."""
 
 from __future__ import annotations
 

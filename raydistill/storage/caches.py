@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 
 
 def choose_temporary(variable: str) -> None:
-    """Set an environment variable to a new folder, which is removed when this process exits."""
+    """Set an environment variable to a new folder, which is removed at exit."""
     os.environ[variable] = folder = tempfile.mkdtemp(prefix="raydistill-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 

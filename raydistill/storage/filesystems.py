@@ -67,7 +67,7 @@ def _s3_options() -> dict[str, Any]:
 
 
 def _with_patience(system: fsspec.AbstractFileSystem) -> fsspec.AbstractFileSystem:
-    """Return the same client of S3 or Google, whose requests end in time; others as they are."""
+    """Return a client of S3 or Google whose requests end in time; others unchanged."""
     if "s3" in system.protocol:
         from raydistill.storage.s3 import PatientS3 as Patient
     elif "gs" in system.protocol:

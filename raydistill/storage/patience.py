@@ -100,7 +100,7 @@ class Exchange:
 
 @contextmanager
 def say_waiting(where: str, seconds: float) -> Iterator[Callable[[], None]]:
-    """Log a line every 15 seconds in which the body has called the yielded function not once.
+    """Log a line every 15 seconds without a call of the yielded function.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def test_token_of_a_private_ray_is_in_no_file_log_or_command_line(env: dict[str,
 @pytest.mark.long
 @pytest.mark.parametrize("home", ["/dev/null", None])
 def test_run_without_a_home_folder(undisturbed: Path, env: dict[str, str], tmp_path: Path, home: str | None) -> None:
-    """Nobody, root included, makes a folder below /dev/null."""
+    """No user makes a folder below /dev/null, root included."""
     here = {**env, "RAY_AUTH_MODE": "token"} | ({"HOME": home} if home else {})
     if home is None:
         del here["HOME"]

@@ -1,4 +1,4 @@
-"""Kill Ray's own processes under a run: it ends with its sentence, and its MLflow runs are KILLED."""
+"""Kill Ray's own processes: a run ends with a message and is KILLED in MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to a server that keeps its clients waiting end in time, and each wait is logged."""
+"""Requests to a silent server end in time, and each wait is logged."""
 
 from __future__ import annotations
 

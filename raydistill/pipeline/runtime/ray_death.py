@@ -33,7 +33,7 @@ Address = str | tuple[str, int]  # of a unix socket, or of TCP
 
 @contextmanager
 def stop_if_ray_dies(private: bool) -> Iterator[None]:
-    """Raise ClusterError in the body if the raylet of this machine dies, or a private GCS.
+    """Raise ClusterError in the body if the local raylet or a private GCS dies.
 
     The GCS of a cluster may come back within Ray's own limit of a minute.
     """

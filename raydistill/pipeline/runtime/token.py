@@ -1,4 +1,4 @@
-"""The token of a private Ray: random, and in the environment of its processes alone.
+"""Draw the token of a private Ray, which only its processes know.
 
 By default Ray writes a token to `~/.ray/auth_token` and uses it again.
 """
@@ -19,7 +19,7 @@ MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PAT
 
 @contextmanager
 def private_token() -> Iterator[None]:
-    """Give Rays that start in the body a token of their own, unless the user chose one."""
+    """Give a Ray that starts in the body its own token, unless the user chose one."""
     mode = os.environ.get(MODE)
     if os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH) or (mode or "token").lower() != "token":
         yield
