@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from raydistill.galaxies.pictures.files import below
+from raydistill.errors import RaydistillError
+from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, below, list_files, suffix_of
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import BandImages, MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
@@ -112,7 +114,20 @@ def _fix_missing(row: Rejection, images: Any) -> str:
     path_column = getattr(images, "path_column", None)
     rule = f"path_column={path_column}" if path_column is not None else f"pattern={images.pattern}"
     place = f"there is no {below(images.root, row['source'])}" if row["source"] else f"{row['object_id']} has no file"
-    return f"check survey.images.root and survey.images.{rule}: {place}"
+    return f"check survey.images.root and survey.images.{rule}: {place}{_other_names(images)}"
+
+
+def _other_names(images: FolderImages | FitsImages) -> str:
+    """Name a picture of the folder, and the key for files with names of their own."""
+    if images.path_column is not None:
+        return ""
+    suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
+    with suppress(RaydistillError):  # no such folder
+        names = list_files(images.root, recursive="/" in images.pattern)
+        if found := next((name for name in sorted(names) if suffix_of(name, suffixes)), None):
+            key = "" if images.mapping else "; survey.images.mapping names a table of ids and file names"
+            return f", but there is {below(images.root, found)}{key}"
+    return ""
 
 
 def _fix_size(detail: str) -> str:

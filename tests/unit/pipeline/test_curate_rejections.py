@@ -100,6 +100,15 @@ def test_two_reasons_that_are_equally_common_both_get_an_advice(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize("mapping", [None, "names.csv"])
+def test_missing_pictures_are_named_beside_a_real_file(tmp_path: Path, mapping: str | None) -> None:
+    for name in ("57314.jpg", "57315.jpg", "readme.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    fix = fix_rejections(rows("missing", source="587.jpg"), FolderImages(str(tmp_path), mapping=mapping))
+    assert f"there is no {tmp_path}/587.jpg, but there is {tmp_path}/57314.jpg" in fix
+    assert ("survey.images.mapping" in fix) == (mapping is None)
+
+
 def rows(reason: str, detail: str = "", source: str = "x/7.jpg", count: int = 3) -> list[dict[str, Any]]:
     return [rejection("7", source, reason, detail, 0)] * count
 
