@@ -22,8 +22,8 @@ Check = Callable[[Random], None]
 T = TypeVar("T")
 
 NUM_SEEDS = 40  # of a fast run
-# Eleven long tests take 20 minutes together.
-LONG_SECONDS = float(os.environ.get("RAYDISTILL_FUZZ_SECONDS", "109"))
+# Fourteen long tests take 20 minutes together.
+LONG_SECONDS = float(os.environ.get("RAYDISTILL_FUZZ_SECONDS", "86"))
 
 is_long = [pytest.mark.slow, pytest.mark.long]
 fast_or_long = pytest.mark.parametrize("seconds", [0.0, pytest.param(LONG_SECONDS, marks=is_long)])
