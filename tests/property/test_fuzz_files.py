@@ -1,4 +1,4 @@
-"""Damaged manifests and files that are read again are noticed, whatever the damage."""
+"""Damage of manifests and of files that are read again is noticed."""
 
 from __future__ import annotations
 
