@@ -1,8 +1,8 @@
 """Outlive a command, and report its end if Ray or the kernel ends it.
 
-Ray ends a driver by `_Exit(1)` if it cannot reach its raylet or GCS. The command runs in a child
-process. If it ends without a word, its MLflow runs become KILLED, and
-the sentence and the exit code are those of a lost cluster.
+Ray ends a driver by `_Exit(1)` if it cannot reach its raylet or GCS. So the command runs in a child
+process. If it ends without a word, its MLflow runs become KILLED, and the sentence and the exit code
+are those of a lost cluster.
 """
 
 from __future__ import annotations
