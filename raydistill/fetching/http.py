@@ -24,6 +24,7 @@ from urllib3.util import parse_url
 from raydistill import __version__
 from raydistill.errors import ConfigError, DownloadError
 from raydistill.log import duration, get_logger
+from raydistill.storage.patience import say_waiting
 
 log = get_logger(__name__)
 
@@ -171,7 +172,9 @@ def open_url(
     """
     limits, target = (patience.connect_seconds, patience.stall_seconds), url
     for _ in range(MOST_REDIRECTS + 1):
-        with session.get(target, headers=headers, stream=True, timeout=limits, allow_redirects=False) as response:
+        with say_waiting(target, patience.stall_seconds):
+            response = session.get(target, headers=headers, stream=True, timeout=limits, allow_redirects=False)
+        with response:
             if not response.is_redirect:
                 yield response
                 return
@@ -191,14 +194,16 @@ def _joined(url: str, location: str) -> str:
 def read_blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
     """Yield a body as it arrives. TransientError if slower than 1 kB a second."""
     started, received = time.monotonic(), 0
-    # read1 returns what has arrived: no byte is lost where a server stalls in the middle of a block.
-    while block := response.raw.read1(CHUNK, decode_content=False):
-        yield block
-        received += len(block)
-        if time.monotonic() - started > patience.stall_seconds:
-            if received < patience.least_progress:
-                raise TransientError("the server sends less than 1 kB a second")
-            started, received = time.monotonic(), 0
+    with say_waiting(response.url, patience.stall_seconds) as hear:
+        # read1 returns what has arrived: no byte is lost where a server stalls in the middle of a block.
+        while block := response.raw.read1(CHUNK, decode_content=False):
+            hear()
+            yield block
+            received += len(block)
+            if time.monotonic() - started > patience.stall_seconds:
+                if received < patience.least_progress:
+                    raise TransientError("the server sends less than 1 kB a second")
+                started, received = time.monotonic(), 0
 
 
 def read_body(response: requests.Response, patience: Patience, most: int) -> bytes:

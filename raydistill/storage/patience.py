@@ -99,7 +99,7 @@ class Exchange:
 
 
 @contextmanager
-def say_waiting(where: str, seconds: float) -> Iterator[Callable[[], None]]:
+def say_waiting(where: str, seconds: float | None = None) -> Iterator[Callable[[], None]]:
     """Log a line every 15 seconds without a call of the yielded function.
 
     Parameters
@@ -107,7 +107,7 @@ def say_waiting(where: str, seconds: float) -> Iterator[Callable[[], None]]:
     where
         The server.
     seconds
-        Time after which the body gives up.
+        Time after which the body gives up, if it is known.
     """
     done, heard = threading.Event(), time.monotonic()
 
@@ -130,6 +130,7 @@ def say_waiting(where: str, seconds: float) -> Iterator[Callable[[], None]]:
         done.set()
 
 
-def line(where: str, silent: float, limit: float) -> str:
+def line(where: str, silent: float, limit: float | None) -> str:
     """Return the line of a wait."""
-    return f"waiting for {where} for {duration(silent)}; it is given up after {duration(limit)}"
+    end = "" if limit is None else f"; it is given up after {duration(limit)}"
+    return f"waiting for {where} for {duration(silent)}{end}"

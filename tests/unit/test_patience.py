@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable
 
 import pytest
+import requests
+import urllib3
 
 from raydistill.errors import ArtifactError
+from raydistill.fetching.http import Patience, Reach, make_session, open_url, read_body
+from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker, Outcome
 from raydistill.storage import Folder, arrow_filesystem, patience
 from tests.e2e.bucket import client_of
 from tests.silent_server import FAULTS, silent_server
@@ -67,3 +71,26 @@ def test_remote_tables_and_pictures_end_in_time(fault: str, monkeypatch: pytest.
         for read in (system.open_input_stream, system.open_input_file):
             with pytest.raises(OSError, match="no answer for"):
                 read(f"{path}/a.csv").read()
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("fault", FAULTS[:2])
+def test_waits_of_a_download_are_logged(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "raydistill")
+    patience_of_fetch = Patience(stall_seconds=0.6)
+    with silent_server(fault) as port, make_session() as session:
+        url = f"http://127.0.0.1:{port}/a"
+        with (
+            pytest.raises((requests.RequestException, urllib3.exceptions.HTTPError)),
+            open_url(session, url, patience_of_fetch, Reach(insecure=True)) as response,
+        ):
+            read_body(response, patience_of_fetch, 10**6)
+    assert f"waiting for {url} for" in caplog.text
+
+
+@pytest.mark.usefixtures("short")
+def test_waits_for_a_tracking_server_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "raydistill")
+    breaker = CircuitBreaker("http://me:secret@host", lambda _: None)
+    assert breaker.attempt("metrics", lambda _: time.sleep(0.3)) is Outcome.DONE
+    assert "waiting for http://…@host for" in caplog.text

@@ -26,6 +26,7 @@ from raydistill.pipeline.runtime.signals import raise_on_sigterm
 from raydistill.pipeline.runtime.temp_dir import choose_temp_dir
 from raydistill.pipeline.runtime.token import private_token
 from raydistill.storage import Folder
+from raydistill.storage.patience import say_waiting
 
 log = get_logger(__name__)
 
@@ -168,7 +169,8 @@ def _attach(address: str) -> None:
         raise ClusterError(what, f"Ray at {address}", fix)
     try:
         _probe(address)
-        ray.init(address=address, **_QUIET)
+        with say_waiting(f"Ray at {address}"):
+            ray.init(address=address, **_QUIET)
     except Exception as error:
         fix = "check resources.address and RAY_ADDRESS"
         raise ClusterError(f"cannot be reached ({_reason(error)})", f"Ray at {address}", fix) from error

@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from raydistill.log import duration, get_logger
+from raydistill.storage.patience import say_waiting
 
 log = get_logger(__name__)
 
@@ -77,7 +78,8 @@ class CircuitBreaker(Generic[Client]):
         try:
             if self._client is None:
                 self._client = self._connect(self.uri)
-            action(self._client)
+            with say_waiting(self.shown_uri):
+                action(self._client)
         except Exception as error:  # no failure of tracking may stop the computation
             if self._client is not None and is_permanent(error):
                 self.warn_once(name, f"{self.shown_uri} refused the {name} ({describe_cause(error, surrounding)})")
