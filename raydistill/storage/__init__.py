@@ -80,7 +80,7 @@ def _storage_errors(method: Callable[Concatenate[Folder, P], R]) -> Callable[Con
             what, fix = "did not answer", "see that it can be reached, and run the same command again; it resumes"
             if isinstance(error, FileNotFoundError | PermissionError):
                 what, fix = "refused", "check its name and that you may read and write there"
-            raise ArtifactError(f"the storage {what} ({error})", str(folder), fix) from error
+            raise ArtifactError(f"the storage {what} ({error_message(error)})", str(folder), fix) from error
 
     return wrapped
 

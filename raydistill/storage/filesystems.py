@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from raydistill.errors import CatalogError, ConfigError, RaydistillError, is_storage_error
 from raydistill.escaping import is_utf8
+from raydistill.storage.patience import seconds_of_a_request
 
 # fsspec's storages that wrap others, write copies, expand templates or start programs. A name of a
 # file may come from an artifact or a table, so they are not read.
@@ -59,11 +60,12 @@ def check_path(path: str, error_class: type[RaydistillError] = CatalogError) -> 
 def _s3_options() -> dict[str, Any]:
     """Return options for s3fs: ten attempts, which last about a minute.
 
-    The default of botocore lasts some seconds. It would wait a minute for the next bytes.
+    The default of botocore lasts some seconds. Its limit for the next bytes is longer than that of
+    a request: s3fs would repeat a request whose answer stops.
     """
     attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
     retries = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "total_max_attempts": attempts}
-    return {"config_kwargs": {"retries": retries, "connect_timeout": 10, "read_timeout": 20}}
+    return {"config_kwargs": {"retries": retries, "connect_timeout": 10, "read_timeout": seconds_of_a_request() + 5}}
 
 
 def _with_patience(system: fsspec.AbstractFileSystem) -> fsspec.AbstractFileSystem:

@@ -7,6 +7,7 @@ server that never answers, or sends a byte now and then, would keep a command fo
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from raydistill.errors import ConfigError
 from raydistill.log import duration, get_logger
 
 log = get_logger(__name__)
@@ -22,9 +24,20 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 15.0
 LIMIT = "RAYDISTILL_STORAGE_SECONDS"  # of one request, repeats included
-DEFAULT_LIMIT = 65.0
 SLOWEST = 100_000  # bytes per second, by which the limit grows
 AFTER_SILENCE = 5.0  # limit of the next request, so that a command ends soon
+
+
+def seconds_of_a_request() -> float:
+    """Return the limit of a request without data. ConfigError if it is not positive."""
+    text = os.environ.get(LIMIT, "65")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"'{text}' is no positive number of seconds", LIMIT, "set it to 65, or remove it")
+    return seconds
 
 
 class SilentServer(OSError):
@@ -42,7 +55,7 @@ class Patience:
 
     def exchange(self, where: str, num_bytes: int = 0) -> Exchange:
         """Return the wait for the answer to a request that sends this number of bytes."""
-        limit = AFTER_SILENCE if self._is_silent else float(os.environ.get(LIMIT, DEFAULT_LIMIT))
+        limit = AFTER_SILENCE if self._is_silent else seconds_of_a_request()
         return Exchange(where, limit + num_bytes / SLOWEST, self._note)
 
     def _note(self, is_silent: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 import requests
 import urllib3
 
-from raydistill.errors import ArtifactError
+from raydistill.errors import ArtifactError, ConfigError
 from raydistill.fetching.http import Patience, Reach, make_session, open_url, read_body
 from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker, Outcome
 from raydistill.storage import Folder, arrow_filesystem, patience
@@ -71,6 +71,20 @@ def test_remote_tables_and_pictures_end_in_time(fault: str, monkeypatch: pytest.
         for read in (system.open_input_stream, system.open_input_file):
             with pytest.raises(OSError, match="no answer for"):
                 read(f"{path}/a.csv").read()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
+def test_limit_is_a_positive_number(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(patience.LIMIT, text)
+    with pytest.raises(ConfigError, match=f"{patience.LIMIT}: '{text}' is no positive number of seconds"):
+        patience.seconds_of_a_request()
+
+
+def test_no_timeout_of_the_client_ends_a_request_before_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3fs would repeat the request."""
+    with silent_server() as port:
+        folder = s3_folder(port, monkeypatch)
+    assert folder._fs.config_kwargs["read_timeout"] > patience.seconds_of_a_request()
 
 
 @pytest.mark.usefixtures("short")
