@@ -172,7 +172,7 @@ def test_divergence_is_one_sentence_and_keeps_the_last_good_checkpoint(trained_r
     assert "distill.image_step.lr" in message
     assert "\n" not in message, "the message must not contain the worker's traceback"
     assert not (folder / NAME).exists()
-    state = safetensors.torch.load((folder / STATE).read_bytes())
+    state = safetensors.torch.load(checked.require(Folder(str(folder)), STATE))
     assert all(tensor.isfinite().all() for tensor in state.values()), "the checkpoint must be finite"
     assert f"the best images so far, of iteration 0, are in {folder / BEST}" in message
     best, info = read_images(Folder(str(folder)), BEST)

@@ -82,7 +82,7 @@ def test_tags_contain_stage_identity_and_parents(tracker: Tracker) -> None:
         "raydistill.parent.TrajectoryStore": "bb",
         "raydistill.content": "cc",
         "mlflow.source.name": "raydistill distill",
-        "mlflow.runName": "distill 01234567",
+        "mlflow.runName": "distill #01234567",
     }
     assert expected.items() <= tags.items()
 
