@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raydistill.artifacts import kinds
@@ -98,12 +97,6 @@ def show(look: Sequence[tuple[str, str]], then: str = "") -> None:
     for what, text in lines:
         fits = len(what) + len(text) + 2 <= WIDTH
         print(f"{what}: {text}" if fits else f"{what}:\n  {text}", file=sys.stderr)
-
-
-def shown(path: Path) -> str:
-    """Return a path, relative to the working directory if it lies below it."""
-    path, here = path.absolute(), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _show_runs(plan: Plan) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from raydistill.cli.base import Json, Verbose, app, epilog, exit_on_error, print_result, require_dry_run
-from raydistill.cli.ending import show, shown
+from raydistill.cli.ending import show
 from raydistill.cli.table import DATA
 from raydistill.fetching.records import KAGGLE, RECORDS, Record, find_record
 
@@ -63,6 +63,7 @@ def _add_command(record: Record) -> None:
             from raydistill import log
             from raydistill.fetching.http import Patience
             from raydistill.fetching.runner import describe_records, fetch_records
+            from raydistill.storage import Folder
 
             log.setup(verbose)
             if dry_run or as_json:
@@ -80,7 +81,8 @@ def _add_command(record: Record) -> None:
                 patience=Patience(attempts=attempts),
             )
             config = fetched.config
-            show([] if config is None else [("Config", shown(config))], _next(config))
+            path = None if config is None else Folder(config).shown
+            show([] if path is None else [("Config", path)], _next(path))
             print_result(fetched.folder)
 
 
@@ -98,8 +100,8 @@ def _as_text(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _next(config: Path | None) -> str:
-    return "configs --show own_survey > my.yaml" if config is None else f"curate {shlex.quote(shown(config))}"
+def _next(config: str | None) -> str:
+    return "configs --show own_survey > my.yaml" if config is None else f"curate {shlex.quote(config)}"
 
 
 for _record in RECORDS.values():
@@ -157,6 +159,7 @@ def cutouts(
         from raydistill import log
         from raydistill.fetching.cutouts import CutoutRequest, fetch_cutouts
         from raydistill.fetching.http import Patience
+        from raydistill.storage import Folder
 
         log.setup(verbose)
         names = {"id": object_id, "ra": ra, "dec": dec, "petro_r90": r90}
@@ -172,5 +175,5 @@ def cutouts(
             insecure=insecure,
             patience=Patience(attempts=attempts, stall_seconds=30),
         )
-        show([("Pictures", shown(report.folder))], "configs --show own_survey > my.yaml")
+        show([("Pictures", Folder(report.folder).shown)], "configs --show own_survey > my.yaml")
         print_result(report.folder)
