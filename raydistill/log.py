@@ -290,14 +290,18 @@ class _Bar(Progress):
             speed_estimate_period=600,  # in seconds; an expert may take minutes, and with the default of 30 no time left is shown
         )
         self._task: TaskID = self._rich.add_task(
-            self.description, total=self.total, completed=self.start, count=self._count(), waits=True, metrics=""
+            self.description, total=self.total, completed=self.start, **self._waiting()
         )
         self._metrics_shown_at = -SECONDS_BETWEEN_METRICS
         self._rich.start()
 
     def resume_at(self, done: int) -> None:
         super().resume_at(done)
-        self._rich.reset(self._task, completed=done, count=self._count())
+        self._rich.reset(self._task, completed=done, **self._waiting())  # it replaces all fields
+
+    def _waiting(self) -> dict[str, Any]:
+        """Return the fields of a bar before its first step."""
+        return {"count": self._count(), "waits": True, "metrics": ""}
 
     def set_total(self, total: int) -> None:
         super().set_total(total)

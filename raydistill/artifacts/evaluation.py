@@ -15,16 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field, Strict
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.evaluation_text import evaluation_text, html_of
 from raydistill.artifacts.manifest import Manifest, open_folder
-from raydistill.artifacts.records import read_json
+from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.core import metrics, scores
 from raydistill.storage import Folder
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KIND = kinds.EVALUATION
-GROUPS = "groups.json"
+SUMMARY, GROUPS = "evaluation.json", "groups.json"
+MAX_REPR = 2000  # characters of a table in a shell; a report of more training sets has one line
 SUBJECTS = (
     "distilled",
     "distilled_last",
@@ -69,6 +71,39 @@ RUNS_SCHEMA = pa.schema(
 
 FIGURES = ("balanced_accuracy", "accuracy")
 COLUMNS = {"": "mean", "_ci95": "ci95"}  # column suffix in `table`: key of evaluation.json
+
+
+Number = Annotated[float, Strict()]
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """A mean over networks in `evaluation.json`, as `metrics.summarise` returns it."""
+
+    mean: Number | None
+    std: Number | None
+    n: Annotated[int, Strict()]
+    ci95: Number | None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The figures of a training set for one protocol and network."""
+
+    protocol: str
+    network: str
+    balanced_accuracy: _Mean
+    accuracy: _Mean
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The keys of a training set that every `evaluation.json` has."""
+
+    balanced_accuracy: _Mean
+    accuracy: _Mean
+    per_class: dict[str, dict[str, _Mean]]
+    all: Annotated[list[_Pair], Field(min_length=1)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,14 +146,17 @@ class EvaluationReport(Displayed):
         """
         folder, manifest = open_folder(uri, KIND, verify=verify)
         runs = read_table(folder, "runs.parquet")
-        return EvaluationReport(folder, manifest, read_json(folder, "evaluation.json", dict[str, Any]), runs)
+        summary = read_json(folder, SUMMARY, dict[str, Any])
+        checked(folder, SUMMARY, dict[str, _Entry], summary)
+        return EvaluationReport(folder, manifest, summary, runs)
 
     def _contents(self) -> str:
         return f"{len(self.runs)} networks on {len(self.summary)} training sets"
 
     def __repr__(self) -> str:
         """Return the table and the verdict, as `raydistill run` prints them."""
-        return evaluation_text(self.summary, f"{self._contents()}; {self.folder.shown}")
+        text = evaluation_text(self.summary, f"{self._contents()}; {self.folder.shown}")
+        return text if len(text) <= MAX_REPR else super().__repr__()
 
     def _repr_html_(self) -> str:
         return html_of(self.summary)

@@ -45,13 +45,11 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
     The margin is two standard errors.
     """
-    ours = summary["distilled"]["balanced_accuracy"]
-    baselines = {
-        label: summary[name]["balanced_accuracy"]
-        for name, label in (("random_real", "random images"), ("class_mean", "class means"))
-        if name in summary
-    }
-    if not baselines or any(figure["std"] is None for figure in (ours, *baselines.values())):
+    labels = {"distilled": "the distilled set", "random_real": "random images", "class_mean": "class means"}
+    baselines = {label: summary[name]["balanced_accuracy"] for name, label in labels.items() if name in summary}
+    ours = baselines.pop(labels["distilled"], None)
+    figures = [ours, *baselines.values()]
+    if ours is None or not baselines or any(one["std"] is None or one["mean"] is None or one["n"] < 1 for one in figures):
         return "The distilled set cannot be compared with its baselines: that needs at least two networks of each."
     not_beaten = []
     for label, theirs in baselines.items():

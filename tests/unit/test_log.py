@@ -219,7 +219,9 @@ import time
 from raydistill import log
 log.setup()
 with log.progress(4, "distilling [x]", "steps") as outer, log.progress(2, "inner", "things") as inner:
-    for i in range(4):
+    outer.resume_at(1)  # a step of an earlier run
+    inner.set_total(3)
+    for i in range(3):
         outer.advance(loss=0.62)
         time.sleep(0.3)
         inner.advance() if i < 2 else None

@@ -36,6 +36,7 @@ from raydistill.artifacts import (
 from raydistill.artifacts.audit import AuditSummary
 from raydistill.artifacts.conditions import ConditionEncoding
 from raydistill.artifacts.curated_summary import ClassSummary, Summary
+from raydistill.artifacts.evaluation import MAX_REPR, summarise
 from raydistill.artifacts.generator import GeneratorSummary
 from raydistill.artifacts.hunt import HuntSummary, RoundSummary
 from raydistill.artifacts.manifest import Parent, commit
@@ -54,9 +55,10 @@ from raydistill.storage.checked import from_json, to_json
 EVIL = "raydistill_evil_module"
 CUSTOM = {"kind": "custom", "factory": f"{EVIL}:make", "options": {}}
 SECRET = "a-secret-of-this-machine"
+EVALUATED = {"subject": "distilled", "protocol": "", "network": "n", "accuracy": 0.5, "balanced_accuracy": 0.5, "confusion": [1]}
 STRINGS = (
     "../../../outside", "/etc/passwd", f"{EVIL}:make", "${oc.env:SECRET}", "<script>alert(1)</script>", "@pd.io.common.os.system('id')",
-    "__import__('os')", "reference://::file:///x.json", "a\nb\0c", "\ud800", "=1+1", "",
+    "__import__('os')", "reference://::file:///x.json", "a\nb\0c", "\ud800", "=1+1", "", "long " * 1000,
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
     *STRINGS,
@@ -83,7 +85,7 @@ def _files(kind: str) -> dict[str, Any]:
         augmentation.KIND: {augmentation.REPORT: {"class_names": ["a"], "sets": {}}},
         curated.KIND: {"summary.json": Summary("s", False, 8, 0.5, (0.1,) * 3, (0.1,) * 3, (ClassSummary("a", 1, 0, 0, 0, 0, None),), {})},
         detection.KIND: {detection.METRICS: {"figures": []}},
-        evaluation.KIND: {"evaluation.json": {"distilled": {"accuracy": {"mean": 0.5}}}},
+        evaluation.KIND: {evaluation.SUMMARY: summarise([EVALUATED], ["a"], "", "n")},
         generator.KIND: {generator.SUMMARY: json.loads(GeneratorSummary(
             survey="s", simulated=False, image_size=8, crop_fraction=0.5, aligned=False, class_names=("a", "b"), tree="",
             encoding=ConditionEncoding(layout), model=GeneratorModel(), sampling=Sampling(), num_images=1, num_parameters=1, steps=1,
@@ -169,6 +171,7 @@ def opens_or_refuses(folder: Folder, *, verify: bool = True) -> bool:
         assert SECRET not in sentence
         return False
     assert SECRET not in repr(vars(opened))
+    assert len(repr(opened)) <= MAX_REPR
     return True
 
 
