@@ -9,6 +9,23 @@ from collections.abc import Sequence
 from raydistill.escaping import for_terminal
 
 WIDTH = 80  # columns
+# The galaxies of a simulated survey are not real. Tables, figures, logs and MLflow show these names, which are true of
+# every survey, in place of those that configs and files have.
+NEUTRAL = {
+    "random_real": "random_images",
+    "real": "survey_only",
+    "real_synthetic": "survey_and_synthetic",
+    "real_distilled": "survey_and_distilled",
+}
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a training set, a method or a strategy for a person.
+
+    >>> [shown_name(name) for name in ("random_real", "experts")]
+    ['random_images', 'experts']
+    """
+    return NEUTRAL.get(name, name)
 
 
 def text_table(title: str, rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:

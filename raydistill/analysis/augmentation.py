@@ -23,6 +23,7 @@ from raydistill.analysis.drawing import (
     save,
     styled,
 )
+from raydistill.text import shown_name
 
 # Each group of methods has one colour, so that a crowded figure can be read.
 COLOURS = {
@@ -118,7 +119,7 @@ def _draw(axes: Axes, x: Sequence[float], points: Sequence[Mapping[str, Any]], e
     axes.plot(
         x, means, color=colour, marker=MARKERS.get(method, "."), markersize=4 if baseline else 6,
         linewidth=0.8 if baseline else 1.6, linestyle="--" if method in DASHED else "-",
-        label=method.replace("_", " ") + added,
+        label=shown_name(method).replace("_", " ") + added,
     )  # fmt: skip
     if all(point["low"] is not None for point in points) and not baseline:
         low, high = ([point[end] for point in points] for end in ("low", "high"))

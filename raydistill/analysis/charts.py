@@ -32,6 +32,7 @@ from raydistill.analysis.drawing import (
 )
 from raydistill.core import metrics
 from raydistill.errors import RaydistillError
+from raydistill.text import shown_name
 
 NETWORK_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 NETWORK_MARKERS = "osD^"
@@ -186,7 +187,7 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     if chance is not None:
         axes.axvline(chance, color="#8a919c", linewidth=1, linestyle=":")
         axes.text(chance, -0.55, "chance", ha="center", va="bottom", fontsize=7.5, color="#8a919c")
-    axes.set_yticks(range(len(subjects)), [subject.replace("_", " ") for subject in subjects])
+    axes.set_yticks(range(len(subjects)), [shown_name(subject).replace("_", " ") for subject in subjects])
     for tick, subject in zip(axes.get_yticklabels(), subjects, strict=True):
         tick.set_fontweight("bold" if subject == "distilled" else "normal")
         tick.set_color(INK)
@@ -277,7 +278,7 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
         if not math.isnan(row.ci95):
             axes.text(x, y + 0.25, f"± {100 * row.ci95:.1f}", ha="center", va="center", color=colour, fontsize=6.5)
     axes.set_xticks(range(len(networks)), [network.replace("-", "\n", 1) for network in networks])
-    axes.set_yticks(range(len(subjects)), [subject.replace("_", " ") for subject in subjects])
+    axes.set_yticks(range(len(subjects)), [shown_name(subject).replace("_", " ") for subject in subjects])
     for tick, subject in zip(axes.get_yticklabels(), subjects, strict=True):
         tick.set_fontweight("bold" if subject == "distilled" else "normal")
         tick.set_color(INK)

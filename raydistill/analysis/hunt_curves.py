@@ -21,6 +21,7 @@ from raydistill.analysis.drawing import (
     save,
     styled,
 )
+from raydistill.text import shown_name
 
 COLOURS = (GREEN, VERMILION, PURPLE, "#e69f00", "#56b4e9")  # of sources and learners (Okabe and Ito 2008)
 FIXED = {"real": (BLUE, "-"), "random": (MUTED, ":"), "ceiling": (INK, "--"), "attributes": (FAINT, "-.")}
@@ -59,7 +60,7 @@ def discovery_curves(path: Target, curves: Mapping[str, Curve], target: str, sta
     for name, curve in curves.items():
         colour, style = FIXED.get(name) or (next(free), "-")
         axes.fill_between(curve.labels, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve.labels, curve.mean, color=colour, linestyle=style, linewidth=1.8, label=name)
+        axes.plot(curve.labels, curve.mean, color=colour, linestyle=style, linewidth=1.8, label=shown_name(name))
     axes.set_xlabel("labels spent")
     axes.set_ylabel(f"found: {target}")
     axes.set_xlim(left=0)

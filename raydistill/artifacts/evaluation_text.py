@@ -8,7 +8,7 @@ from html import escape
 from textwrap import fill
 from typing import Any
 
-from raydistill.text import WIDTH, text_table
+from raydistill.text import WIDTH, shown_name, text_table
 
 HEAD = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
 
@@ -28,7 +28,7 @@ def html_of(summary: Mapping[str, Any]) -> str:
 def accuracy_table(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return (training set, balanced accuracy, accuracy) as text."""
     return [
-        (name, format_figure(entry["balanced_accuracy"]), format_figure(entry["accuracy"]))
+        (shown_name(name), format_figure(entry["balanced_accuracy"]), format_figure(entry["accuracy"]))
         for name, entry in summary.items()
     ]
 
@@ -48,8 +48,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
     labels = {"distilled": "the distilled set", "random_real": "random images", "class_mean": "class means"}
     baselines = {label: summary[name]["balanced_accuracy"] for name, label in labels.items() if name in summary}
     ours = baselines.pop(labels["distilled"], None)
-    figures = [ours, *baselines.values()]
-    if ours is None or not baselines or any(one["std"] is None or one["mean"] is None or one["n"] < 1 for one in figures):
+    compared = [ours, *baselines.values()]
+    if not baselines or any(one is None or None in (one["mean"], one["std"]) or one["n"] < 1 for one in compared):
         return "The distilled set cannot be compared with its baselines: that needs at least two networks of each."
     not_beaten = []
     for label, theirs in baselines.items():

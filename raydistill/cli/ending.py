@@ -52,7 +52,7 @@ ENDINGS = {
     kinds.SEARCH: Ending(
         (("All trials", "parallel.png"), ("The best recipe", "best.yaml")), "run FOLDER/best.yaml"
     ),
-    kinds.GENERATOR: Ending((("Samples beside real galaxies", "previews"),), "sample CONFIG"),
+    kinds.GENERATOR: Ending((("Samples beside galaxies of the survey", "previews"),), "sample CONFIG"),
     kinds.SYNTHETIC: Ending((("Pictures", "grid.png"),), "audit CONFIG"),
     kinds.AUDIT: Ending((("Report", "report.html"), ("Quiz", "quiz.html")), "augment CONFIG"),
     kinds.AUGMENTATION: Ending((("Accuracy by labelled galaxies", "few_shot.png"),)),

@@ -19,7 +19,8 @@ from raydistill.hunting.regression import Regression
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 Learner = Regression | NetworkLearner | FixMatchLearner
 # Strategies that need no synthetic source; the name of a source is the strategy that uses it.
-STRATEGIES = ("ceiling", "real", "random", "attributes", "network", "fixmatch")
+REFERENCE = "real"  # learns from labels alone; the others are compared with it
+STRATEGIES = ("ceiling", REFERENCE, "random", "attributes", "network", "fixmatch")
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Hunt:
         if self.oracle is None:
             return ()
         given = ("attributes",) if self.oracle.attributes else ()
-        return self.oracle.strategies or ("ceiling", *self.synthetic, "real", "random", *given)
+        return self.oracle.strategies or ("ceiling", *self.synthetic, REFERENCE, "random", *given)
 
     @property
     def samples(self) -> tuple[Sample, ...]:

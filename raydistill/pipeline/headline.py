@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
-from raydistill.artifacts.evaluation_text import accuracy_table, verdict
+from raydistill.artifacts.evaluation_text import HEAD, accuracy_table, verdict
 from raydistill.escaping import for_markdown, markdown_table
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.report import fraction_of_experts
 from raydistill.pipeline.tracking.tracker import Run
+from raydistill.text import shown_name
 
 if TYPE_CHECKING:
     from raydistill.artifacts.opening import Artifact
@@ -34,19 +35,20 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
         for name in (one for one in SUBJECTS if one in artifact.summary):
             balanced = artifact.summary[name]["balanced_accuracy"]
             figures = {"balanced_accuracy": balanced["mean"], "balanced_accuracy_ci95": balanced["ci95"]}
-            run.metrics({f"{name}/{figure}": value for figure, value in figures.items() if value is not None}, 0)
+            run.metrics(
+                {f"{shown_name(name)}/{figure}": value for figure, value in figures.items() if value is not None}, 0
+            )
         share = fraction_of_experts(artifact, plan.config)
         if share is not None:
             run.metrics({"distilled/fraction_of_experts": share}, 0)
         for folder, name in ((plan.evaluated_set.folder, "atlas.png"), (artifact.folder, "accuracy.png")):
             if folder.exists(name):  # sets of other programs have no atlas
                 run.artifact(folder.local(name))
-        head = ("trained on", "balanced accuracy ± 95 %", "accuracy ± 95 %")
         reached = [] if share is None else [f"It reaches {share:.0%} of its experts' balanced accuracy."]
         # The verdict first: MLflow's page shows some six lines, and the rest after a click.
         parts = [
             " ".join([parts[0], for_markdown(verdict(artifact.summary)), *reached]),
-            markdown_table([head, *accuracy_table(artifact.summary)]),
+            markdown_table([HEAD, *accuracy_table(artifact.summary)]),
         ]
         parts.append(
             "Pictures: `atlas.png` (prototypes beside images of their class) and `accuracy.png` below Artifacts."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from raydistill.artifacts.adaptation import METHODS, AdaptationReport
@@ -15,15 +15,36 @@ from raydistill.artifacts.evaluation_text import HEAD, accuracy_table, format_fi
 from raydistill.artifacts.hunt import HuntReport, HuntRound
 from raydistill.artifacts.search import SearchReport, format_values
 from raydistill.config import Config, network_names
-from raydistill.config.hunt import STRATEGIES
+from raydistill.config.hunt import REFERENCE, STRATEGIES
 from raydistill.pipeline.augment.printing import augmentation_text
 from raydistill.pipeline.detect.printing import detection_text
-from raydistill.text import WIDTH, interval, text_table
+from raydistill.text import WIDTH, interval, shown_name, text_table
 
 SHOWN_TRIALS = 10
 SHOWN_STATEMENTS = 10
 HUNT_METRICS = (("end", "found"), ("start", "found_in_first"), ("end", "average_precision"))
 LIGHT = ("flux", "colour_red_green", "colour_green_blue")  # quantities that an audit always shows
+TRAINING_SETS = {
+    "distilled": "the distilled images",
+    "distilled_last": "those of the last iteration",
+    "distilled_hard": "the distilled images with one class each",
+    "random_real": "as many random images of the training split",
+    "class_mean": "the mean image of each class",
+    "k_center": "as many training images, chosen to cover their class",
+    "herding": "as many training images, whose mean is that of their class",
+    "dm": "images of the simpler method distribution matching",
+    "ncfm": "images of the simpler method neural characteristic function matching",
+    "experts": "the networks that the images imitate, trained on all training images",
+    "full_data": "other networks trained on all training images, as evaluate.full_data says",
+}
+HUNT_STRATEGIES = {
+    "ceiling": "knows all labels, the best to hope for",
+    REFERENCE: "learns from labels alone",
+    "random": "labels random objects",
+    "attributes": "ranks by the predicted answers of volunteers",
+    "network": "a network on the pixels learns from labels alone",
+    "fixmatch": "a network on the pixels learns from labels and from objects without one",
+}
 TWO_LINES = "\n"  # between a mean and its interval
 
 
@@ -34,8 +55,8 @@ def report_text(stage: str, config: Config, artifact: Any) -> str:
 
 def evaluation_report(config: Config, report: EvaluationReport) -> str:
     """Return the accuracies by training set, and the verdict."""
-    title = f"{config.name}: networks evaluated on test images"
-    parts = [text_table(title, [HEAD, *accuracy_table(report.summary)])]
+    title = f"{config.name}: accuracy on test images of new networks, by what they were trained on"
+    parts = [text_table(title, [HEAD, *accuracy_table(report.summary)]), _glossary(TRAINING_SETS, report.summary)]
     if config.evaluate.other_networks:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
     if scores := score_table(report):
@@ -68,7 +89,7 @@ def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, .
     """
     networks, accuracies = network_names(config), by_network(report.summary, next(iter(config.evaluate.protocols)))
     rows = [
-        (s, *(format_figure(accuracies[s].get(name)).replace(" ±", "\n±") for name in networks))
+        (shown_name(s), *(format_figure(accuracies[s].get(name)).replace(" ±", "\n±") for name in networks))
         for s in SUBJECTS
         if s in accuracies
     ]
@@ -88,6 +109,11 @@ def score_table(report: EvaluationReport) -> list[tuple[str, str, str]]:
     ]
 
 
+def _glossary(words: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return a line that explains each name of a table."""
+    return "\n".join(_sentence(f"{shown_name(name)}: {words[name]}", indent="  ") for name in names if name in words)
+
+
 def audit_report(config: Config, report: AuditReport) -> str:
     """Return flux, colours, metrics that differ from real galaxies, and the verdict."""
     summary, own = report.summary, report.summary.words.own
@@ -102,7 +128,11 @@ def audit_report(config: Config, report: AuditReport) -> str:
     ]  # fmt: skip
     audited = f"pictures of {summary.other_survey}" if summary.other_survey else f"{summary.audited} pictures"
     title = f"{summary.num_pictures} {audited} against as many of {summary.survey}"
-    return f"{text_table(title, [head, *rows])}\n{_sentence(audit_verdict(report))}"
+    words = (
+        f"{own} against {own}: the range of 95 % of comparisons of {own} galaxies with {own} ones. "
+        "differs: the p-value of a value that chance does not explain."
+    )
+    return f"{text_table(title, [head, *rows])}\n{_sentence(words)}\n{_sentence(audit_verdict(report))}"
 
 
 def audit_verdict(report: AuditReport) -> str:
@@ -144,20 +174,32 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
         )
     summary = report.summary
     found = {(one["strategy"], one["moment"], one["metric"]): one for one in report.table().to_dict("records")}
-    head = ("strategy", "found", "against\nreal", "in the first 100\nat the start", "average precision\nat the end")
+    reference = shown_name(REFERENCE)
+    head = (
+        "strategy",
+        "found",
+        f"more than\n{reference}",
+        "found without labels\nin the first 100",
+        "average precision\nat the end",
+    )
     rows = []
     for name in summary.strategies:
         own = [found[name, *key] for key in HUNT_METRICS]
         shown = [interval(one["mean"], one["low"], one["high"], between=TWO_LINES) for one in own]
-        rows.append((name, shown[0], _against_real(own[0], TWO_LINES), *shown[1:]))
+        mean, low, high = (own[0][key] for key in ("difference", "difference_low", "difference_high"))
+        more = interval(mean, low, high, sign="+", between=TWO_LINES)
+        rows.append((shown_name(name), shown[0], more, *shown[1:]))
     spent = summary.rounds * summary.per_round
     title = f"{summary.num_positive} of {summary.num_objects} objects are wanted; {spent} labels, {summary.seeds} seeds"
+    sources = [name for name in summary.strategies if name not in STRATEGIES]
     verdicts = [
         _sentence(hunt_verdict(name, spent, found[name, "end", "found"]))
-        for name in summary.strategies
-        if name not in STRATEGIES and "real" in summary.strategies
+        for name in sources
+        if REFERENCE in summary.strategies
     ]
-    return "\n".join([text_table(f"{summary.target}: {title}", [head, *rows]), *verdicts])
+    words = HUNT_STRATEGIES | dict.fromkeys(sources, "learns from labels and from synthetic examples")
+    explained = _glossary(words, summary.strategies)
+    return "\n".join([text_table(f"{summary.target}: {title}", [head, *rows]), explained, *verdicts])
 
 
 def hunt_verdict(source: str, labels: int, found: Mapping[Any, Any]) -> str:
@@ -181,11 +223,6 @@ def hunt_verdict(source: str, labels: int, found: Mapping[Any, Any]) -> str:
         return f"{what}; one seed does not show whether that is chance."
     beyond = "more than chance explains" if low > 0 or high < 0 else "which may be chance"
     return f"{what} (95 % interval {low:+.1f} to {high:+.1f}): {beyond}."
-
-
-def _against_real(found: Mapping[Any, Any], between: str) -> str:
-    mean, low, high = (found[key] for key in ("difference", "difference_low", "difference_high"))
-    return interval(mean, low, high, sign="+", between=between)
 
 
 def adaptation_report(config: Config, report: AdaptationReport) -> str:

@@ -119,7 +119,7 @@ async def walk_run(walk: Walk, client: Any, experiment_id: str) -> None:
     await walk.visit(f"{pages['trajectories']}/artifacts/experts.png?{TRAINING}", "experts.png")
     assert await walk.picture_width() > 200
     table = f"{pages['evaluation']}/artifacts/accuracies.json?{TRAINING}"
-    await walk.visit(table, "training_set", "balanced_accuracy_ci95", "random_real", "View as table", name="table")
+    await walk.visit(table, "training_set", "balanced_accuracy_ci95", "random_images", "View as table", name="table")
     pair = json.dumps([runs[stage].info.run_id for stage in ("run", "evaluation")])
     await walk.visit(
         f"compare-runs?runs={pair}&experiments={json.dumps([experiment_id])}&{TRAINING}",

@@ -24,6 +24,7 @@ from tests.e2e import tools
 from tests.e2e.browser import CHROMIUM
 from tests.e2e.mlflow_walk import walk_run, walking
 from tests.servers import mlflow_server
+from tests.words import false_words
 
 
 def tracking_uri(output: Path) -> str:
@@ -106,7 +107,7 @@ def test_metrics_have_all_their_steps(undisturbed: Path, runs: dict[str, Any]) -
     assert sorted(loss) == list(range(1, 21))
     assert sorted(points("distilled", "validation/balanced_accuracy")) == [0, 10, 20]
     assert sorted(points("trajectories", "expert/balanced_accuracy")) == [0, 1, 2]
-    assert set(points("evaluation", "random_real/balanced_accuracy")) == {0}
+    assert set(points("evaluation", "random_images/balanced_accuracy")) == {0}
     assert (
         sum(points("curated", f"kept/{name}")[0] for name in ("round", "in_between", "cigar", "edge_on", "spiral"))
         == 90
@@ -187,7 +188,7 @@ def test_the_classifiers_in_mlflow_reproduce_the_evaluation(
 
 def test_the_parent_has_the_headline_and_a_note(undisturbed: Path, runs: dict[str, Any]) -> None:
     parent, evaluation = runs["run"], runs["evaluation"]
-    for name in ("distilled", "random_real", "experts"):
+    for name in ("distilled", "random_images", "experts"):
         metric = f"{name}/balanced_accuracy"
         assert parent.data.metrics[metric] == evaluation.data.metrics[metric]
     share = parent.data.metrics["distilled/fraction_of_experts"]
@@ -195,6 +196,17 @@ def test_the_parent_has_the_headline_and_a_note(undisturbed: Path, runs: dict[st
     assert "| distilled | " in parent.data.tags["mlflow.note.content"]
     files = {entry.path for entry in client(undisturbed).list_artifacts(parent.info.run_id)}
     assert {"atlas.png", "accuracy.png"} <= files
+
+
+def test_no_run_of_a_simulated_survey_says_real(undisturbed: Path, runs: dict[str, Any], tmp_path: Path) -> None:
+    experiment = client(undisturbed).get_experiment_by_name("tiny")
+    assert not false_words(experiment.tags["mlflow.note.content"])
+    for stage, run in runs.items():
+        note = run.data.tags.get("mlflow.note.content", "")
+        assert not false_words(" ".join([note, run.info.run_name, *run.data.metrics])), stage
+    for name in ("accuracies.json", "classes.json"):
+        table = client(undisturbed).download_artifacts(runs["evaluation"].info.run_id, name, str(tmp_path))
+        assert not false_words(Path(table).read_text()), name
 
 
 def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from raydistill.pipeline.analyse.inputs import open_inputs
 from raydistill.pipeline.analyse.neighbours import nearest_of_class
 from raydistill.pipeline.analyse.specs import analysis_spec
 from raydistill.pipeline.plan import Plan
+from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -56,6 +57,7 @@ def test_report_has_all_sections_and_tables_with_units(report: AnalysisReport) -
     statements = report.statements()
     assert statements.p_value.dropna().between(0, 1).all()
     assert (statements.n > 0).all()
+    check_simulated("analyse", tiny(report.folder.uri), report)
     page = report.folder.read("report.html").decode()
     assert all(f'id="{key}"' in page for key in report.sections if not report.section(key)["missing"])
     assert "http://" not in page.replace("http://www.w3.org", "")  # nothing is loaded from elsewhere

@@ -25,6 +25,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
 from raydistill.pipeline.simulate.stage import simulate
 from tests.unit.pipeline.sample_tools import write_generator
+from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -57,6 +58,7 @@ def test_random_weights_differ_from_galaxies(report: AuditReport) -> None:
     assert {one.feature for one in report.significant} >= spaces
     assert not {one.metric for one in report.significant} & {"memorisation", "nearer_to_training"}
     assert report.table()["p_value"].between(0, 1).all()
+    check_simulated("audit", tiny(report.folder.uri), report)
 
 
 def test_all_training_pictures_are_searched(report: AuditReport, root: Path) -> None:

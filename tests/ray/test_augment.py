@@ -25,6 +25,7 @@ from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.sample.stage import sample
 from tests.unit.pipeline.sample_tools import write_generator
+from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -86,6 +87,7 @@ def test_every_method_is_compared_at_every_number_of_galaxies(report: Augmentati
     table = report.table()
     assert set(table["method"]) == set(METHODS)
     assert set(table["shots"]) == {"2", "all"}
+    check_simulated("augment", tiny(report.folder.uri), report)
     assert set(table[table["method"] == "real_synthetic"]["source"]) == {"pair", "single", "(chosen)"}
     assert table[["balanced_accuracy", "macro_f1"]].stack().between(0, 1).all()
     assert (table["balanced_accuracy_low"] <= table["balanced_accuracy"]).all()

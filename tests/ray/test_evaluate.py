@@ -33,6 +33,7 @@ from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
 from tests.damage import flipped
+from tests.words import check_simulated
 
 SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
 MADE_FROM = ("survey", "curated", "trajectories", "distilled")
@@ -65,6 +66,7 @@ def test_run_with_finished_products_does_not_rebuild_their_inputs(root: Path, tm
 def test_report_has_every_training_set_with_all_its_figures(report: EvaluationReport) -> None:
     on_disk = json.loads((Path(report.folder.uri) / "evaluation.json").read_text())
     assert on_disk == report.summary
+    check_simulated("evaluate", tiny(report.folder.uri), report)
     assert SEVEN <= set(on_disk) <= SEVEN | {"distilled_last"}
     names = {"round", "in_between", "cigar", "edge_on", "spiral"}
     for subject, entry in on_disk.items():

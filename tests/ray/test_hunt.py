@@ -18,6 +18,7 @@ from raydistill.pipeline.predict.stage import predict
 from raydistill.pipeline.run import run, stages_of
 from raydistill.pipeline.sample.stage import sample
 from tests.unit.pipeline.sample_tools import write_generator
+from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -121,6 +122,7 @@ def test_strategies_are_compared_and_a_killed_worker_changes_no_bit(root: Path, 
     summary, trials = report.summary, report.trials()
     assert summary.num_objects == 90
     assert summary.simulated
+    check_simulated("hunt", tiny(root), report)
     assert trials.groupby(["strategy", "seed"]).size().eq(10).all()
     assert not trials.duplicated(["strategy", "seed", "object_id"]).any()
     ends = report.curves().query("labels == 10").set_index("strategy")["mean"]

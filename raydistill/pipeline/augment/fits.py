@@ -26,6 +26,7 @@ from raydistill.config.augment import Augment, Method
 from raydistill.core.augment import Augmentation
 from raydistill.core.options.weighted_training import WeightedTraining
 from raydistill.pipeline.augment.specs import DISTILLED_METHODS, SYNTHETIC_METHODS
+from raydistill.text import shown_name
 
 ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labels")  # no labelled galaxies
 MIXED: tuple[Method, ...] = ("real_synthetic", "real_distilled")
@@ -77,7 +78,7 @@ class Fit:
         """Return method, source and number of galaxies, for the log."""
         added = f" of {self.source}" if self.method in SYNTHETIC_METHODS else ""
         shots = "" if self.shots == NO_SHOTS else f" at {'all' if self.shots is None else self.shots} a class"
-        return f"{self.method}{added}{shots}"
+        return f"{shown_name(self.method)}{added}{shots}"
 
     def labels(self) -> dict[str, Any]:
         """Return the columns of `runs.parquet` that name the fit."""

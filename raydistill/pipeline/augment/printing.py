@@ -6,7 +6,7 @@ from typing import Any
 
 from raydistill.artifacts.augmentation import AugmentationReport
 from raydistill.config import Config
-from raydistill.text import text_table
+from raydistill.text import shown_name, text_table
 
 HEAD = ("method", "added", "ratio", "filter", "balanced\naccuracy", "difference", "macro-F1", "difference", "Holm's\np")
 
@@ -19,7 +19,7 @@ def augmentation_text(config: Config, report: AugmentationReport) -> str:
         galaxies = "all labelled galaxies" if shots is None else f"{shots} labelled galaxies of each class"
         title = (
             f"{summary['survey']}, {galaxies}, {summary['steps']} steps: mean, 95 % interval; "
-            f"paired differences to {baseline['method']}, the best baseline on validation galaxies"
+            f"paired differences to {shown_name(baseline['method'])}, the best baseline on validation galaxies"
         )
         rows = [[cell.replace(" [", "\n[") for cell in row] for row in table_rows(summary, shots)]
         parts.append(text_table(title, [HEAD, *rows]))
@@ -39,7 +39,7 @@ def table_rows(summary: dict[str, Any], shots: int | None) -> list[tuple[str, ..
             other = differences.get((entry["method"], entry["source"]), {})
             rows.append(
                 (
-                    entry["method"], entry["source"], _number(entry["ratio"]), _number(entry["min_recognised"]),
+                    shown_name(entry["method"]), entry["source"], _number(entry["ratio"]), _number(entry["min_recognised"]),
                     _interval(entry["balanced_accuracy"]), _interval(other.get("balanced_accuracy"), "+"),
                     _interval(entry["macro_f1"]), _interval(other.get("macro_f1"), "+"),
                     _number(other.get("macro_f1", {}).get("p_holm"), ".3f"),

@@ -20,6 +20,7 @@ from raydistill.pipeline.augment.summary import summarise
 from raydistill.pipeline.augment.worker import TrainedFit
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.storage import Folder
+from raydistill.text import shown_name
 
 FEW_SHOT = "few_shot.png"
 
@@ -71,7 +72,7 @@ def write_report(
     folder.write(REPORT, json.dumps(summary, indent=1).encode())
     run.artifact(folder.local(REPORT))
     for entry in summary["results"]:
-        name = "/".join(part for part in (entry["method"], entry["source"], _shots(entry["shots"])) if part)
+        name = "/".join(part for part in (shown_name(entry["method"]), entry["source"], _shots(entry["shots"])) if part)
         run.metrics({f"{name}/{figure}": entry[figure]["mean"] for figure in ("balanced_accuracy", "macro_f1")}, 0)
     with folder.writing(FEW_SHOT) as path:
         figures.few_shot_curves(path, summary)

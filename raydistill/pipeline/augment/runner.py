@@ -23,6 +23,7 @@ from raydistill.pipeline.augment.worker import Common, TrainedFit, test_fits, tr
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
 from raydistill.storage import Folder, checked, disk_errors
+from raydistill.text import shown_name
 
 FITS, TESTS = f"{PARTIAL}/fits", f"{PARTIAL}/tests"
 FITS_PER_TEST_TASK = 8
@@ -91,7 +92,8 @@ class FitRunner:
                     self._store(fit, result)
                     self._known[fit] = result._replace(theta_RP=np.empty(0))
                     shown.advance(
-                        training_set=fit.method, validation=metrics.balanced_accuracy(result.confusion_RKK[-1])
+                        training_set=shown_name(fit.method),
+                        validation=metrics.balanced_accuracy(result.confusion_RKK[-1]),
                     )
         return [self._known[fit] for fit in fits]
 

@@ -24,5 +24,5 @@ def detection_text(config: Config, report: DetectionReport) -> str:
         )
         for one in report.metrics["figures"]
     ]
-    title = f"A detector trained on synthetic fields, on real frames of {report.metrics['survey']}"
-    return text_table(title, [HEAD, *rows]) + "\nOn real frames photutils is a reference, and not the truth."
+    title = f"A detector trained on synthetic fields, on frames of {report.metrics['survey']}"
+    return text_table(title, [HEAD, *rows]) + "\nOn these frames photutils is a reference, and not the truth."

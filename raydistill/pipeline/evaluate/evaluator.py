@@ -24,6 +24,7 @@ from raydistill.pipeline.evaluate.worker import FitTask, evaluate_experts, train
 from raydistill.pipeline.runtime.failures import translate_errors
 from raydistill.pipeline.runtime.resources import choose_num_workers
 from raydistill.pipeline.runtime.tasks import run_tasks, worker_task
+from raydistill.text import shown_name
 
 TASKS_PER_WORKER = 4  # of the experts' evaluation; more than one, so that progress shows
 
@@ -123,7 +124,7 @@ class Evaluator:
         for digest, row in run_tasks(list(missing), start, resources):
             self.cache.store_result(digest, row)
             rows[digest] = row
-            shown.advance(training_set=missing[digest].data.name, accuracy=row["balanced_accuracy"])
+            shown.advance(training_set=shown_name(missing[digest].data.name), accuracy=row["balanced_accuracy"])
         return rows
 
     def parameters(self, fit: Fit) -> Tensor:

@@ -14,6 +14,7 @@ from raydistill.artifacts.manifest import REVISIONS
 from raydistill.config import identity_part, sources
 from raydistill.core.architectures import Architecture
 from raydistill.core.options.training import Training
+from raydistill.text import shown_name
 
 Split = tuple[Tensor, Tensor]  # normalised images [N, C, H, W], labels [N]
 LearningRate = float | None  # None: the training set's own learning rates
@@ -65,7 +66,8 @@ class Fit:
     @property
     def title(self) -> str:
         """The training set and its protocol, for the log; `full_data` has no protocol."""
-        return f"{self.data.name} under {self.protocol}" if self.protocol else self.data.name
+        name = shown_name(self.data.name)
+        return f"{name} under {self.protocol}" if self.protocol else name
 
     def labels(self) -> dict[str, Any]:
         """Return the columns of `runs.parquet` that name the fit, which are not cached."""

@@ -26,6 +26,7 @@ from raydistill.config import Config, network_names
 from raydistill.pipeline.runtime.stages import save_figure
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
+from raydistill.text import shown_name
 
 
 def write_report(
@@ -43,9 +44,10 @@ def write_report(
             run.metrics({f"distilled/{name}_{part}": value for part, value in numbers.items()}, 0)
     spec.folder.write("evaluation.json", json.dumps(summary, indent=1).encode())
     run.artifact(spec.folder.local("evaluation.json"))
-    run.table("accuracies", accuracy_rows(summary))
-    run.table("classes", class_rows(summary))
-    for name, entry in summary.items():
+    shown = {shown_name(name): entry for name, entry in summary.items()}
+    run.table("accuracies", accuracy_rows(shown))
+    run.table("classes", class_rows(shown))
+    for name, entry in shown.items():
         mean = entry["balanced_accuracy"]["mean"]
         if mean is not None:
             run.metrics({f"{name}/balanced_accuracy": mean, f"{name}/accuracy": entry["accuracy"]["mean"]}, 0)

@@ -25,6 +25,7 @@ from raydistill.artifacts.hunt import (
     RoundSummary,
 )
 from raydistill.artifacts.tables import write_rows
+from raydistill.config.hunt import REFERENCE
 from raydistill.hunting.labels import FILENAME, LABEL, WORDS, new_labels, read_labels
 from raydistill.hunting.ranking import Candidate, Reason
 from raydistill.log import get_logger
@@ -32,7 +33,6 @@ from raydistill.pipeline.hunt.labels import COLUMNS
 from raydistill.pipeline.hunt.objects import Scripted, oracle_of
 from raydistill.pipeline.hunt.round import write_sheet
 from raydistill.pipeline.hunt.scripted_tables import (
-    REFERENCE,
     Trials,
     curve_rows,
     discovery_curves,
@@ -45,6 +45,7 @@ from raydistill.pipeline.runtime.stages import save_figure
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.pipeline.tracking.tracker import Run
 from raydistill.simulation.config import SimulatedSurvey
+from raydistill.text import shown_name
 
 log = get_logger(__name__)
 
@@ -123,11 +124,11 @@ def _log(metrics: list[Mapping[str, Any]], run: Run) -> None:
     for row in metrics:
         if row["metric"] == "found":
             versus = "" if np.isnan(row["difference"]) else (
-                f", {row['difference']:+.1f} [{row['difference_low']:.1f}, {row['difference_high']:.1f}] against {REFERENCE}"
+                f", {row['difference']:+.1f} [{row['difference_low']:.1f}, {row['difference_high']:.1f}] against {shown_name(REFERENCE)}"
             )  # fmt: skip
-            log.info("hunt: %-12s found %6.1f%s", row["strategy"], row["mean"], versus)
+            log.info("hunt: %-12s found %6.1f%s", shown_name(row["strategy"]), row["mean"], versus)
     recorded = {
-        f"hunt/{row['strategy']}/{row['moment']}/{row['metric']}": row["mean"]
+        f"hunt/{shown_name(row['strategy'])}/{row['moment']}/{row['metric']}": row["mean"]
         for row in metrics
         if not np.isnan(row["mean"])
     }

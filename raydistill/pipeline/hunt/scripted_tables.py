@@ -10,13 +10,11 @@ import numpy.typing as npt
 
 from raydistill.analysis.hunt_curves import Curve
 from raydistill.artifacts.curated import CuratedSet
-from raydistill.config.hunt import Oracle
+from raydistill.config.hunt import REFERENCE, Oracle
 from raydistill.core.intervals import NO_INTERVAL, mean_interval, paired_difference
 from raydistill.hunting.metrics import discovery_curve
 from raydistill.pipeline.hunt.objects import Scripted
 from raydistill.pipeline.hunt.trials import METRICS
-
-REFERENCE = "real"  # the loop without synthetics, with which others are compared
 
 Trials = Mapping[str, Sequence[dict[str, Any]]]  # strategy -> the results of `TrialRunner.run` by seed
 

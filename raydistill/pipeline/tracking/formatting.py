@@ -22,7 +22,7 @@ VIEW = "raydistill"  # the saved view of an experiment's runs, of MLflow's menu 
 COLUMNS = (
     "metrics.`distilled/balanced_accuracy`",
     "metrics.`class_mean/balanced_accuracy`",
-    "metrics.`random_real/balanced_accuracy`",
+    "metrics.`random_images/balanced_accuracy`",
     "metrics.`experts/balanced_accuracy`",
 )  # of that view
 # mlflow/utils/validation.py, 3.17: longer values are refused, or cut without a warning

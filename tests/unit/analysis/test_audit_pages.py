@@ -25,6 +25,7 @@ from raydistill.audit.findings import Finding, combine
 from raydistill.audit.memorisation import memorisation
 from raydistill.audit.morphology import QUANTITIES
 from raydistill.audit.nearest import RealNeighbours
+from tests.words import words_of
 
 NAMES = ("round", "<b>odd</b> & 'quoted'")
 VOID = {"meta", "img", "br", "path", "rect", "line", "circle", "col", "link", "input"}
@@ -175,15 +176,6 @@ def test_quiz_shows_each_picture_once_with_its_answer() -> None:
     assert list(shown.values()) != sorted(shown.values()), "the order must not give the answers away"
     assert text == quiz_page(synthetic, real, summary_of("a </script> survey"), seed=5)
     assert all(one.get("type") == "button" for one in page.all("button"))
-
-
-def words_of(page: str) -> set[str]:
-    """Return the words that a page shows, speaks, or writes by its script."""
-    text = re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page, flags=re.S)
-    heard = " ".join(re.findall(r'(?:alt|aria-label)="([^"]*)"', text))
-    written = " ".join(re.findall(r"const WORDS = .*", text))
-    shown = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
-    return set(re.findall(r"[a-z]+", f"{re.sub(r'<[^>]*>', ' ', shown)} {heard} {written}".lower()))
 
 
 @pytest.mark.parametrize("page", ["report", "quiz"])

@@ -53,7 +53,7 @@ def test_few_shot_curves_have_a_point_per_number_of_galaxies(drawn: list[Figure]
     few_shot_curves("x.png", SUMMARY)
     for axes in drawn[0].axes:
         lines = {str(line.get_label()): line for line in axes.get_lines()}
-        assert set(lines) == {"real", "flips", "real synthetic (unet)", "generator labels"}
+        assert set(lines) == {"survey only", "flips", "survey and synthetic (unet)", "generator labels"}
         assert {len(np.atleast_1d(line.get_xdata())) for line in lines.values()} == {2}
         assert [label.get_text() for label in axes.get_xticklabels()] == ["10", "all"]
 

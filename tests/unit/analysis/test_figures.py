@@ -333,7 +333,7 @@ def test_histories_that_cannot_be_drawn_are_refused(history: dict[str, np.ndarra
 def test_accuracies_keep_their_order_and_show_intervals(drawn: list[Figure]) -> None:
     accuracy_table(io.BytesIO(), ROWS, chance=0.2)
     axes = drawn[0].axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["distilled", "random real", "experts"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["distilled", "random images", "experts"]
     spans = [segment[:, 0].tolist() for bars in axes.collections for segment in bars.get_segments()]
     np.testing.assert_allclose(spans, [[0.48, 0.52], [0.25, 0.35]])
     assert {"50.0 ± 2.0", "30.0 ± 5.0", "70.0", "chance"} <= set(texts(drawn[0]))
@@ -356,7 +356,7 @@ def test_no_accuracies_is_an_error() -> None:
 def test_the_matrix_has_a_line_per_training_set_and_a_column_per_network(drawn: list[Figure]) -> None:
     network_matrix(io.BytesIO(), NETWORK_ROWS, chance=0.2)
     axes = drawn[0].axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["distilled", "random real", "experts"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["distilled", "random images", "experts"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["convnet\nd3-w8", "vgg11"]
     image = axes.images[0]
     np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), [[0.5, 0.3], [0.4, 0.35], [0.7, np.nan]])

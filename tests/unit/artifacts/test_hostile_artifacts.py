@@ -55,7 +55,14 @@ from raydistill.storage.checked import from_json, to_json
 EVIL = "raydistill_evil_module"
 CUSTOM = {"kind": "custom", "factory": f"{EVIL}:make", "options": {}}
 SECRET = "a-secret-of-this-machine"
-EVALUATED = {"subject": "distilled", "protocol": "", "network": "n", "accuracy": 0.5, "balanced_accuracy": 0.5, "confusion": [1]}
+EVALUATED = {
+    "subject": "distilled",
+    "protocol": "",
+    "network": "n",
+    "accuracy": 0.5,
+    "balanced_accuracy": 0.5,
+    "confusion": [1],
+}
 STRINGS = (
     "../../../outside", "/etc/passwd", f"{EVIL}:make", "${oc.env:SECRET}", "<script>alert(1)</script>", "@pd.io.common.os.system('id')",
     "__import__('os')", "reference://::file:///x.json", "a\nb\0c", "\ud800", "=1+1", "", "long " * 1000,

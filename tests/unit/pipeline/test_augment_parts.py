@@ -31,6 +31,7 @@ from raydistill.pipeline.augment.printing import table_rows
 from raydistill.pipeline.augment.summary import CHOSEN, summarise
 from raydistill.pipeline.augment.worker import Common, compose
 from raydistill.storage import Folder
+from raydistill.text import shown_name
 
 LABELS = torch.tensor([0] * 40 + [1] * 12 + [2] * 3)
 COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (4, 12), 5, 1, 0)
@@ -232,9 +233,9 @@ def test_classes_have_figures_of_their_own(summary: dict[str, Any]) -> None:
 
 def test_printed_rows_hold_means_and_intervals(summary: dict[str, Any]) -> None:
     rows = {(row[0], row[1]): row for row in table_rows(summary, 10)}
-    assert set(rows) == {(one["method"], one["source"]) for one in summary["results"]}
+    assert set(rows) == {(shown_name(one["method"]), one["source"]) for one in summary["results"]}
     assert rows["flips", ""][5] == ""
-    difference = rows["real_synthetic", "a"][7]
+    difference = rows["survey_and_synthetic", "a"][7]
     assert difference.startswith("+0.")
     assert difference.endswith("]")
 

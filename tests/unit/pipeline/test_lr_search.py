@@ -81,15 +81,15 @@ def test_rate_is_tried_by_the_first_networks_of_the_search() -> None:
 
 def test_warning_names_the_rate_at_the_end_of_those_tried() -> None:
     assert lr_search().boundary_warning({0.001: 0.2, 0.003: 0.1}) == (
-        "random_real under paper: the best learning rate (0.001) is at the end of those tried; "
+        "random_images under paper: the best learning rate (0.001) is at the end of those tried; "
         "widen lr_grid of the protocol"
     )
 
 
 def test_title_of_a_fit_without_a_protocol_is_its_training_set() -> None:
     fit = lr_search().fits[0]
-    assert fit.title == "random_real under paper"
-    assert replace(fit, protocol="").title == "random_real"
+    assert fit.title == "random_images under paper"
+    assert replace(fit, protocol="").title == "random_images"
 
 
 def test_learned_rate_competes_with_the_grid() -> None:

@@ -1,0 +1,30 @@
+"""The words of pages, tables and notes, and those that are false of a simulated survey."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from raydistill.config import Config
+from raydistill.pipeline.report import report_text
+
+
+def words_of(page: str) -> set[str]:
+    """Return the words that a page shows, speaks, or writes by its script."""
+    text = re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page, flags=re.S)
+    heard = " ".join(re.findall(r'(?:alt|aria-label)="([^"]*)"', text))
+    written = " ".join(re.findall(r"const WORDS = .*", text))
+    shown = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+    return set(re.findall(r"[a-z]+", f"{re.sub(r'<[^>]*>', ' ', shown)} {heard} {written}".lower()))
+
+
+def false_words(text: str) -> set[str]:
+    """Return the words of a page or of a text that say that its galaxies are real."""
+    return words_of(text.replace("not observed", "").replace("{real:", "{")) & {"real", "observed"}
+
+
+def check_simulated(stage: str, config: Config, artifact: Any) -> None:
+    """Assert that neither the pages of an artifact nor what its command prints say "real"."""
+    shown = {name: artifact.folder.read(name).decode() for name in artifact.manifest.files if name.endswith(".html")}
+    shown |= {"printed": report_text(stage, config, artifact), "repr": repr(artifact)}
+    assert {name: found for name, text in shown.items() if (found := false_words(text))} == {}
