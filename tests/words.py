@@ -24,7 +24,7 @@ def false_words(text: str) -> set[str]:
 
 
 def check_simulated(stage: str, config: Config, artifact: Any) -> None:
-    """Assert that pages of an artifact, and what its command prints, say nothing false."""
+    """Assert that pages and printed text of an artifact say nothing false."""
     shown = {name: artifact.folder.read(name).decode() for name in artifact.manifest.files if name.endswith(".html")}
     shown |= {"printed": report_text(stage, config, artifact), "repr": repr(artifact)}
     assert {name: found for name, text in shown.items() if (found := false_words(text))} == {}

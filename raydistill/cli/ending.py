@@ -95,7 +95,7 @@ def show(look: Sequence[tuple[str, str]], then: str = "") -> None:
     """Print paths by what they show, and the next command without `raydistill`."""
     lines = [*look, *([("Next", f"raydistill {then}")] if then else [])]
     for what, text in lines:
-        fits = len(what) + len(text) + 2 <= WIDTH
+        fits = len(what) + len(text) + 2 <= WIDTH and "\n" not in text
         print(f"{what}: {text}" if fits else f"{what}:\n  {text}", file=sys.stderr)
 
 
@@ -106,6 +106,7 @@ def _show_runs(plan: Plan) -> None:
 
     tracker = tracker_of(plan)
     if tracker.enabled:
-        show([("MLflow", ui_command(tracker.uri))])
+        look = [("All runs, in MLflow", ui_command(tracker.uri, between=" \\\n    "))]
         if "mlflow" in sys.modules and (page := tracker.page()) is not None:  # importing it takes seconds
-            show([("Page", page)])
+            look.append(("Then open", page))
+        show(look)

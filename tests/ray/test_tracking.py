@@ -324,6 +324,16 @@ def test_ui_command_runs_without_an_activated_environment() -> None:
     ]
 
 
+def test_ui_command_is_short_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ui_command(default_uri("runs/demo"), between=" \\\n    ").splitlines()
+    assert lines[0].endswith("mlflow ui \\")
+    assert lines[1:] == [
+        "    --backend-store-uri sqlite:///runs/demo/mlflow.db \\",
+        "    --artifacts-destination runs/demo/mlartifacts",
+    ]
+
+
 def test_disabled_tracker_needs_no_mlflow() -> None:
     script = "import sys; sys.modules['mlflow'] = None\nimport raydistill.pipeline.tracking.tracker as t\n"
     script += (

@@ -185,7 +185,10 @@ def test_silent_server_delays_only_the_first_run(monkeypatch: pytest.MonkeyPatch
         assert time.monotonic() - start_time < 10
 
 
-def test_ui_command_shows_the_runs_and_their_artifacts(tracker: Tracker, tmp_path: Path) -> None:
+def test_ui_command_shows_the_runs_and_their_artifacts(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the paths of the command are relative
     (tmp_path / "grid.txt").write_text("galaxies")
     with tracker.run("distill", identity=DIGEST) as run:
         run.artifact(tmp_path / "grid.txt")

@@ -33,13 +33,19 @@ def artifact_folder(uri: str) -> Path | None:
     return None if database is None else database.absolute().parent / ARTIFACTS
 
 
-def ui_command(uri: str) -> str:
-    """Return the shell command that shows the runs of a tracking URI in a browser."""
+def ui_command(uri: str, between: str = " ") -> str:
+    """Return the shell command that shows the runs of a tracking URI in a browser.
+
+    Paths below the working directory are relative. `between` separates the program and its options.
+    """
     if uri.startswith(("http://", "https://")):
         return f"python -m webbrowser {shlex.quote(uri)}"
-    command = f"{shlex.quote(_program_path('mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
-    folder = artifact_folder(uri)
-    return command if folder is None else f"{command} --artifacts-destination {shlex.quote(str(folder))}"
+    database, folder = sqlite_file(uri), artifact_folder(uri)
+    own = uri if database is None or "?" in uri else f"sqlite:///{_short(database)}"
+    parts = [f"{shlex.quote(_program_path('mlflow'))} ui", f"--backend-store-uri {shlex.quote(own)}"]
+    if folder is not None:
+        parts.append(f"--artifacts-destination {shlex.quote(_short(folder))}")
+    return between.join(parts)
 
 
 def runs_page(uri: str, experiment_id: str) -> str:
@@ -51,6 +57,8 @@ def runs_page(uri: str, experiment_id: str) -> str:
 def _program_path(name: str) -> str:
     """Return a program's path, which works even if its environment is not activated."""
     path = Path(sys.executable).parent / name
-    if not path.exists():
-        return name
+    return _short(path) if path.exists() else name
+
+
+def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
