@@ -30,10 +30,13 @@ class Ending:
     then
         The next command, without `raydistill`. CONFIG stands for the config and the overrides of
         this command, FOLDER for the artifact. "": none.
+    what
+        The words before that command.
     """
 
     look: tuple[tuple[str, str], ...]
     then: str = ""
+    what: str = "Next"
 
 
 ENDINGS = {
@@ -62,6 +65,7 @@ ENDINGS = {
     kinds.HUNT: Ending(
         (("Finds by label", "curves.png"), ("Candidates of the last round", "sheet.html"), ("Labels", "labels.csv")),
         "hunt CONFIG hunt.oracle=null",
+        "Next, to label galaxies yourself",
     ),
     kinds.ADAPTATION: Ending((("Accuracy on both surveys", "adaptation.png"),)),
 }  # fmt: skip
@@ -86,7 +90,10 @@ def end(plan: Plan, kind: str, folder: Folder, words: Sequence[str]) -> None:
     then = own.then
     if kind == kinds.CURATED and plan.config.curate.classes == "unlabelled":
         then = "generate CONFIG"
-    show(look, then.replace("CONFIG", shlex.join(words)).replace("FOLDER", shlex.quote(folder.shown)))
+    if then:
+        then = then.replace("CONFIG", shlex.join(words)).replace("FOLDER", shlex.quote(folder.shown))
+        look.append((own.what, f"raydistill {then}"))
+    show(look)
     if kind == kinds.EVALUATION or not then:
         _show_runs(plan)
 

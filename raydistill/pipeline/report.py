@@ -22,7 +22,7 @@ from raydistill.text import WIDTH, interval, shown_name, text_table
 
 SHOWN_TRIALS = 10
 SHOWN_STATEMENTS = 10
-HUNT_METRICS = (("end", "found"), ("start", "found_in_first"), ("end", "average_precision"))
+HUNT_METRICS = (("end", "found"), ("start", "found_in_first"))
 LIGHT = ("flux", "colour_red_green", "colour_green_blue")  # quantities that an audit always shows
 TRAINING_SETS = {
     "distilled": "the distilled images",
@@ -56,7 +56,11 @@ def report_text(stage: str, config: Config, artifact: Any) -> str:
 def evaluation_report(config: Config, report: EvaluationReport) -> str:
     """Return the accuracies by training set, and the verdict."""
     title = f"{config.name}: accuracy on test images of new networks, by what they were trained on"
-    parts = [text_table(title, [HEAD, *accuracy_table(report.summary)]), _glossary(TRAINING_SETS, report.summary)]
+    parts = [
+        text_table(title, [HEAD, *accuracy_table(report.summary)]),
+        _sentence("balanced accuracy: the mean over the classes of the share that is recognised", indent="  "),
+        _glossary(TRAINING_SETS, report.summary),
+    ]
     if config.evaluate.other_networks:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
     if scores := score_table(report):
@@ -175,13 +179,7 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
     summary = report.summary
     found = {(one["strategy"], one["moment"], one["metric"]): one for one in report.table().to_dict("records")}
     reference = shown_name(REFERENCE)
-    head = (
-        "strategy",
-        "found",
-        f"more than\n{reference}",
-        "found without labels\nin the first 100",
-        "average precision\nat the end",
-    )
+    head = ("strategy", "found", f"more than\n{reference}", "in the best 100\nbefore any label")
     rows = []
     for name in summary.strategies:
         own = [found[name, *key] for key in HUNT_METRICS]
@@ -198,8 +196,11 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
         if REFERENCE in summary.strategies
     ]
     words = HUNT_STRATEGIES | dict.fromkeys(sources, "learns from labels and from synthetic examples")
-    explained = _glossary(words, summary.strategies)
-    return "\n".join([text_table(f"{summary.target}: {title}", [head, *rows]), explained, *verdicts])
+    explained = [
+        _sentence(f"found: wanted objects among {spent} labels, with the 95 % interval over the seeds", indent="  "),
+        _glossary(words, summary.strategies),
+    ]
+    return "\n".join([text_table(f"{summary.target}: {title}", [head, *rows]), *explained, *verdicts])
 
 
 def hunt_verdict(source: str, labels: int, found: Mapping[Any, Any]) -> str:

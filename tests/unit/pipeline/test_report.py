@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,11 +12,14 @@ import pytest
 
 from raydistill.artifacts.audit import AuditReport, AuditSummary
 from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
+from raydistill.artifacts.hunt import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary
+from raydistill.artifacts.tables import write_rows
 from raydistill.audit.findings import Finding
 from raydistill.config import load
 from raydistill.pipeline.report import audit_verdict, hunt_verdict, report_text
 from raydistill.storage import Folder
 from raydistill.text import WIDTH, shown_name
+from tests.words import false_words
 
 FINDING = Finding("wasserstein", "flux", "higher", 1.234, 1.1, 1.4, 1.0, 0.9, 1.3, 0.5, False)
 SUMMARY = AuditSummary("synthetic", "c", "demo", True, 32, 350, 350, 350, 350, 350, ("scattering",), True, 399, 0)
@@ -93,3 +97,29 @@ def test_names_in_a_notebook_are_text() -> None:
     report = _evaluation()
     report.summary["<script>"] = report.summary["dm"]
     assert "<script>" not in report._repr_html_()
+
+
+def test_hunt_shows_each_strategy_with_its_meaning(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    strategies = ("ceiling", "lanes", "real", "random")
+    summary = HuntSummary("lanes", "demo", True, "a > 0", "seen", 1, 53, 3000, 5, 5, 20, 0.5, strategies)
+    row = {
+        "mean": 28.4,
+        "low": 24.4,
+        "high": 32.4,
+        "difference": 7.8,
+        "difference_low": 2.1,
+        "difference_high": 13.5,
+        "seeds": 5,
+    }
+    keys = [(moment, metric) for moment, metric in (("end", "found"), ("start", "found_in_first"))]
+    rows = [
+        {"strategy": name, "moment": moment, "metric": metric, **row} for name in strategies for moment, metric in keys
+    ]
+    write_rows(folder, METRICS, rows, METRICS_SCHEMA)
+    text = report_text("hunt", load("demo_hunt"), HuntReport(folder, NO_MANIFEST, summary))
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert not false_words(text)
+    assert "lanes: learns from labels and from synthetic examples" in text
+    assert "survey_only: learns from labels alone" in text
+    assert text.count("strategy") == 1, "one table holds all columns"
