@@ -31,7 +31,7 @@ EXIT_CODES = """Exit codes:
 """
 
 START = """Begin with `raydistill demo`. `raydistill configs` lists the shipped configs, and
-`raydistill COMMAND --help` has an example of each command. Documentation: docs/index.md."""
+`raydistill COMMAND --help` has an example of each command. Documentation: docs/index.md in the source of raydistill."""
 
 
 class _Groups(TyperGroup):
@@ -54,7 +54,7 @@ app = typer.Typer(
 
 def epilog(example: str, page: str) -> str:
     """Return what the help of a command ends with."""
-    return f"Example: {example}\n\nDocumentation: docs/{page}\n\n{EXIT_CODES}"
+    return f"Example: {example}\n\nDocumentation: docs/{page} in the source of raydistill\n\n{EXIT_CODES}"
 
 
 def command(

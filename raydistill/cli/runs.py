@@ -56,7 +56,7 @@ def run(
 
     --to audit trains a generator in place of a distilled set, samples it, and audits the samples.
     --to hunt predicts the survey, samples the synthetic sources of `hunt`, and hunts.
-    --to analyse distils a set, and measures its prototypes beside real galaxies.
+    --to analyse distils a set, and measures its prototypes beside galaxies of the survey.
     """
     _run_stages(config, overrides, dry_run, as_json, verbose, to)
 

@@ -66,7 +66,7 @@ STAGES: dict[str, Row] = {
     ),
     "analyse": Row(
         MAIN,
-        "Measure the prototypes beside real galaxies, and write a report.\n\n"
+        "Measure the prototypes beside galaxies of the survey, and write a report.\n\n"
         "report.html has pictures, figures and tables, with intervals; tables are also ECSV and Parquet files. "
         "The distilled set must exist. distilled=PATH analyses another set on this config's survey.",
         "raydistill analyse demo", "how-to/analyse.md",
@@ -75,20 +75,20 @@ STAGES: dict[str, Row] = {
         SYNTHETIC,
         "Train a generator of galaxies on the curated set.\n\n"
         "`generate.conditions` in the config says what it is given of a galaxy: votes, class, size, colour. "
-        "Previews show samples beside real galaxies.",
+        "Previews show samples beside galaxies of the survey.",
         "raydistill generate demo_diffusion", "how-to/generate.md",
     ),
     "sample": Row(
         SYNTHETIC,
         "Make synthetic galaxies: sample, inject, or simulate.\n\n"
         "`sample.source` in the config says where they come from, by default the generator. Its "
-        "`sample.conditions` say what they show: classes, answers of volunteers, a table, or real galaxies with "
+        "`sample.conditions` say what they show: classes, answers of volunteers, a table, or galaxies of the survey with "
         "some answers changed. Every row and picture says that it is synthetic.",
         "raydistill sample demo_diffusion", "how-to/sample.md", "FILTER",
     ),
     "audit": Row(
         SYNTHETIC,
-        "Compare a set of images with real galaxies.\n\n"
+        "Compare a set of images with galaxies of the survey.\n\n"
         "SET is the folder of a synthetic set, a distilled set, or the curated set of another survey; by default "
         "that of `raydistill sample CONFIG`. The result has a report and a quiz: report.html and quiz.html.",
         "raydistill audit demo_diffusion", "how-to/audit.md", "SET",
@@ -102,7 +102,7 @@ STAGES: dict[str, Row] = {
     ),
     "detect": Row(
         SYNTHETIC,
-        "Train a detector on synthetic galaxies; test it on real frames.\n\n"
+        "Train a detector on synthetic galaxies; test it on frames of the survey.\n\n"
         "SET is the folder of a synthetic set; by default that of `raydistill sample CONFIG`. The galaxies are "
         "placed into larger fields with exact boxes and masks, which are written in the format of COCO.",
         "raydistill detect demo_diffusion detect.steps=800", "how-to/detect.md", "SET",
