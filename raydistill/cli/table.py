@@ -66,7 +66,7 @@ STAGES: dict[str, Row] = {
     ),
     "analyse": Row(
         MAIN,
-        "Measure the prototypes beside galaxies of the survey, and write a report.\n\n"
+        "Measure the prototypes beside the survey's galaxies; write a report.\n\n"
         "report.html has pictures, figures and tables, with intervals; tables are also ECSV and Parquet files. "
         "The distilled set must exist. distilled=PATH analyses another set on this config's survey.",
         "raydistill analyse demo", "how-to/analyse.md",

@@ -41,8 +41,9 @@ def test_every_command_has_a_group_an_example_and_a_page(name: str) -> None:
     assert command.rich_help_panel in GROUPS
     example, page = command.epilog.split("\n\n")[:2]
     assert example.startswith(f"Example: raydistill {name}")
-    assert (DOCS.parent / page.removeprefix("Documentation: ")).is_file()
-    assert page.endswith(".md")
+    path = page.removeprefix("Documentation: ").removesuffix(" in the source of raydistill")
+    assert path.endswith(".md")
+    assert (DOCS.parent / path).is_file()
 
 
 def test_help_lists_each_command_below_its_group() -> None:
