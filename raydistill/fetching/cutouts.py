@@ -31,7 +31,7 @@ from raydistill.fetching.http import (
     read_body,
 )
 from raydistill.fetching.pace import Pace
-from raydistill.fetching.provenance import check_local, read_json, write_json
+from raydistill.fetching.provenance import check_local, is_damaged, read_json, write_json
 from raydistill.fetching.records import SDSS_LICENCE
 from raydistill.fetching.threads import run_in_threads
 from raydistill.galaxies.catalog import read_catalog
@@ -350,8 +350,11 @@ def _check_settings(folder: Path, request: CutoutRequest) -> None:
         "licence": survey.licence,
         "citation": survey.citation,
     }
-    found = read_json(folder / SETTINGS)
-    if not found or not any(folder.glob("*.jpg")):
+    found, is_new = read_json(folder / SETTINGS), not any(folder.glob("*.jpg"))
+    if is_damaged(folder / SETTINGS) and not is_new:
+        what = f"'{SETTINGS}' is damaged, so nothing says how the pictures were cut"
+        raise DownloadError(what, str(folder), "remove the folder, or choose another one with --to")
+    if not found or is_new:
         write_json(folder, SETTINGS, values)
         return
     different = sorted(key for key in asdict(request) if found.get(key) != values[key])

@@ -1,15 +1,15 @@
 """Download a file by HTTP: resume, verify, and rename it only when complete.
 
-`NAME.part` has the bytes so far, and `NAME.part.json` the address and the validator (ETag or
-Last-Modified) that they belong to. A later run asks for the rest with `Range` and `If-Range`: a
-server whose file has changed then sends it from the start, so that two versions are never joined.
+`NAME.part` has the bytes so far, and `NAME.part.json` their digest, and the address and the
+validator (ETag or Last-Modified) that they belong to. A later run asks for the rest with `Range` and
+`If-Range`: a server whose file has changed then sends it from the start, so that two versions are
+never joined. Damaged bytes are fetched again.
 Without a validator the rest is asked for only if a checksum is published, which finds a wrong join.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -39,6 +39,7 @@ from raydistill.fetching.http import (
 from raydistill.fetching.kinds import HEAD, check_kind
 from raydistill.log import get_logger
 from raydistill.storage import disk_errors
+from raydistill.storage.checked import from_json, to_json
 
 log = get_logger(__name__)
 
@@ -191,11 +192,18 @@ class _State:
     etag: str = ""
     last_modified: str = ""
     size: int | None = None
+    done: int = 0  # bytes so far
+    digest: str = ""  # their sha256
 
     @property
     def validator(self) -> str:
         """Return a value for If-Range; weak ETags do not promise equal bytes."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+    @property
+    def version(self) -> _State:
+        """Return what the headers of each response say."""
+        return replace(self, size=None, done=0, digest="")
 
     def differs_from(self, found: _State) -> bool:
         """Return whether a partial response is another version; it may omit validators."""
@@ -210,7 +218,8 @@ class _Part:
         self.path, self.source = path, source
         self._file = path.with_name(f"{path.name}.part")
         self._state_file = path.with_name(f"{path.name}.part.json")
-        self._state = self._read_state()
+        self._state, self._digest = _State(""), hashlib.sha256()
+        self._restore()
         if self.source.size is not None and self.size > self.source.size:
             self.discard()
 
@@ -241,7 +250,7 @@ class _Part:
                 self.discard()
                 raise TransientError("the file changed on the server")
         elif offset:
-            reason = "the file changed on the server" if found != replace(self._state, size=None) else "no ranges there"
+            reason = "the file changed on the server" if found != self._state.version else "no ranges there"
             log.info("fetch: %s: %s, so it starts again", self.path.name, reason)
             offset = 0
         self._check_size(size)
@@ -249,7 +258,7 @@ class _Part:
             self.discard()
         self._check_space(size, offset)
         self._state = replace(found, size=size)
-        self._state_file.write_text(json.dumps(asdict(self._state)))
+        self._save()
         return size if size is not None else self.source.size
 
     def append(self, block: bytes) -> None:
@@ -257,7 +266,10 @@ class _Part:
         with self._file.open("ab", buffering=0) as stream:
             view = memoryview(block)
             while view:
-                view = view[stream.write(view) :]
+                written = stream.write(view)
+                self._digest.update(view[:written])
+                view = view[written:]
+        self._save()
         if self.size > (self.source.most if self.source.size is None else self.source.size):
             self._check_size(self.size)
 
@@ -291,13 +303,29 @@ class _Part:
         """Remove the bytes and their state."""
         self._file.unlink(missing_ok=True)
         self._state_file.unlink(missing_ok=True)
-        self._state = _State("")
+        self._state, self._digest = _State(""), hashlib.sha256()
 
-    def _read_state(self) -> _State:
-        try:
-            return _State(**json.loads(self._state_file.read_text()))
-        except (OSError, ValueError, TypeError):
-            return _State("")
+    def _save(self) -> None:
+        self._state = replace(self._state, done=self.size, digest=self._digest.hexdigest())
+        temporary = self._state_file.with_suffix(".new")
+        temporary.write_bytes(to_json(asdict(self._state)))
+        temporary.replace(self._state_file)
+
+    def _restore(self) -> None:
+        """Read what an earlier run left, less a block that it had not counted; discard damaged bytes."""
+        if not self._state_file.exists():
+            return
+        with suppress(ValueError, TypeError):
+            state = _State(**from_json(self._state_file.read_bytes()))
+            if self._file.exists():
+                os.truncate(self._file, state.done)
+                with self._file.open("rb") as stream:
+                    self._digest = hashlib.file_digest(stream, "sha256")
+            if self._digest.hexdigest() == state.digest:
+                self._state = state
+                return
+        log.warning("fetch: %s is damaged and is fetched again", self._file)
+        self.discard()
 
     def _check_size(self, size: int | None) -> None:
         published, most = self.source.size, self.source.most

@@ -6,7 +6,6 @@ fetches of the same files write the same bytes.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from raydistill.errors import ConfigError
 from raydistill.escaping import for_config
 from raydistill.fetching.records import Record, RemoteFile
 from raydistill.storage import Folder, check_path
+from raydistill.storage.checked import from_json, to_json
 
 
 def check_local(folder: Path) -> None:
@@ -41,17 +41,21 @@ def provenance_file(name: str) -> str:
 
 
 def write_json(folder: Path, name: str, values: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    Folder(folder).write(name, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write a JSON file with its digest atomically."""
+    Folder(folder).write(name, to_json(values))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the values of a JSON file; none if it is missing or damaged."""
+    """Return the values of `write_json`; none if the file is missing or damaged."""
     try:
-        values = json.loads(path.read_text())
+        return from_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}
+
+
+def is_damaged(path: Path) -> bool:
+    """Return whether a file of `write_json` is there and cannot be used."""
+    return path.exists() and not read_json(path)
 
 
 def complete_files(record: Record, folder: Path) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,9 @@ from raydistill.fetching.provenance import (
     complete_files,
     file_entry,
     is_complete,
+    is_damaged,
     licence_of,
+    provenance_file,
     write_config,
     write_provenance,
 )
@@ -113,6 +115,8 @@ def fetch_records(
             if is_complete(record, folder):
                 log.info("fetch: %s is complete in %s", record.name, folder)
             else:
+                if is_damaged(folder / provenance_file(record.name)):
+                    log.warning("fetch: %s is damaged, so the files are fetched again", provenance_file(record.name))
                 missing.append((record, _published(record, base, patience, insecure)))
         jobs = [
             _Job(record, file, to / record.folder, base, published, Reach(hosts_of(record), insecure))

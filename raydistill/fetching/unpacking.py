@@ -1,9 +1,9 @@
 """Unpack zip, tar and gzip archives with safe names and size limits; resumable.
 
 An archive is unpacked to `NAME.part`, which gets its name when every file is there. A second run
-keeps the files that are complete. Names that lead out of the folder, links and devices are refused.
-Pictures of all subfolders go into one folder, and files of macOS (`__MACOSX`, `._NAME`) are left
-out.
+keeps the files that have their CRC; a tar has none, so all its files are written again. Names that
+lead out of the folder, links and devices are refused. Pictures of all subfolders go into one folder,
+and files of macOS (`__MACOSX`, `._NAME`) are left out.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ def unpack(archive: Path, kind: str, target: Path) -> Unpacked:
                 if name.lower() in names:
                     raise DownloadError(f"the archive has two files '{name}'", str(archive), "report it to its authors")
                 names.add(name.lower())
-                is_there = _is_complete(part / name, member)
-                limit.add(member.size, 0 if is_there else member.size)
-                if not is_there:
+                limit.add(member.size, member.size - _size(part / name))
+                if not _is_complete(part / name, member):
                     _write_member(member, part / name)
                 total = Unpacked(total.files + 1, total.size + member.size)
                 bar.advance()
@@ -183,7 +182,11 @@ def _unsafe(name: str, archive: Path) -> DownloadError:
 
 def _is_complete(path: Path, member: _Member) -> bool:
     """Return whether an earlier run wrote the file."""
-    return path.exists() and path.stat().st_size == member.size and member.crc in (None, _crc(path))
+    return member.crc is not None and _size(path) == member.size and member.crc == _crc(path)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _write_member(member: _Member, path: Path) -> None:

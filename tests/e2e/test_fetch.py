@@ -27,6 +27,7 @@ import raydistill as rd
 from raydistill.artifacts.curated import CuratedSet
 from raydistill.cli import app
 from raydistill.fetching.records import RECORDS
+from raydistill.storage.checked import from_json
 from tests.e2e import tools
 from tests.unit.fetching.file_server import FileServer, Request, file_server, serve, stall, with_files
 
@@ -68,7 +69,7 @@ def wait_for_part(process: subprocess.Popen[str], part: Path, size: int) -> None
         time.sleep(0.01)
 
 
-def test_killed_process_loses_no_byte(server: FileServer, tmp_path: Path) -> None:
+def test_killed_process_loses_no_byte_that_it_counted(server: FileServer, tmp_path: Path) -> None:
     packed = gzip.compress(TABLE, 0)
     server.add(VOTES, packed, serve(pause=0.02, block=50_000))
     part = tmp_path / "gz2" / "gz2_hart16.csv.gz.part"
@@ -78,7 +79,8 @@ def test_killed_process_loses_no_byte(server: FileServer, tmp_path: Path) -> Non
             wait_for_part(process, part, size)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        kept.append(part.stat().st_size)
+        kept.append(from_json(part.with_name(f"{part.name}.json").read_bytes())["done"])
+        assert part.stat().st_size - kept[-1] <= 50_000 < kept[-1]
     with fetching("hart16", tmp_path, server) as process:
         stdout, stderr = process.communicate(timeout=tools.PATIENCE)
     assert process.returncode == 0, stderr

@@ -17,6 +17,7 @@ from raydistill.errors import CatalogError, ConfigError, DownloadError
 from raydistill.fetching.cutouts import CutoutRequest, fetch_cutouts, list_galaxies
 from raydistill.fetching.http import Interrupted, Patience
 from raydistill.fetching.pace import Pace
+from tests.damage import flipped
 from tests.unit.fetching.file_server import HTML, Behaviour, FileServer, Request, fail, hang_up, send, truncate
 
 SIDE = 64
@@ -283,6 +284,17 @@ def test_folder_of_other_settings_is_refused(table: str, service: Service, quick
     values = json.loads((folder / "cutouts.provenance.json").read_text())
     assert (values["survey"], values["release"], values["frame_r90"]) == ("sdss", "dr17", 8.48)
     assert "CC BY" in values["licence"]
+
+
+def test_damaged_settings_of_a_folder_are_refused(
+    table: str, service: Service, quick: Patience, tmp_path: Path
+) -> None:
+    folder, request = tmp_path / "cut", CutoutRequest(pixels=SIDE)
+    fetch_cutouts(table, folder, request, rate=FAST, base=service.server.url, patience=quick)
+    settings = folder / "cutouts.provenance.json"
+    settings.write_bytes(flipped(settings.read_bytes(), 50))
+    with pytest.raises(DownloadError, match="is damaged, so nothing says how the pictures were cut"):
+        fetch_cutouts(table, folder, request, rate=FAST, base=service.server.url, patience=quick)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ The server stalls, truncates, lies about the length, changes the file or sends a
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import threading
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,8 @@ import pytest
 from raydistill.errors import ArtifactError, DownloadError
 from raydistill.fetching.download import Progress, Source, download
 from raydistill.fetching.http import Interrupted, Patience
+from raydistill.storage.checked import from_json, to_json
+from tests.damage import flipped
 from tests.unit.fetching.file_server import (
     HTML,
     Behaviour,
@@ -213,21 +215,51 @@ def test_part_of_another_address_is_not_used(server: FileServer, quick: Patience
     assert [one.first_byte for one in server.asked("/moved.csv")] == [0]
 
 
-def test_part_without_its_state_is_not_used(server: FileServer, quick: Patience, tmp_path: Path) -> None:
+@pytest.mark.parametrize("checksum", [MD5, ""], ids=["checksum", "no checksum"])
+@pytest.mark.parametrize(
+    "damage",
+    [("table.csv.part", lambda old: flipped(old, 70_000, 5)), ("table.csv.part", lambda old: old[:-1]),
+     ("table.csv.part.json", lambda old: flipped(old, 10)), ("table.csv.part.json", lambda _: b"{")],
+    ids=["bit of the bytes", "byte that is gone", "bit of the state", "no state"],
+)  # fmt: skip
+def test_damaged_part_is_fetched_again(
+    damage: tuple[str, Callable[[bytes], bytes]],
+    checksum: str,
+    server: FileServer,
+    quick: Patience,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path, (name, change) = tmp_path / "table.csv", damage
+    url = leave_part(server, quick, path, checksum=checksum)
+    (tmp_path / name).write_bytes(change((tmp_path / name).read_bytes()))
+    server.add("/table.csv", DATA)
+    download(Source(url, None, checksum), path, patience=quick)
+    assert path.read_bytes() == DATA
+    assert server.asked("/table.csv")[-1].first_byte == 0
+    assert "table.csv.part is damaged and is fetched again" in caplog.text
+
+
+def test_bytes_after_those_of_the_state_are_asked_for_again(
+    server: FileServer, quick: Patience, tmp_path: Path
+) -> None:
+    """A process may die between a block and the state."""
     path = tmp_path / "table.csv"
     url = leave_part(server, quick, path)
-    (tmp_path / "table.csv.part.json").write_text("{")
+    with (tmp_path / "table.csv.part").open("ab") as part:
+        part.write(bytes(1000))
     server.add("/table.csv", DATA)
     download(Source(url), path, patience=quick)
     assert path.read_bytes() == DATA
-    assert server.asked("/table.csv")[-1].first_byte == 0
+    assert server.asked("/table.csv")[-1].first_byte == 100_000
 
 
 def test_complete_part_needs_no_bytes(server: FileServer, quick: Patience, tmp_path: Path) -> None:
     """A process may die between the last byte and the rename."""
-    path = tmp_path / "table.csv"
+    path, state = tmp_path / "table.csv", tmp_path / "table.csv.part.json"
     url = leave_part(server, quick, path, size=1000)
     (tmp_path / "table.csv.part").write_bytes(DATA)
+    state.write_bytes(to_json({**from_json(state.read_bytes()), "done": len(DATA), "digest": SHA256[7:]}))
     server.add("/table.csv", DATA)
     download(Source(url), path, patience=quick)
     assert path.read_bytes() == DATA
@@ -245,19 +277,6 @@ def test_wrong_checksum_removes_the_file_and_names_both_digests(
     found = hashlib.new(kind, OTHER).hexdigest()
     assert error.value.what == f"the {kind.upper()} of the file is {found}, and {published} is published"
     assert files_in(tmp_path) == []
-
-
-def test_part_that_was_damaged_on_the_disk_is_found_by_the_checksum(
-    server: FileServer, quick: Patience, tmp_path: Path
-) -> None:
-    path = tmp_path / "table.csv"
-    url = leave_part(server, quick, path, checksum=MD5)
-    (tmp_path / "table.csv.part").write_bytes(b"\0" * 100_000)
-    server.add("/table.csv", DATA)
-    with pytest.raises(DownloadError, match="is published"):
-        download(Source(url, None, MD5), path, patience=quick)
-    download(Source(url, None, MD5), path, patience=quick)
-    assert path.read_bytes() == DATA
 
 
 @pytest.mark.parametrize(
@@ -406,5 +425,8 @@ def test_destination_that_is_a_file_is_one_sentence(server: FileServer, quick: P
 
 def test_state_of_a_part_names_its_version(server: FileServer, quick: Patience, tmp_path: Path) -> None:
     url = leave_part(server, quick, tmp_path / "table.csv")
-    state = json.loads((tmp_path / "table.csv.part.json").read_text())
-    assert state == {"url": url, "etag": f'"{MD5[4:]}"', "last_modified": "", "size": len(DATA)}
+    state = from_json((tmp_path / "table.csv.part.json").read_bytes())
+    digest = hashlib.sha256(DATA[:100_000]).hexdigest()
+    assert state == {
+        "url": url, "etag": f'"{MD5[4:]}"', "last_modified": "", "size": len(DATA), "done": 100_000, "digest": digest,
+    }  # fmt: skip

@@ -25,6 +25,7 @@ from raydistill.fetching.provenance import write_config
 from raydistill.fetching.records import RECORDS, find_record
 from raydistill.fetching.runner import fetch_records
 from raydistill.fetching.zenodo import read_zenodo
+from tests.damage import flipped
 from tests.unit.fetching.file_server import FileServer, fail, fail_after, redirect, send, serve, truncate, with_files
 
 ZIP = "/zenodo.org/records/3565489/files/images_gz2.zip"
@@ -183,6 +184,19 @@ def test_only_the_missing_file_of_a_record_is_fetched(survey: FileServer, quick:
     fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
     assert [one.path for one in survey.log[before:]] == [API, MAPPING]
     assert (tmp_path / "gz2" / "gz2.provenance.json").read_bytes() == provenance
+
+
+@pytest.mark.parametrize("at", [20, 400, -300])
+def test_files_are_fetched_again_if_a_bit_of_their_provenance_flips(
+    at: int, survey: FileServer, quick: Patience, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    provenance = tmp_path / "gz2" / "gz2.provenance.json"
+    before = provenance.read_bytes()
+    provenance.write_bytes(flipped(before, at))
+    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    assert provenance.read_bytes() == before
+    assert caplog.text.count("gz2.provenance.json is damaged, so the files are fetched again") == 1
 
 
 def test_archives_stay_if_they_are_wanted(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
