@@ -20,6 +20,7 @@ from raydistill.storage.patience import seconds_of_a_request
 # file may come from an artifact or a table, so they are not read.
 WRAPPERS = ("async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir", "dvc", "filecache",
             "generic", "git", "jlab", "jupyter", "libarchive", "pyscript", "reference", "simplecache", "tar", "zip")  # fmt: skip
+RETRY_MODES = ("legacy", "standard", "adaptive")  # of botocore
 CHECK_ACCESS = "see that it can be reached and that you may read it, and run the same command again"
 
 
@@ -63,8 +64,12 @@ def _s3_options() -> dict[str, Any]:
     The default of botocore lasts some seconds. Its limit for the next bytes is longer than that of
     a request: s3fs would repeat a request whose answer stops.
     """
-    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
-    retries = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "total_max_attempts": attempts}
+    attempts, mode = os.environ.get("AWS_MAX_ATTEMPTS") or "10", os.environ.get("AWS_RETRY_MODE") or "standard"
+    if not attempts.isdecimal() or not 0 < int(attempts) < 1000:
+        raise ConfigError(f"'{attempts}' is no number of attempts", "AWS_MAX_ATTEMPTS", "set it to 10, or remove it")
+    if mode not in RETRY_MODES:
+        raise ConfigError(f"there is no mode '{mode}'", "AWS_RETRY_MODE", f"give one of {', '.join(RETRY_MODES)}")
+    retries = {"mode": mode, "total_max_attempts": int(attempts)}
     return {"config_kwargs": {"retries": retries, "connect_timeout": 10, "read_timeout": seconds_of_a_request() + 5}}
 
 

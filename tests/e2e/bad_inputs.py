@@ -61,7 +61,8 @@ FILES = {"own.yaml": OWN, "pets.yaml": PETS, "votes.csv": LABELS, "tiny.yaml": T
 class Row:
     """One bad input.
 
-    `command` holds the words after `raydistill`. `files` and `prepare` change the folder before it runs.
+    `command` holds the words after `raydistill`. `files` and `prepare` change the folder before it runs,
+    `env` the environment.
     """
 
     what: str
@@ -71,6 +72,7 @@ class Row:
     files: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[Path], object] | None = None
     process: bool = False  # run the command in a process of its own
+    env: dict[str, str] = field(default_factory=dict)
 
 
 SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
@@ -224,6 +226,14 @@ CONFIG_ROWS = [
       "tracking.enabled=false"),
     R("an unknown storage", "run tiny.yaml output=foo://bucket/x", 2,
       "foo://bucket/x: unknown storage 'foo://'; give a path, or a URI such as s3://bucket/folder"),
+    *(R(f"a limit of a request to storage that is {what}", "simulate tiny.yaml output=s3://bucket/x", 2,
+        f"RAYDISTILL_STORAGE_SECONDS: '{value}' is no positive number of seconds; set it to 65, or remove it",
+        env={"RAYDISTILL_STORAGE_SECONDS": value})
+      for what, value in (("no number", "soon"), ("negative", "-1"), ("nan", "nan"))),
+    R("a number of attempts that is text", "simulate tiny.yaml output=s3://bucket/x", 2,
+      "AWS_MAX_ATTEMPTS: 'many' is no number of attempts; set it to 10, or remove it", env={"AWS_MAX_ATTEMPTS": "many"}),
+    R("an unknown mode of repeated requests", "simulate tiny.yaml output=s3://bucket/x", 2,
+      "AWS_RETRY_MODE: there is no mode 'often'; give one of legacy, standard, adaptive", env={"AWS_RETRY_MODE": "often"}),
     R("scores without networks on all the data", "run tiny.yaml evaluate.scores=true", 2,
       "command line, evaluate: scores compare with networks trained on all the data, but full_data_networks is 0; fix the value"),
     R("a misspelt network of timm", "run tiny.yaml 'network={kind: timm, model: convnext_nanoo}'", 2,

@@ -108,7 +108,10 @@ def check(row: Row, root: Path) -> None:
         (root / name).write_text(text)
     if row.prepare:
         row.prepare(root)
-    code, stderr, stdout = call(shlex.split(row.command), row.process)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in row.env.items():
+            patch.setenv(name, value)
+        code, stderr, stdout = call(shlex.split(row.command), row.process)
     reported = [line for line in stderr.splitlines() if line.startswith("raydistill: ")]
     assert "Traceback" not in stderr
     assert [plain(line, root) for line in reported] == [f"raydistill: {row.sentence}"], stderr
