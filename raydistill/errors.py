@@ -18,6 +18,7 @@ error                     exit code  meaning
 way back from a Ray worker.
 """
 
+import errno
 from collections.abc import Sequence
 
 from raydistill.escaping import for_terminal
@@ -113,15 +114,48 @@ def is_storage_error(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in STORAGE_CLIENTS
 
 
+# The cause and the next step for each errno of a lack of memory, files, threads or space.
+LACKS = {
+    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n)"),
+    errno.ENFILE: ("too many files are open", "close other programs"),
+    errno.EFBIG: ("a file would be larger than the limit of its size", "raise the limit (ulimit -f)"),
+    errno.ENOMEM: ("memory is short", "end other programs, or raise the limit (ulimit -v)"),
+    errno.EAGAIN: ("no more processes or threads may start", "raise the limit (ulimit -u)"),
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("the disk is full", "free some space"),
+}
+
+
+def find_lack(error: BaseException) -> ClusterError | ArtifactError | None:
+    """Return the error message for what the machine lacks; None for another error."""
+    code = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        code = errno.ENOMEM
+    elif "can't start new thread" in str(error):
+        code = errno.EAGAIN
+    elif "No usable temporary directory" in str(error):
+        fix = "set TMPDIR to one, or raise the limit of file sizes (ulimit -f)"
+        return ClusterError("no folder for temporary files can be written to", "this machine", fix)
+    if code not in LACKS:
+        return None
+    what, fix = LACKS[code]
+    error_class = ArtifactError if what == "the disk is full" else ClusterError
+    where = getattr(error, "filename", None) or "this machine"
+    return error_class(what, str(where), f"{fix} and run the same command again; it resumes")
+
+
 def find_known_error(error: BaseException | None) -> RaydistillError | None:
     """Return the first RaydistillError in a causal chain; None for a bug.
 
-    An OSError that names a file becomes an ArtifactError. Ray wraps the exceptions of its workers.
+    A lack of memory, space or the like becomes a ClusterError, another OSError that names a file an
+    ArtifactError. Ray wraps the exceptions of its workers.
     """
     while error is not None:
         inner = getattr(error, "cause", None)  # Ray's wrapper may subclass the error that it wraps
         if inner is None and isinstance(error, RaydistillError):
             return error
+        if inner is None and (lack := find_lack(error)):
+            return lack
         if inner is None and isinstance(error, OSError) and error.filename is not None:
             what = (error.strerror or type(error).__name__).lower()
             return ArtifactError(what, str(error.filename), "check the path, its permissions and the disk")

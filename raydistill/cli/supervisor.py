@@ -25,10 +25,11 @@ FIX = "run the same command again; what is finished is kept"
 
 def supervise(command: Callable[[], object]) -> None:
     """Run the command in a child process on Linux, elsewhere in this one."""
-    if not sys.platform.startswith("linux"):
+    if sys.platform.startswith("linux"):
+        driver_notes.keep()
+    if not driver_notes.are_kept():
         command()
         return
-    driver_notes.keep()
     watched = _FORWARDED | {signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     prctl = ctypes.CDLL(None).prctl
@@ -84,7 +85,8 @@ def _error(code: int) -> ClusterError:
     if code >= 0:
         return ClusterError("it ended the command, because its raylet or GCS cannot be reached", "Ray", FIX)
     name = signal.Signals(-code).name
-    return ClusterError(f"{name} ended the command, perhaps for lack of memory", "this machine", FIX)
+    reason = "because of a limit of CPU time (ulimit -t)" if name == "SIGXCPU" else "perhaps for lack of memory"
+    return ClusterError(f"{name} ended the command, {reason}", "this machine", FIX)
 
 
 def _kill_children() -> None:

@@ -312,7 +312,10 @@ class _Part:
         temporary.replace(self._state_file)
 
     def _restore(self) -> None:
-        """Read what an earlier run left, less a block that it had not counted; discard damaged bytes."""
+        """Read what an earlier run left, less a block that it had not counted.
+
+        Damaged bytes are discarded.
+        """
         if not self._state_file.exists():
             return
         with suppress(ValueError, TypeError):

@@ -84,10 +84,17 @@ def prepared(ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def call(arguments: list[str], process: bool = False) -> tuple[int, str, str]:
-    """Run `raydistill`; return (exit code, stderr, stdout)."""
-    if process:
-        done = subprocess.run([sys.executable, "-m", "raydistill.cli", *arguments], capture_output=True, text=True)
+def call(arguments: list[str], process: bool = False, shell: str = "") -> tuple[int, str, str]:
+    """Run `raydistill`, after `shell`; return (exit code, stderr, stdout)."""
+    if process or shell:
+        command = [sys.executable, "-m", "raydistill.cli", *arguments]
+        if shell:
+            command = ["bash", "-ec", f'{shell}; exec "$@"', "bash", *command]
+        if "mount" in shell:
+            if os.geteuid():
+                pytest.skip("needs the right to mount a small disk")
+            command = ["unshare", "--mount", *command]
+        done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, done.stderr, done.stdout
     result = CliRunner().invoke(cli.app, arguments)
     return result.exit_code, result.stderr, result.stdout
@@ -111,7 +118,7 @@ def check(row: Row, root: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in row.env.items():
             patch.setenv(name, value)
-        code, stderr, stdout = call(shlex.split(row.command), row.process)
+        code, stderr, stdout = call(shlex.split(row.command), row.process, row.shell)
     reported = [line for line in stderr.splitlines() if line.startswith("raydistill: ")]
     assert "Traceback" not in stderr
     assert [plain(line, root) for line in reported] == [f"raydistill: {row.sentence}"], stderr

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +71,38 @@ def test_nearest_lists_known_words_if_none_is_similar() -> None:
     assert nearest("zzz", ["width", "depth"]) == "known are: width, depth"
     listed = nearest("zzz", [f"name{i}" for i in range(40)])
     assert listed.endswith("name11, …")
+
+
+NEEDS = """
+import resource, sys, threading
+resource.setrlimit(resource.{limit}, ({most}, {most}))
+from raydistill.errors import find_known_error
+from raydistill.storage import Folder
+try:
+    {body}
+except BaseException as error:
+    print(type(find_known_error(error)).__name__, find_known_error(error), sep=": ")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of other systems differ")
+@pytest.mark.parametrize(
+    ("limit", "most", "body", "sentence"),
+    [
+        ("RLIMIT_FSIZE", 1000, "Folder('out').write('a', bytes(2000))",
+         "ClusterError: this machine: a file would be larger than the limit of its size; raise the limit (ulimit -f)"),
+        ("RLIMIT_NOFILE", 50, "files = [open('/dev/null') for _ in range(100)]",
+         "ClusterError: /dev/null: too many files are open; raise the limit (ulimit -n)"),
+        ("RLIMIT_AS", 2**30, "bytes(2**31)",
+         "ClusterError: this machine: memory is short; end other programs, or raise the limit (ulimit -v)"),
+        ("RLIMIT_AS", 2**30, "threading.stack_size(2**30), threading.Thread(target=print).start()",
+         "ClusterError: this machine: no more processes or threads may start; raise the limit (ulimit -u)"),
+        ("RLIMIT_CORE", 0, "open('/dev/full', 'w', buffering=1).write('text\\n')",
+         "ArtifactError: this machine: the disk is full; free some space"),
+    ],
+    ids=["file size", "open files", "memory", "threads", "disk"],
+)  # fmt: skip
+def test_lack_of_the_machine_is_named(limit: str, most: int, body: str, sentence: str, tmp_path: Path) -> None:
+    program = NEEDS.format(limit=limit, most=most, body=body)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"{sentence} and run the same command again; it resumes\n", done.stderr

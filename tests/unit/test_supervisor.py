@@ -28,8 +28,10 @@ def start(body: str) -> subprocess.Popen[str]:
         ("None", 0, ""),
         ("os._exit(1)", 5, "Ray: it ended the command, because its raylet or GCS cannot be reached"),
         ("os.abort()", 5, "this machine: SIGABRT ended the command, perhaps for lack of memory"),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", 5,
+         "this machine: SIGXCPU ended the command, because of a limit of CPU time (ulimit -t)"),
     ],
-)
+)  # fmt: skip
 def test_exit_code_is_that_of_the_command_or_of_a_lost_cluster(body: str, code: int, sentence: str) -> None:
     with start(body) as process:
         assert process.communicate()[1] == (f"raydistill: {sentence}{AGAIN}" if sentence else "")

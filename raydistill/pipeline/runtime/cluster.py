@@ -21,6 +21,7 @@ from raydistill.config import Resources
 from raydistill.errors import ClusterError
 from raydistill.log import get_logger
 from raydistill.pipeline.runtime.failures import one_line
+from raydistill.pipeline.runtime.limits import check_limits, find_cause
 from raydistill.pipeline.runtime.ray_death import stop_if_ray_dies
 from raydistill.pipeline.runtime.signals import raise_on_sigterm
 from raydistill.pipeline.runtime.temp_dir import choose_temp_dir
@@ -111,19 +112,27 @@ def start_private(**options: Any) -> None:
     """Start a Ray for this process alone, on 127.0.0.1.
 
     Ray gives its processes 30 s to start. A busy machine may need several attempts.
+
+    Raises
+    ------
+    ClusterError
+        This machine lacks what Ray needs, or its processes did not start.
     """
     for name, value in (QUIET_ENVIRONMENT | LOOPBACK_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
     if "_temp_dir" not in options:
         options["_temp_dir"] = choose_temp_dir()
+    check_limits(options.get("object_store_memory"), options["_temp_dir"])
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             with _loopback_only():
                 ray.init(address="local", include_dashboard=False, **_QUIET, **options)
             return
         except Exception as error:
-            if attempt == START_ATTEMPTS or type(error) is not Exception:  # Ray raises it for a timeout alone
-                raise
+            cause = find_cause(error, options["_temp_dir"])
+            if cause or attempt == START_ATTEMPTS or type(error) is not Exception:  # it is a timeout
+                fix = "see that the machine is idle, try again" if cause is None else "change that, and try again"
+                raise ClusterError(f"did not start ({cause or _reason(error)})", "a private Ray", fix) from error
             ray.shutdown()
             log.info("Ray: did not start (%s), trying again", one_line(error))
 
@@ -151,11 +160,7 @@ def _start(address: str | None, resources: Resources) -> None:
         _attach(address)
     else:
         memory = resources.object_store_mb
-        try:
-            start_private(object_store_memory=memory * _MEGABYTE if memory else None)
-        except Exception as error:  # Ray raises a bare Exception when a busy machine cannot start it in time
-            fix = "see that the machine is idle, try again"
-            raise ClusterError(f"did not start ({_reason(error)})", "a private Ray", fix) from error
+        start_private(object_store_memory=memory * _MEGABYTE if memory else None)
     raise_on_sigterm()
     total = ray.cluster_resources()
     log.info("Ray: %g CPUs, %g GPUs", total.get("CPU", 0), total.get("GPU", 0))

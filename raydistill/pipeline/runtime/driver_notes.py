@@ -5,6 +5,7 @@ A note is a kind and words:
 opened  tracking URI and id of an MLflow run
 closed  the id of the run
 lost    the part of Ray that died
+kept    there is a supervisor
 ended   the command has said how it ended
 """
 
@@ -13,13 +14,21 @@ from __future__ import annotations
 import json
 import os
 
+MOST_BYTES = 2**16  # of the notes of a usual command
 _memory: int | None = None
 
 
 def keep() -> None:
-    """Keep the notes of this process and of its forks."""
+    """Keep the notes of this process and of its forks.
+
+    Keep none if a limit of file sizes admits few bytes.
+    """
     global _memory
     _memory = os.memfd_create("raydistill")
+    try:
+        note("kept", " " * MOST_BYTES)
+    except OSError:
+        _memory = None
 
 
 def are_kept() -> bool:
