@@ -97,6 +97,19 @@ STAGES: dict[str, Stage] = {
     "adapt": Stage(_adapt, adaptation_spec, adaptation_specs),
     "detect": Stage(_stage("detect"), detection_spec, detection_specs),
 }
+PURPOSES = {
+    "simulate": "render galaxies, with simulated votes of volunteers on their shapes",
+    "curate": "choose galaxies of each class, and check, crop and resize their pictures",
+    "experts": "train networks on all training galaxies",
+    "distill": "make a few images that train a network as all those galaxies do",
+    "evaluate": "train new networks on these images and on others, and test them",
+    "generate": "train a network that makes pictures of galaxies",
+    "sample": "make synthetic galaxies",
+    "audit": "test whether synthetic pictures differ from galaxies of the survey",
+    "predict": "let the experts predict the class of each galaxy",
+    "hunt": "search for rare galaxies, and learn from each label",
+    "analyse": "measure the images beside galaxies of the survey",
+}
 BEFORE = {"curate": "simulate", "experts": "curate", "distill": "experts", "evaluate": "distill", "generate": "curate",
           "sample": "generate", "audit": "sample", "predict": "experts", "hunt": "predict",
           "analyse": "distill"}  # fmt: skip
@@ -192,7 +205,7 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
     ):
         stages = stages_of(config, last)
         for number, name in enumerate(stages, start=1):
-            log.info("stage %d of %d: %s", number, len(stages), name)
+            log.info("stage %d of %d, %s: %s", number, len(stages), name, PURPOSES[name])
             for wanted in config.hunt.samples if name == "hunt" else ():  # the sets that `hunt.synthetic` describes
                 STAGES["sample"](sample_plan(plan, wanted), tracker, parent.id)
             result = STAGES[name](plan, *_arguments(plan, name), tracker, parent.id)

@@ -98,13 +98,14 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
     threads = choose_distill_cpus(resources, segments, useful_threads(work))
     task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
     log.info(
-        "distill: %d images, students of %d steps to targets %d %s ahead%s, %d threads%s, %s",
+        "distill: %d images, students of %d steps to targets %d %s ahead%s, %d %s%s, %s",
         curated.num_classes * task.distill.images_per_class,
         task.recipe.student_steps,
         task.recipe.expert_epochs,
         "epoch" if task.recipe.expert_epochs == 1 else "epochs",
         f", {segments} segments an iteration on up to {task.extra_workers + 1} workers" if segments > 1 else "",
         task.threads,
+        "thread" if task.threads == 1 else "threads",
         " on a GPU" if task.gpus else "",
         task.recipe.arithmetic,
     )
