@@ -55,8 +55,8 @@ class CatalogSurvey:
         header.
     duplicates
         An id in several rows of the table, or with several pictures (rows of Parquet, rows of the
-        mapping, files with several suffixes). "refuse": an error. "first": the first one is taken,
-        with a warning.
+        mapping, files with several suffixes, tiles of the same piece of the sky). "refuse": an
+        error. "first": the first one is taken, with a warning.
     """
 
     kind: Literal["catalog"] = "catalog"

@@ -18,12 +18,14 @@ from raydistill.galaxies.pictures.files import Source, digest_files, list_files
 from raydistill.galaxies.pictures.fits import Fill, FitsImages
 from raydistill.galaxies.pictures.images import Fit, RejectedImage
 from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_links
+from raydistill.galaxies.tables.repeated import Duplicates, check_repeated
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
 
 R90 = "R90"
 _ARCSEC = {"arcsec": 1.0, "arcmin": 60.0, "deg": 3600.0}
+_KEEP_ONE = "leave one of each pair out of survey.images.files"
 _SIZE = re.compile(r"\s*([\d.]+(?:e[+-]?\d+)?)\s*([A-Za-z]\w*)\s*", re.ASCII)
 
 
@@ -40,7 +42,8 @@ class MosaicImages:
     files
         Names of the files below `root` with `*` and `**`, for red, green and blue:
         `[i/*.fits, r/*.fits, g/*.fits]`. Or one name for files with all bands. Compressed files are
-        those of fpack (`.fits.fz`).
+        those of fpack (`.fits.fz`). Where tiles overlap, that is cut in which the position is farthest
+        from the edges. Two of the same piece of the sky: see `survey.duplicates`.
     size
         Side of a cut-out with its unit, arcsec, arcmin, deg or R90: `60 arcsec`, or `8.48 R90` for
         multiples of the galaxy's petroR90_r, which the table then needs.
@@ -107,7 +110,9 @@ class MosaicImages:
         names = sorted({name for own in self._names() for name in own})
         return digest_files(self.root, names)
 
-    def find(self, ra_N: np.ndarray, dec_N: np.ndarray, r90_N: np.ndarray) -> FoundCutouts:
+    def find(
+        self, ra_N: np.ndarray, dec_N: np.ndarray, r90_N: np.ndarray, duplicates: Duplicates = "refuse"
+    ) -> FoundCutouts:
         """Find the tiles that show each position, and return the cut-outs there.
 
         The headers of all tiles are read.
@@ -118,18 +123,21 @@ class MosaicImages:
             Positions [deg, ICRS]; NaN if unknown.
         r90_N : float64 [N]
             Radii that hold 90 % of the light [arcsec]; NaN if unknown.
+        duplicates
+            What happens to tiles of one piece of the sky: "refuse", or "first", by name.
 
         Raises
         ------
         CatalogError
-            If no file has one of the names, a file is no tile, or no galaxy has a position.
+            If no file has one of the names, a file is no tile, or no galaxy has a position. If tiles
+            show the same piece of the sky and are refused.
         """
         from raydistill.galaxies.pictures.cutouts import CutoutSource
 
         value, unit = _parse_size(self.size)
         side_N = value * r90_N if unit == R90 else np.full(len(ra_N), value * _ARCSEC[unit])
         _check_known(ra_N, dec_N, side_N)
-        found = self._find_tiles(ra_N, dec_N)
+        found = self._find_tiles(ra_N, dec_N, duplicates)
         reasons = np.full(len(ra_N), "", dtype=object)
         for band, tiles in enumerate(found):
             lacking = np.array([tile is None for tile in tiles], bool)
@@ -143,7 +151,7 @@ class MosaicImages:
         ]
         return FoundCutouts(sources, reasons.tolist())
 
-    def _find_tiles(self, ra_N: np.ndarray, dec_N: np.ndarray) -> list[list[str | None]]:
+    def _find_tiles(self, ra_N: np.ndarray, dec_N: np.ndarray, duplicates: Duplicates) -> list[list[str | None]]:
         """Return the name of each position's tile, for each list of files."""
         from raydistill.galaxies.pictures.tile_index import TileIndex, read_headers
 
@@ -155,8 +163,14 @@ class MosaicImages:
         _warn_of_differences([own[0].unit for own in headers], [own[0].scale for own in headers])
         found = []
         for own in headers[: len(names)]:
-            numbers = TileIndex(own).find(ra_N, dec_N)
-            found.append([None if number < 0 else own[number].name for number in numbers])
+            index = TileIndex(own)
+            if repeated := index.repeated():
+                other, one = next(iter(repeated.items()))
+                what = f"show the same piece of the sky as another, such as {other} and {one}"
+                check_repeated(list(repeated), what, self.root, duplicates, _KEEP_ONE, "tiles")
+                index = TileIndex([tile for tile in own if tile.name not in repeated])
+            numbers = index.find(ra_N, dec_N)
+            found.append([None if number < 0 else index.tiles[number].name for number in numbers])
         return found
 
     def _names(self) -> list[list[str]]:

@@ -95,6 +95,23 @@ class TileIndex:
 
     def __init__(self, tiles: Sequence[TileHeader]) -> None:
         self.tiles = list(tiles)
+        self._circles = [_circle(tile) for tile in self.tiles]
+
+    def repeated(self) -> dict[str, str]:
+        """Return the names of tiles that show the same piece of the sky as an earlier one, with that one.
+
+        Their corners agree within a pixel.
+        """
+        pixel = max(tile.scale for tile in self.tiles)
+        reach = float((2 * pixel * u.arcsec).to_value(u.rad))
+        tree = KDTree(np.stack([_vectors(centre) for centre, _ in self._circles]))
+        pairs = sorted((first, second) for first, second in tree.query_pairs(reach))
+        found: dict[str, str] = {}
+        for first, second in pairs:
+            one, other = self.tiles[first], self.tiles[second]
+            if one.name not in found and _share_corners(one, other):
+                found.setdefault(other.name, one.name)
+        return found
 
     def find(self, ra_N: np.ndarray, dec_N: np.ndarray) -> np.ndarray:
         """Return the index of the tile in which each position is farthest from the edges.
@@ -115,8 +132,7 @@ class TileIndex:
             return found
         positions = SkyCoord(ra_N[known], dec_N[known], unit="deg")
         tree = KDTree(_vectors(positions))
-        for number, tile in enumerate(self.tiles):
-            centre, radius = _circle(tile)
+        for number, (tile, (centre, radius)) in enumerate(zip(self.tiles, self._circles, strict=True)):
             near = np.sort(tree.query_ball_point(_vectors(centre), 2 * np.sin(radius / 2)))
             if len(near):
                 rows, own = known[near], _depth(tile, positions[near])
@@ -136,6 +152,20 @@ def _circle(tile: TileHeader) -> tuple[SkyCoord, float]:
     centre = tile.wcs.pixel_to_world((columns - 1) / 2, (rows - 1) / 2).icrs
     radius = np.hypot(rows, columns) / 2 * tile.scale * 1.05  # a projection's scale changes over a tile
     return centre, float(min((radius * u.arcsec).to_value(u.rad), np.pi))
+
+
+def _share_corners(one: TileHeader, other: TileHeader) -> bool:
+    """Return whether each corner of a tile lies within a pixel of a corner of another."""
+    distances = np.linalg.norm(_corners(one)[:, None] - _corners(other)[None], axis=2)
+    reach = float((max(one.scale, other.scale) * u.arcsec).to_value(u.rad))
+    return bool((distances.min(axis=1) <= reach).all() and (distances.min(axis=0) <= reach).all())
+
+
+def _corners(tile: TileHeader) -> np.ndarray:
+    """Return the outer corners as unit vectors `[4, 3]`."""
+    rows, columns = tile.shape
+    x, y = np.array([-0.5, columns - 0.5, -0.5, columns - 0.5]), np.array([-0.5, -0.5, rows - 0.5, rows - 0.5])
+    return _vectors(tile.wcs.pixel_to_world(x, y).icrs)
 
 
 def _depth(tile: TileHeader, positions: SkyCoord) -> np.ndarray:

@@ -92,6 +92,29 @@ def test_galaxy_at_the_edge_of_one_tile_is_cut_from_the_other(tmp_path: Path) ->
     assert all(np.isfinite(fits.HDUList.fromstring(one)[0].data).all() for one in cut_out)
 
 
+@pytest.mark.parametrize(
+    ("name", "angle", "shift", "same"),
+    [("a.fits", 0, 0.0, True), ("z.fits", 0, 0.3, True), ("z.fits", 90, 0.0, True), ("z.fits", 0, 4.0, False)],
+)
+def test_tiles_of_one_piece_of_sky_are_refused_or_the_first_name_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, angle: int, shift: float, same: bool
+) -> None:
+    for own, turn, east in (("m.fits", 0, 0.0), (name, angle, shift)):
+        wcs = make_wcs(RA + east * SCALE / 3600, DEC, ROWS, ROWS, angle=turn)
+        for band in "irg":
+            write_tile(tmp_path / band / own, [Spiral(RA, DEC)], wcs, ROWS, ROWS)
+    images = MosaicImages(str(tmp_path), ("i/*.fits", "r/*.fits", "g/*.fits"), "20 arcsec")
+    ra, dec, r90 = np.array([RA]), np.array([DEC]), np.array([np.nan])
+    if same:
+        message = f"1 tiles show the same piece of the sky as another, such as i/{max('m.fits', name)} and i/{min('m.fits', name)}"
+        with pytest.raises(CatalogError, match=message):
+            images.find(ra, dec, r90)
+    (source,) = images.find(ra, dec, r90, "first").sources
+    assert source is not None
+    assert source.startswith(f"{{i|r|g}}/{min('m.fits', name)}")
+    assert ("the first one is taken" in caplog.text) == same
+
+
 def test_pixels_beyond_a_tile_are_missing_and_filled_on_request(tmp_path: Path) -> None:
     wcs = make_wcs(RA, DEC, 61, 61)
     write_bands(tmp_path, "t.fits", [Spiral(RA, DEC)], wcs, 61, 61)
