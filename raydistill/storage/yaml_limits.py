@@ -12,7 +12,7 @@ import yaml
 
 MAX_TEXT = 2_000_000  # characters; the class names of the largest data sets need a quarter
 MAX_VALUES = 200_000  # with those that aliases repeat
-MAX_CONFIG_VALUES = 20_000  # of a config; OmegaConf takes 0.1 ms for each
+MAX_CONFIG_VALUES = 5_000  # of a config; OmegaConf takes up to 0.3 ms for each, and twice for one override
 MAX_LEVELS = 50
 MAX_WORD = 100_000  # characters of one value
 _LONG_NUMBER = re.compile(r"[-+]?[0-9][0-9_:.a-fA-FxXob]{400,}")  # Python converts up to 4300 digits

@@ -21,7 +21,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)
 )
 YAML = {
-    "aliases that make 10^10 values": (ALIASES, "more than 20000 values, with those that aliases repeat"),
+    "aliases that make 10^10 values": (ALIASES, "more than 5000 values, with those that aliases repeat"),
     "aliases that make 1000 levels": (
         "".join(f"k{n}: &k{n} {{v: {f'*k{n - 1}' if n else 1}}}\n" for n in range(1000)),
         "more than 50 levels",
@@ -29,8 +29,8 @@ YAML = {
     "an alias in itself": ("a: &a [*a]\n", r"'\*a' stands within itself"),
     "10^5 levels": ("a: " + "[" * 100_000, "more than 50 levels"),
     "10^5 levels of keys": ("a: " + "{a: " * 100_000, "more than 50 levels"),
-    "500,000 values": ("a: [" + "1," * 500_000, "more than 20000 values"),
-    "100,000 keys": ("".join(f"k{n}: 1\n" for n in range(100_000)), "more than 20000 values"),
+    "500,000 values": ("a: [" + "1," * 500_000, "more than 5000 values"),
+    "100,000 keys": ("".join(f"k{n}: 1\n" for n in range(100_000)), "more than 5000 values"),
     "a long value": ("a: " + "x" * 1_000_000, "more than 100000 characters in one value"),
     "a long number": ("a: " + "9" * 10_000, "a number of more than 400 digits"),
     "a long text": ("# comment\n" * (MAX_TEXT // 9), "at most 2000000 are read"),
@@ -43,7 +43,7 @@ OVERRIDES: dict[str, tuple[Callable[[], list[str]], str]] = {
     "a key of 10^5 levels": (lambda: [".".join("a" * 100_000) + "=1"], "has 100000 levels, and at most 50 are read"),
     "a key of 10^5 brackets": (lambda: ["a" + "[0]" * 100_000 + "=1"], "has 100001 levels, and at most 50 are read"),
     "a value of 10^5 levels": (lambda: ["experts=" + "{a: " * 100_000], "more than 50 levels"),
-    "a list of 500,000 values": (lambda: ["search.space=[" + "1," * 500_000 + "1]"], "more than 20000 values"),
+    "a list of 500,000 values": (lambda: ["search.space=[" + "1," * 500_000 + "1]"], "more than 5000 values"),
     "10^5 overrides": (lambda: ["distill.iterations=5"] * 10**5, "100000 values are given, and at most 1000 are read"),
 }
 

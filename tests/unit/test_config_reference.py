@@ -31,7 +31,7 @@ Each kind of a survey, network, schedule or step has its own keys. A key without
 kind. A new `kind` starts from its own defaults.
 
 Limits keep a slip from costing the memory of a machine. Any whole number without a limit of its own is at most
-10⁹. A file has at most 20,000 values, with those that aliases repeat, and 50 levels.
+10⁹. A file has at most 5,000 values, with those that aliases repeat, and 50 levels.
 
 Further keys and defaults:
 - `extends` names base configs, in a config or on the command line: files beside it, or shipped ones. Later ones take
