@@ -31,7 +31,8 @@ from raydistill.galaxies.tables.repeated import Duplicates
 from raydistill.galaxies.tables.widths import check_fits
 
 MAX_VALUES = 2**28  # of one extension: 2 GB as float64
-MAX_PLANE = 2**24  # pixels of a band, 4096 x 4096; the stretch takes 150 bytes for each
+MAX_PLANE = 2**24  # pixels of a band, 4096 x 4096; a picture takes 50 bytes for each
+_STRIP = 2**17  # pixels that are stretched at once; this fits caches of processors
 _MAX_PLANES = 16  # a cube with a last axis this short, and longer others, has its planes there
 
 _VERSION = re.compile(r"(.+),\s*(\d+)\s*")  # SCI,2
@@ -156,18 +157,25 @@ class FitsImages:
 
         Such pixels have the value of `fill`; for "none", the median.
         """
-        from astropy.visualization import make_lupton_rgb
-
         bands = self.bands(contents, where)
         missing = ~np.logical_and.reduce([np.isfinite(band) for band in bands])
         if missing.all():
             raise RejectedImage("not-finite", where, "all pixels are NaN or infinite")
         if missing.any():
             bands = [_filled(band, self.fill) for band in bands]
+        return np.ascontiguousarray(self._stretched(bands)[::-1]), missing[::-1]
+
+    def _stretched(self, bands: Sequence[np.ndarray]) -> np.ndarray:
+        """Return uint8 `[H, W, 3]`; by strips of rows, as astropy takes 100 bytes for each pixel."""
+        from astropy.visualization import make_lupton_rgb
+
         minimum = list(self.minimum) if isinstance(self.minimum, tuple) else self.minimum
+        rows = max(1, _STRIP // bands[0].shape[1])
+        strips = [[band[start : start + rows] for band in bands] for start in range(0, len(bands[0]), rows)]
         with np.errstate(divide="ignore", invalid="ignore"):  # astropy divides by an intensity of 0, and drops it
-            rgb = make_lupton_rgb(*bands, minimum=minimum, stretch=self.stretch, Q=self.q)
-        return np.ascontiguousarray(rgb[::-1]), missing[::-1]
+            return np.concatenate(
+                [make_lupton_rgb(*strip, minimum=minimum, stretch=self.stretch, Q=self.q) for strip in strips]
+            )
 
     def check_missing(self, share: float, where: str) -> None:
         """Raise RejectedImage if more pixels are NaN or infinite than `fill` allows.
@@ -214,7 +222,7 @@ class FitsImages:
             planes = self._planes(contents[0], self.channels, where)
         else:
             planes = [self._planes(content, (None,), where)[0] for content in contents]
-        bands = [scale * plane for scale, plane in zip(self.scales, planes, strict=True)]
+        bands = [np.multiply(scale, plane, out=plane) for scale, plane in zip(self.scales, planes, strict=True)]
         if len({band.shape for band in bands}) > 1 or bands[0].ndim != 2 or not bands[0].size:
             raise RejectedImage("wrong-size", where, f"bands of shape {[band.shape for band in bands]}")
         return bands

@@ -96,10 +96,11 @@ def test_automatic_stretch_of_pictures_without_noise():
         choose_stretch([np.zeros((3, 64, 64))], "files")
 
 
-def test_fixed_stretch_and_minimum_keep_their_meaning():
+@pytest.mark.parametrize("side", [64, 400])  # the larger one is stretched in strips of rows
+def test_fixed_stretch_and_minimum_keep_their_meaning(side: int):
     from astropy.visualization import make_lupton_rgb
 
-    one = bands()
+    one = bands(side=side)
     scaled = [scale * band for scale, band in zip((0.8, 1.0, 1.4), one, strict=True)]
     by_astropy = make_lupton_rgb(*scaled, minimum=0.01, stretch=0.35, Q=10.0)[::-1]
     np.testing.assert_array_equal(FitsImages("").decode(encode(*one)), by_astropy)
