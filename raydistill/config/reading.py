@@ -27,7 +27,7 @@ from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
 from raydistill.escaping import is_utf8, literal
-from raydistill.storage import Folder, check_path
+from raydistill.storage import Folder, check_no_device, check_path
 from raydistill.storage.yaml_limits import MAX_CONFIG_VALUES, MAX_TEXT, check_yaml
 
 # A config and the command line may name base configs, beside the file or shipped with raydistill.
@@ -200,6 +200,8 @@ def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
 
 def _opened(where: str) -> IO[str]:
     if not _remote(where):
+        if not where.startswith("/dev/fd/"):  # the pipe of a shell's <(…), which ends
+            check_no_device(where, where, ConfigError)
         return open(where, encoding="utf-8")
     folder, _, name = where.rpartition("/")
     return io.StringIO(Folder(folder).read(name).decode())

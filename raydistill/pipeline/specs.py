@@ -15,7 +15,7 @@ from raydistill.errors import ArtifactMissing, CatalogError
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import ParquetImages
 from raydistill.simulation.config import SimulatedSurvey
-from raydistill.storage import Folder, kind_of
+from raydistill.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,6 @@ def file_digest(uri: str, noun: str, key: str) -> str:
     folder = Folder(parent or ("/" if uri.startswith("/") else "."))
     if not folder.exists(name):
         raise CatalogError(f"there is no such {noun}", uri, f"check {key}, and RAYDISTILL_DATA if the config uses it")
-    kind_of(uri)
     inside = folder.files(name)
     if inside in ([], [name]):
         return folder.sha256(name)

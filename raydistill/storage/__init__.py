@@ -35,6 +35,7 @@ from raydistill.storage.caches import cache_folder
 from raydistill.storage.filesystems import (
     CHECK_ACCESS,
     arrow_filesystem,
+    check_no_device,
     check_path,
     compression_of,
     error_message,
@@ -47,6 +48,7 @@ __all__ = [
     "CHECK_ACCESS",
     "Folder",
     "arrow_filesystem",
+    "check_no_device",
     "check_path",
     "compression_of",
     "disk_errors",
@@ -312,7 +314,10 @@ class Folder:
         """Return the path of a file; ArtifactCorrupt for a name outside of the folder."""
         if ".." in name.split("/") or "\0" in name:
             raise ArtifactCorrupt(f"it names a file outside of its folder: {name!r}", self.uri, "remove it")
-        return f"{self._path}/{name}" if name else self._path
+        path = f"{self._path}/{name}" if name else self._path
+        if self.is_local:
+            check_no_device(path, path, ArtifactCorrupt)
+        return path
 
 
 def _remove_unused_copies(cache: Path) -> None:

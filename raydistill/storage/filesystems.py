@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -34,7 +35,9 @@ def resolve_uri(
     uri = os.fspath(uri)
     scheme, separator, _ = uri.partition("://")
     if not separator:
-        return fsspec.filesystem("file"), LocalFileSystem._strip_protocol(uri)
+        path = LocalFileSystem._strip_protocol(uri)
+        check_no_device(path, uri, error_class)
+        return fsspec.filesystem("file"), path
     options = _s3_options() if scheme in ("s3", "s3a") else {}
     try:
         if scheme in WRAPPERS or "::" in uri:  # `a::b` chains storages
@@ -47,6 +50,8 @@ def resolve_uri(
         fix = "give a path, or a URI such as s3://bucket/folder"
         raise error_class(f"unknown storage '{scheme}://'", uri, fix) from error
     check_path(path, error_class)
+    if isinstance(system, LocalFileSystem):
+        check_no_device(path, uri, error_class)
     return system, path
 
 
@@ -56,6 +61,17 @@ def check_path(path: str, error_class: type[RaydistillError] = CatalogError) -> 
         raise error_class("the path has bytes that are not UTF-8", path, "rename the file or folder")
     if "\0" in path:
         raise error_class("the path has a null character", path, "correct it")
+
+
+def check_no_device(path: str, where: str, error_class: type[RaydistillError] = CatalogError) -> None:
+    """Raise `error_class` for a local pipe, socket or device: reading one may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # the reader reports a missing file
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        what = "this is a pipe, a socket or a device"
+        raise error_class(what, where, "save its content as a file, and give that")
 
 
 def _s3_options() -> dict[str, Any]:
@@ -96,6 +112,7 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         path = os.path.abspath(os.path.expanduser(uri))
         check_path(path)
+        check_no_device(path, uri)
         return pafs.LocalFileSystem(), path
     remote, path = resolve_uri(uri, CatalogError)
     if isinstance(remote, LocalFileSystem):
@@ -104,14 +121,9 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def kind_of(uri: str) -> pafs.FileType:
-    """Return whether there is a file, a folder or nothing.
-
-    CatalogError for a pipe, a socket or a device: reading one may never end.
-    """
+    """Return whether there is a file, a folder or nothing."""
     system, path = arrow_filesystem(uri)
     kind: pafs.FileType = system.get_file_info(path).type
-    if kind == pafs.FileType.Unknown:
-        raise CatalogError("this is a pipe, a socket or a device", uri, "save its content as a file, and give that")
     return kind
 
 

@@ -60,7 +60,7 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
         return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
     if isinstance(images, MosaicImages):
         places = (catalog[name].to_numpy() for name in ("ra", "dec", "petro_r90"))
-        sources, reasons = images.find(*places, survey.duplicates)
+        sources, reasons = images.find(*places, duplicates=survey.duplicates)
         return FoundPaths(sources, none, reasons)
     if images.path_column is not None:
         suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from raydistill.errors import CatalogError
+from raydistill.config import load
+from raydistill.datasets.array_files import open_arrays
+from raydistill.datasets.folder import ImageFolder
+from raydistill.errors import CatalogError, RaydistillError
+from raydistill.galaxies.classes import load_class_tree
 from raydistill.galaxies.folders import list_folder
-from raydistill.galaxies.pictures.files import list_files
+from raydistill.galaxies.pictures.files import list_files, read_source
+from raydistill.galaxies.pictures.tiles import open_tile
+from raydistill.galaxies.tables import open_table
+from raydistill.storage import Folder
 
 
 def touch(root: Path, *names: str | bytes) -> None:
@@ -98,6 +106,31 @@ def test_pipes_sockets_devices_and_dead_links_are_left_out(
         ".: pipes, sockets and devices are left out: 3 (first: 'a.png')",
         ".: links that lead nowhere are left out: 2 (first: 'd.png')",
     ]
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "t.csv": open_table,
+    "t.zip": open_table,
+    "t.parquet": open_table,
+    "p.zip": lambda path: list_files(path, recursive=True),
+    "p.png": read_source,
+    "p.fits": open_tile,
+    "a.npz": lambda path: open_arrays(path).__enter__(),
+    "c.tar.gz": lambda path: ImageFolder(root=path).files(),
+    "c.yaml": load,
+    "tree.yaml": load_class_tree,
+    "manifest.json": lambda path: Folder(os.path.dirname(path)).read("manifest.json"),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+def test_reading_a_pipe_or_a_device_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    path = str(tmp_path / name)
+    os.mkfifo(path) if kind == "pipe" else os.symlink("/dev/zero", path)
+    with pytest.raises(RaydistillError, match="this is a pipe, a socket or a device; save its content as a file"):
+        READERS[name](path)
 
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
