@@ -59,8 +59,8 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
         present = set(stored.to_pylist())
         return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
     if isinstance(images, MosaicImages):
-        places = (catalog[name].to_numpy() for name in ("ra", "dec", "petro_r90"))
-        sources, reasons = images.find(*places, duplicates=survey.duplicates)
+        ra_N, dec_N, r90_N = (catalog[name].to_numpy() for name in ("ra", "dec", "petro_r90"))
+        sources, reasons = images.find(ra_N, dec_N, r90_N, survey.duplicates)
         return FoundPaths(sources, none, reasons)
     if images.path_column is not None:
         suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
