@@ -30,7 +30,7 @@ from raydistill.galaxies.catalog_schemas import (
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.positions import KINDS, part_columns, read_measurement, read_parts
 from raydistill.galaxies.spelling import spell_column
-from raydistill.galaxies.tables import Table, find_path_column, object_ids, open_table
+from raydistill.galaxies.tables import Table, find_path_column, index_of_ids, object_ids, open_table
 from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated, first_of_each
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.votes import conditional_fractions, fraction_column, sum_of_votes
@@ -140,7 +140,7 @@ def read_catalog(
 def _with_id(
     overrides: Mapping[str, str | None], path_column: str | None, catalog: _Catalog
 ) -> Mapping[str, str | None]:
-    """Return the columns that are named, with paths as ids if the table has no ids.
+    """Return the columns that are named; without ids, they are paths or in the index.
 
     Raises
     ------
@@ -155,6 +155,8 @@ def _with_id(
     if paths := catalog.find_path_column():
         fix = f"if column '{paths}' holds the paths of the pictures, set survey.images.path_column={paths}"
         raise CatalogError("has no id column", catalog.uri, f"{fix}; else name one with survey.columns.id=NAME")
+    if (index := catalog.find_index()) is not None:
+        return {**overrides, "id": index}
     return overrides
 
 
@@ -206,6 +208,10 @@ class _Catalog:
     def find_path_column(self) -> str | None:
         """Return the first column that looks like paths of pictures, or None."""
         return find_path_column(self._table)
+
+    def find_index(self) -> str | None:
+        """Return the name of an index that holds the ids, or None."""
+        return index_of_ids(self._table)
 
     def find_path(self, requested: str) -> str:
         """Return the column of paths, perhaps several joined by "/". CatalogError if none."""

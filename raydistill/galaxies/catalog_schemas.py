@@ -40,6 +40,7 @@ from raydistill.galaxies.campaigns import (
     usual_names,
 )
 from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.tables.index import INDEX
 from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.log import get_logger
 
@@ -115,6 +116,8 @@ def find_name(requested: str, present: Sequence[str], uri: str) -> str | None:
     """
     if requested in present:
         return requested
+    if requested in INDEX:
+        return next((name for name in INDEX if name in present), None)
     plain = requested.strip().lower().lstrip("#% ")  # a header may be a comment line
     similar = [name for name in present if name.lower() == plain]
     if len(similar) > 1:
@@ -124,7 +127,11 @@ def find_name(requested: str, present: Sequence[str], uri: str) -> str | None:
 
 
 def missing_column(what: str, requested: str, present: Sequence[str], uri: str, fix: str) -> CatalogError:
-    return CatalogError(f"has {what}", uri, f"{fix}; {nearest(requested, tuple(present))}")
+    """Return the error of a column that a table lacks."""
+    hint = nearest(requested, tuple(filter(None, present)))
+    if "" in present:
+        hint += "; one column has no name, as an index: write its name into the header"
+    return CatalogError(f"has {what}", uri, f"{fix}; {hint}")
 
 
 def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], uri: str) -> str:
@@ -138,7 +145,9 @@ def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], u
         return "willett" if all(f"{stem}_fraction" in present for stem in GZ2.answers) else "hart16"
     if "Class1.1" in present:
         return "kaggle"
-    has_labels = find_column("id", present, overrides, uri) and find_column("label", present, overrides, uri)
+    has_labels = find_column("label", present, overrides, uri)
+    if find_column("id", present, overrides, uri) is None:
+        has_labels = None
     if has_labels and not any(name.startswith("smooth-or-featured-gz2_") for name in present):
         if found := find_campaigns(present):
             what = "curate: column '%s' holds the labels; survey.dialect=%s takes classes from the table's votes"

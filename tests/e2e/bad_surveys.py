@@ -113,6 +113,10 @@ SURVEY_ROWS = [
       "debiased); did you mean 'class'?"),
     R("a missing column", "curate own.yaml survey.columns.label=clas", 3,
       "votes.csv: has no column 'clas'; correct survey.columns.label; did you mean 'class'?"),
+    R("an index that may count rows, and no ids", "curate own.yaml", 3,
+      "votes.csv: has no id column, and its index may hold numbers of rows; name a column with survey.columns.id=NAME, or "
+      "write a name above the index",
+      {"votes.csv": ",class\n0,cat\n1,dog\n"}),
     R("an unknown role of a column", "curate own.yaml survey.columns.labl=class", 2,
       "survey.columns: unknown key 'labl'; did you mean 'label'?"),
     R("ids that occur in two rows", "curate own.yaml", 3,

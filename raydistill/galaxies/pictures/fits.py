@@ -166,7 +166,10 @@ class FitsImages:
         return np.ascontiguousarray(self._stretched(bands)[::-1]), missing[::-1]
 
     def _stretched(self, bands: Sequence[np.ndarray]) -> np.ndarray:
-        """Return uint8 `[H, W, 3]`; by strips of rows, as astropy takes 100 bytes for each pixel."""
+        """Return uint8 `[H, W, 3]`, made by strips of rows.
+
+        Astropy takes 100 bytes for each pixel.
+        """
         from astropy.visualization import make_lupton_rgb
 
         minimum = list(self.minimum) if isinstance(self.minimum, tuple) else self.minimum

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from raydistill.galaxies.tables.columnar import parquet_dataset
 from raydistill.galaxies.tables.ids import object_ids
+from raydistill.galaxies.tables.index import index_of_ids
 from raydistill.galaxies.tables.opening import Table, open_table
 from raydistill.galaxies.tables.path_columns import find_path_column
 
-__all__ = ["Table", "find_path_column", "object_ids", "open_table", "parquet_dataset"]
+__all__ = ["Table", "find_path_column", "index_of_ids", "object_ids", "open_table", "parquet_dataset"]

@@ -17,11 +17,11 @@ from raydistill.errors import CatalogError, ConfigError, nearest
 from raydistill.galaxies.tables import grammar
 from raydistill.galaxies.tables.grammar import Step, parse_expression, shorten, wrong_expression
 from raydistill.galaxies.tables.ids import object_ids
+from raydistill.galaxies.tables.index import INDEX
 from raydistill.galaxies.tables.opening import open_table
 from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated
 
 USUAL_ID = "objid"
-_INDEX = ("", "Unnamed: 0", "__index_level_0__")  # names of the index of pandas and R
 
 
 class EvaluatedRows(NamedTuple):
@@ -62,7 +62,7 @@ def evaluate_rows(
     """
     programs = [parse_expression(one, where) for one in expressions]
     table = open_table(uri, hdu=hdu)
-    named = [name for name in table.names if name not in _INDEX] or table.names
+    named = [name for name in table.names if name not in INDEX] or table.names
     column = id_column or (USUAL_ID if USUAL_ID in table.names else named[0])
     if column not in table.names:
         raise CatalogError(f"it has no column '{column}'", uri, f"{id_where}: {nearest(column, table.names)}")

@@ -163,6 +163,36 @@ def test_header_without_a_name_for_the_index_is_read_with_a_warning(tmp_path, te
     assert "the header of q.csv has one name less than the rows" in caplog.text
 
 
+# The ids are the index, without a name.
+IDS_IN_INDEX = {
+    "pandas": (",class,ra\ng1,a,1.5\ng2,b,2.5\n", ["g1", "g2"]),
+    "pandas with tabs": ("\tclass\tra\n1237648720693755918\ta\t1\n1237648720693755919\tb\t2\n", None),
+    "R": ('"","class"\n"g1","a"\n"g2","b"\n', ["g1", "g2"]),
+    "R without its name": ('"class","ra"\n"g1","a",1\n"g2","b",2\n', ["g1", "g2"]),
+    "R with spaces": ('"class" "ra"\n"g1" "a" 1\n"g2" "b" 2\n', ["g1", "g2"]),
+}
+
+
+@pytest.mark.parametrize(("text", "ids"), IDS_IN_INDEX.values(), ids=IDS_IN_INDEX)
+def test_ids_are_read_from_an_index_with_a_warning(tmp_path, text, ids, caplog):
+    (tmp_path / "q.csv").write_text(text)
+    catalog = read_catalog(str(tmp_path / "q.csv"))
+    assert catalog["object_id"].to_pylist() == (ids or ["1237648720693755918", "1237648720693755919"])
+    assert catalog["label"].to_pylist() == ["a", "b"]
+    assert "q.csv has no id column; the ids are read from its index" in caplog.text
+
+
+@pytest.mark.parametrize("index", [(0, 1, 2), (1, 2, 3), (7, 2, 19)], ids=["pandas", "R", "a selection"])
+def test_index_that_may_count_rows_gives_no_ids(tmp_path, index):
+    uri = tmp_path / "q.csv"
+    uri.write_text(",class\n" + "".join(f"{number},a\n" for number in index))
+    with pytest.raises(CatalogError, match="its index may hold numbers of rows; name a column with"):
+        read_catalog(str(uri))
+    with pytest.raises(CatalogError, match=r"no column 'objid'.*one column has no name, as an index: write its name"):
+        read_catalog(str(uri), columns={"id": "objid"})
+    assert read_catalog(str(uri), columns={"id": "Unnamed: 0"})["object_id"].to_pylist() == [str(n) for n in index]
+
+
 QUOTES = {
     "single quotes": "'GalaxyID','class'\n'1','a'\n'2','b'\n'3','c'\n",
     "single quotes below a plain header": "GalaxyID,class\n1,'a'\n2,'b'\n3,'c'\n",
