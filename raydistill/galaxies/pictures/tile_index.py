@@ -98,9 +98,14 @@ class TileIndex:
         self._circles = [_circle(tile) for tile in self.tiles]
 
     def repeated(self) -> dict[str, str]:
-        """Return the names of tiles that show the same piece of the sky as an earlier one, with that one.
+        """Return tiles that show the piece of the sky of an earlier one, by name.
 
         Their corners agree within a pixel.
+
+        Returns
+        -------
+        dict of str to str
+            The name of the earlier one.
         """
         pixel = max(tile.scale for tile in self.tiles)
         reach = float((2 * pixel * u.arcsec).to_value(u.rad))
