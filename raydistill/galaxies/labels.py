@@ -23,7 +23,7 @@ from raydistill.log import get_logger
 log = get_logger(__name__)
 
 NO_LABEL, OTHER_LABEL = -1, -2  # a galaxy without a label, and one whose label is not among the classes
-_MISSING_LABELS = ("", "-1", "none", "nan", "null", "unknown")
+_MISSING_LABELS = ("", "-1", "none", "nan", "null", "unknown", "na", "n/a", "<na>")
 _TRUE, _FALSE = ("yes", "true", "on"), ("no", "false", "off")
 _MAX_EXPONENT = 30  # of a label; a longer number is text
 _EXAMPLE = "{elliptical: 1, s0: 2, spiral: [3, 4]}"
@@ -130,7 +130,7 @@ def warn_of_similar_labels(counts: Mapping[str, int], own: Sequence[Sequence[str
 
 
 def is_missing(label: str | None) -> bool:
-    """Return whether a label is missing: empty, -1, none, nan, null or unknown."""
+    """Return whether a label is missing: empty, -1, none, nan, null, na or unknown."""
     return label is None or label.lower() in _MISSING_LABELS or number(label) == -1
 
 

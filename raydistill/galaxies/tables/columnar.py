@@ -34,13 +34,13 @@ class ParquetTable:
     """
 
     def __init__(self, source: Content | str) -> None:
-        self._dataset = parquet_dataset(source) if isinstance(source, str) else _packed_dataset(source)
+        self._dataset = parquet_dataset(source) if isinstance(source, str) else _dataset_of_file(source)
         self.names = list(self._dataset.schema.names)
         self.units = _units(self._dataset.schema)
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         if (rows := self._dataset.count_rows()) > MAX_ROWS:
-            raise ValueError(f"it has {rows} rows, and at most {MAX_ROWS} are read")
+            raise _too_many_rows(rows)
         return _validated(self._dataset.to_table(columns=columns))
 
     def head(self, columns: list[str], count: int) -> pa.Table:
@@ -131,12 +131,21 @@ def parquet_dataset(uri: str) -> ds.Dataset:
         raise
 
 
-def _packed_dataset(content: Content) -> ds.Dataset:
+def _dataset_of_file(content: Content) -> ds.Dataset:
+    """Open a file; one that is packed, or has columns of one name, is read at once."""
     import pyarrow.dataset as ds
 
-    if content.path is not None:
-        return parquet_dataset(content.uri)
-    data = pa.BufferReader(content.read())
-    check_parquet(data, content.uri)
-    refuse_twins(pq.read_schema(data).names, content.uri)
-    return ds.dataset(pq.read_table(data))
+    stream = pa.BufferReader(content.read()) if content.path is None else content.open()
+    check_parquet(stream, content.uri)
+    with pq.ParquetFile(stream) as file:
+        stored = file.schema_arrow.names
+        names = distinct_names(stored)
+        if content.path is not None and names == stored:
+            return parquet_dataset(content.uri)
+        if file.metadata.num_rows > MAX_ROWS:
+            raise _too_many_rows(file.metadata.num_rows)
+        return ds.dataset(file.read().rename_columns(names))
+
+
+def _too_many_rows(rows: int) -> ValueError:
+    return ValueError(f"it has {rows} rows, and at most {MAX_ROWS} are read")

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.content import Content
-from raydistill.galaxies.tables.twins import refuse_twins
+from raydistill.galaxies.tables.twins import distinct_names, plain_name
 from raydistill.galaxies.tables.widths import check_fits
 from raydistill.log import get_logger
 
@@ -45,15 +45,21 @@ class FitsTable:
             check_fits(stream, content.uri)
         with self._open() as hdus:
             self._number = _find_table(hdus, hdu, known, content.uri)
-            columns = [column for column in hdus[self._number].columns if column.name]
-        self.names = [column.name for column in columns]
-        refuse_twins(self.names, content.uri)
-        self.units = {column.name: str(column.unit) for column in columns if column.unit}
+            columns = list(hdus[self._number].columns)
+        self._every = distinct_names(column.name or "" for column in columns)
+        self._places = {name: place for place, name in enumerate(self._every) if plain_name(name)}
+        self.names = list(self._places)
+        self.units = {name: str(columns[place].unit) for name, place in self._places.items() if columns[place].unit}
 
     def read(self, columns: list[str], text: Collection[str]) -> pa.Table:
         with self._open() as hdus:
             hdu = hdus[self._number]
-            return pa.table({name: _to_arrow(np.asarray(hdu.data[name]), _null(hdu.columns[name])) for name in columns})
+            for place, name in enumerate(self._every):
+                if name != plain_name(name):  # astropy reads no two columns of one name
+                    hdu.columns[place].name = f"{plain_name(name)} in column {place + 1}"
+            places = [self._places[name] for name in columns]  # names may differ in case alone
+            own = [_to_arrow(np.asarray(hdu.data.field(place)), _null(hdu.columns[place])) for place in places]
+            return pa.table(own, names=columns)
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.spelling import spell_column, trim
 from raydistill.log import get_logger
 
@@ -65,17 +65,29 @@ def object_ids(column: pa.ChunkedArray | pa.Array, name: str, where: str) -> pa.
 
 
 def _check_missing(text: pa.Array, name: str, where: str) -> None:
-    """Raise CatalogError for ids that stand for none; warn of one that may be a word."""
+    """Raise CatalogError for ids that stand for none; warn of those that may be words.
+
+    A word such as NA is an id among other texts, unless several rows have it.
+    """
     lowered = pc.utf8_lower(text)
-    missing = text.null_count + (pc.sum(pc.is_in(lowered, pa.array(_NEVER_IDS))).as_py() or 0)
     is_word = pc.is_in(lowered, pa.array(_WORDS_FOR_NONE))
-    words = pc.sum(is_word).as_py() or 0
+    words = text.filter(is_word)
     are_numbers = pc.all(pc.or_(is_word, pc.match_substring_regex(text, r"^\d+$"))).as_py()
-    if missing or words > 1 or (words and are_numbers):
-        raise CatalogError(f"column '{name}' has no id in {missing + words} rows", where, "remove these rows")
-    if words:
-        word = text[pc.index(is_word, True).as_py()]
-        log.warning("curate: one row of column '%s' has the id '%s'; remove it if it stands for none", name, word)
+    is_missing = pc.or_(pc.is_null(text), pc.is_in(lowered, pa.array(_NEVER_IDS)))
+    if are_numbers or len(pc.unique(pc.utf8_lower(words))) < len(words):
+        is_missing = pc.or_(is_missing, is_word)
+    _refuse_missing(is_missing, name, where)
+    if len(words):
+        what = "curate: column '%s' has the ids %s, which are read as names; remove their rows if they stand for none"
+        log.warning(what, name, listed(words.to_pylist()))
+
+
+def _refuse_missing(is_missing: pa.Array, name: str, where: str) -> None:
+    """Raise CatalogError with the numbers of the rows, from 1."""
+    rows = np.flatnonzero(is_missing.to_numpy(zero_copy_only=False)) + 1
+    if len(rows):
+        what = f"column '{name}' has no id in {len(rows)} rows (row {listed([str(row) for row in rows])})"
+        raise CatalogError(what, where, "remove these rows")
 
 
 def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
@@ -148,8 +160,7 @@ def _without_fractions(text: pa.Array, name: str, where: str) -> pa.Array:
 
 
 def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
-    if not np.isfinite(values).all():
-        raise CatalogError(f"column '{name}' has rows without an id", where, "remove these rows")
+    _refuse_missing(pa.array(~np.isfinite(values)), name, where)
     first_inexact = 2.0 ** (np.finfo(values.dtype).nmant + 1)  # every smaller integer is an exact float
     if (np.abs(values) >= first_inexact).any():
         raise _lost_digits(name, where)

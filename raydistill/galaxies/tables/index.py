@@ -16,7 +16,9 @@ _SPREAD = 10  # a selection of rows keeps at least each tenth one
 
 
 def index_of_ids(table: Table) -> str | None:
-    """Return the name of an index that holds ids, with a warning; None without an index.
+    """Return the name of an index that holds ids, or None without an index.
+
+    Warns that the ids are there.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def index_of_ids(table: Table) -> str | None:
 
 
 def _may_count_rows(values: pa.ChunkedArray) -> bool:
-    """Return whether all values are small whole numbers, as of rows or a selection of them."""
+    """Return whether all values are small whole numbers, as of selected rows."""
     if not pc.all(pc.fill_null(pc.match_substring_regex(values, r"^\d{1,9}$"), True)).as_py():
         return False
     return (pc.max(values.cast(pa.int64())).as_py() or 0) < _SPREAD * max(len(values), 10)

@@ -53,6 +53,7 @@ def test_marks_of_spreadsheets_and_editors_are_no_part_of_an_id(written, expecte
         ["1237648720693755918", "9223372036854775809"],
         ["NaN", "J1"],
         ["None", "J1"],
+        ["NA", "null", "J1"],
     ],
 )
 def test_ids_of_text_stay_as_they_are(written):
@@ -102,7 +103,7 @@ def test_words_for_none_among_numbers_or_in_several_rows_are_missing_ids(words):
 
 @pytest.mark.parametrize("sign", ["", " ", "nan", "NaN", "NULL", "None", "N/A", "<NA>", "--", "\\N", None])
 def test_signs_of_missing_ids_are_refused(sign):
-    with pytest.raises(CatalogError, match="column 'id' has no id in 2 rows; remove these rows"):
+    with pytest.raises(CatalogError, match=r"column 'id' has no id in 2 rows \(row 2, 4\); remove these rows"):
         ids(["17", sign, "18", sign])
 
 
