@@ -64,7 +64,10 @@ def check_path(path: str, error_class: type[RaydistillError] = CatalogError) -> 
 
 
 def check_no_device(path: str, where: str, error_class: type[RaydistillError] = CatalogError) -> None:
-    """Raise `error_class` for a local pipe, socket or device: reading one may never end."""
+    """Raise `error_class` for a local pipe, socket or device.
+
+    Reading one may never end.
+    """
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):  # the reader reports a missing file
