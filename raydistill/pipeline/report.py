@@ -121,11 +121,11 @@ def _glossary(words: Mapping[str, str], names: Iterable[str]) -> str:
 def audit_report(config: Config, report: AuditReport) -> str:
     """Return flux, colours, metrics that differ from real galaxies, and the verdict."""
     summary, own = report.summary, report.summary.words.own
-    head = ("metric", "of", "value", "95 % interval", f"{own} against\n{own}", "differs")
+    head = ("metric", "value", "95 % interval", f"{own}\nagainst\n{own}", "differs")
     light = [one for one in report.findings if one.metric == "wasserstein" and one.feature in LIGHT]
     others = [one for one in report.significant if one not in light]
     rows = [
-        (one.metric.replace("_", "_\n", 1), one.feature.replace("_", "_\n", 1), f"{one.value:.3g}",
+        (f"{one.metric}\nof {one.feature}", f"{one.value:.3g}",
          f"{one.low:.3g} to\n{one.high:.3g}", f"{one.floor_low:.3g} to\n{one.floor_high:.3g}",
          f"p = {one.p_value:.3f}" if one.significant else "no")
         for one in (*light, *others)
@@ -133,8 +133,8 @@ def audit_report(config: Config, report: AuditReport) -> str:
     audited = f"pictures of {summary.other_survey}" if summary.other_survey else f"{summary.audited} pictures"
     title = f"{summary.num_pictures} {audited} against as many of {summary.survey}"
     words = (
-        f"{own} against {own}: the range of 95 % of comparisons of {own} galaxies with {own} ones. "
-        "differs: the p-value of a value that chance does not explain."
+        f"{own} against {own}: where 95 % of the values lie if both samples are {own} galaxies; "
+        "p: how often chance alone gives such a difference."
     )
     return f"{text_table(title, [head, *rows])}\n{_sentence(words)}\n{_sentence(audit_verdict(report))}"
 

@@ -101,5 +101,5 @@ class Monitor:
         shown.update(max(update.step, self._seen), **metrics)
         for row in update.validation:
             if row["step"] > self._seen or update.pictures:
-                what = "generate: step %d: loss %.4f on validation pictures; flux of the samples %+.1f %%"
+                what = "generate: step %d: loss %.4f on validation pictures; mean flux of samples against galaxies: %+.1f %%"
                 log.info(what, row["step"], row["loss"], 100 * row["bias_flux"])

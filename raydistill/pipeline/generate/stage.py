@@ -109,7 +109,7 @@ def _train(
         embedder = Embedder.fit(expert, chosen_NHWC, config.generate.embedding_size)
         pictures, validation = replace(pictures, embedder=embedder), replace(validation, embedder=embedder)
     log.info(
-        "generate: %d steps of %d pictures, from %d, on %d %s; conditions: %s",
+        "generate: %d steps of %d pictures, from %d galaxies, on %d %s; conditions: %s",
         training.steps,
         training.batch_size,
         len(pictures),
