@@ -88,7 +88,7 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             style = "yellow" if record.levelno >= logging.WARNING else None
-            line = for_terminal(self.format(record))
+            line = for_terminal(self.format(record)).replace("\n", f"\n{' ' * CLOCK}")
             text = _wrapped(line) if _on_terminal() else line
             _console.print(text, style=style, markup=False, highlight=False, soft_wrap=True, emoji=False)
         except Exception:

@@ -284,7 +284,7 @@ def _verify(folder: Folder, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         if not folder.exists(name):
             raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, fix)
-        if folder.sha256(name) != expected.sha256:
+        if folder.size(name) != expected.bytes or folder.sha256(name) != expected.sha256:
             raise ArtifactCorrupt(f"'{name}' is damaged: its digest is not the manifest's", folder.uri, fix)
     if unexpected := sorted(set(folder.files()) - {NAME, *manifest.files}):
         named = ", ".join(unexpected[:5]) + (f" and {len(unexpected) - 5} more" if len(unexpected) > 5 else "")

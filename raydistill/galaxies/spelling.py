@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 # Soft hyphen, characters without width, marks of direction, byte-order mark, and padding.
 _INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff\0"
-_BLANK = r"[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"  # in a line, also those that do not break
+_BLANK = r"\s"  # of any width, also those that do not break, and ends of lines
 _UNUSUAL = "[^ -~]|  "  # not printable ASCII, or two blanks
 _BYTES = r"""^b(?:'(.*)'|"(.*)")$"""
 
@@ -33,7 +33,7 @@ def trim(word: str) -> str:
 def spell(word: str) -> str:
     """Return a word in one form: as `trim`, with single plain blanks in it.
 
-    >>> spell(" barre\\u0301\\u00a0 spiral\\u200b") == "barr\\xe9 spiral"
+    >>> spell(" barre\\u0301\\u00a0\\nspiral\\u200b") == "barr\\xe9 spiral"
     True
     """
     return re.sub(f"{_BLANK}+", " ", re.sub(f"[{_INVISIBLE}]", "", trim(word)))

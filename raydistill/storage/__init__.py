@@ -134,17 +134,8 @@ class Folder:
     @_storage_errors
     def read(self, name: str) -> bytes:
         """Return the bytes of a file. ArtifactMissing if it is not there."""
-        try:
+        with self._reading(name):
             return self._fs.cat_file(self._at(name))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ArtifactMissing(
-                f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
-            ) from error
-        except OSError as error:
-            if not self.is_local:
-                raise
-            what = f"'{name}' cannot be read ({error.strerror or error})"
-            raise ArtifactError(what, self.uri, "check its permissions and the disk") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file; readers see all of it or nothing."""
@@ -213,7 +204,8 @@ class Folder:
         """Return a local path of the file, or of a copy checked against `sha256`."""
         path = self._at(name)
         if self.is_local:
-            return Path(path)
+            with self._reading(name):
+                return Path(path)
         cache = cache_folder()
         copy = cache / (sha256 or hashlib.sha256(path.encode()).hexdigest()) / Path(name).name
         if sha256 is None or not _has_digest(copy, sha256):
@@ -243,7 +235,8 @@ class Folder:
     @_storage_errors
     def open(self, name: str) -> Any:
         """Open a file for binary reading with seek."""
-        return self._fs.open(self._at(name), "rb")
+        with self._reading(name):
+            return self._fs.open(self._at(name), "rb")
 
     @_storage_errors
     def files(self, under: str = "") -> list[str]:
@@ -287,8 +280,30 @@ class Folder:
 
     @_storage_errors
     def sha256(self, name: str) -> str:
-        with self.open(name) as stream:
+        with self.open(name) as stream, self._reading(name):
             return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Raise ArtifactError for a file that cannot be read; a pipe or device may never end."""
+        path = self._at(name)
+        if self.is_local and os.path.exists(path) and not os.path.isfile(path):
+            what = f"'{name}' is a folder, a pipe or a device, not a file"
+            raise ArtifactError(what, self.uri, "remove it")
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ArtifactMissing(
+                f"there is no '{name}'", self.uri, "check the path, or run the stage that writes it"
+            ) from error
+        except MemoryError as error:
+            what = f"'{name}' is larger than the memory"
+            raise ArtifactError(what, self.uri, "see that it is the right file") from error
+        except OSError as error:
+            if not self.is_local:
+                raise
+            what = f"'{name}' cannot be read ({error.strerror or error})"
+            raise ArtifactError(what, self.uri, "check its permissions and the disk") from error
 
     @_storage_errors
     def _create_remote(self, name: str, data: bytes) -> None:

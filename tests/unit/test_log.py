@@ -56,6 +56,14 @@ def test_logs_and_progress_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> N
     assert "loss=0.25" in second
 
 
+def test_a_name_of_several_lines_writes_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    log.setup()
+    log.get_logger("raydistill.x").warning("left out: %s", "a\n2026-01-01 INFO all is well\r\x1b[2K")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("left out: a")
+    assert second == "         2026-01-01 INFO all is well\\r\\x1b[2K"
+
+
 def test_second_setup_does_not_duplicate_lines(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup()
     log.setup()

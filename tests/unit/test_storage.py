@@ -6,7 +6,9 @@ import errno
 import hashlib
 import os
 import pickle
+import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,6 +100,32 @@ def test_a_file_is_invisible_until_it_is_complete(folder: Folder) -> None:
 def test_reading_a_missing_file_names_it(folder: Folder) -> None:
     with pytest.raises(ArtifactMissing, match=r"there is no 'lost\.json'; check the path"):
         folder.read("lost.json")
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(1 << 42)  # it takes no space on the disk
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "a pipe or a device"),
+        (os.mkdir, "a folder"),
+        (lambda path: os.mknod(path, stat.S_IFSOCK), "a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to(path.name), "cannot be read .Too many levels"),
+        (_sparse, "larger than the memory"),
+    ],
+    ids=["pipe", "folder", "socket", "endless", "loop", "sparse"],
+)
+def test_what_is_no_file_is_refused_and_never_waited_for(
+    make: Callable[[Path], object], reason: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "summary.json")
+    for action in [Folder(tmp_path).read] if make is _sparse else [Folder(tmp_path).read, Folder(tmp_path).sha256]:
+        with pytest.raises(ArtifactError, match=rf"'summary\.json' .*{reason}"):
+            action("summary.json")
 
 
 def test_files_and_folders_are_removed(folder: Folder) -> None:

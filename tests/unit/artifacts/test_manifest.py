@@ -105,6 +105,14 @@ def test_a_flipped_bit_is_corrupt(folder: Folder, name: str) -> None:
     open_manifest(folder, "curated", verify=False)
 
 
+def test_a_file_of_another_size_is_corrupt_before_it_is_read(tmp_path: Path) -> None:
+    write(folder := Folder(tmp_path))
+    with (tmp_path / "data/part-0.bin").open("wb") as stream:
+        stream.truncate(1 << 42)  # hashing it would take hours
+    with pytest.raises(ArtifactCorrupt, match=r"'data/part-0\.bin' is damaged"):
+        open_manifest(folder, "curated")
+
+
 def test_a_file_that_is_gone_is_corrupt(folder: Folder) -> None:
     write(folder)
     folder.remove("data/part-0.bin")
