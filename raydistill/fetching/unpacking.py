@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from raydistill.errors import DownloadError
 from raydistill.escaping import for_terminal, is_utf8
@@ -32,6 +32,7 @@ CHUNK = 1 << 20
 MAX_EXPANSION = 100  # a catalogue compresses to a tenth, a picture not at all
 SMALLEST_LIMIT = 1 << 20  # bytes that any archive may expand to
 MOST_PADDING = 1 << 20  # bytes after the last file of a tar
+MOST_EXTENSION = 1 << 20  # bytes of a long name or other attributes in a tar, which are read at once
 SUFFIXES = {"pictures": (".jpg", ".jpeg", ".png"), "text": (".txt", ".csv", ".tsv", ".dat", "README")}
 DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
@@ -150,8 +151,19 @@ def _zip_members(archive: Path, suffixes: tuple[str, ...]) -> Iterator[_Member]:
                 yield _Member(info.filename, info.file_size, info.CRC, None, (opened, info))
 
 
+class _Header(tarfile.TarInfo):
+    """A header of a tar, whose attributes may not fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if not header.isreg() and header.size > MOST_EXTENSION:
+            raise tarfile.ReadError(f"attributes of {header.size} bytes")
+        return header
+
+
 def _tar_members(archive: Path, suffixes: tuple[str, ...]) -> Iterator[_Member]:
-    with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r|") as opened:
+    with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r|", tarinfo=_Header) as opened:
         for info in opened:
             if not info.isdir() and _is_wanted(info.name, suffixes):
                 if not info.isfile():

@@ -285,7 +285,10 @@ class Folder:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """Raise ArtifactError for a file that cannot be read; a pipe or device may never end."""
+        """Raise ArtifactError for what cannot be read.
+
+        A pipe or a device may never end.
+        """
         path = self._at(name)
         if self.is_local and os.path.exists(path) and not os.path.isfile(path):
             what = f"'{name}' is a folder, a pipe or a device, not a file"

@@ -111,6 +111,15 @@ def test_links_and_devices_in_a_tar_are_refused(kind: bytes, tmp_path: Path) -> 
         unpack(tmp_path / "p.tgz", "pictures", tmp_path / "images")
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_attributes_of_a_tar_that_fill_the_memory_are_refused(kind: bytes, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.jpg")
+    info.type, info.size = kind, 1 << 32
+    (tmp_path / "p.tgz").write_bytes(gzip.compress(info.tobuf()))
+    with pytest.raises(DownloadError, match="is damaged .attributes of 4294967296 bytes"):
+        unpack(tmp_path / "p.tgz", "pictures", tmp_path / "images")
+
+
 def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     info = zipfile.ZipInfo("evil.jpg")
     info.external_attr = 0o120777 << 16
