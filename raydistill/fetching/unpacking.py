@@ -155,7 +155,7 @@ class _Header(tarfile.TarInfo):
     """A header of a tar, whose attributes may not fill the memory."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if not header.isreg() and header.size > MOST_EXTENSION:
             raise tarfile.ReadError(f"attributes of {header.size} bytes")
