@@ -25,6 +25,12 @@ FIX = "run the same command again; what is finished is kept"
 
 def supervise(command: Callable[[], object]) -> None:
     """Run the command in a child process on Linux, elsewhere in this one."""
+    _open_streams()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("raydistill: the working directory was removed; change to another one", file=sys.stderr)
+        sys.exit(3)
     if sys.platform.startswith("linux"):
         driver_notes.keep()
     if not driver_notes.are_kept():
@@ -45,6 +51,14 @@ def supervise(command: Callable[[], object]) -> None:
         command()
     finally:
         driver_notes.note("ended")
+
+
+def _open_streams() -> None:
+    """Open a closed stdin, stdout or stderr, whose number another file would get."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout, sys.stderr = sys.stdout or open(1, "w"), sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 def _wait(child: int, watched: set[signal.Signals]) -> int:

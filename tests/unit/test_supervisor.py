@@ -52,3 +52,23 @@ def test_signals_to_the_supervisor_reach_the_command(sent: signal.Signals, code:
         while child.exists() and " Z " not in (child / "stat").read_text():
             assert time.monotonic() < deadline, "the command outlived its supervisor"
             time.sleep(0.02)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_opened(closed: str) -> None:
+    program = PROGRAM.format(
+        "print(1, flush=True), print(2, file=sys.stderr, flush=True), sys.exit(9 if os.open('/', 0) > 2 else 1)"
+    )
+    done = subprocess.run(["bash", "-c", f'exec "$@" {closed}', "bash", sys.executable, "-c", program])
+    assert done.returncode == 9
+
+
+def test_working_directory_that_was_removed_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM.format("print(1)")]
+    remove = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        ["bash", "-c", remove, "bash", *command], cwd=tmp_path, env=here, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "raydistill: the working directory was removed; change to another one\n"

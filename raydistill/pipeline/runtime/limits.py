@@ -20,10 +20,10 @@ from raydistill.errors import ClusterError
 MB = 2**20
 SHARED_MEMORY = "/dev/shm"
 LEAST_SPACE = 10 * MB  # logs of a session
-LEAST_ADDRESSES = 4000 * MB  # of a worker that imports torch
-LEAST_FILES = 256  # open files of a process
+LEAST_ADDRESSES = 4000 * MB  # of a worker that imports torch, without the object store
+LEAST_FILES = 256  # open files of a process; fewer serve a small run
 LEAST_THREADS = 220  # of Ray and one worker
-FEW_THREADS = 10_000  # threads are not counted below a larger limit
+FEW_THREADS = 10_000  # a limit from which threads are not counted
 WHERE, AGAIN = "a private Ray", "and run the same command again"
 CAUSES = re.compile(
     "no space left|disk quota exceeded|file too large|read-only file system|permission denied|"
@@ -43,14 +43,19 @@ def check_limits(object_store: int | None, temp_dir: str | None) -> None:
 
         for kind, least, what, option in (
             (resource.RLIMIT_FSIZE, size, "a file may have {} MB, and its object store is one of {} MB", "f"),
-            (resource.RLIMIT_AS, LEAST_ADDRESSES, "a process may map {} MB of memory, and a worker maps {} MB", "v"),
+            (
+                resource.RLIMIT_AS,
+                LEAST_ADDRESSES + size,
+                "a process may map {} MB of memory, and a worker maps {} MB",
+                "v",
+            ),
         ):
             limit = resource.getrlimit(kind)[0]
             if limit != resource.RLIM_INFINITY and limit < least:
                 raise _error(what.format(_mb(limit), _mb(least)), f"raise the limit (ulimit -{option})")
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # Ray raises its own limit up to it
         if files != resource.RLIM_INFINITY and files < LEAST_FILES:
-            what = f"a process may open {files} files, and Ray opens {LEAST_FILES}"
+            what = f"a process may open {files} files, and Ray may open {LEAST_FILES}"
             raise _error(what, "raise the limit (ulimit -n)")
         threads = resource.getrlimit(resource.RLIMIT_NPROC)[0]
         if os.geteuid() and 0 <= threads < FEW_THREADS and threads - (used := _num_threads()) < LEAST_THREADS:
