@@ -177,7 +177,7 @@ def read_bounded(stream: IO[bytes], packed: int, where: str) -> bytes:
     while chunk := stream.read(HEAD):
         content.write(chunk)
         if content.tell() > limit:
-            raise RejectedImage("wrong-size", where, f"it unpacks to more than {limit >> 20} MiB")
+            raise RejectedImage("wrong-size", where, f"it has more than {limit >> 20} MiB")
     return content.getvalue()
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_filename_mapping
 from raydistill.galaxies.folders import list_folder
-from raydistill.galaxies.pictures.archives import find_archive, read_bounded
+from raydistill.galaxies.pictures.archives import MAX_BYTES, find_archive, read_bounded
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.galaxies.tables.repeated import Duplicates, check_repeated
 from raydistill.log import get_logger
@@ -228,7 +228,7 @@ def _read(path: str) -> bytes:
     if found is None:
         with open_stream(path) as stream:
             if compression_of(path) is None:
-                return stream.read()
+                return read_bounded(stream, MAX_BYTES, path)
             system, at = arrow_filesystem(path)
             return read_bounded(stream, system.get_file_info(at).size or 0, path)
     archive, name = found

@@ -22,7 +22,9 @@ from PIL import Image
 
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
-from raydistill.galaxies.pictures import cells
+from raydistill.galaxies.pictures import archives, cells
+from raydistill.galaxies.pictures.files import read_source
+from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.galaxies.pictures.sources import ParquetImages
 
 MAX_GROWTH = 600_000  # kB
@@ -159,7 +161,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "compressed FITS of 9000 x 9000": ("a.fits", lambda: compressed_fits(9000), "wrong-size"),
     "FITS of 3 x 8192 x 8192 in gzip": ("a.fits.gz", lambda: gzip.compress(cube(8192)), "wrong-size"),
     "FITS header of 14 MB in gzip": ("a.fits.gz", lambda: gzip.compress(long_fits_header()), "a header of more than"),
-    "gzip of 2 GiB": ("a.fits.gz", lambda: zeros_in_gzip(2048), "it unpacks to more than"),
+    "gzip of 2 GiB": ("a.fits.gz", lambda: zeros_in_gzip(2048), "it has more than"),
     "zip with a file of 200 MB in a picture of 200 kB": ("a.zip", lambda: zipped(bytes(200_000_000)), "corrupt"),
 }
 
@@ -183,6 +185,14 @@ def test_small_file_that_announces_too_much_is_rejected(results: dict[str, tuple
     sentence, growth = results[kind]
     assert BOMBS[kind][2] in sentence
     assert growth < MAX_GROWTH
+
+
+def test_file_without_end_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_BYTES", 1 << 22)
+    with (tmp_path / "a.png").open("wb") as stream:
+        stream.truncate(1 << 42)  # it takes no space on the disk
+    with pytest.raises(RejectedImage, match=r"wrong-size; it has more than 4 MiB"):
+        read_source(str(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize("kind", ["array", "bytes"])
