@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from raydistill.datasets.split_names import PARTS, part_names
-from raydistill.errors import CatalogError, nearest
+from raydistill.errors import CatalogError, listed, nearest
 from raydistill.fields import later
 from raydistill.galaxies.folders import Listing, list_folder
 from raydistill.galaxies.hidden import is_hidden
@@ -33,7 +33,7 @@ from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET, check_links
 from raydistill.galaxies.selection import Split
-from raydistill.galaxies.spelling import spell, spell_column
+from raydistill.galaxies.spelling import likeness, spell, spell_column
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
@@ -121,6 +121,8 @@ class DataSet(ABC):
         labels = pc.unique(rows["label"].drop_null()).to_pylist()
         if not labels:
             raise CatalogError("no picture has a label", self.root, "check survey.root and survey.splits")
+        if not names:
+            _warn_of_similar(labels)
         return Index(list(names) if names else _sort_labels(labels), rows)
 
     def digest(self) -> str:
@@ -261,6 +263,17 @@ def _number_pictures(parts: Sequence[str | None]) -> list[str]:
         ids.append(f"{counts[part]:07d}" if part is None else f"{part}/{counts[part]:07d}")
         counts[part] += 1
     return ids
+
+
+def _warn_of_similar(labels: Sequence[str]) -> None:
+    """Warn of labels that differ in case or blanks alone."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(likeness(label), []).append(label)
+    if several := sorted(sorted(own) for own in alike.values() if len(own) > 1):
+        shown, (first, *others) = listed([" and ".join(own) for own in several]), several[0]
+        what = "curate: classes look alike: %s; curate.classes={%s: [%s], …} joins them"
+        log.warning(what, shown, first, ", ".join([first, *others]))
 
 
 def _sort_labels(labels: list[str]) -> list[str]:

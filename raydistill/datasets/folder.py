@@ -115,6 +115,11 @@ class ImageFolder(EncodedDataSet):
         if archives := [name for name in others if name.lower().endswith(ARCHIVES)]:
             log.warning("curate: archives are not unpacked: %d (first: '%s')", len(archives), archives[0])
         used = [(name, *place) for name, place in zip(names, places, strict=True) if self._is_used(place[0])]
+        flat = sorted({part for _, part, label in used if part is not None and label is None})
+        if metadata is None and len(flat) > 1 and all(label is None for _, _, label in used):
+            what = f"the folders {', '.join(flat)} hold no folders, so they are splits without classes, or classes"
+            fix = "if splits, move pictures into root/train/CLASS"
+            raise CatalogError(what, self.root, fix + self._if_no_split)
         for name, part, label in used:
             if label is None:
                 raise self._without_class(name, part) if metadata is None else metadata.without_labels(self.root)

@@ -248,8 +248,8 @@ SURVEY_ROWS = [
       "survey.splits.test=null; if the folders are classes, set survey.layout=classes",
       prepare=flat_test_folder),
     R("classes that are called like splits", "curate set.yaml", 3,
-      "set: 'test/0.png' is not in the folder of a class; move it into root/test/CLASS, or leave the split out with "
-      "survey.splits.test=null; if the folders are classes, set survey.layout=classes",
+      "set: the folders test, train hold no folders, so they are splits without classes, or classes; if splits, move pictures "
+      "into root/train/CLASS; if the folders are classes, set survey.layout=classes",
       prepare=classes_like_splits),
     R("an image folder whose metadata have no label", "curate set.yaml", 3,
       "set/metadata.csv: has no column 'label'; set survey.label_column; known are: kind",

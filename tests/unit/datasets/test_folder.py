@@ -233,6 +233,15 @@ def test_class_without_a_readable_picture_is_an_error(
     )
 
 
+def test_classes_that_look_alike_are_named(
+    tmp_path: Path, pictures: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["Spiral/0.png", "spiral/1.png", "edge on/2.png", "edge-on/3.png"]
+    assert len({label for _, label in layout_of(tmp_path, names, pictures).values()}) == 4
+    expected = "curate: classes look alike: Spiral and spiral; curate.classes={Spiral: [Spiral, spiral], …} joins them"
+    assert [record.getMessage() for record in caplog.records] == [expected]
+
+
 BAD: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {}, "there are no pictures in it; put pictures into root/CLASS, or into root/train/CLASS and root/test/CLASS"),
     (["cat/0.png", "1.png"], {}, "'1.png' is not in the folder of a class; move it into root/CLASS"),
@@ -246,6 +255,9 @@ BAD: list[tuple[list[str], dict[str, Any], str]] = [
      "move it into root/seg_pred/CLASS, or leave the split out with survey.splits.seg_pred=null"),
     (["seg_train/cat/0.png", "seg_test/cat/0.png", "seg_pred/cat/0.png"], {}, "unknown split 'seg_pred'; set "),
     (["train/cat/0.png", "more/cat/1.png"], {}, "unknown split 'more'; set survey.splits.more to train, validation"),
+    (["valid/0.png", "test/0.png", "train/1.png"], {}, "the folders test, train, valid hold no folders, so they are splits "
+     "without classes, or classes; if splits, move pictures into root/train/CLASS; if the folders are classes, set "
+     "survey.layout=classes"),
     (["train/cat/0.png"], {"splits": {"train": None}}, "no picture has a label; check survey.root and survey.splits"),
     (["train/c/0.png"], {"splits": {"tain": None}}, "survey.splits names 'tain', which the data set lacks; did you mean 'train'?"),
 ]  # fmt: skip
