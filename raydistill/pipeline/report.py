@@ -25,7 +25,7 @@ SHOWN_STATEMENTS = 10
 HUNT_METRICS = (("end", "found"), ("start", "found_in_first"))
 LIGHT = ("flux", "colour_red_green", "colour_green_blue")  # quantities that an audit always shows
 TRAINING_SETS = {
-    "distilled": "the distilled images",
+    "distilled": "a few images per class, made to stand for the training split",
     "distilled_last": "those of the last iteration",
     "distilled_hard": "the distilled images with one class each",
     "random_real": "as many random images of the training split",
@@ -35,7 +35,7 @@ TRAINING_SETS = {
     "dm": "images of the simpler method distribution matching",
     "ncfm": "images of the simpler method neural characteristic function matching",
     "experts": "the networks that the images imitate, trained on all training images",
-    "full_data": "other networks trained on all training images, as evaluate.full_data says",
+    "full_data": "other networks trained on all training images",
 }
 HUNT_STRATEGIES = {
     "ceiling": "knows all labels, the best to hope for",
@@ -59,7 +59,7 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
     parts = [
         text_table(title, [HEAD, *accuracy_table(report.summary)]),
         _sentence("balanced accuracy: the mean over the classes of the share that is recognised", indent="  "),
-        _glossary(TRAINING_SETS, report.summary),
+        f"{_glossary(TRAINING_SETS, report.summary)}\n",
     ]
     if config.evaluate.other_networks:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
@@ -136,7 +136,7 @@ def audit_report(config: Config, report: AuditReport) -> str:
         f"{own} against {own}: where 95 % of the values lie if both samples are {own} galaxies; "
         "p: how often chance alone gives such a difference."
     )
-    return f"{text_table(title, [head, *rows])}\n{_sentence(words)}\n{_sentence(audit_verdict(report))}"
+    return f"{text_table(title, [head, *rows])}\n{_sentence(words)}\n\n{_sentence(audit_verdict(report))}"
 
 
 def audit_verdict(report: AuditReport) -> str:
@@ -200,7 +200,9 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
         _sentence(f"found: wanted objects among {spent} labels, with the 95 % interval over the seeds", indent="  "),
         _glossary(words, summary.strategies),
     ]
-    return "\n".join([text_table(f"{summary.target}: {title}", [head, *rows]), *explained, *verdicts])
+    return "\n".join(
+        [text_table(f"{summary.target}: {title}", [head, *rows]), *explained, *(["", *verdicts] if verdicts else [])]
+    )
 
 
 def hunt_verdict(source: str, labels: int, found: Mapping[Any, Any]) -> str:

@@ -213,7 +213,10 @@ def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]
     experiment = client(undisturbed).get_experiment_by_name("tiny")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     log = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
-    assert f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=raydistill" in log
+    assert (
+        f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=raydistill&workflowType=machine_learning"
+        in log
+    )
     for stage, run in runs.items():
         assert run.info.run_name.startswith(f"{stage} tiny #"), stage
     wanted = "tags.config = 'tiny' and tags.survey = 'simulated' and tags.ipc = '1' and tags.method = 'mtt'"

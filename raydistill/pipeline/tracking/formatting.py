@@ -84,7 +84,7 @@ def experiment_tags(experiment_id: str) -> dict[str, str]:
 
 def runs_path(experiment_id: str) -> str:
     """Return the page of an experiment's runs, below the `#` of a server's address."""
-    return f"/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+    return f"/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
 
 
 def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
