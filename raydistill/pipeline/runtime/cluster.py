@@ -129,9 +129,10 @@ def start_private(**options: Any) -> None:
                 ray.init(address="local", include_dashboard=False, **_QUIET, **options)
             return
         except Exception as error:
-            cause = find_cause(error, options["_temp_dir"])
-            if cause or attempt == START_ATTEMPTS or type(error) is not Exception:  # it is a timeout
-                fix = "see that the machine is idle, try again" if cause is None else "change that, and try again"
+            is_timeout = type(error) is Exception  # Ray raises it for a timeout alone
+            if attempt == START_ATTEMPTS or not is_timeout:
+                cause = find_cause(options["_temp_dir"])
+                fix = "see that the machine is idle, try again" if is_timeout and not cause else "correct it, try again"
                 raise ClusterError(f"did not start ({cause or _reason(error)})", "a private Ray", fix) from error
             ray.shutdown()
             log.info("Ray: did not start (%s), trying again", one_line(error))

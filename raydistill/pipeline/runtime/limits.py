@@ -26,7 +26,7 @@ LEAST_THREADS = 220  # of Ray and one worker
 FEW_THREADS = 10_000  # a limit from which threads are not counted
 WHERE, AGAIN = "a private Ray", "and run the same command again"
 CAUSES = re.compile(
-    "no space left|disk quota exceeded|file too large|read-only file system|permission denied|"
+    "no space left|disk quota exceeded|file too large|read-only file system|"
     "too many open files|resource temporarily unavailable|cannot allocate memory|can't start new thread",
     re.IGNORECASE,
 )
@@ -80,12 +80,9 @@ def _check_space(object_store: int, temp_dir: str) -> None:
         raise _error(what, "free some space, or lower resources.object_store_mb")
 
 
-def find_cause(error: Exception, temp_dir: str | None) -> str | None:
-    """Return the last line of Ray's error or logs that names a lack.
-
-    None if there is none.
-    """
-    texts = [str(error)]
+def find_cause(temp_dir: str | None) -> str | None:
+    """Return the last line of Ray's logs that names a lack; None if there is none."""
+    texts = []
     folder = Path(temp_dir or get_default_ray_temp_dir())
     for log in sorted(folder.glob(f"session_*_{os.getpid()}/logs/*.*")):
         with suppress(OSError):
