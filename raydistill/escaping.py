@@ -3,7 +3,7 @@
 Names, licences and captions come from tables, archives and servers. They are never a template. Each
 kind of output has one function here; pages are escaped by Jinja (`analysis.pages.rendering`).
 
-for_terminal     log lines and errors, without control characters
+for_terminal     log lines and errors, without control characters and passwords
 for_config       a YAML config, without interpolation
 for_markdown     a line of Markdown, without HTML, links and pictures; markdown_table
 csv_text         CSV whose cells are no formulas; from_csv reads a cell back
@@ -20,6 +20,7 @@ EMPTY = QUOTE * 2  # a row of one empty cell; an empty line is no row
 # Control characters except tab and line feed, the marks that change the direction of text, and the surrogates that
 # stand for bytes that are not UTF-8.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_PASSWORD = re.compile(r"(?<=://)[^/\s?#@]*:[^/\s?#]*@")
 _MARKDOWN = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+=-]|(?<=^\d)[.)]")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _FORMULA = re.compile("'*[=+@\t\r-]")
@@ -27,14 +28,23 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re
 
 
 def for_terminal(text: str) -> str:
-    r"""Return text whose control characters are shown and not obeyed.
+    r"""Return text without passwords, and with its control characters shown.
 
     >>> print(for_terminal("red: \x1b[31m"))
     red: \x1b[31m
     >>> print(for_terminal("caf\udce9"))
     caf\xe9
     """
-    return _CONTROL.sub(_escaped, text)
+    return _CONTROL.sub(_escaped, hide_passwords(text))
+
+
+def hide_passwords(text: str) -> str:
+    """Return text whose addresses have no user and password.
+
+    >>> hide_passwords("https://me:secret@mirror.org/a")
+    'https://…@mirror.org/a'
+    """
+    return _PASSWORD.sub("…@", text)
 
 
 def _escaped(found: re.Match[str]) -> str:

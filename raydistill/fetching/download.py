@@ -22,6 +22,7 @@ from pathlib import Path
 import requests
 
 from raydistill.errors import DownloadError
+from raydistill.escaping import hide_passwords
 from raydistill.fetching.http import (
     TRANSIENT,
     Interrupted,
@@ -230,7 +231,7 @@ class _Part:
 
     def resumable(self) -> int:
         """Return the byte to continue from; 0 if the bytes may be of another version."""
-        known = self._state.url == self.source.url and (self._state.validator or self.source.checksum)
+        known = self._state.url == hide_passwords(self.source.url) and (self._state.validator or self.source.checksum)
         return self.size if known else 0
 
     def range_headers(self, offset: int) -> dict[str, str]:
@@ -242,7 +243,8 @@ class _Part:
 
     def begin(self, response: requests.Response, offset: int) -> int | None:
         """Prepare the part for a response body; return the whole file's size if known."""
-        found = _State(self.source.url, response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
+        url, headers = hide_passwords(self.source.url), response.headers
+        found = _State(url, headers.get("ETag", ""), headers.get("Last-Modified", ""))
         size = parse_whole(response.headers.get("Content-Length", ""))
         if response.status_code == 206:
             start, size = _content_range(response)

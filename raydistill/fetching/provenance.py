@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.errors import ConfigError
-from raydistill.escaping import for_config
+from raydistill.escaping import for_config, hide_passwords
 from raydistill.fetching.records import Record, RemoteFile
 from raydistill.storage import Folder, check_path
 from raydistill.storage.checked import from_json, to_json
@@ -94,7 +94,8 @@ def write_provenance(record: Record, folder: Path, licence: str, files: Sequence
 
 def file_entry(file: RemoteFile, mirror: str | None, published: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file's row: published URL, mirror that served it, size and checksums."""
-    return {"name": file.name, "url": file.url, "mirror": mirror, "published_checksum": published or None, **result}
+    served = mirror and hide_passwords(mirror)
+    return {"name": file.name, "url": file.url, "mirror": served, "published_checksum": published or None, **result}
 
 
 def licence_of(record: Record, folder: Path) -> str:

@@ -45,6 +45,12 @@ def test_message_with_a_name_of_several_lines_is_one_line() -> None:
     )
 
 
+def test_message_hides_the_password_of_an_address() -> None:
+    assert str(CatalogError("refused by http://:pw@[::1]:80/", "https://me:a@c@mirror.org/x?y=a:b@c", "wait")) == (
+        "https://…@mirror.org/x?y=a:b@c: refused by http://…@[::1]:80/; wait"
+    )
+
+
 def test_message_has_where_what_and_fix() -> None:
     assert str(RaydistillError("it broke", "here", "fix it")) == "here: it broke; fix it"
     assert str(RaydistillError("it broke", fix="fix it")) == "it broke; fix it"
