@@ -23,6 +23,7 @@ from raydistill.errors import CatalogError, describe_arrow_error, nearest
 from raydistill.escaping import is_utf8
 from raydistill.galaxies.pictures.files import read_source
 from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.tables.twins import refuse_twins
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -123,8 +124,12 @@ def _read(uri: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, An
             return columns, file.read(columns=[name for name in needed if name in columns]).to_pylist()
         text = content.decode("utf-8-sig")
         if uri.endswith(".csv"):
-            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            return list(reader.fieldnames or ()), list(reader)
+            header = text.partition("\n")[0]
+            delimiter = max(",;\t", key=header.count)
+            reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+            columns = list(reader.fieldnames or ())
+            refuse_twins([name for name in columns if name in needed], uri)
+            return columns, list(reader)
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
             raise ValueError("a line is no object")

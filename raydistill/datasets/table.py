@@ -26,12 +26,14 @@ from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET, check_source
 from raydistill.galaxies.tables import object_ids
 from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated, first_of_each
+from raydistill.galaxies.tables.twins import refuse_twins
 from raydistill.galaxies.tables.widths import check_parquet
 from raydistill.storage import arrow_filesystem, open_stream
 
 ROWS_AT_ONCE = 128
 
 _USUAL_SPLIT_COLUMN = "split"
+_LARGEST = 2**63 - 1  # label; names are found by int64
 _SHARD = re.compile(r"(.+?)-\d+-of-\d+.*")
 
 
@@ -178,6 +180,8 @@ class ImageTable(EncodedDataSet, PackedDataSet):
             if column not in schema.names:
                 fix = f"set survey.{role}; {nearest(column, tuple(schema.names))}"
                 raise CatalogError(f"has no column '{column}'", at, fix)
+        used = [self.split_column, *(column for _, column in required)]
+        refuse_twins([name for name in schema.names if name in used], at)
         kind = schema.field(self.image_column).type
         if not is_picture_type(kind) or is_text_type(kind):
             fix = "set survey.image_column to a column of encoded pictures"
@@ -197,6 +201,8 @@ def _labels(column: pa.Array, names: Sequence[str], name: str, where: str) -> pa
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_integer(column.type):
+        if pa.types.is_uint64(column.type) and (pc.max(column).as_py() or 0) > _LARGEST:
+            raise CatalogError(f"column '{name}' has the label {pc.max(column)}", where, "correct the labels")
         return to_class_names(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), names, where)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))

@@ -102,10 +102,18 @@ def test_test_split_without_labels_has_none(tmp_path: Path) -> None:
     assert read(tmp_path)[1] == {"train/0.png": ("train", "x"), "test/1.png": ("test", None)}
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_delimiter_of_the_metadata_is_found(tmp_path: Path, delimiter: str) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\na.png,x\nb.png,y\n".replace(",", delimiter))
+    assert read(tmp_path)[1] == {"a.png": (None, "x"), "b.png": (None, "y")}
+
+
 BAD: list[tuple[str, str | bytes, str]] = [
     ("metadata.csv", "file_name,kind\na.png,x\n", "metadata.csv: has no column 'label'; set survey.label_column; known are: kind"),
     ("metadata.csv", "file_name\na.png\n", "metadata.csv: has no column 'label'; add the column"),
     ("metadata.csv", "file_name,label\na.png,x\na.png,y\n", "metadata.csv: 'a.png' has the labels 'x' and 'y'; correct or remove"),
+    ("metadata.csv", "file_name,label,label\na.png,x,y\n", "metadata.csv: has 2 columns 'label'; rename or remove one of them"),
     ("metadata.csv", "file_name,label\nimages/a.png,x\n", "metadata.csv: none of its 1 files is there (first: 'images/a.png'); paths in"),
     ("metadata.csv", "file_name,label\n", "metadata.csv: has no rows; paths in column"),
     ("metadata.csv", b"file_name,label\na.png,\xe9\n", "metadata.csv: cannot be read as metadata (invalid continuation byte)"),

@@ -128,6 +128,22 @@ def test_wrong_columns_give_a_fix(tmp_path: Path, pictures: np.ndarray, options:
     assert "\n" not in str(caught.value)
 
 
+LABELS = {
+    "two columns": ([[0, 1], [1, 1]], "has 2 columns 'label'; rename or remove one of them"),
+    "a large number": ([[0, 2**63]], "column 'label' has the label 9223372036854775808; correct the labels"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_that_are_not_unique_or_too_large_are_refused(tmp_path: Path, kind: str) -> None:
+    labels, sentence = LABELS[kind]
+    columns = [pa.array([b"x", b"y"]), *(pa.array(own, pa.uint64()) for own in labels)]
+    pq.write_table(pa.Table.from_arrays(columns, ["image", *["label"] * len(labels)]), tmp_path / "x.parquet")
+    with pytest.raises(CatalogError) as caught:
+        ImageTable(root=str(tmp_path / "x.parquet")).index()
+    assert str(caught.value).endswith(f"x.parquet: {sentence}")
+
+
 def test_truncated_file_is_an_error(tmp_path: Path, pictures: np.ndarray) -> None:
     data = write(tmp_path / "x.parquet", pictures, [0] * 20)
     content = (tmp_path / "x.parquet").read_bytes()
