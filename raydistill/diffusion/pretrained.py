@@ -146,7 +146,8 @@ class Pretrained:
         """Return the text encoder, a `transformers.CLIPTextModel` in float32 on the CPU."""
         load = import_extra("transformers").CLIPTextModel.from_pretrained
         with _without_progress_bar():
-            return self._load(TEXT_ENCODER, load, "model.safetensors", dtype=torch.float32)
+            # `attn_implementation`: a config may name one on the Hugging Face Hub, whose code would run
+            return self._load(TEXT_ENCODER, load, "model.safetensors", dtype=torch.float32, attn_implementation="sdpa")
 
     def tokenizer(self) -> Any:
         """Return the tokenizer, a `transformers.CLIPTokenizer`."""

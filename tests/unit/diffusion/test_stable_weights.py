@@ -47,6 +47,15 @@ def test_all_parts_are_read_without_a_network_or_a_word(
     assert all(parameter.dtype == torch.float32 for parameter in generator.parameters())
 
 
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_code_of_the_hub_that_a_config_names_is_not_run(key: str, nested: bool, copy: Path) -> None:
+    values = json.loads((copy / "text_encoder/config.json").read_text()) | {key: "somebody/kernel"}
+    change_config(copy, "text_encoder", **({"model_type": "clip", "text_config": values} if nested else values))
+    # transformers would load the kernel, or say that the package `kernels` is missing
+    assert Pretrained(str(copy)).text_encoder().config._attn_implementation == "sdpa"
+
+
 def test_missing_folder_is_one_sentence() -> None:
     with pytest.raises(ArtifactMissing) as caught:
         StableDiffusion(path="no/such").module((4, 8, 8))
