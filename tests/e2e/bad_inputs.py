@@ -163,7 +163,7 @@ CONFIG_ROWS = [
       "c.yaml: values refer to others by ${…} 60 times, and at most 20 are resolved; write the values themselves",
       {"c.yaml": SIMULATED + "k0: x\n" + "".join(f"k{n + 1}: ${{k{n}}}${{k{n}}}\n" for n in range(30))}),
     R("aliases that repeat one another", "run c.yaml", 2,
-      "c.yaml: not valid YAML (line 7, column 8: more than 5000 values, with those that aliases repeat); fix the file",
+      "c.yaml: not valid YAML (line 6, column 20: more than 5000 values, with those that aliases repeat); fix the file",
       {"c.yaml": SIMULATED + "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
        + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 10)}]\n" for n in range(9))}),
     R("a config of many levels", "run c.yaml", 2,
