@@ -129,6 +129,8 @@ def read_header(stream: IO[bytes], size: int, where: str) -> ArrayInfo:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = read(stream)
+    if min(shape, default=0) < 0:
+        raise CatalogError(f"the header announces the shape {shape}", where, "download it again")
     announced = math.prod(shape) * dtype.itemsize
     if announced != size - stream.tell() and not dtype.hasobject:
         what = f"the header announces {announced} bytes, and the file holds {max(0, size - stream.tell())}"

@@ -249,12 +249,12 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-@pytest.mark.parametrize("shape", [(10**9, 100, 100, 3), (4, 10**6, 10**6, 3), (2**62, 2, 2), (-1, 8, 8)])
+@pytest.mark.parametrize("shape", [(10**9, 100, 100, 3), (4, 10**6, 10**6, 3), (2**62, 2, 2), (-1, 8, 8), (-5, -10, 2)])
 def test_array_that_announces_more_than_it_holds_is_refused(tmp_path, shape):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images.npy", npy_header(shape) + bytes(100))
         archive.writestr("labels.npy", npy_header((shape[0],)) + bytes(100))
-    with pytest.raises(CatalogError, match=r"the header announces .* bytes, and the file holds 100"):
+    with pytest.raises(CatalogError, match=r"the header announces (.* bytes, and the file holds 100|the shape \(-)"):
         ArraySet(root=f"{tmp_path}/a.npz").index()
 
 
