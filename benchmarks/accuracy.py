@@ -37,8 +37,8 @@ from running import (
     share_of_cores,
 )
 
-from raydistill.artifacts.evaluation import EvaluationReport
 from raydistill.config import Baseline, load
+from raydistill.stages.evaluate.artifact import EvaluationReport
 
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
 ROW_FILE = "row.json"

@@ -207,7 +207,7 @@ def training() -> Iterator[dict[str, Any]]:
 def _training() -> dict[str, float]:
     from workloads import training_step
 
-    from raydistill.core.options.training import Training
+    from raydistill.learning.options.training import Training
 
     recipes = {"eager": Training(batch_size=256), "compiled": Training(batch_size=256, compile=True)}
     if _bfloat16():
@@ -230,10 +230,10 @@ def evaluation() -> Iterator[dict[str, Any]]:
 def _evaluation() -> dict[str, float]:
     import torch
 
-    from raydistill.core.architectures import ConvNet
-    from raydistill.core.networks import build_network, initial_parameters
-    from raydistill.core.options.training import Training
-    from raydistill.core.training import train
+    from raydistill.learning.architectures import ConvNet
+    from raydistill.learning.networks import build_network, initial_parameters
+    from raydistill.learning.options.training import Training
+    from raydistill.learning.training import train
 
     network = build_network(ConvNet(), CLASSES, SIDE)
     images, targets = torch.randn(CLASSES, 3, SIDE, SIDE), torch.eye(CLASSES)
@@ -261,8 +261,8 @@ def _store() -> dict[str, Any]:
     import torch
 
     from raydistill.artifacts.manifest import commit, identity_of
-    from raydistill.artifacts.trajectories import KIND, TrajectoryStore, record, shard, write_layout
-    from raydistill.core.networks import Layout
+    from raydistill.learning.networks import Layout
+    from raydistill.stages.experts.artifact import KIND, TrajectoryStore, record, shard, write_layout
     from raydistill.storage import Folder
 
     experts, epochs = 12, 50
@@ -300,7 +300,7 @@ def _bfloat16() -> bool:
     """Return whether bfloat16 is faster than float32 on this machine."""
     import torch
 
-    from raydistill.core.cost_model import Hardware
+    from raydistill.distillation.cost_model import Hardware
 
     return Hardware.of_workers(gpus=torch.cuda.device_count()).bfloat16
 

@@ -3,11 +3,11 @@ r"""Compare calibration of experts by kind of target, and of their distilled set
     RAYDISTILL_DATA=FOLDER python benchmarks/calibration.py [gz2_hart16 simulated9] [--networks 4] \
         [--epochs 16] [--distil] [--output runs/calibration]
 
-Experts differ in `experts.targets` (hard, votes or counts, see `core.dirichlet`) and its learning
+Experts differ in `experts.targets` (hard, votes or counts, see `learning.dirichlet`) and its learning
 rate. They are trained in this process, as a worker of the stage trains them. With --distil the
 stages train and distil each kind, and fresh networks are trained on the images. All are scored on
 test galaxies, as they are and with a temperature that is fitted on validation galaxies, to labels
-or to votes (`core.calibration` defines the figures):
+or to votes (`learning.calibration` defines the figures):
 
 - balanced accuracy, Brier score and cross entropy (nats) against labels;
 - calibration error in percent: against labels in 15 bins of equal width and of equal counts, and
@@ -35,23 +35,23 @@ import torch
 from running import ROOT
 
 import raydistill as rd
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.vote_totals import load_vote_counts, load_vote_totals
 from raydistill.config import load
-from raydistill.core.calibration import PathVotes, bootstrap, cross_entropy, fit_temperature, scale_logits
-from raydistill.core.dirichlet import ClassReadout, negative_log_likelihood
-from raydistill.core.intervals import Interval
-from raydistill.core.metrics import balanced_accuracy, brier, confusion, in_bins
-from raydistill.core.networks import Network, build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.training import fit, init_state, lr_schedule, train
-from raydistill.core.vote_likelihood import VoteLikelihood
 from raydistill.galaxies.selection import Split
 from raydistill.galaxies.vote_counts import PathQuestions
-from raydistill.pipeline.experts.votes import build_likelihood, count_targets
+from raydistill.learning.calibration import PathVotes, bootstrap, cross_entropy, fit_temperature, scale_logits
+from raydistill.learning.dirichlet import ClassReadout, negative_log_likelihood
+from raydistill.learning.metrics import balanced_accuracy, brier, confusion, in_bins
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.training import fit, init_state, lr_schedule, train
+from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.pipeline.plan import Plan
 from raydistill.seeding import fold_in
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.vote_totals import load_vote_counts, load_vote_totals
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.experts.votes import build_likelihood, count_targets
+from raydistill.statistics.intervals import Interval
 
 RESAMPLES = 500
 RESULTS = ROOT / "benchmarks" / "results" / "calibration.json"

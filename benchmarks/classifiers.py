@@ -15,9 +15,9 @@ from dataclasses import replace
 import torch
 
 from raydistill.config import Augment
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.weighted_training import fit_steps
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.weighted_training import fit_steps
 
 CLASSES, SIZE, IMAGES, STEPS = 9, 32, 2000, 60
 

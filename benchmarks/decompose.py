@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from running import run_stage
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import GroupOptions, load
-from raydistill.core import metrics
-from raydistill.core.groups import counts, measure, predict_probabilities
-from raydistill.core.networks import build_network
-from raydistill.pipeline.evaluate.groups import load_groups
+from raydistill.learning import metrics
+from raydistill.learning.networks import build_network
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.evaluate.group_robustness import counts, measure, predict_probabilities
+from raydistill.stages.evaluate.groups import load_groups
+from raydistill.stages.experts.artifact import TrajectoryStore
 
 
 def figures(arguments: list[str], options: GroupOptions) -> dict[str, list[float]]:

@@ -26,11 +26,11 @@ from itertools import combinations, islice
 import torch
 from running import run_stage
 
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import load
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.training import FitState, evaluate, fit, init_state
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.training import FitState, evaluate, fit, init_state
+from raydistill.stages.curate.artifact import CuratedSet
 
 EXPERT = 0  # its seed; the orders have the seeds after it
 

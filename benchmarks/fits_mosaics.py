@@ -22,9 +22,9 @@ from astropy.wcs import WCS
 
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
 from raydistill.galaxies.pictures.mosaics import MosaicImages
-from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.stages.curate.stage import curate
+from raydistill.tracking.tracker import Tracker
 
 SCALE, STAMP = 0.4, 61  # arcsec; px
 CLASSES = ("smooth", "spiral")

@@ -5,7 +5,7 @@
 GENERATOR is a folder of `raydistill generate`. Each one samples pictures with the classes of held-out galaxies. They are
 compared with these galaxies; the floor compares training galaxies of the same classes with them. One thread, without Ray.
 
-flux, colours  Wasserstein distances, over their floor (`raydistill.audit`).
+flux, colours  Wasserstein distances, over their floor (`raydistill.stages.audit.science`).
 Fréchet, KID   squared distances of scattering coefficients, over their floor; KID over the upper end of the floor's range.
 accuracy       share of pictures whose class a classifier of real galaxies recognises, real and sampled.
 copies         share of samples that are nearer to a training picture than to a held-out one, and the floor.
@@ -26,29 +26,29 @@ import numpy as np
 import torch
 from running import ROOT
 
-from raydistill.analysis.image_grids import image_grid
-from raydistill.artifacts.conditions import votes_of
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.artifacts.tables import decode_images
-from raydistill.audit.comparison import compare
-from raydistill.audit.features import picture_features
-from raydistill.audit.memorisation import memorisation, picture_distances, shrink
-from raydistill.audit.nearest import RealNeighbours
 from raydistill.config import FullDataTraining
-from raydistill.core.architectures import ConvNet
-from raydistill.core.augment import Augmentation
-from raydistill.core.ensemble import Ensemble
-from raydistill.core.metrics import balanced_accuracy, confusion
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.training import fit, init_state
 from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.options.sampling import Sampling
 from raydistill.diffusion.pictures import to_pixels
 from raydistill.diffusion.sampling import sample
+from raydistill.figures.image_grids import image_grid
 from raydistill.galaxies.gz2 import GZ2
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.ensemble import Ensemble
+from raydistill.learning.metrics import balanced_accuracy, confusion
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.training import fit, init_state
 from raydistill.seeding import generator as seeded
+from raydistill.stages.audit.science.comparison import compare
+from raydistill.stages.audit.science.features import picture_features
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.conditions import votes_of
+from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.statistics.memorisation import memorisation, picture_distances, shrink
+from raydistill.statistics.nearest import RealNeighbours
 
 RESULTS = ROOT / "benchmarks" / "results" / "generator_quality.json"
 NETWORK, NETWORKS = ConvNet(depth=3, width=32), 1

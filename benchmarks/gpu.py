@@ -10,7 +10,7 @@ augmentation.
 
 `unrolled` is how the published codes differentiate: autograd through all student steps. `exact` is
 raydistill's engine; both give the same gradients. float32 is float32, without TF32. The arithmetic
-of an iteration is that of `core.cost_model`, 12 forward passes per image and student step; of a
+of an iteration is that of `distillation.cost_model`, 12 forward passes per image and student step; of a
 training step it is 3 per image. Its share is relative to a matrix product of 8,192 by 8,192 in the
 same precision, measured in the same process.
 
@@ -32,11 +32,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from workloads import matching, training_step
 
-from raydistill.core.architectures import ConvNet
-from raydistill.core.cost_model import forward_flops
-from raydistill.core.networks import build_network
-from raydistill.core.options.training import Training
-from raydistill.pipeline.runtime.resources import device_of
+from raydistill.distillation.cost_model import forward_flops
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.networks import build_network
+from raydistill.learning.options.training import Training
+from raydistill.runtime.resources import device_of
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 STUDENT_STEPS = 50

@@ -54,16 +54,16 @@ from matplotlib.figure import Figure
 from running import ROOT, deviation, prepare_experts, run_stage
 from torch import Tensor
 
-from raydistill.analysis.prototypes import as_unit_float
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import DistilledSet
 from raydistill.config import FullDataTraining, Protocol
-from raydistill.core.architectures import AlexNet, ConvNet
-from raydistill.core.augment import Augmentation
-from raydistill.core.ensemble import Ensemble
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import AnyNormalisation, one_hot
-from raydistill.core.training import evaluate, train
+from raydistill.learning.architectures import AlexNet, ConvNet
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.ensemble import Ensemble
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import AnyNormalisation, one_hot
+from raydistill.learning.training import evaluate, train
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.prototypes import as_unit_float
 
 RESULTS = ROOT / "benchmarks" / "results" / "legibility.json"
 PICTURE = ROOT / "docs" / "images" / "legibility.png"

@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 
 from raydistill.galaxies.pictures.images import decode_picture, prepare
 from raydistill.galaxies.pictures.perceptual_hash import BITS, BYTES, MAX_DISTANCE, perceptual_hashes
-from raydistill.pipeline.curate.decoding import ROWS_PER_BLOCK
+from raydistill.stages.curate.decoding import ROWS_PER_BLOCK
 
 FOLDERS = {"GZ2": ("gz2_kaggle/images_training_rev1", "gz2_hart16/images"), "EFIGI": ("efigi/images",)}
 DISTANCES = (8, 12, MAX_DISTANCE, 20, 24, 28, 32)

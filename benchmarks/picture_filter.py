@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 from running import run_stage
 
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import load
 from raydistill.galaxies.pictures.images import decode_picture, prepare
-from raydistill.pipeline.curate.selection import select_galaxies
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.defects import REASONS
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.selection import select_galaxies
 
 SHOWN, COLUMNS, SIDE = 48, 8, 96
 

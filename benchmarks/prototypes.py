@@ -11,8 +11,8 @@ import argparse
 
 import numpy as np
 
-from raydistill.analysis.image_grids import image_grid
-from raydistill.artifacts.distilled import SELECTED, read_images
+from raydistill.figures.image_grids import image_grid
+from raydistill.stages.distill.artifact import SELECTED, read_images
 from raydistill.storage import Folder
 
 

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from running import ROOT, CommandResult, prepare_experts, raydistill
 
 from raydistill.config import load
-from raydistill.pipeline.trainer.trainer import NOTHING_LEARNED
+from raydistill.stages.distill.trainer import NOTHING_LEARNED
 
 RESULTS = ROOT / "benchmarks" / "results" / "robustness.json"
 WARNINGS = {"stays above 1": "loss above 1", "learning rate fell": "rate fell", "were skipped": "skipped"}

@@ -48,22 +48,22 @@ import torch
 from bench import machine, row, show
 from running import ROOT
 
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import open_manifest
 from raydistill.config import Curate, load
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.training import fit, init_state, predict
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.pipeline.curate.decoding import decode_row, to_table
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.training import fit, init_state, predict
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.stage import divide_into_blocks, load_experts
-from raydistill.pipeline.predict.worker import BlockPredictor, PictureSource
 from raydistill.pipeline.run import STAGES
-from raydistill.pipeline.runtime.cluster import set_environment, start_private
-from raydistill.pipeline.survey_pictures.opening import open_survey
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.runtime.cluster import set_environment, start_private
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.decoding import decode_row, to_table
+from raydistill.stages.predict.stage import divide_into_blocks, load_experts
+from raydistill.stages.predict.worker import BlockPredictor, PictureSource
 from raydistill.storage import Folder
+from raydistill.surveys.opening import open_survey
+from raydistill.tracking.tracker import Tracker
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.json"
 SMALL = 10_000  # images of the small run, whose peak memory is compared with that of the full run

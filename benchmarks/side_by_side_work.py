@@ -195,11 +195,11 @@ def ours(spec: Spec, answers: Any) -> None:
     import torch
     from pydantic import TypeAdapter
 
-    from raydistill.artifacts.trajectories import TrajectoryStore
-    from raydistill.core.distiller import Distiller
-    from raydistill.core.initial import hard_labels
-    from raydistill.core.recipe import Recipe
-    from raydistill.pipeline.runtime.resources import device_of
+    from raydistill.distillation.distiller import Distiller
+    from raydistill.distillation.initial import hard_labels
+    from raydistill.distillation.recipe import Recipe
+    from raydistill.runtime.resources import device_of
+    from raydistill.stages.experts.artifact import TrajectoryStore
 
     recipe = TypeAdapter(Recipe).validate_python(spec["recipe"])
     store = TrajectoryStore.open(spec["trajectories"], verify=False)
@@ -216,8 +216,8 @@ def ours(spec: Spec, answers: Any) -> None:
 
 
 def _network(classes: int, images: Any) -> Any:
-    from raydistill.core.architectures import ConvNet
-    from raydistill.core.networks import build_network
+    from raydistill.learning.architectures import ConvNet
+    from raydistill.learning.networks import build_network
 
     return build_network(ConvNet(depth=3, width=128), classes, images.shape[-1])
 
@@ -232,10 +232,10 @@ def export(spec: Spec, answers: Any) -> None:
     """
     import torch
 
-    from raydistill.artifacts.curated import CuratedSet
-    from raydistill.artifacts.trajectories import TrajectoryStore
-    from raydistill.core.coreset import random_real
+    from raydistill.distillation.coreset import random_real
     from raydistill.seeding import generator
+    from raydistill.stages.curate.artifact import CuratedSet
+    from raydistill.stages.experts.artifact import TrajectoryStore
 
     curated = CuratedSet.open(spec["curated"], verify=False)
     store = TrajectoryStore.open(spec["trajectories"], verify=False)
@@ -267,15 +267,15 @@ def evaluate(spec: Spec, answers: Any) -> None:
     """
     import torch
 
-    from raydistill.artifacts.curated import CuratedSet
-    from raydistill.core import metrics
-    from raydistill.core.augment import DSA, Augmentation
-    from raydistill.core.initial import hard_labels
-    from raydistill.core.networks import initial_parameters
-    from raydistill.core.options.training import Training
-    from raydistill.core.training import lr_schedule, predict, train
+    from raydistill.distillation.initial import hard_labels
     from raydistill.errors import DivergenceError
+    from raydistill.learning import metrics
+    from raydistill.learning.augment import DSA, Augmentation
+    from raydistill.learning.networks import initial_parameters
+    from raydistill.learning.options.training import Training
+    from raydistill.learning.training import lr_schedule, predict, train
     from raydistill.seeding import fold_in
+    from raydistill.stages.curate.artifact import CuratedSet
 
     curated = CuratedSet.open(spec["curated"], verify=False)
     test = curated.load("test")
@@ -336,9 +336,9 @@ def compare(spec: Spec, answers: Any) -> None:
     """Compare our loss, gradients and logits with theirs at the same parameters."""
     import torch
 
-    from raydistill.core.augment import Augmentation
-    from raydistill.core.initial import hard_labels
-    from raydistill.core.matching import Batch, Matcher, student_loss
+    from raydistill.distillation.initial import hard_labels
+    from raydistill.distillation.matching import Batch, Matcher, student_loss
+    from raydistill.learning.augment import Augmentation
 
     theirs = torch.load(Path(spec["out"]) / "iteration.pt")
     dtype = getattr(torch, spec["precision"])
@@ -391,7 +391,7 @@ def _their_logits(code: str, layout: Any, theta_P: Any, images: Any, classes: in
 def machine(spec: Spec, answers: Any) -> None:
     import torch
 
-    from raydistill.core.cost_model import Hardware
+    from raydistill.distillation.cost_model import Hardware
 
     facts = {
         "cpus": os.cpu_count(), "cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from raydistill.core.architectures import ConvNet
-from raydistill.core.arithmetic import EngineName, Precision
-from raydistill.core.augment import Augmentation
-from raydistill.core.engines import engine_options
-from raydistill.core.matching import Batch, Matcher, student_loss
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.options.training import Training
-from raydistill.core.training import _gradient
+from raydistill.distillation.engines import engine_options
+from raydistill.distillation.matching import Batch, Matcher, student_loss
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.arithmetic import EngineName, Precision
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.options.training import Training
+from raydistill.learning.training import _gradient
 
 
 def matching(

@@ -11,17 +11,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raydistill.core.architectures import MLP
-from raydistill.core.augment import Augmentation
-from raydistill.core.coreset import random_real
-from raydistill.core.distiller import Distiller
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.recipe import Recipe
-from raydistill.core.schedule import Fixed
-from raydistill.core.training import evaluate, train
-from raydistill.core.trajectories import InMemoryTrajectories
+from raydistill.distillation.coreset import random_real
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.recipe import Recipe
+from raydistill.distillation.schedule import Fixed
+from raydistill.distillation.trajectories import InMemoryTrajectories
+from raydistill.learning.architectures import MLP
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.training import evaluate, train
 from raydistill.seeding import generator
 
 CLASSES, SIZE = 3, 8  # classes, pixels per side

@@ -5,32 +5,13 @@ from .api.fetching import fetch, fetch_cutouts
 from .api.generation import audit_set, augment, sample
 from .api.hunting import hunt
 from .api.surveys import adapt_survey
-from .artifacts.adaptation import AdaptationReport
-from .artifacts.analysis import AnalysisReport
-from .artifacts.audit import AuditReport
-from .artifacts.augmentation import AugmentationReport
-from .artifacts.curated import CuratedSet
-from .artifacts.detection import DetectionReport
-from .artifacts.distilled import DistilledSet
-from .artifacts.evaluation import EvaluationReport
-from .artifacts.hunt import HuntReport, HuntRound
-from .artifacts.predictions import PredictionSet
-from .artifacts.search import SearchReport
-from .artifacts.survey import Survey
-from .artifacts.synthetic import SyntheticSet
-from .artifacts.trajectories import TrajectoryStore
 from .config import Config
-from .core.architectures import ConvNet
-from .core.augment import Augmentation
-from .core.distiller import Distiller
-from .core.engines import Adjoint, Unrolled
-from .core.matching import Matcher
-from .core.networks import Network, build_network, initial_parameters
-from .core.options.training import Training
-from .core.recipe import Recipe
-from .core.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
-from .core.training import fit, predict, train
-from .core.trajectories import InMemoryTrajectories
+from .distillation.distiller import Distiller
+from .distillation.engines import Adjoint, Unrolled
+from .distillation.matching import Matcher
+from .distillation.recipe import Recipe
+from .distillation.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
+from .distillation.trajectories import InMemoryTrajectories
 from .errors import (
     ArtifactCorrupt,
     ArtifactError,
@@ -44,6 +25,25 @@ from .errors import (
     RaydistillError,
 )
 from .fetching.cutouts import CutoutRequest
+from .learning.architectures import ConvNet
+from .learning.augment import Augmentation
+from .learning.networks import Network, build_network, initial_parameters
+from .learning.options.training import Training
+from .learning.training import fit, predict, train
+from .stages.adapt.artifact import AdaptationReport
+from .stages.analyse.artifact import AnalysisReport
+from .stages.audit.artifact import AuditReport
+from .stages.augment.artifact import AugmentationReport
+from .stages.curate.artifact import CuratedSet
+from .stages.detect.artifact import DetectionReport
+from .stages.distill.artifact import DistilledSet
+from .stages.evaluate.artifact import EvaluationReport
+from .stages.experts.artifact import TrajectoryStore
+from .stages.hunt.artifact import HuntReport, HuntRound
+from .stages.predict.artifact import PredictionSet
+from .stages.sample.artifact import SyntheticSet
+from .stages.simulate.artifact import Survey
+from .stages.tune.artifact import SearchReport
 
 __all__ = [
     "AdaptationReport",

@@ -1,7 +1,7 @@
 """Write text from outside so that its readers show it literally.
 
 Names, licences and captions come from tables, archives and servers. They are never a template. Each
-kind of output has one function here; pages are escaped by Jinja (`analysis.pages.rendering`).
+kind of output has one function here; pages are escaped by Jinja (`figures.pages`).
 
 for_terminal     log lines and errors, without control characters and passwords
 for_config       a YAML config, without interpolation

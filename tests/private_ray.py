@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import ray
 
-from raydistill.pipeline.runtime.cluster import set_environment, start_private
+from raydistill.runtime.cluster import set_environment, start_private
 
 
 @contextmanager

@@ -41,7 +41,7 @@ PURE_MODULES = (
 )
 # Core may import these and the standard library.
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "geomloss"}
-CORE_INTERNAL = ("raydistill.core", "raydistill.errors", "raydistill.escaping", "raydistill.seeding")
+CORE_INTERNAL = ("raydistill.distillation", "raydistill.errors", "raydistill.escaping", "raydistill.seeding")
 
 
 def modules(package: str) -> list[str]:
@@ -88,7 +88,9 @@ print(json.dumps({"failed": failed, "loaded": loaded, "changed": changed}))
 def pure_import() -> dict[str, Any]:
     """Import core, then all pure packages, in a process without ray and mlflow."""
     others = [*PURE_MODULES, *(name for package in PURE_PACKAGES for name in modules(package))]
-    assert {"raydistill.core.distiller", "raydistill.artifacts.manifest", "raydistill.galaxies.tree"} < set(others)
+    assert {"raydistill.distillation.distiller", "raydistill.artifacts.manifest", "raydistill.galaxies.tree"} < set(
+        others
+    )
     assert {"raydistill.simulation.simulate", "raydistill.storage", "raydistill.config.tree"} < set(others)
     result: dict[str, Any] = json.loads(run_python(IMPORT_WITHOUT_RAY, json.dumps([modules("core"), others])))
     return result

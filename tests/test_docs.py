@@ -311,8 +311,8 @@ import os
 
 os.environ.update(HF_HOME=os.path.abspath("hub"), HF_HUB_OFFLINE="1")
 import pyarrow as pa
-from raydistill.artifacts.export import export
-from raydistill.artifacts.predictions import SCHEMA
+from raydistill.exporting.export import export
+from raydistill.stages.predict.artifact import SCHEMA
 from raydistill.storage import Folder
 from tests.unit.artifacts.test_huggingface import distilled, many_galaxies
 from tests.unit.artifacts.test_predictions import committed

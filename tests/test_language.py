@@ -22,7 +22,7 @@ MAX_COLUMNS = 100
 MAX_FIRST_LINE = 80  # of a docstring
 HISTORY = {"docs/log.md"}  # dated entries stay as they were written
 GENERATED = {"docs/config.md", "docs/errors.md"}  # written from docstrings and error messages
-FROZEN_MESSAGES = {"raydistill/analysis/fits.py"}  # comments of FITS headers belong to the content digest
+FROZEN_MESSAGES = {"raydistill/stages/distill/fits.py"}  # comments of FITS headers belong to the content digest
 
 COMMENTED = (
     "configs/**/*.yaml",

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raydistill.core.architectures import MLP, AlexNet, Architecture, ConvNet, ViT
-from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.augmenting import AugmentationParameters
-from raydistill.core.matching import Batch
-from raydistill.core.networks import Network, build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.trajectories import InMemoryTrajectories
+from raydistill.distillation.matching import Batch
+from raydistill.distillation.trajectories import InMemoryTrajectories
+from raydistill.learning.architectures import MLP, AlexNet, Architecture, ConvNet, ViT
+from raydistill.learning.augment import DSA, Augmentation
+from raydistill.learning.augmenting import AugmentationParameters
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
 from raydistill.seeding import generator
 
 SIZE, CLASSES = 8, 3  # pixels a side, classes

@@ -92,7 +92,7 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True, tracking_uri: str 
 
     place = os.fspath(uri)
     if place.startswith("models:/"):
-        from raydistill.pipeline.tracking.model_uris import find_folder
+        from raydistill.tracking.model_uris import find_folder
 
         return open_artifact(find_folder(place, tracking_uri), verify=verify)
     return open_artifact(place, verify=verify)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
-    from raydistill.artifacts.detection import DetectionReport
+    from raydistill.stages.detect.artifact import DetectionReport
 
 
 def detect(config: ConfigLike, synthetic: str | os.PathLike[str] | None = None, *overrides: str) -> DetectionReport:

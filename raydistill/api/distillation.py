@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from raydistill.api.configs import ConfigLike, make_plan, run_stage
 
 if TYPE_CHECKING:
-    from raydistill.artifacts.analysis import AnalysisReport
-    from raydistill.artifacts.curated import CuratedSet
-    from raydistill.artifacts.distilled import DistilledSet
-    from raydistill.artifacts.evaluation import EvaluationReport
-    from raydistill.artifacts.predictions import PredictionSet
-    from raydistill.artifacts.search import SearchReport
-    from raydistill.artifacts.survey import Survey
-    from raydistill.artifacts.trajectories import TrajectoryStore
+    from raydistill.stages.analyse.artifact import AnalysisReport
+    from raydistill.stages.curate.artifact import CuratedSet
+    from raydistill.stages.distill.artifact import DistilledSet
+    from raydistill.stages.evaluate.artifact import EvaluationReport
+    from raydistill.stages.experts.artifact import TrajectoryStore
+    from raydistill.stages.predict.artifact import PredictionSet
+    from raydistill.stages.simulate.artifact import Survey
+    from raydistill.stages.tune.artifact import SearchReport
 
 
 def run(config: ConfigLike, *overrides: str) -> EvaluationReport:

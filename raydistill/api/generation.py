@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
-    from raydistill.artifacts.audit import AuditReport
-    from raydistill.artifacts.augmentation import AugmentationReport
-    from raydistill.artifacts.synthetic import SyntheticSet
+    from raydistill.stages.audit.artifact import AuditReport
+    from raydistill.stages.augment.artifact import AugmentationReport
+    from raydistill.stages.sample.artifact import SyntheticSet
 
 
 def sample(config: ConfigLike, *overrides: str) -> SyntheticSet:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
-    from raydistill.artifacts.hunt import HuntReport, HuntRound
+    from raydistill.stages.hunt.artifact import HuntReport, HuntRound
 
 
 def hunt(config: ConfigLike, *overrides: str) -> HuntRound | HuntReport:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from raydistill.api.configs import ConfigLike, run_stage
 
 if TYPE_CHECKING:
-    from raydistill.artifacts.adaptation import AdaptationReport
+    from raydistill.stages.adapt.artifact import AdaptationReport
 
 
 def adapt_survey(config: ConfigLike, target: str | os.PathLike[str], *overrides: str) -> AdaptationReport:

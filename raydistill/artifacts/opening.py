@@ -10,21 +10,21 @@ from raydistill.errors import ArtifactIncompatible
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
-    from raydistill.artifacts.adaptation import AdaptationReport
-    from raydistill.artifacts.analysis import AnalysisReport
-    from raydistill.artifacts.audit import AuditReport
-    from raydistill.artifacts.augmentation import AugmentationReport
-    from raydistill.artifacts.curated import CuratedSet
-    from raydistill.artifacts.detection import DetectionReport
-    from raydistill.artifacts.distilled import DistilledSet
-    from raydistill.artifacts.evaluation import EvaluationReport
-    from raydistill.artifacts.generator import GeneratorArtifact
-    from raydistill.artifacts.hunt import HuntReport, HuntRound
-    from raydistill.artifacts.predictions import PredictionSet
-    from raydistill.artifacts.search import SearchReport
-    from raydistill.artifacts.survey import Survey
-    from raydistill.artifacts.synthetic import SyntheticSet
-    from raydistill.artifacts.trajectories import TrajectoryStore
+    from raydistill.stages.adapt.artifact import AdaptationReport
+    from raydistill.stages.analyse.artifact import AnalysisReport
+    from raydistill.stages.audit.artifact import AuditReport
+    from raydistill.stages.augment.artifact import AugmentationReport
+    from raydistill.stages.curate.artifact import CuratedSet
+    from raydistill.stages.detect.artifact import DetectionReport
+    from raydistill.stages.distill.artifact import DistilledSet
+    from raydistill.stages.evaluate.artifact import EvaluationReport
+    from raydistill.stages.experts.artifact import TrajectoryStore
+    from raydistill.stages.generate.artifact import GeneratorArtifact
+    from raydistill.stages.hunt.artifact import HuntReport, HuntRound
+    from raydistill.stages.predict.artifact import PredictionSet
+    from raydistill.stages.sample.artifact import SyntheticSet
+    from raydistill.stages.simulate.artifact import Survey
+    from raydistill.stages.tune.artifact import SearchReport
 
     Artifact = (
         Survey

@@ -10,8 +10,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from raydistill.core.normalise import Whitening
 from raydistill.errors import ArtifactCorrupt
+from raydistill.learning.normalise import Whitening
 from raydistill.storage import Folder
 
 WHITENING = "whitening.safetensors"

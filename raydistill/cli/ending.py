@@ -108,8 +108,8 @@ def show(look: Sequence[tuple[str, str]], then: str = "") -> None:
 
 def _show_runs(plan: Plan) -> None:
     """Print the command that shows the runs in MLflow."""
-    from raydistill.pipeline.tracking.of_plan import tracker_of
-    from raydistill.pipeline.tracking.uris import ui_command
+    from raydistill.tracking.of_plan import tracker_of
+    from raydistill.tracking.uris import ui_command
 
     tracker = tracker_of(plan)
     if tracker.enabled:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from raydistill.errors import ClusterError
-from raydistill.pipeline.runtime import driver_notes
+from raydistill.runtime import driver_notes
 
 _FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
@@ -115,7 +115,7 @@ def _close_runs() -> None:
     closed = {run for (run,) in driver_notes.read("closed")}
     left = [(uri, run) for uri, run in driver_notes.read("opened") if run not in closed]
     if left:
-        from raydistill.pipeline.tracking.tracker import kill_run
+        from raydistill.tracking.tracker import kill_run
 
         for uri, run in reversed(left):
             kill_run(uri, run)

@@ -18,7 +18,7 @@ from raydistill.cli.table import DATA, TOOLS
 
 
 class ExportForm(StrEnum):
-    """List the names of `artifacts.export.Form`."""
+    """List the names of `exporting.export.Form`."""
 
     DD_RANKING = "dd-ranking"
     PNG = "png"
@@ -49,7 +49,7 @@ def export(
     info.json has the mean and std that undo the normalisation.
     """
     with exit_on_error():
-        from raydistill.artifacts.export import export, open_for_export
+        from raydistill.exporting.export import export, open_for_export
         from raydistill.storage import Folder
 
         target = Folder(folder)

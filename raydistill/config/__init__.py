@@ -15,21 +15,21 @@ reading    YAML and overrides -> Config
 messages   one sentence for a wrong config
 """
 
-from raydistill.config.adapt import Adapt
-from raydistill.config.audit import Audit
-from raydistill.config.augment import Augment
-from raydistill.config.distill import Distill
-from raydistill.config.evaluate import Baseline, Evaluate, FullDataTraining, GroupOptions, Protocol
-from raydistill.config.experts import Decompose, Experts, ExpertTraining, Nuisance
-from raydistill.config.generate import Generate
-from raydistill.config.picture_filter import PictureFilter
-from raydistill.config.predict import Predict
 from raydistill.config.reading import EXTENDS, load, override, vary
 from raydistill.config.resources import Resources, Tracking
-from raydistill.config.sample import Filter, Sample, TableConditions
-from raydistill.config.search import Halving, Population, Range, Search
-from raydistill.config.survey import CatalogSurvey, Curate, Exclusion, Images
 from raydistill.config.tree import Config, Survey, identity_part, network_names, plain, sources
+from raydistill.stages.adapt.config import Adapt
+from raydistill.stages.audit.config import Audit
+from raydistill.stages.augment.config import Augment
+from raydistill.stages.curate.config import CatalogSurvey, Curate, Exclusion, Images
+from raydistill.stages.curate.filter_config import PictureFilter
+from raydistill.stages.distill.config import Distill
+from raydistill.stages.evaluate.config import Baseline, Evaluate, FullDataTraining, GroupOptions, Protocol
+from raydistill.stages.experts.config import Decompose, Experts, ExpertTraining, Nuisance
+from raydistill.stages.generate.config import Generate
+from raydistill.stages.predict.config import Predict
+from raydistill.stages.sample.config import Filter, Sample, TableConditions
+from raydistill.stages.tune.config import Halving, Population, Range, Search
 
 __all__ = [
     "EXTENDS", "Adapt", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",

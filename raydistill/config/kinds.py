@@ -11,9 +11,9 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
-from raydistill.core.architectures import ClassifierArchitecture
-from raydistill.core.recipe import Step
-from raydistill.core.schedule import Schedule
+from raydistill.distillation.recipe import Step
+from raydistill.distillation.schedule import Schedule
+from raydistill.learning.architectures import ClassifierArchitecture
 
 BY_KIND = Field(discriminator="kind")
 

@@ -18,15 +18,15 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill import shipped
-from raydistill.config.evaluate import Evaluate
 from raydistill.config.limits import check_limits
 from raydistill.config.messages import CLASSES, format_validation_error
 from raydistill.config.overrides import parse_overrides
 from raydistill.config.tree import Config, plain
-from raydistill.core.augment import DSA
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
 from raydistill.escaping import is_utf8, literal
+from raydistill.learning.augment import DSA
+from raydistill.stages.evaluate.config import Evaluate
 from raydistill.storage import Folder, check_no_device, check_path
 from raydistill.storage.yaml_limits import MAX_CONFIG_VALUES, MAX_TEXT, check_yaml
 

@@ -12,25 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter
 
-from raydistill.config.adapt import Adapt
-from raydistill.config.analyse import Analyse
-from raydistill.config.audit import Audit
-from raydistill.config.augment import Augment
-from raydistill.config.detect import Detect
 from raydistill.config.differences import ShownByDifferences
-from raydistill.config.distill import Distill
-from raydistill.config.evaluate import Evaluate
-from raydistill.config.experts import Experts
-from raydistill.config.generate import Generate
-from raydistill.config.hunt import Hunt
 from raydistill.config.kinds import BY_KIND, AnyArchitecture, infer_kind
-from raydistill.config.predict import Predict
 from raydistill.config.resources import Resources, Tracking
-from raydistill.config.sample import Sample
-from raydistill.config.search import Search
-from raydistill.config.survey import CatalogSurvey, Curate
-from raydistill.core.architectures import Architecture, ConvNet, Custom
-from raydistill.core.timm_networks import Timm
 from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
 from raydistill.datasets.folder import ImageFolder
@@ -38,7 +22,23 @@ from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import ConfigError
 from raydistill.fields import drop_later_defaults
+from raydistill.learning.architectures import Architecture, ConvNet, Custom
+from raydistill.learning.timm_networks import Timm
 from raydistill.simulation.config import SimulatedSurvey
+from raydistill.stages.adapt.config import Adapt
+from raydistill.stages.analyse.config import Analyse
+from raydistill.stages.audit.config import Audit
+from raydistill.stages.augment.config import Augment
+from raydistill.stages.curate.config import CatalogSurvey, Curate
+from raydistill.stages.detect.config import Detect
+from raydistill.stages.distill.config import Distill
+from raydistill.stages.evaluate.config import Evaluate
+from raydistill.stages.experts.config import Experts
+from raydistill.stages.generate.config import Generate
+from raydistill.stages.hunt.config import Hunt
+from raydistill.stages.predict.config import Predict
+from raydistill.stages.sample.config import Sample
+from raydistill.stages.tune.config import Search
 
 MAX_NAME = 100  # bytes
 Survey = (

@@ -22,8 +22,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from raydistill.core.checks import at_least_0_below_1, between_0_and_1, positive
 from raydistill.diffusion.scaled_linear import NUM_STEPS, alpha_at, time_of
+from raydistill.learning.checks import at_least_0_below_1, between_0_and_1, positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import binomtest
 
-from raydistill.audit.statistics import SYNTHETIC, Bools, Floats, two_groups
-from raydistill.audit.testing import adjusted_p_values, permuted_groups
 from raydistill.morphology.measures import is_valid, values_of
+from raydistill.statistics.permutation import SYNTHETIC, Bools, Floats, two_groups
+from raydistill.statistics.testing import adjusted_p_values, permuted_groups
 
 MIN_GALAXIES = 5  # with a valid value, below which nothing is compared
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.audit.morphology import subtract_sky
-from raydistill.audit.statistics import Floats
+from raydistill.morphology.pictures import subtract_sky
+from raydistill.statistics.permutation import Floats
 
 MIN_SIDE = 16  # px: one pixel a ring needs 32, half a pixel 16
 MIN_LIGHT = 0.04  # ten of 255 steps: fainter light in a ring has neither a colour nor a pattern

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from raydistill.audit.morphology import colours, find_extent
-from raydistill.audit.statistics import Bools, Floats
 from raydistill.morphology.light import light_above_sky
+from raydistill.morphology.pictures import colours, find_extent
 from raydistill.morphology.profiles import COLOURS, colour_profiles, gradients, radial_profiles
 from raydistill.morphology.shapes import ORDERS, fourier_components, moment_ellipses, pattern
 from raydistill.morphology.structure import SERSIC, STRUCTURE, WORST_VALID, structure
+from raydistill.statistics.permutation import Bools, Floats
 
 
 @dataclass(frozen=True)

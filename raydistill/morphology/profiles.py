@@ -13,8 +13,8 @@ import itertools
 import numpy as np
 from photutils.aperture import EllipticalAnnulus, EllipticalAperture
 
-from raydistill.audit.statistics import Floats
 from raydistill.morphology.light import MIN_LIGHT
+from raydistill.statistics.permutation import Floats
 
 NUM_RINGS = 16
 ROUNDEST = 0.9  # the largest ellipticity of a ring: thinner rings hold no pixels

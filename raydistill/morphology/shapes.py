@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.audit.morphology import coordinates, ellipticity, find_extent, second_moments
-from raydistill.audit.statistics import Floats
 from raydistill.morphology.light import MIN_LIGHT
+from raydistill.morphology.pictures import coordinates, ellipticity, find_extent, second_moments
 from raydistill.morphology.profiles import NUM_RINGS, ring_centres, ring_weights
+from raydistill.statistics.permutation import Floats
 
 Complex = npt.NDArray[np.complex128]
 

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.audit.morphology import corners
-from raydistill.audit.statistics import Floats
-from raydistill.detection.segmentation import LEAST_NOISE, central_source, connected_sources, smooth_brightness
+from raydistill.morphology.pictures import corners
+from raydistill.morphology.segmentation import LEAST_NOISE, central_source, connected_sources, smooth_brightness
+from raydistill.statistics.permutation import Floats
 
 Labels = npt.NDArray[np.int32]
 

@@ -1,7 +1,7 @@
 """Estimate the time and the disk that artifacts take on this machine.
 
 Known are the number of galaxies of a simulated or a finished curated set, and the work of built-in
-networks (`core.cost_model`). Nothing is said of other artifacts, of GPUs and of clusters. The
+networks (`distillation.cost_model`). Nothing is said of other artifacts, of GPUs and of clusters. The
 figures are right within a factor of about two (docs/log.md has times of the demo).
 """
 
@@ -12,16 +12,16 @@ import os
 from dataclasses import dataclass
 
 from raydistill.artifacts import kinds
-from raydistill.artifacts.curated_summary import Summary
 from raydistill.artifacts.records import read_json
-from raydistill.core.architectures import ConvNet
-from raydistill.core.cost_model import EAGER_FLOPS, EAGER_STEP_SECONDS
-from raydistill.core.options.training import Training
+from raydistill.distillation.cost_model import EAGER_FLOPS, EAGER_STEP_SECONDS
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.options.training import Training
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.config import SimulatedSurvey
+from raydistill.stages.curate.summary import Summary
 
 START_SECONDS = 8.0  # of the workers of a stage: imports, and Ray's own start
-RENDERED_PER_SECOND = 25.0  # galaxies, on one core (`pipeline.simulate.stage`)
+RENDERED_PER_SECOND = 25.0  # galaxies, on one core (`stages.simulate.stage`)
 CURATED_PER_SECOND = 150.0  # pictures, on one core (docs/benchmarks.md)
 CORES_OF_FLOPS = 2  # of `EAGER_FLOPS`
 RENDERED_BYTES = 3000  # of a galaxy: picture, votes and truth

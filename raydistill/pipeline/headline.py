@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
-from raydistill.artifacts.evaluation_text import HEAD, accuracy_table, verdict
 from raydistill.escaping import for_markdown, markdown_table
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.report import fraction_of_experts
-from raydistill.pipeline.tracking.tracker import Run
+from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
+from raydistill.stages.evaluate.text import HEAD, accuracy_table, verdict
 from raydistill.text import shown_name
+from raydistill.tracking.tracker import Run
 
 if TYPE_CHECKING:
     from raydistill.artifacts.opening import Artifact

@@ -25,17 +25,17 @@ from typing import Any
 from raydistill import config as configs
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import REVISIONS, open_manifest
-from raydistill.artifacts.survey import CATALOG, TRUTH
 from raydistill.config import CatalogSurvey, Config, Distill, Images, TableConditions
-from raydistill.config.source import SimulatorSource
-from raydistill.core.architectures import AnswerNetwork, Architecture
 from raydistill.datasets.base import DataSet
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.vote_counts import PathQuestions
-from raydistill.pipeline.config_checks import ALL, check, check_recipe
+from raydistill.learning.architectures import AnswerNetwork, Architecture
+from raydistill.pipeline.checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
+from raydistill.stages.sample.source import SimulatorSource
+from raydistill.stages.simulate.artifact import CATALOG, TRUTH
 from raydistill.storage import Folder
 
 

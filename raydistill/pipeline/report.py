@@ -7,17 +7,17 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from raydistill.artifacts.adaptation import METHODS, AdaptationReport
-from raydistill.artifacts.analysis import AnalysisReport
-from raydistill.artifacts.audit import AuditReport
-from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport, by_network, trained_network
-from raydistill.artifacts.evaluation_text import HEAD, accuracy_table, format_figure, verdict
-from raydistill.artifacts.hunt import HuntReport, HuntRound
-from raydistill.artifacts.search import SearchReport, format_values
 from raydistill.config import Config, network_names
-from raydistill.config.hunt import REFERENCE, STRATEGIES
-from raydistill.pipeline.augment.printing import augmentation_text
-from raydistill.pipeline.detect.printing import detection_text
+from raydistill.stages.adapt.artifact import METHODS, AdaptationReport
+from raydistill.stages.analyse.artifact import AnalysisReport
+from raydistill.stages.audit.artifact import AuditReport
+from raydistill.stages.augment.printing import augmentation_text
+from raydistill.stages.detect.printing import detection_text
+from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport, by_network, trained_network
+from raydistill.stages.evaluate.text import HEAD, accuracy_table, format_figure, verdict
+from raydistill.stages.hunt.artifact import HuntReport, HuntRound
+from raydistill.stages.hunt.config import REFERENCE, STRATEGIES
+from raydistill.stages.tune.artifact import SearchReport, format_values
 from raydistill.text import WIDTH, interval, shown_name, text_table
 
 SHOWN_TRIALS = 10

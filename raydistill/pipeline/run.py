@@ -15,19 +15,19 @@ from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import identity_of, open_manifest
 from raydistill.config import Config, plain
 from raydistill.log import get_logger
-from raydistill.pipeline.adapt.specs import adaptation_spec, adaptation_specs, require_target
-from raydistill.pipeline.analyse.specs import analysis_spec, analysis_specs
-from raydistill.pipeline.audit.specs import audit_spec, audit_specs
-from raydistill.pipeline.augment.specs import augmentation_spec, augmentation_specs
-from raydistill.pipeline.curate.counts import log_existing
-from raydistill.pipeline.detect.specs import detection_spec, detection_specs
-from raydistill.pipeline.hunt.specs import hunt_spec, hunt_specs, sample_plan
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.pipeline.survey_pictures.specs import predict_specs, spec_of_survey
+from raydistill.stages.adapt.specs import adaptation_spec, adaptation_specs, require_target
+from raydistill.stages.analyse.specs import analysis_spec, analysis_specs
+from raydistill.stages.audit.specs import audit_spec, audit_specs
+from raydistill.stages.augment.specs import augmentation_spec, augmentation_specs
+from raydistill.stages.curate.counts import log_existing
+from raydistill.stages.detect.specs import detection_spec, detection_specs
+from raydistill.stages.hunt.specs import hunt_spec, hunt_specs, sample_plan
+from raydistill.surveys.specs import predict_specs, spec_of_survey
 
 if TYPE_CHECKING:
-    from raydistill.pipeline.tracking.tracker import Tracker
+    from raydistill.tracking.tracker import Tracker
 
 log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ def _stage(name: str, function: str | None = None) -> Callable[..., Any]:
 
 def _analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Any:
     """Train the experts of further networks, and analyse."""
-    from raydistill.pipeline.analyse.repeats import plans_of_networks
+    from raydistill.stages.analyse.repeats import plans_of_networks
 
     if not analysis_spec(plan).exists:
         for other in plans_of_networks(plan):
@@ -197,7 +197,7 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
     if last == "evaluate" and plan.evaluated_set.exists and plan.evaluation.exists:
         return STAGES[last](plan, tracker)  # its inputs are not needed and may be deleted
     from raydistill.pipeline.headline import record_headline
-    from raydistill.pipeline.runtime.cluster import ray_cluster
+    from raydistill.runtime.cluster import ray_cluster
 
     with (
         ray_cluster(config.resources, plan.root),
@@ -234,7 +234,7 @@ def is_finished(specs: Sequence[ArtifactSpec]) -> bool:
 
 
 def _make_tracker(plan: Plan) -> Tracker:
-    from raydistill.pipeline.tracking.of_plan import make_tracker
+    from raydistill.tracking.of_plan import make_tracker
 
     return make_tracker(plan)
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from raydistill.pipeline.tracking.uris import ui_command
+from raydistill.tracking.uris import ui_command
 from tests.e2e.browser import Page, open_browser
 from tests.servers import free_port, serving
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from raydistill import config
-from raydistill.artifacts.distilled import LAST, SELECTED, read_images, write_images
 from raydistill.artifacts.manifest import NAME, commit, open_manifest
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.distill.artifact import LAST, SELECTED, read_images, write_images
 from raydistill.storage import Folder
 from tests.damage import flipped
 from tests.e2e import tools

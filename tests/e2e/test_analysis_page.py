@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydistill.analysis.pages.gallery import GalleryRow, Neighbour, gallery, survey_links
-from raydistill.analysis.pages.rendering import picture, render
-from raydistill.analysis.sections import SectionRecord, Statement
+from raydistill.figures.pages import picture, render
+from raydistill.stages.analyse.gallery import GalleryRow, Neighbour, gallery, survey_links
+from raydistill.stages.analyse.sections import SectionRecord, Statement
 from tests.e2e.browser import CHROMIUM, Page, open_browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

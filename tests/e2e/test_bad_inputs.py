@@ -144,7 +144,7 @@ def by_name(rows: list[Row]) -> pytest.MarkDecorator:
 )
 def test_bad_input_is_rejected_before_ray_starts(row: Row, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("stages", "cluster"):  # the second is imported by the first
-        monkeypatch.setattr(f"raydistill.pipeline.runtime.{module}.ray_cluster", _no_cluster)
+        monkeypatch.setattr(f"raydistill.runtime.{module}.ray_cluster", _no_cluster)
     check(row, here)
     assert not (here / "runs").exists(), "a refused input left files"
 

@@ -24,9 +24,9 @@ import pytest
 from typer.testing import CliRunner
 
 import raydistill as rd
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.cli import app
 from raydistill.fetching.records import RECORDS
+from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.storage.checked import from_json
 from tests.e2e import tools
 from tests.unit.fetching.file_server import FileServer, Request, file_server, serve, stall, with_files

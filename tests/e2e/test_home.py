@@ -57,7 +57,7 @@ def test_run_without_a_home_folder(undisturbed: Path, env: dict[str, str], tmp_p
 
 @pytest.mark.parametrize("home", ["empty", "/dev/null"])
 def test_figures_leave_the_home_folder_alone(tmp_path: Path, home: str) -> None:
-    program = "import raydistill.pipeline.run, raydistill.analysis.drawing as d; d.Figure().savefig('figure.png')"
+    program = "import raydistill.pipeline.run, raydistill.figures.drawing as d; d.Figure().savefig('figure.png')"
     here = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME")}
     path = tmp_path / home
     if home == "empty":

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import raydistill as rd
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.evaluation import EvaluationReport
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.tracking.tracker import Tracker
 from tests.e2e import tools
 from tests.e2e.browser import CHROMIUM
 from tests.e2e.mlflow_walk import walk_run, walking

@@ -16,13 +16,6 @@ import pytest
 import torch
 
 from raydistill.api.configs import load_config
-from raydistill.core.architectures import ConvNet
-from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.matching import Batch, Matcher, student_loss
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.training import train
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import build_generator
 from raydistill.diffusion.options.model import Model
@@ -32,7 +25,14 @@ from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.sampling import sample
 from raydistill.diffusion.training import TrainingImages, init_training
 from raydistill.diffusion.training import train as train_generator
-from raydistill.pipeline.runtime.resources import device_of
+from raydistill.distillation.matching import Batch, Matcher, student_loss
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.augment import DSA, Augmentation
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.training import train
+from raydistill.runtime.resources import device_of
 from raydistill.seeding import generator as seeded
 from tests import zoo
 

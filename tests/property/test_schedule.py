@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from raydistill.core.schedule import (
+from raydistill.distillation.schedule import (
     Decision,
     Fixed,
     LossWeighted,
@@ -16,7 +16,7 @@ from raydistill.core.schedule import (
     SelfAdaptive,
     StepwiseWindow,
 )
-from raydistill.core.schedule.self_adaptive import RISING, correlation_with_time
+from raydistill.distillation.schedule.self_adaptive import RISING, correlation_with_time
 
 losses = st.floats(0, 1e6, allow_nan=False, width=32)
 series = st.lists(losses, min_size=3, max_size=60).map(tuple)

@@ -37,8 +37,8 @@ def curated_root(cluster: None, shared_root: Path) -> Path:
 
     Write only to a `copy_of` it.
     """
-    from raydistill.pipeline.curate.stage import curate
-    from raydistill.pipeline.simulate.stage import simulate
+    from raydistill.stages.curate.stage import curate
+    from raydistill.stages.simulate.stage import simulate
 
     simulate(Plan(tiny(shared_root)), SILENT)
     curate(Plan(tiny(shared_root)), SILENT)
@@ -48,7 +48,7 @@ def curated_root(cluster: None, shared_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained_root(curated_root: Path) -> Path:
     """Add the experts, trained by two workers; return the run folder."""
-    from raydistill.pipeline.experts.stage import experts
+    from raydistill.stages.experts.stage import experts
 
     experts(Plan(tiny(curated_root, "resources.workers=2")), SILENT)
     return curated_root
@@ -57,7 +57,7 @@ def trained_root(curated_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def distilled_root(trained_root: Path) -> Path:
     """Add the distilled set; return the run folder."""
-    from raydistill.pipeline.distill.stage import distill
+    from raydistill.stages.distill.stage import distill
 
     distill(Plan(tiny(trained_root)), SILENT)
     return trained_root

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 from ray_tools import SILENT
 
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking
 from raydistill.galaxies.selection import SPLITS
-from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate import stage
+from raydistill.stages.curate.artifact import CuratedSet
 
 SIZE = 16
 

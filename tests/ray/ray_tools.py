@@ -21,7 +21,7 @@ from raydistill.config import Config
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.tracking.tracker import Tracker
 
 TINY = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 SILENT = Tracker("", "tests", enabled=False)

@@ -13,18 +13,18 @@ import pytest
 from ray_tools import SILENT, copy_of, tiny
 from sklearn.metrics import roc_auc_score
 
-from raydistill.artifacts.adaptation import FIGURE, AdaptationReport
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import describe_kind
 from raydistill.artifacts.opening import open_artifact
-from raydistill.core import metrics
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
-from raydistill.pipeline.adapt import runner, stage
-from raydistill.pipeline.adapt.specs import adaptation_spec
-from raydistill.pipeline.curate.stage import curate
+from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.sample.stage import sample
-from raydistill.pipeline.simulate.stage import simulate
+from raydistill.stages.adapt import runner, stage
+from raydistill.stages.adapt.artifact import FIGURE, AdaptationReport
+from raydistill.stages.adapt.specs import adaptation_spec
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.sample.stage import sample
+from raydistill.stages.simulate.stage import simulate
 from tests.unit.pipeline.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -13,11 +13,11 @@ import pytest
 from ray_tools import copy_of, tiny
 
 from raydistill.morphology.measures import MEASURES, SCHEMA, measure
-from raydistill.pipeline.analyse import measuring
-from raydistill.pipeline.analyse.inputs import open_inputs
-from raydistill.pipeline.analyse.morphology import morphology_section
-from raydistill.pipeline.analyse.specs import analysis_spec
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.analyse import measuring
+from raydistill.stages.analyse.inputs import open_inputs
+from raydistill.stages.analyse.morphology import morphology_section
+from raydistill.stages.analyse.specs import analysis_spec
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from ray_tools import SILENT, copy_of, killing, tiny
 
-from raydistill.artifacts.audit import QUIZ, REPORT, AuditReport
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.synthetic import SyntheticSet
-from raydistill.audit.memorisation import picture_distances
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
-from raydistill.pipeline.audit import stage
-from raydistill.pipeline.audit.specs import audit_spec
-from raydistill.pipeline.curate.stage import curate
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.sample.stage import sample
-from raydistill.pipeline.simulate.stage import simulate
+from raydistill.stages.audit import stage
+from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditReport
+from raydistill.stages.audit.specs import audit_spec
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.sample.artifact import SyntheticSet
+from raydistill.stages.sample.stage import sample
+from raydistill.stages.simulate.stage import simulate
+from raydistill.statistics.memorisation import picture_distances
 from tests.unit.pipeline.sample_tools import write_generator
 from tests.words import check_simulated
 

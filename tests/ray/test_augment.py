@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from ray_tools import SILENT, copy_of, tiny
 
-from raydistill.artifacts.augmentation import AugmentationReport
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.config.augment import BASELINES, METHODS
-from raydistill.core import metrics
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
-from raydistill.pipeline.augment import stage
-from raydistill.pipeline.augment.runner import FitRunner
-from raydistill.pipeline.augment.specs import augmentation_spec
-from raydistill.pipeline.curate.stage import curate
+from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.sample.stage import sample
+from raydistill.stages.augment import stage
+from raydistill.stages.augment.artifact import AugmentationReport
+from raydistill.stages.augment.config import BASELINES, METHODS
+from raydistill.stages.augment.runner import FitRunner
+from raydistill.stages.augment.specs import augmentation_spec
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.sample.stage import sample
 from tests.unit.pipeline.sample_tools import write_generator
 from tests.words import check_simulated
 

@@ -12,8 +12,8 @@ import ray
 
 from raydistill.config import Resources
 from raydistill.errors import ClusterError
-from raydistill.pipeline.runtime.cluster import START_ATTEMPTS, start_private
-from raydistill.pipeline.runtime.resources import check_memory, choose_num_workers, ensure_schedulable
+from raydistill.runtime.cluster import START_ATTEMPTS, start_private
+from raydistill.runtime.resources import check_memory, choose_num_workers, ensure_schedulable
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -82,9 +82,7 @@ def test_start_of_private_ray_is_retried_only_after_a_timeout(
 def test_private_ray_starts_although_the_path_of_tmpdir_is_too_long_for_sockets(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
-    script = (
-        "from raydistill.pipeline.runtime.cluster import start_private; start_private(num_cpus=1); print('started')"
-    )
+    script = "from raydistill.runtime.cluster import start_private; start_private(num_cpus=1); print('started')"
     environment = {**os.environ, "TMPDIR": str(long), "RAY_ADDRESS": ""}
     environment.pop("RAY_TMPDIR", None)
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=200)

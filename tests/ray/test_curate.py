@@ -26,17 +26,17 @@ from PIL import Image
 from ray.util.annotations import RayDeprecationWarning
 from ray_tools import SILENT, folder_survey
 
-from raydistill.artifacts.curated import SCHEMA, CuratedSet
 from raydistill.config import CatalogSurvey, Config
-from raydistill.core.augment import Augmentation
 from raydistill.errors import ArtifactIncompatible, CatalogError, ClusterError
 from raydistill.galaxies.pictures.images import prepare
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
-from raydistill.pipeline.curate import decoding, stage, writer
+from raydistill.learning.augment import Augmentation
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime import ray_data
-from raydistill.pipeline.runtime.stages import require_classes
+from raydistill.runtime import ray_data
+from raydistill.runtime.stages import require_classes
+from raydistill.stages.curate import decoding, stage, writer
+from raydistill.stages.curate.artifact import SCHEMA, CuratedSet
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -21,7 +21,6 @@ import pytest
 from PIL import Image
 from ray_tools import SILENT
 
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import Config, Curate, Tracking
 from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.base import DataSet
@@ -32,8 +31,9 @@ from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.selection import SPLITS, assign_splits
-from raydistill.pipeline.curate import decoding, stage
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate import decoding, stage
+from raydistill.stages.curate.artifact import CuratedSet
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -20,16 +20,16 @@ from PIL import Image
 from ray_tools import SILENT, folder_survey, killing
 
 from raydistill import config as configs
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.config import CatalogSurvey, PictureFilter, Resources
-from raydistill.core.picture_filter import VIEW
 from raydistill.errors import CatalogError, ClusterError
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
-from raydistill.pipeline.curate import filter_training, stage
-from raydistill.pipeline.curate.decoding import decode
-from raydistill.pipeline.curate.filter_report import FILTER
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.defects import REASONS, show, wide_side
+from raydistill.stages.curate import filter_training, stage
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.decoding import decode
+from raydistill.stages.curate.filter_report import FILTER
+from raydistill.stages.curate.picture_filter import VIEW
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -25,8 +25,8 @@ from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS
 from raydistill.galaxies.tables import open_table
 from raydistill.galaxies.trees import GZ_DECALS
-from raydistill.pipeline.curate import stage
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate import stage
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -15,18 +15,18 @@ import torch
 from curate_tools import curated, labels, picture
 from ray_tools import SILENT, below, content, copy_of, folder_survey, killing, tiny
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.evaluation import GROUPS, RUNS_SCHEMA, EvaluationReport
-from raydistill.artifacts.trajectories import TrajectoryStore
 from raydistill.config import CatalogSurvey, Config, Decompose, Experts
-from raydistill.core.networks import build_network
-from raydistill.core.training import predict
 from raydistill.errors import ArtifactIncompatible
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.evaluate.stage import evaluate
-from raydistill.pipeline.experts.nuisance import check_nuisance
-from raydistill.pipeline.experts.stage import experts
+from raydistill.learning.networks import build_network
+from raydistill.learning.training import predict
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.evaluate.artifact import GROUPS, RUNS_SCHEMA, EvaluationReport
+from raydistill.stages.evaluate.stage import evaluate
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.nuisance import check_nuisance
+from raydistill.stages.experts.stage import experts
 
 DECOMPOSE = "experts.decompose={nuisance: redshift, bins: 3}"
 LONG = "experts.training.batch_size=1"

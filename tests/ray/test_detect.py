@@ -16,18 +16,18 @@ import pytest
 from PIL import Image
 from ray_tools import SILENT, killing, tiny
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.detection import DetectionReport
 from raydistill.artifacts.opening import open_artifact
-from raydistill.detection.coco import decode_mask
-from raydistill.detection.network import detect as find
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
-from raydistill.pipeline.curate.stage import curate
-from raydistill.pipeline.detect import stage
-from raydistill.pipeline.detect.specs import detection_spec
-from raydistill.pipeline.detect.training import STATE
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.simulate.stage import simulate
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.detect import stage
+from raydistill.stages.detect.artifact import DetectionReport
+from raydistill.stages.detect.science.coco import decode_mask
+from raydistill.stages.detect.science.network import detect as find
+from raydistill.stages.detect.specs import detection_spec
+from raydistill.stages.detect.training import STATE
+from raydistill.stages.simulate.stage import simulate
 from raydistill.storage import Folder
 from tests.unit.detection.test_coco import SCHEMA
 from tests.unit.pipeline.detect_tools import write_synthetic

@@ -21,33 +21,33 @@ from scipy import ndimage
 from torch import Tensor
 from typer.testing import CliRunner
 
-from raydistill.analysis.fits import read_prototypes
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import DistilledSet, read_images
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.tensors import write_tensors
 from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
-from raydistill.core import initial
-from raydistill.core.architectures import ConvNet
-from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Record
-from raydistill.core.recipe import Adam
-from raydistill.core.schedule import Fixed
-from raydistill.core.trajectories import final_parameters
+from raydistill.distillation import initial
+from raydistill.distillation.distiller import Record
+from raydistill.distillation.recipe import Adam
+from raydistill.distillation.schedule import Fixed
+from raydistill.distillation.trajectories import final_parameters
 from raydistill.errors import ArtifactIncompatible, DivergenceError
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.augment import Augmentation
 from raydistill.log import progress
-from raydistill.pipeline.curate.stage import curate
-from raydistill.pipeline.distill.stage import distill, record_progress
-from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.tracking.tracker import Run
-from raydistill.pipeline.trainer.checkpoint import STATE
-from raydistill.pipeline.trainer.task import make_task
-from raydistill.pipeline.trainer.trainer import BEST, FINISHED, WRITTEN, ProgressUpdate, Trainer, is_finished
-from raydistill.pipeline.trainer.validation import Validation
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.distill.artifact import DistilledSet, read_images
+from raydistill.stages.distill.checkpoint import STATE
+from raydistill.stages.distill.fits import read_prototypes
+from raydistill.stages.distill.stage import distill, record_progress
+from raydistill.stages.distill.task import make_task
+from raydistill.stages.distill.trainer import BEST, FINISHED, WRITTEN, ProgressUpdate, Trainer, is_finished
+from raydistill.stages.distill.validation import Validation
+from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder, checked
 from raydistill.storage.checked import from_json, to_json
+from raydistill.tracking.tracker import Run
 from tests.damage import flipped
 
 # Thirty iterations take some seconds: long enough to kill a worker in between.

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from ray_tools import SILENT, copy_of, tiny
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.generator import GeneratorArtifact
 from raydistill.config import Config
 from raydistill.errors import ArtifactMissing
-from raydistill.pipeline.generate.stage import generate
-from raydistill.pipeline.pictures.embedding import Embedder, open_expert
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import specs_of
-from raydistill.pipeline.sample.stage import sample
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.embedding import Embedder, open_expert
+from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.stages.generate.stage import generate
+from raydistill.stages.sample.stage import sample
 
 SIZE = 5
 WORDS = (

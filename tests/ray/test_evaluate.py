@@ -12,26 +12,26 @@ import pytest
 import torch
 from ray_tools import SILENT, below, content, copy_of, tiny
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import LAST, SELECTED, DistilledSet, read_images, write_images
-from raydistill.artifacts.evaluation import EvaluationReport
-from raydistill.artifacts.evaluation_text import verdict
 from raydistill.artifacts.manifest import commit
-from raydistill.core import scores
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
-from raydistill.pipeline.curate.stage import curate
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.evaluate.baselines import Baselines
-from raydistill.pipeline.evaluate.compatibility import check_compatible
-from raydistill.pipeline.evaluate.fit_cache import FOLDER, FitCache
-from raydistill.pipeline.evaluate.stage import evaluate, load_split
-from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_teachers
+from raydistill.learning import scores
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.report import report_text
 from raydistill.pipeline.run import run
-from raydistill.pipeline.tracking.tracker import Run
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.distill.artifact import LAST, SELECTED, DistilledSet, read_images, write_images
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.stages.evaluate.baselines import Baselines
+from raydistill.stages.evaluate.compatibility import check_compatible
+from raydistill.stages.evaluate.fit_cache import FOLDER, FitCache
+from raydistill.stages.evaluate.stage import evaluate, load_split
+from raydistill.stages.evaluate.text import verdict
+from raydistill.stages.evaluate.training_sets import TrainingSets, load_teachers
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
+from raydistill.tracking.tracker import Run
 from tests.damage import flipped
 from tests.words import check_simulated
 

@@ -16,18 +16,18 @@ import pytest
 import torch
 from ray_tools import SILENT, below, content, copy_of, killing, tiny
 
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import NAME
 from raydistill.artifacts.tables import read_table
-from raydistill.artifacts.trajectories import ShardWriter, TrajectoryStore, record, shard
-from raydistill.core import diagnostics
-from raydistill.core.networks import build_network
-from raydistill.core.training import init_state
+from raydistill.distillation import diagnostics
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.experts.coordinator import MAX_ATTEMPTS, Coordinator
-from raydistill.pipeline.experts.stage import describe_undertrained, experts
+from raydistill.learning.networks import build_network
+from raydistill.learning.training import init_state
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.experts.artifact import ShardWriter, TrajectoryStore, record, shard
+from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
+from raydistill.stages.experts.stage import describe_undertrained, experts
 from tests.damage import flipped
 from tests.ray.deadly import FAULT, POISON
 
@@ -396,7 +396,7 @@ def test_epoch_counts_once_if_an_expert_restarts() -> None:
 
 def test_controller_exits_although_its_shutdown_hooks_hang() -> None:
     hang = "import ctypes; c = ctypes.CDLL(None); c.on_exit(c.pause, None)"
-    done = "from raydistill.pipeline.experts.stage import _ControllerCallback; _ControllerCallback(None).after_report(None, [], None)"
+    done = "from raydistill.stages.experts.stage import _ControllerCallback; _ControllerCallback(None).after_report(None, [], None)"
     subprocess.run([sys.executable, "-c", f"{hang}; {done}"], check=True, timeout=60)
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run([sys.executable, "-c", hang], check=True, timeout=3)

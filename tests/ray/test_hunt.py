@@ -8,15 +8,15 @@ import pytest
 from pyarrow import csv
 from ray_tools import SILENT, content, copy_of, killing, tiny
 
-from raydistill.artifacts.hunt import CANDIDATES, LABELS, SCORES, SHEET, HuntReport, HuntRound
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError
-from raydistill.pipeline.hunt import stage
-from raydistill.pipeline.hunt.specs import hunt_spec
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.stage import predict
 from raydistill.pipeline.run import run, stages_of
-from raydistill.pipeline.sample.stage import sample
+from raydistill.stages.hunt import stage
+from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, SCORES, SHEET, HuntReport, HuntRound
+from raydistill.stages.hunt.specs import hunt_spec
+from raydistill.stages.predict.stage import predict
+from raydistill.stages.sample.stage import sample
 from tests.unit.pipeline.sample_tools import write_generator
 from tests.words import check_simulated
 

@@ -15,22 +15,22 @@ import pytest
 import torch
 from ray_tools import SILENT, content, copy_of, tiny
 
-from raydistill.analysis.sections import Section, read_section, write_section
 from raydistill.errors import ArtifactMissing
-from raydistill.interpretation import sparse_features
-from raydistill.interpretation.occlusion import ANNULI, FILLS
-from raydistill.pipeline.analyse import counterfactuals
-from raydistill.pipeline.analyse.counterfactuals import counterfactuals_section
-from raydistill.pipeline.analyse.features import Describer
-from raydistill.pipeline.analyse.inputs import AnalysisInputs, open_inputs
-from raydistill.pipeline.analyse.occlusion import occlusion_section
-from raydistill.pipeline.analyse.repeats import plan_repeats, plans_of_networks
-from raydistill.pipeline.analyse.sparse_features import TRAINING, sparse_features_section
-from raydistill.pipeline.analyse.specs import analysis_spec
-from raydistill.pipeline.analyse.stability import stability_section
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.experts.stage import experts
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.analyse import counterfactuals
+from raydistill.stages.analyse.counterfactuals import counterfactuals_section
+from raydistill.stages.analyse.features import Describer
+from raydistill.stages.analyse.inputs import AnalysisInputs, open_inputs
+from raydistill.stages.analyse.occlusion import occlusion_section
+from raydistill.stages.analyse.repeats import plan_repeats, plans_of_networks
+from raydistill.stages.analyse.science import sparse_features
+from raydistill.stages.analyse.science.occlusion import ANNULI, FILLS
+from raydistill.stages.analyse.sections import Section, read_section, write_section
+from raydistill.stages.analyse.sparse_features import TRAINING, sparse_features_section
+from raydistill.stages.analyse.specs import analysis_spec
+from raydistill.stages.analyse.stability import stability_section
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import write_generator
 

@@ -23,18 +23,18 @@ from ray_tools import SILENT, copy_of, killing, tiny
 
 from raydistill.artifacts.opening import open_artifact
 from raydistill.errors import ArtifactMissing
-from raydistill.pipeline.adapt.stage import adapt
-from raydistill.pipeline.audit.stage import audit
-from raydistill.pipeline.augment.stage import augment
-from raydistill.pipeline.curate.stage import curate
-from raydistill.pipeline.detect.stage import detect
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.experts.stage import experts
-from raydistill.pipeline.generate.stage import generate
-from raydistill.pipeline.hunt.stage import hunt
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.stage import predict
-from raydistill.pipeline.sample.stage import sample
+from raydistill.stages.adapt.stage import adapt
+from raydistill.stages.audit.stage import audit
+from raydistill.stages.augment.stage import augment
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.detect.stage import detect
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.experts.stage import experts
+from raydistill.stages.generate.stage import generate
+from raydistill.stages.hunt.stage import hunt
+from raydistill.stages.predict.stage import predict
+from raydistill.stages.sample.stage import sample
 from tests.damage import flipped
 from tests.e2e import tools
 

@@ -14,10 +14,10 @@ import pytest
 import ray
 from ray_tools import SILENT, copy_of, tiny, workers
 
-from raydistill.pipeline.experts.stage import experts
-from raydistill.pipeline.generate.stage import generate
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.stages.experts.stage import experts
+from raydistill.stages.generate.stage import generate
+from raydistill.tracking.tracker import Tracker
 
 GENERATOR = (
     "generate.model={network: {kind: mlp, width: 16, blocks: 1}, space: {kind: components, components: 8}}",

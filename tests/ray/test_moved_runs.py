@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tracking_tools import DIGEST, read_run
 
-from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.pipeline.tracking.uris import default_uri
+from raydistill.tracking.tracker import Tracker
+from raydistill.tracking.uris import default_uri
 
 
 def record(folder: Path, identity: str = DIGEST) -> str:

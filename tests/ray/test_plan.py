@@ -15,8 +15,8 @@ from raydistill.errors import ClusterError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import IN_A_RUN, run, specs_of, stages_of
-from raydistill.pipeline.runtime import resources
-from raydistill.pipeline.runtime.failures import translate_errors
+from raydistill.runtime import resources
+from raydistill.runtime.failures import translate_errors
 
 ARTIFACT_OF = {"curate": "curated", "distill": "distilled", "sample": "synthetic", "audit": "audit"}
 

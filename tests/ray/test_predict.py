@@ -11,16 +11,16 @@ import pytest
 import torch
 from ray_tools import SILENT, content, copy_of, killing, tiny
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.predictions import PredictionSet
-from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.core.networks import build_network
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.pipeline.pictures.classifier import PictureClassifier
+from raydistill.learning.networks import build_network
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.stage import predict
-from raydistill.pipeline.survey_pictures.specs import predict_specs
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.classifier import PictureClassifier
+from raydistill.stages.predict.artifact import PredictionSet
+from raydistill.stages.predict.stage import predict
+from raydistill.surveys.specs import predict_specs
 
 BLOCKS = "predict.block_size=16"
 

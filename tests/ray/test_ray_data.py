@@ -14,14 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from raydistill.pipeline.runtime.ray_data import pack, unpack
+from raydistill.runtime.ray_data import pack, unpack
 
 # Only Ray counts this GPU; no torch uses it.
 MEASURE = """
 import json, os
 import pyarrow as pa
 from raydistill.config import Resources
-from raydistill.pipeline.runtime.ray_data import map_blocks
+from raydistill.runtime.ray_data import map_blocks
 from tests.private_ray import private_ray
 
 def measure(block):

@@ -12,17 +12,17 @@ import torch
 from tracking_tools import client_of, warnings_of
 
 import raydistill as rd
-from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, write_images
 from raydistill.artifacts.manifest import commit
-from raydistill.core.architectures import Custom
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import Normalisation
 from raydistill.errors import ArtifactError, ArtifactIncompatible, ArtifactMissing, ConfigError
-from raydistill.pipeline.pictures.classifier import MODEL_CODE
-from raydistill.pipeline.tracking.registry import CLASSIFIER, DISTILLED_SET, Model, move_best
-from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.pipeline.tracking.uris import default_uri
+from raydistill.learning.architectures import Custom
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import Normalisation
+from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, write_images
+from raydistill.stages.experts.classifier import MODEL_CODE
 from raydistill.storage import Folder
+from raydistill.tracking.registry import CLASSIFIER, DISTILLED_SET, Model, move_best
+from raydistill.tracking.tracker import Tracker
+from raydistill.tracking.uris import default_uri
 from tests.servers import free_port
 from tests.unit.pipeline.classifier_tools import NAMES, SIZE, classifier, pictures
 

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 from ray_tools import SILENT, copy_of, tiny
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.synthetic import SyntheticSet
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import specs_of, stages_of
-from raydistill.pipeline.runtime.ray_data import map_blocks
-from raydistill.pipeline.sample import stage
+from raydistill.runtime.ray_data import map_blocks
 from raydistill.simulation.injections import DustLane
 from raydistill.simulation.injections.light import lupton_contrast
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.sample import stage
+from raydistill.stages.sample.artifact import SyntheticSet
 from tests.unit.pipeline.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -12,13 +12,13 @@ import pytest
 import safetensors.torch
 from ray_tools import SILENT, below, copy_of, tiny
 
-from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.evaluation import EvaluationReport
-from raydistill.core.timm_networks import Timm
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.evaluate.stage import evaluate
-from raydistill.pipeline.experts.stage import experts
+from raydistill.learning.timm_networks import Timm
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.stages.evaluate.stage import evaluate
+from raydistill.stages.experts.stage import experts
 
 if importlib.util.find_spec("timm") is None:
     pytest.skip("needs the package timm", allow_module_level=True)

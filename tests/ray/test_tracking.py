@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tracking_tools import DIGEST, all_runs, client_of, read_run, start_script, warnings_of
 
 from raydistill.errors import DivergenceError
-from raydistill.pipeline.tracking import tracker as tracking
-from raydistill.pipeline.tracking.formatting import InputDataset, valid_name
-from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.pipeline.tracking.uris import default_uri, ui_command
+from raydistill.tracking import tracker as tracking
+from raydistill.tracking.formatting import InputDataset, valid_name
+from raydistill.tracking.tracker import Tracker
+from raydistill.tracking.uris import default_uri, ui_command
 from tests.servers import free_port
 
 
@@ -335,7 +335,7 @@ def test_ui_command_is_short_in_the_working_directory(tmp_path: Path, monkeypatc
 
 
 def test_disabled_tracker_needs_no_mlflow() -> None:
-    script = "import sys; sys.modules['mlflow'] = None\nimport raydistill.pipeline.tracking.tracker as t\n"
+    script = "import sys; sys.modules['mlflow'] = None\nimport raydistill.tracking.tracker as t\n"
     script += (
         "with t.Tracker('sqlite:///x', 'x', enabled=False).run('s', identity='i') as run: run.metrics({'a': 1}, 0)\n"
     )

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from tracking_tools import DIGEST, all_runs, client_of, read_run, start_script, warnings_of
 
-from raydistill.pipeline.tracking import tracker as tracking
-from raydistill.pipeline.tracking.formatting import InputDataset
-from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.pipeline.tracking.uris import default_uri, ui_command
+from raydistill.tracking import tracker as tracking
+from raydistill.tracking.formatting import InputDataset
+from raydistill.tracking.tracker import Tracker
+from raydistill.tracking.uris import default_uri, ui_command
 from tests.servers import free_port, mlflow_server, serving
 
 
@@ -29,7 +29,7 @@ def tracker(tmp_path: Path) -> Tracker:
 
 RUN_FOREVER = """
 import sys, time
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.tracking.tracker import Tracker
 tracker = Tracker(*sys.argv[1:])
 with tracker.run("experts", identity="same") as parent:
     with tracker.run("expert", identity="k", parent_run_id=parent.id) as run:
@@ -62,7 +62,7 @@ def test_sigterm_sets_killed_and_the_next_run_closes_runs_left_by_kill_9(tracker
 RUN_100_STEPS = """
 import sys
 from raydistill import log
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.tracking.tracker import Tracker
 log.setup()
 tracker = Tracker(*sys.argv[1:3])
 with tracker.run("expert", identity=sys.argv[3], params={"k": sys.argv[3]}) as run:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tracking_tools import all_runs, client_of, start_script
 
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.tracking.tracker import Tracker
 from tests.servers import find_postgresql, free_port, mlflow_server, postgresql
 
 WRITERS = 4
@@ -22,8 +22,8 @@ WRITERS = 4
 WRITE = """
 import sys, threading, time
 from pathlib import Path
-from raydistill.pipeline.tracking.registry import DISTILLED_SET, Model
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.tracking.registry import DISTILLED_SET, Model
+from raydistill.tracking.tracker import Tracker
 uri, number, file = sys.argv[1:]
 ended = threading.Event()
 with Tracker(uri, "many").run("distilled", identity=f"w{number}", params={"number": number}) as run:

@@ -20,19 +20,18 @@ import pytest
 from PIL import Image
 from ray_tools import SILENT, copy_of, killing, tiny
 
-from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.search import BEST, SearchReport
 from raydistill.config import Config, load
-from raydistill.core.recipe import Adam
+from raydistill.distillation.recipe import Adam
 from raydistill.errors import ClusterError, ConfigError, DivergenceError
-from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.tracking.tracker import Tracker
-from raydistill.pipeline.trainer.checkpoint import STATE
-from raydistill.pipeline.tune.recorder import RecorderCallback, TrialRecorder, _recorders
-from raydistill.pipeline.tune.report import no_success_error, rank
-from raydistill.pipeline.tune.stage import halving_scheduler, trial_validations, tune
-from raydistill.pipeline.tune.trials import (
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.checkpoint import STATE
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.tune.artifact import BEST, SearchReport
+from raydistill.stages.tune.recorder import RecorderCallback, TrialRecorder, _recorders
+from raydistill.stages.tune.report import no_success_error, rank
+from raydistill.stages.tune.stage import halving_scheduler, trial_validations, tune
+from raydistill.stages.tune.trials import (
     DIVERGED,
     FAILED,
     FINISHED,
@@ -42,6 +41,7 @@ from raydistill.pipeline.tune.trials import (
     Trial,
 )
 from raydistill.storage import checked
+from raydistill.tracking.tracker import Tracker
 from tests.e2e.browser import CHROMIUM
 from tests.e2e.mlflow_walk import walk_search, walking
 
@@ -167,7 +167,7 @@ def test_invalid_combination_of_values_fails_only_its_trial(trained_root: Path, 
 
 
 def test_trial_whose_worker_never_started_has_failed(searched: Config) -> None:
-    from raydistill.pipeline.tracking.tracker import Run
+    from raydistill.tracking.tracker import Run
 
     recorder = TrialRecorder(Plan(searched), SILENT, Run())
     recorder.folder = recorder.folder / "never"
@@ -239,13 +239,13 @@ def test_trial_holds_the_lease_of_its_distilled_set(trained_root: Path, tmp_path
 
 
 def test_empty_space_is_refused_before_a_cluster_starts(trained_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("raydistill.pipeline.runtime.stages.ray_cluster")
+    monkeypatch.delattr("raydistill.runtime.stages.ray_cluster")
     with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
         tune(Plan(tiny(trained_root)), SILENT)
 
 
 def test_repeated_reports_of_a_trial_count_once(searched: Config) -> None:
-    from raydistill.pipeline.tracking.tracker import Run
+    from raydistill.tracking.tracker import Run
 
     recorder = TrialRecorder(Plan(searched), SILENT, Run())
     recorder.folder = recorder.folder / "elsewhere"
@@ -260,7 +260,7 @@ def test_repeated_reports_of_a_trial_count_once(searched: Config) -> None:
 
 
 def test_finished_trial_stays_finished_when_a_resumed_search_stops_it_early(searched: Config) -> None:
-    from raydistill.pipeline.tracking.tracker import Run
+    from raydistill.tracking.tracker import Run
 
     drawn = {"student_steps": 3, "image_step.lr": 0.03, "init": 0}
     killed = TrialRecorder(Plan(searched), SILENT, Run())

@@ -10,27 +10,27 @@ import pytest
 import torch
 from ray_tools import SILENT, below, copy_of, tiny
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import DistilledSet
-from raydistill.artifacts.evaluation import EvaluationReport
-from raydistill.artifacts.trajectories import TrajectoryStore
-from raydistill.artifacts.vote_totals import load_vote_counts
 from raydistill.config import Config
-from raydistill.core.dirichlet import negative_log_likelihood
-from raydistill.core.initial import LEAST_PROBABILITY, margin
-from raydistill.core.networks import build_network
-from raydistill.core.vote_likelihood import VoteLikelihood
+from raydistill.distillation.initial import LEAST_PROBABILITY, margin
 from raydistill.galaxies.vote_counts import PathQuestions
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.evaluate.baselines import Baselines
-from raydistill.pipeline.evaluate.fit_cache import FitCache
-from raydistill.pipeline.evaluate.stage import evaluate, load_split
-from raydistill.pipeline.evaluate.training_sets import TrainingSets, load_votes
-from raydistill.pipeline.experts.stage import experts
-from raydistill.pipeline.pictures.experts import load_experts
+from raydistill.learning.dirichlet import negative_log_likelihood
+from raydistill.learning.networks import build_network
+from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.trainer.task import DistillTask
-from raydistill.pipeline.trainer.trainer import Trainer
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.vote_totals import load_vote_counts
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.distill.task import DistillTask
+from raydistill.stages.distill.trainer import Trainer
+from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.stages.evaluate.baselines import Baselines
+from raydistill.stages.evaluate.fit_cache import FitCache
+from raydistill.stages.evaluate.stage import evaluate, load_split
+from raydistill.stages.evaluate.training_sets import TrainingSets, load_votes
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.ensemble import load_experts
+from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder
 
 VOTES = (

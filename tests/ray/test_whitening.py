@@ -10,21 +10,21 @@ import pytest
 import torch
 from ray_tools import SILENT, below, content, copy_of, tiny
 
-from raydistill.analysis.fits import read_prototypes
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import DistilledSet
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
-from raydistill.core.coreset import random_real
-from raydistill.core.normalise import PixelSums, Whitening
-from raydistill.pipeline.curate.stage import curate
-from raydistill.pipeline.distill.stage import distill
-from raydistill.pipeline.evaluate.fit_cache import FOLDER
-from raydistill.pipeline.evaluate.stage import evaluate
-from raydistill.pipeline.experts.stage import experts
+from raydistill.distillation.coreset import random_real
+from raydistill.learning.normalise import PixelSums, Whitening
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.tune.stage import tune
 from raydistill.seeding import fold_in, generator
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.fits import read_prototypes
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.evaluate.fit_cache import FOLDER
+from raydistill.stages.evaluate.stage import evaluate
+from raydistill.stages.experts.stage import experts
+from raydistill.stages.tune.stage import tune
 
 ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")
 EVALUATED = ("evaluate.num_networks=1", "evaluate.baselines=[random_real, dm]")

@@ -12,13 +12,13 @@ import pytest
 import ray
 from ray_tools import SILENT, below, content, copy_of, expecting_worker, killing, tiny, workers
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.pipeline.distill.stage import distill
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.tracking.tracker import Run
-from raydistill.pipeline.trainer.checkpoint import STATE
-from raydistill.pipeline.trainer.task import make_task
-from raydistill.pipeline.trainer.worker_pool import WorkerPool, _Member
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.checkpoint import STATE
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.distill.task import make_task
+from raydistill.stages.distill.worker_pool import WorkerPool, _Member
+from raydistill.tracking.tracker import Run
 from tests.ray.deadly import Faulty
 
 SEGMENTS = (

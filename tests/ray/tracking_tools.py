@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import raydistill
-from raydistill.pipeline.tracking.tracker import Tracker
+from raydistill.tracking.tracker import Tracker
 
 DIGEST = "0123456789abcdef" * 4
 

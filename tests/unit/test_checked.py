@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raydistill.errors import ArtifactCorrupt
-from raydistill.pipeline.evaluate.fit_cache import FitCache
+from raydistill.stages.evaluate.fit_cache import FitCache
 from raydistill.storage import Folder, checked
 from tests.damage import flipped
 

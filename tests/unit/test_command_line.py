@@ -17,9 +17,9 @@ from raydistill.cli.base import _complete_config
 from raydistill.cli.ending import ENDINGS
 from raydistill.cli.table import GROUPS, STAGES
 from raydistill.config import load
-from raydistill.core.architectures import ConvNet
-from raydistill.core.cost_model import forward_flops
-from raydistill.core.networks import build_network
+from raydistill.distillation.cost_model import forward_flops
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.networks import build_network
 from raydistill.pipeline.estimates import network_size
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.preview import as_text

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from raydistill.config import CatalogSurvey, Halving, Range, load, plain
-from raydistill.core.architectures import MLP, ConvNet, ViT
-from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.recipe import SGD, Adam
-from raydistill.core.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
+from raydistill.distillation.recipe import SGD, Adam
+from raydistill.distillation.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
 from raydistill.errors import ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
+from raydistill.learning.architectures import MLP, ConvNet, ViT
+from raydistill.learning.augment import DSA, Augmentation
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read

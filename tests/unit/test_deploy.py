@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from raydistill import __version__
-from raydistill.pipeline.runtime.cluster import set_environment
+from raydistill.runtime.cluster import set_environment
 
 ROOT = Path(__file__).parents[2]
 # Version v1 of RayCluster and RayJob, from helm-chart/kuberay-operator/crds of

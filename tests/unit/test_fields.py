@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raydistill.config import identity_part, plain
-from raydistill.core.schedule import SelfAdaptive
+from raydistill.distillation.schedule import SelfAdaptive
 from raydistill.fields import later
 
 

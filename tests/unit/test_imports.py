@@ -36,7 +36,7 @@ def test_workers_do_not_import_slow_packages_that_few_of_them_use() -> None:
     A second more is a second for each of them.
     """
     slow = {"scipy.stats", "sklearn", "astropy", "matplotlib", "mlflow", "diffusers", "torchvision"}
-    code = f"import raydistill.pipeline.experts.worker, sys; print({slow} & set(sys.modules))"
+    code = f"import raydistill.stages.experts.worker, sys; print({slow} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.config import load
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import specs_of_stage
+from raydistill.stages.curate.summary import ClassSummary, Summary
 
 HEAVY = ("torch", "scipy", "pandas", "ray", "mlflow", "matplotlib", "diffusers", "sklearn")
 DONE = ("simulate", "curate", "experts", "distill", "generate", "sample")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from raydistill.config import plain
-from raydistill.core.distiller import Distiller
-from raydistill.core.networks import build_network
-from raydistill.core.schedule import Fixed, SelfAdaptive, StepwiseWindow
-from raydistill.core.sharpness import SharpnessAware
-from raydistill.pipeline.tracking.formatting import search_tags
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.schedule import Fixed, SelfAdaptive, StepwiseWindow
+from raydistill.learning.networks import build_network
+from raydistill.learning.sharpness import SharpnessAware
+from raydistill.tracking.formatting import search_tags
 from tests import zoo
 from tests.unit.config_tools import SIMULATED, Read
 

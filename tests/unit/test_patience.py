@@ -11,8 +11,8 @@ import urllib3
 
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.fetching.http import Patience, Reach, make_session, open_url, read_body
-from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker, Outcome
 from raydistill.storage import Folder, arrow_filesystem, patience
+from raydistill.tracking.circuit_breaker import CircuitBreaker, Outcome
 from tests.e2e.bucket import client_of
 from tests.silent_server import FAULTS, silent_server
 

@@ -56,5 +56,5 @@ class Model:
         return self.space.module(shape)
 
 
-# Groups of a condition (`artifacts.conditions`).
+# Groups of a condition (`stages.curate.conditions`).
 Group = Literal["votes", "class", "size", "colour", "embedding"]

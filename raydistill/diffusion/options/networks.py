@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from raydistill.core.checks import at_least, at_least_0_below_1
+from raydistill.learning.checks import at_least, at_least_0_below_1
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from raydistill.core.checks import at_least, not_negative, positive
+from raydistill.learning.checks import at_least, not_negative, positive
 
 Order = Literal[1, 2]
 

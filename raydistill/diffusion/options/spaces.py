@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from raydistill.core.checks import at_least
+from raydistill.learning.checks import at_least
 
 if TYPE_CHECKING:
     from raydistill.diffusion.spaces import Components, Pixels

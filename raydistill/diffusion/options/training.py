@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from raydistill.core.arithmetic import Precision
-from raydistill.core.augment import Augmentation
-from raydistill.core.checks import at_least, at_least_0_below_1, between_0_and_1, not_negative, positive
+from raydistill.learning.arithmetic import Precision
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.checks import at_least, at_least_0_below_1, between_0_and_1, not_negative, positive
 
 
 @dataclass(frozen=True)

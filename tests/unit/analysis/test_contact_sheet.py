@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from raydistill.analysis.pages.contact_sheet import SheetCandidate, contact_sheet
-from raydistill.hunting.labels import new_labels
-from raydistill.hunting.ranking import Reason
+from raydistill.stages.hunt.science.labels import new_labels
+from raydistill.stages.hunt.science.ranking import Reason
+from raydistill.stages.hunt.sheet import SheetCandidate, contact_sheet
 from tests.unit.analysis.test_audit_pages import Page, check_offline
 
 

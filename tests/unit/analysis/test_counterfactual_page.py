@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from raydistill.analysis.pages.counterfactuals import Slider, sliders
-from raydistill.analysis.pages.rendering import Picture, picture
+from raydistill.figures.pages import Picture, picture
+from raydistill.stages.analyse.counterfactual_page import Slider, sliders
 
 FRACTIONS = (0.0, 0.5, 1.0)
 

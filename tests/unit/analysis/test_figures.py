@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-import raydistill.analysis.expert_curves as experts_module
-from raydistill.analysis import charts, history, image_grids
-from raydistill.analysis.figures import (
+import raydistill.stages.experts.curves as experts_module
+from raydistill.errors import RaydistillError
+from raydistill.figures import image_grids
+from raydistill.figures.all_figures import (
     AccuracyRow,
     Provenance,
     accuracy_table,
@@ -26,7 +27,8 @@ from raydistill.analysis.figures import (
     network_matrix,
     training_curves,
 )
-from raydistill.errors import RaydistillError
+from raydistill.stages.distill import history
+from raydistill.stages.evaluate import charts
 
 NAMES = ["round", "edge_on"]
 COUNTS = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
@@ -131,7 +133,7 @@ def test_bytes_do_not_depend_on_the_users_settings(draw: Callable[[io.BytesIO], 
 def test_drawing_needs_neither_pyplot_nor_torch_nor_ray() -> None:
     code = (
         "import sys, io, numpy as np\n"
-        "from raydistill.analysis import figures, fits, prototypes\n"
+        "from raydistill.figures import figures, fits, prototypes\n"
         "figures.accuracy_table(io.BytesIO(), [figures.AccuracyRow('a', .5)])\n"
         "print([m for m in ('matplotlib.pyplot', 'torch', 'ray', 'mlflow') if m in sys.modules])"
     )

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from raydistill.analysis.fits import read_prototypes, write_prototypes
 from raydistill.errors import ArtifactCorrupt, ArtifactError
+from raydistill.stages.distill.fits import read_prototypes, write_prototypes
 
 NAMES = ["smooth_round", "edge-on", "spirale à bras"]
 HEADER = {"IPC": 2, "SEED": 7, "DIGEST": "d" * 64, "STRETCH": "SDSS gri asinh", "SIMULATD": True, "PIXSCALE": 0.1325}

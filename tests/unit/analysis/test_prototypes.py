@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from raydistill.analysis import prototypes
-from raydistill.analysis.prototypes import class_means, most_confident, nearest_real, nearest_real_means
 from raydistill.errors import CatalogError
+from raydistill.stages.distill import prototypes
+from raydistill.stages.distill.prototypes import class_means, most_confident, nearest_real, nearest_real_means
 
 RNG = np.random.default_rng(5)
 

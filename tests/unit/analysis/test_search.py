@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from PIL import Image
 
-from raydistill.analysis import search
-from raydistill.analysis.drawing import VERMILION
-from raydistill.analysis.search import parallel_coordinates
+from raydistill.figures.drawing import VERMILION
+from raydistill.stages.tune import figures as search
+from raydistill.stages.tune.figures import parallel_coordinates
 
 SPACE = {
     "student_steps": IntDistribution(1, 3),

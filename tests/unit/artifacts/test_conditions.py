@@ -11,8 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from raydistill.artifacts import conditions as module
-from raydistill.artifacts.conditions import (
+from raydistill.artifacts.manifest import commit
+from raydistill.artifacts.tables import decode_images
+from raydistill.errors import ArtifactIncompatible
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.stages.curate import conditions as module
+from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
+from raydistill.stages.curate.conditions import (
     ConditionEncoding,
     columns_of,
     conditions_of,
@@ -20,12 +25,7 @@ from raydistill.artifacts.conditions import (
     picture_colours,
     votes_of,
 )
-from raydistill.artifacts.curated import KIND, SCHEMA, CuratedSet, partition
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
-from raydistill.artifacts.manifest import commit
-from raydistill.artifacts.tables import decode_images
-from raydistill.errors import ArtifactIncompatible
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.stages.curate.summary import ClassSummary, Summary
 from raydistill.storage import Folder
 
 SIZE, ANSWERS = 4, len(GZ2.answers)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.artifacts.curated import KIND, SCHEMA, CuratedSet, partition
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactCorrupt
 from raydistill.galaxies.classes import ClassTree, GalaxyClass
+from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
+from raydistill.stages.curate.summary import ClassSummary, Summary
 from raydistill.storage import Folder
 
 SIZE = 8

@@ -7,10 +7,10 @@ from importlib import import_module
 import pytest
 
 from raydistill.artifacts import manifest
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.opening import KINDS
-from raydistill.artifacts.survey import Survey
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.simulate.artifact import Survey
 from raydistill.storage import Folder
 from tests.unit.artifacts import test_curated
 

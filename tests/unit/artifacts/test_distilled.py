@@ -11,7 +11,11 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from raydistill.artifacts.distilled import (
+from raydistill.artifacts.manifest import commit
+from raydistill.artifacts.tensors import WHITENING, read_tensors, write_tensors
+from raydistill.errors import ArtifactCorrupt, ArtifactMissing
+from raydistill.learning.normalise import Normalisation, PixelSums
+from raydistill.stages.distill.artifact import (
     KIND,
     LAST,
     SELECTED,
@@ -20,10 +24,6 @@ from raydistill.artifacts.distilled import (
     read_images,
     write_images,
 )
-from raydistill.artifacts.manifest import commit
-from raydistill.artifacts.tensors import WHITENING, read_tensors, write_tensors
-from raydistill.core.normalise import Normalisation, PixelSums
-from raydistill.errors import ArtifactCorrupt, ArtifactMissing
 from raydistill.storage import Folder
 from tests import zoo
 

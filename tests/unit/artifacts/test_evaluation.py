@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.artifacts.evaluation import (
+from raydistill.artifacts.manifest import commit
+from raydistill.learning import metrics, scores
+from raydistill.stages.evaluate.artifact import (
     KIND,
     RUNS_SCHEMA,
     EvaluationReport,
@@ -19,8 +21,6 @@ from raydistill.artifacts.evaluation import (
     summarise,
     unaugmented,
 )
-from raydistill.artifacts.manifest import commit
-from raydistill.core import metrics, scores
 from raydistill.storage import Folder
 
 NAMES = ["Er", "Sb"]

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from raydistill.artifacts.distilled import KIND, LAST, SELECTED, DistilledSet, SyntheticImages, write_images
-from raydistill.artifacts.export import export
 from raydistill.artifacts.manifest import commit
-from raydistill.core.initial import hard_labels
-from raydistill.core.normalise import Normalisation
+from raydistill.distillation.initial import hard_labels
 from raydistill.errors import ArtifactError
+from raydistill.exporting.export import export
+from raydistill.learning.normalise import Normalisation
+from raydistill.stages.distill.artifact import KIND, LAST, SELECTED, DistilledSet, SyntheticImages, write_images
 from raydistill.storage import Folder
 from tests import zoo
 

@@ -7,11 +7,8 @@ import json
 import pytest
 import torch
 
-from raydistill.artifacts.conditions import ConditionEncoding, Scale
-from raydistill.artifacts.generator import KIND, MODEL, SUMMARY, GeneratorArtifact, GeneratorSummary, write_model
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.opening import open_artifact
-from raydistill.config.generate import GeneratorModel
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import Generator, build_generator
 from raydistill.diffusion.options.networks import Mlp, UNet
@@ -20,6 +17,9 @@ from raydistill.diffusion.options.spaces import ComponentSpace
 from raydistill.diffusion.processes import EDM, VPrediction
 from raydistill.diffusion.sampling import sample
 from raydistill.errors import ArtifactCorrupt
+from raydistill.stages.curate.conditions import ConditionEncoding, Scale
+from raydistill.stages.generate.artifact import KIND, MODEL, SUMMARY, GeneratorArtifact, GeneratorSummary, write_model
+from raydistill.stages.generate.config import GeneratorModel
 from raydistill.storage import Folder
 
 LAYOUT = ConditionLayout((ConditionGroup("class", 2, ("Er", "Sb")), ConditionGroup("size", 1)))

@@ -17,38 +17,36 @@ import pyarrow as pa
 import pytest
 import torch
 
-from raydistill.artifacts import (
-    adaptation,
-    analysis,
-    audit,
-    augmentation,
-    curated,
-    detection,
-    distilled,
-    evaluation,
-    generator,
-    hunt,
-    predictions,
-    search,
-    synthetic,
-    trajectories,
-)  # fmt: skip
-from raydistill.artifacts.audit import AuditSummary
-from raydistill.artifacts.conditions import ConditionEncoding
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
-from raydistill.artifacts.evaluation import MAX_REPR, summarise
-from raydistill.artifacts.generator import GeneratorSummary
-from raydistill.artifacts.hunt import HuntSummary, RoundSummary
 from raydistill.artifacts.manifest import Parent, commit
 from raydistill.artifacts.opening import KINDS, open_artifact
-from raydistill.artifacts.predictions import PredictionSummary
-from raydistill.artifacts.synthetic import SyntheticClass, SyntheticSummary
 from raydistill.artifacts.tables import write_rows
 from raydistill.artifacts.tensors import read_tensors, write_tensors
-from raydistill.config.generate import GeneratorModel
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout
 from raydistill.diffusion.sampling import Sampling
 from raydistill.errors import RaydistillError
+from raydistill.stages.adapt import artifact as adaptation
+from raydistill.stages.analyse import artifact as analysis
+from raydistill.stages.audit import artifact as audit
+from raydistill.stages.audit.artifact import AuditSummary
+from raydistill.stages.augment import artifact as augmentation
+from raydistill.stages.curate import artifact as curated
+from raydistill.stages.curate.conditions import ConditionEncoding
+from raydistill.stages.curate.summary import ClassSummary, Summary
+from raydistill.stages.detect import artifact as detection
+from raydistill.stages.distill import artifact as distilled
+from raydistill.stages.evaluate import artifact as evaluation
+from raydistill.stages.evaluate.artifact import MAX_REPR, summarise
+from raydistill.stages.experts import artifact as trajectories
+from raydistill.stages.generate import artifact as generator
+from raydistill.stages.generate.artifact import GeneratorSummary
+from raydistill.stages.generate.config import GeneratorModel
+from raydistill.stages.hunt import artifact as hunt
+from raydistill.stages.hunt.artifact import HuntSummary, RoundSummary
+from raydistill.stages.predict import artifact as predictions
+from raydistill.stages.predict.artifact import PredictionSummary
+from raydistill.stages.sample import artifact as synthetic
+from raydistill.stages.sample.artifact import SyntheticClass, SyntheticSummary
+from raydistill.stages.tune import artifact as search
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
 

@@ -22,24 +22,24 @@ from markdown_it import MarkdownIt
 
 datasets = pytest.importorskip("datasets")
 
-from raydistill.artifacts import export as exports  # noqa: E402
-from raydistill.artifacts.curated import CuratedSet  # noqa: E402
-from raydistill.artifacts.curated_summary import ClassSummary  # noqa: E402
-from raydistill.artifacts.dataset_card import LICENCES  # noqa: E402
-from raydistill.artifacts.distilled import KIND, LAST, SELECTED, DistilledSet, SyntheticImages, write_images  # noqa: E402
-from raydistill.artifacts.export import export, open_for_export  # noqa: E402
-from raydistill.artifacts.huggingface import ordered_batches  # noqa: E402
 from raydistill.artifacts.manifest import Parent, commit  # noqa: E402
-from raydistill.artifacts.synthetic import SyntheticSet  # noqa: E402
-from raydistill.core.architectures import ConvNet  # noqa: E402
-from raydistill.core.initial import hard_labels  # noqa: E402
-from raydistill.core.networks import build_network, initial_parameters  # noqa: E402
-from raydistill.core.normalise import AnyNormalisation, Normalisation, PixelSums  # noqa: E402
-from raydistill.core.options.training import Training  # noqa: E402
-from raydistill.core.training import train  # noqa: E402
 from raydistill.datasets.table import ImageTable  # noqa: E402
+from raydistill.distillation.initial import hard_labels  # noqa: E402
 from raydistill.errors import ArtifactIncompatible, ConfigError  # noqa: E402
+from raydistill.exporting import export as exports  # noqa: E402
+from raydistill.exporting.dataset_card import LICENCES  # noqa: E402
+from raydistill.exporting.export import export, open_for_export  # noqa: E402
+from raydistill.exporting.huggingface import ordered_batches  # noqa: E402
 from raydistill.galaxies.selection import SPLITS  # noqa: E402
+from raydistill.learning.architectures import ConvNet  # noqa: E402
+from raydistill.learning.networks import build_network, initial_parameters  # noqa: E402
+from raydistill.learning.normalise import AnyNormalisation, Normalisation, PixelSums  # noqa: E402
+from raydistill.learning.options.training import Training  # noqa: E402
+from raydistill.learning.training import train  # noqa: E402
+from raydistill.stages.curate.artifact import CuratedSet  # noqa: E402
+from raydistill.stages.curate.summary import ClassSummary  # noqa: E402
+from raydistill.stages.distill.artifact import KIND, LAST, SELECTED, DistilledSet, SyntheticImages, write_images  # noqa: E402
+from raydistill.stages.sample.artifact import SyntheticSet  # noqa: E402
 from raydistill.storage import Folder  # noqa: E402
 from tests import zoo  # noqa: E402
 from tests.unit.artifacts import test_curated, test_synthetic  # noqa: E402

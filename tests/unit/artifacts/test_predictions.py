@@ -11,7 +11,7 @@ import pytest
 
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.opening import open_artifact
-from raydistill.artifacts.predictions import (
+from raydistill.stages.predict.artifact import (
     KIND,
     SCHEMA,
     SUMMARY,

@@ -14,10 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.artifacts import curated
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.opening import open_artifact
-from raydistill.artifacts.synthetic import (
+from raydistill.errors import ArtifactCorrupt
+from raydistill.galaxies.pictures.images import encode_png
+from raydistill.stages.curate import artifact as curated
+from raydistill.stages.sample.artifact import (
     KIND,
     LATER,
     NO_CLASS,
@@ -29,8 +31,6 @@ from raydistill.artifacts.synthetic import (
     partition,
     png_text,
 )
-from raydistill.errors import ArtifactCorrupt
-from raydistill.galaxies.pictures.images import encode_png
 from raydistill.storage import Folder
 
 SIZE = 8

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from raydistill.artifacts.manifest import commit, identity_of
-from raydistill.artifacts.trajectories import (
+from raydistill.distillation.trajectories import Straight
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
+from raydistill.learning.networks import Layout, build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.training import FitState, fit, init_state
+from raydistill.stages.experts.artifact import (
     KIND,
     ShardWriter,
     TrajectoryStore,
@@ -18,12 +24,6 @@ from raydistill.artifacts.trajectories import (
     shard,
     write_layout,
 )
-from raydistill.core.networks import Layout, build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.training import FitState, fit, init_state
-from raydistill.core.trajectories import Straight
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.storage import Folder
 from tests import zoo
 from tests.damage import flipped

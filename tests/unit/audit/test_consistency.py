@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.audit.consistency import Seen, consistency, recognised_classes
-from raydistill.audit.testing import holm
+from raydistill.stages.audit.science.consistency import Seen, consistency, recognised_classes
+from raydistill.statistics.testing import holm
 
 NAMES, ANSWERS = ("a", "b"), ("smooth", "bar", "noise")
 

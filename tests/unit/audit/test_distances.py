@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.audit.distances import (
+from raydistill.imports import import_beside_torchvision
+from raydistill.stages.audit.science.distances import (
     diversity,
     frechet,
     kernel_distance,
     sliced_wasserstein,
     wasserstein,
 )
-from raydistill.audit.frame import MAX_COMPONENTS, Frame
-from raydistill.audit.statistics import Groups, PooledStatistic, two_groups
-from raydistill.imports import import_beside_torchvision
+from raydistill.statistics.frame import MAX_COMPONENTS, Frame
+from raydistill.statistics.permutation import Groups, PooledStatistic, two_groups
 
 
 def samples(n: int, m: int, d: int = 6, shift: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydistill.audit.morphology import QUANTITIES, morphology
-from raydistill.audit.scattering import FLOOR, NUM_ANGLES, num_coefficients, num_scales, scattering, wavelets
+from raydistill.morphology.pictures import QUANTITIES, morphology
+from raydistill.stages.audit.science.scattering import (
+    FLOOR,
+    NUM_ANGLES,
+    num_coefficients,
+    num_scales,
+    scattering,
+    wavelets,
+)
 
 
 def galaxy(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.audit.classes import linear_classifier
-from raydistill.audit.comparison import FeatureArray, Features, compare
-from raydistill.audit.distances import wasserstein
-from raydistill.audit.memorisation import memorisation, picture_distances, shrink
-from raydistill.audit.nearest import Neighbours, RealNeighbours
-from raydistill.audit.realism import area_under_roc, classifier_auc
-from raydistill.audit.statistics import two_groups
-from raydistill.audit.testing import adjusted_p_values, jackknife_error
 from raydistill.errors import RaydistillError
+from raydistill.stages.audit.science.classes import linear_classifier
+from raydistill.stages.audit.science.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.science.distances import wasserstein
+from raydistill.stages.audit.science.realism import area_under_roc, classifier_auc
+from raydistill.statistics.memorisation import memorisation, picture_distances, shrink
+from raydistill.statistics.nearest import Neighbours, RealNeighbours
+from raydistill.statistics.permutation import two_groups
+from raydistill.statistics.testing import adjusted_p_values, jackknife_error
 
 TRIALS = 200
 # With 200 trials at a rate of 5 %, 18 or more alarms happen once in 80.

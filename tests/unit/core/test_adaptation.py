@@ -14,23 +14,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core import adaptation
-from raydistill.core.adaptation import (
+from raydistill.errors import DivergenceError
+from raydistill.learning.architectures import MLP
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import Network, build_network, initial_parameters, logits_and_features
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.weighted_training import StepState, fit_steps
+from raydistill.seeding import generator
+from raydistill.stages.adapt import alignment as adaptation
+from raydistill.stages.adapt.alignment import (
     entropy_of,
     entropy_separation,
     fit_aligned,
     relative_divergence,
     sinkhorn_divergence,
 )
-from raydistill.core.architectures import MLP
-from raydistill.core.augment import Augmentation
-from raydistill.core.networks import Network, build_network, initial_parameters, logits_and_features
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.adaptation import Alignment
-from raydistill.core.options.weighted_training import WeightedTraining
-from raydistill.core.weighted_training import StepState, fit_steps
-from raydistill.errors import DivergenceError
-from raydistill.seeding import generator
+from raydistill.stages.adapt.options import Alignment
 from tests import zoo
 
 TRAINING = WeightedTraining(steps=8, batch_size=6, lr=0.05, average=2, mixup=0.5, augmentation=Augmentation(("flip",)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import DSA, Augmentation, Operation
+from raydistill.learning.augment import DSA, Augmentation, Operation
 from raydistill.seeding import generator
 from tests import zoo
 
@@ -116,7 +116,7 @@ def test_dihedral_needs_square_images() -> None:
 
 @pytest.mark.parametrize("degrees", [0.0, 360.0])
 def test_rotation_by_360_degrees_changes_nothing(degrees: float) -> None:
-    from raydistill.core.augmenting import _affine
+    from raydistill.learning.augmenting import _affine
 
     one, images = torch.ones(2, dtype=torch.float64), zoo.normal(0, 2, 3, 8, 8)
     affine = _affine(one * np.deg2rad(degrees), torch.ones(2, 2).double(), torch.zeros(2, 2).double(), one)
@@ -131,7 +131,7 @@ def test_ranges_of_zero_width_change_nothing() -> None:
 
 
 def test_interpolated_quarter_turn_is_a_permutation_of_pixels() -> None:
-    from raydistill.core.augmenting import _affine
+    from raydistill.learning.augmenting import _affine
 
     one, images = torch.ones(1, dtype=torch.float64), zoo.normal(0, 1, 3, 8, 8)
     affine = _affine(one * np.pi / 2, torch.ones(1, 2).double(), torch.zeros(1, 2).double(), one)

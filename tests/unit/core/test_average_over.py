@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import GROUPS, Augmentation, Symmetries
-from raydistill.core.augmenting import orbit
-from raydistill.core.distiller import Distiller
-from raydistill.core.engines import Unrolled
-from raydistill.core.matching import Matcher, student_loss
-from raydistill.core.networks import build_network
-from raydistill.core.normalise import one_hot
-from raydistill.core.recipe import Recipe
-from raydistill.core.schedule import Fixed
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.engines import Unrolled
+from raydistill.distillation.matching import Matcher, student_loss
+from raydistill.distillation.recipe import Recipe
+from raydistill.distillation.schedule import Fixed
+from raydistill.learning.augment import GROUPS, Augmentation, Symmetries
+from raydistill.learning.augmenting import orbit
+from raydistill.learning.networks import build_network
+from raydistill.learning.normalise import one_hot
 from tests import zoo
 
 SYMMETRIES: list[Symmetries] = ["mirror", "dihedral"]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from raydistill.core.calibration import (
+from raydistill.learning.calibration import (
     PathVotes,
     bootstrap,
     cross_entropy,
     fit_temperature,
     scale_logits,
 )
-from raydistill.core.metrics import in_bins
+from raydistill.learning.metrics import in_bins
 
 QUESTIONS = (3, 2, 3)
 PATHS = (((0,),), ((1,), (3,)), ((1,), (4,), (5, 6)), ((1,), (4,), (7,)))

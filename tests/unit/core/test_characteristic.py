@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydistill.core.augment import Augmentation
-from raydistill.core.characteristic import characteristic_distance, characteristic_matching, sampler
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.options.characteristic import CharacteristicMatching
+from raydistill.distillation.characteristic import characteristic_distance, characteristic_matching, sampler
+from raydistill.distillation.options.characteristic import CharacteristicMatching
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import build_network, initial_parameters
 from tests import zoo
 
 PLAIN = Augmentation(shared=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from raydistill.core import compiler_passes
-from raydistill.core.compiler_passes import BACKWARD, keep_used_gradients
-from raydistill.core.compiling import compiled
+from raydistill.learning import compiler_passes
+from raydistill.learning.compiler_passes import BACKWARD, keep_used_gradients
+from raydistill.learning.compiling import compiled
 from tests.zoo import normal
 
 

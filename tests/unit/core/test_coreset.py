@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core import coreset
+from raydistill.distillation import coreset
 from raydistill.seeding import generator
 from tests import zoo
 

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from raydistill.config import ExpertTraining, plain
-from raydistill.core.architectures import MLP, ConvNet
-from raydistill.core.arithmetic import EAGER, Arithmetic
-from raydistill.core.cost_model import (
+from raydistill.distillation.cost_model import (
     LONG_SECONDS,
     Hardware,
     WorkEstimate,
@@ -20,10 +18,12 @@ from raydistill.core.cost_model import (
     resolve_auto,
     useful_threads,
 )
-from raydistill.core.networks import Network, build_network
-from raydistill.core.options.training import ResolvedTraining, Training
-from raydistill.core.recipe import Recipe
-from raydistill.core.sharpness import SharpnessAware
+from raydistill.distillation.recipe import Recipe
+from raydistill.learning.architectures import MLP, ConvNet
+from raydistill.learning.arithmetic import EAGER, Arithmetic
+from raydistill.learning.networks import Network, build_network
+from raydistill.learning.options.training import ResolvedTraining, Training
+from raydistill.learning.sharpness import SharpnessAware
 
 LAPTOP = Hardware("cpu", compiler=True, bfloat16=True)
 LONG, SHORT = WorkEstimate(1e15, 1000), WorkEstimate(1e9, 10)

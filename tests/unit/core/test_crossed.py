@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raydistill.core.crossed import crossed_mean
+from raydistill.statistics.crossed import crossed_mean
 
 
 def test_one_replicate_gives_students_t() -> None:

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from raydistill.core.architectures import ConvNet, ResNet18, ViT
-from raydistill.core.augment import Augmentation
-from raydistill.core.decomposition import Decomposition, bin_targets, logit_gradient, penalty
-from raydistill.core.networks import Network, build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.training import fit, init_state
+from raydistill.learning.architectures import ConvNet, ResNet18, ViT
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.decomposition import Decomposition, bin_targets, logit_gradient, penalty
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.training import fit, init_state
 
 K, M, SIDE = 3, 4, 8
 NONE = Augmentation()

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from raydistill.core.diagnostics import (
+from raydistill.distillation.diagnostics import (
     FALLEN,
     PATIENCE,
     Finding,
@@ -17,8 +17,8 @@ from raydistill.core.diagnostics import (
     MostStationary,
     check_undertrained,
 )
-from raydistill.core.distiller import Record
-from raydistill.core.options.training import Training
+from raydistill.distillation.distiller import Record
+from raydistill.learning.options.training import Training
 
 
 def record(iteration: int, loss: float = 0.7, lr: float = 0.01, skipped: bool = False) -> Record:

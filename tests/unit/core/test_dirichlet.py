@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from raydistill.core.dirichlet import (
+from raydistill.learning.dirichlet import (
     ClassReadout,
     class_logits,
     concentrations,

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Distiller, Record
-from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
-from raydistill.core.networks import Network, build_network
-from raydistill.core.normalise import one_hot
-from raydistill.core.recipe import SGD, Adam, Recipe, ResolvedRecipe, resolve_recipe
-from raydistill.core.schedule import Decision, Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
-from raydistill.core.trajectories import InMemoryTrajectories
+from raydistill.distillation.distiller import Distiller, Record
+from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
+from raydistill.distillation.recipe import SGD, Adam, Recipe, ResolvedRecipe, resolve_recipe
+from raydistill.distillation.schedule import Decision, Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
+from raydistill.distillation.trajectories import InMemoryTrajectories
 from raydistill.errors import DivergenceError
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import Network, build_network
+from raydistill.learning.normalise import one_hot
 from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from raydistill.core import coreset
-from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.distribution import distribution_matching
-from raydistill.core.networks import Network, build_network, embedding, initial_parameters
-from raydistill.core.options.distribution import DistributionMatching
+from raydistill.distillation import coreset
+from raydistill.distillation.distribution import distribution_matching
+from raydistill.distillation.options.distribution import DistributionMatching
+from raydistill.learning.augment import DSA, Augmentation
+from raydistill.learning.networks import Network, build_network, embedding, initial_parameters
 from raydistill.seeding import fold_in, generator
 from tests import zoo
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from raydistill.core.architectures import MLP, ConvNet, ViT
-from raydistill.core.ensemble import Ensemble, mean_and_spread
-from raydistill.core.networks import Network, build_network, embedding, initial_parameters
+from raydistill.learning.architectures import MLP, ConvNet, ViT
+from raydistill.learning.ensemble import Ensemble, mean_and_spread
+from raydistill.learning.networks import Network, build_network, embedding, initial_parameters
 
 SIZE, CLASSES = 16, 5
 ARCHITECTURES = [ConvNet(depth=2, width=4), MLP(width=8), ViT(width=8, depth=1, heads=2)]

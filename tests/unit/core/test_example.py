@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.core.networks import build_network
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.trajectories import InMemoryTrajectories
+from raydistill.distillation.trajectories import InMemoryTrajectories
+from raydistill.learning.networks import build_network
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
 from tests import zoo
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "distill_tensors.py"

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydistill.core.architectures import MLP
-from raydistill.core.augment import Augmentation
-from raydistill.core.fixmatch import fit_fixmatch
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.options.fixmatch import FixMatch
 from raydistill.errors import DivergenceError
+from raydistill.learning.architectures import MLP
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.fixmatch import fit_fixmatch
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.options.fixmatch import FixMatch
 from raydistill.seeding import generator
 
 NONE = Augmentation()

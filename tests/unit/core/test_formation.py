@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Distiller
-from raydistill.core.formation import form, form_gradient, store
-from raydistill.core.networks import build_network
-from raydistill.core.normalise import one_hot
-from raydistill.core.recipe import Recipe
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.formation import form, form_gradient, store
+from raydistill.distillation.recipe import Recipe
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import build_network
+from raydistill.learning.normalise import one_hot
 from tests import zoo
 
 IMAGES = zoo.normal(0, 8, 3, zoo.SIZE, zoo.SIZE)

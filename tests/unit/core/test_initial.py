@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raydistill.core import initial
-from raydistill.core.coreset import Coreset
-from raydistill.core.initial import LEAST_PROBABILITY, expert_labels, initial_images, initial_labels, margin
-from raydistill.core.networks import Network, build_network
-from raydistill.core.normalise import one_hot
-from raydistill.core.recipe import Recipe
-from raydistill.core.training import predict
-from raydistill.core.trajectories import InMemoryTrajectories, final_parameters
+from raydistill.distillation import initial
+from raydistill.distillation.coreset import Coreset
+from raydistill.distillation.initial import LEAST_PROBABILITY, expert_labels, initial_images, initial_labels, margin
+from raydistill.distillation.recipe import Recipe
+from raydistill.distillation.trajectories import InMemoryTrajectories, final_parameters
+from raydistill.learning.networks import Network, build_network
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.training import predict
 from raydistill.seeding import generator
 from tests import zoo
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Distiller
-from raydistill.core.divergence import NotFinite
-from raydistill.core.networks import build_network
-from raydistill.core.normalise import one_hot
-from raydistill.core.recipe import SGD, Recipe
-from raydistill.core.schedule import Fixed, StepwiseWindow
-from raydistill.core.step_sizes import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.divergence import NotFinite
+from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.schedule import Fixed, StepwiseWindow
+from raydistill.distillation.step_sizes import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import build_network
+from raydistill.learning.normalise import one_hot
 from tests import zoo
 
 IMAGES = zoo.normal(0, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)

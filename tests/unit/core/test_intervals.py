@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from raydistill.core.intervals import mean_interval, paired_difference, percentile_interval
+from raydistill.statistics.intervals import mean_interval, paired_difference, percentile_interval
 
 
 def test_interval_is_student_t_over_seeds() -> None:

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from raydistill.core.schedule import Decision, LossWeighted, Matched, ScheduleState
-from raydistill.core.schedule.base import RecentLoss
-from raydistill.core.schedule.loss_weighted import trend
+from raydistill.distillation.schedule import Decision, LossWeighted, Matched, ScheduleState
+from raydistill.distillation.schedule.base import RecentLoss
+from raydistill.distillation.schedule.loss_weighted import trend
 
 
 def after(schedule: LossWeighted, matched: list[Matched], last_epoch: int = 3) -> ScheduleState:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import DSA, Augmentation
-from raydistill.core.engines import Adjoint, Unrolled, engine_options
-from raydistill.core.engines.adjoint import plan_memory
-from raydistill.core.engines.base import Problem, StudentSteps, Target, endpoint
-from raydistill.core.matching import Batch, Matcher, cross_entropy, matching_loss, student_loss
+from raydistill.distillation.engines import Adjoint, Unrolled, engine_options
+from raydistill.distillation.engines.adjoint import plan_memory
+from raydistill.distillation.engines.base import Problem, StudentSteps, Target, endpoint
+from raydistill.distillation.matching import Batch, Matcher, cross_entropy, matching_loss, student_loss
+from raydistill.learning.augment import DSA, Augmentation
 from tests import zoo
 
 ENGINES = [Adjoint(), Unrolled()]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.core import metrics
+from raydistill.learning import metrics
 
 sklearn = pytest.importorskip("sklearn.metrics")
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from raydistill.config import sources
-from raydistill.core.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, ResNet18, ViT
-from raydistill.core.augment import Augmentation
-from raydistill.core.engines import Adjoint, Unrolled
-from raydistill.core.matching import Matcher, student_loss
-from raydistill.core.networks import Layout, Network, build_network, check_network, embedding, initial_parameters
+from raydistill.distillation.engines import Adjoint, Unrolled
+from raydistill.distillation.matching import Matcher, student_loss
+from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, ResNet18, ViT
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import Layout, Network, build_network, check_network, embedding, initial_parameters
 from tests import zoo
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", zoo.NETWORKS.values(), ids=zoo.NETWORKS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.core.normalise import BLOCK, Normalisation, PixelSums, Whitening, one_hot, zca
+from raydistill.learning.normalise import BLOCK, Normalisation, PixelSums, Whitening, one_hot, zca
 from raydistill.seeding import generator
 
 

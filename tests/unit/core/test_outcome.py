@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.augment import Augmentation
-from raydistill.core.distiller import Distiller
-from raydistill.core.engines import Adjoint, Unrolled
-from raydistill.core.matching import Batch, Matcher, MatchResult, Outcome, student_loss
-from raydistill.core.networks import build_network
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.outcome import OutcomeMatching
-from raydistill.core.outcome import RealImages
-from raydistill.core.recipe import Adam, Recipe
-from raydistill.core.schedule import LossWeighted, SelfAdaptive
-from raydistill.core.segments import OUTCOME, SegmentEvaluator
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.engines import Adjoint, Unrolled
+from raydistill.distillation.matching import Batch, Matcher, MatchResult, Outcome, student_loss
+from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.outcome import RealImages
+from raydistill.distillation.recipe import Adam, Recipe
+from raydistill.distillation.schedule import LossWeighted, SelfAdaptive
+from raydistill.distillation.segments import OUTCOME, SegmentEvaluator
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import build_network
+from raydistill.learning.normalise import one_hot
 from tests import zoo
 
 ENGINES = [Adjoint(), Unrolled()]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydistill.core.distiller import Distiller
-from raydistill.core.recipe import SGD, Recipe
-from raydistill.core.schedule import Fixed, SelfAdaptive
-from raydistill.core.segments import SegmentEvaluator
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.schedule import Fixed, SelfAdaptive
+from raydistill.distillation.segments import SegmentEvaluator
 from raydistill.errors import DivergenceError
 from tests.unit.core.test_distiller import IMAGES, QUICK, Broken, assert_same_state, distiller, network_and_experts
 

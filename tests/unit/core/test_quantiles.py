@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from raydistill.core.quantiles import QuantileMap
+from raydistill.statistics.quantiles import QuantileMap
 
 
 def pictures(count: int, seed: int) -> torch.Tensor:

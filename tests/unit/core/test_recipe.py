@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raydistill.core.recipe import SGD, Recipe
+from raydistill.distillation.recipe import SGD, Recipe
 
 
 @pytest.mark.parametrize(

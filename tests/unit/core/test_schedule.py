@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raydistill.core.schedule import (
+from raydistill.distillation.schedule import (
     Decision,
     Fixed,
     Schedule,
@@ -18,7 +18,7 @@ from raydistill.core.schedule import (
     SelfAdaptive,
     StepwiseWindow,
 )
-from raydistill.core.schedule.self_adaptive import correlation_with_time, effective_number
+from raydistill.distillation.schedule.self_adaptive import correlation_with_time, effective_number
 
 LAST = 10  # the largest start epoch that these experts allow
 EAGER = SelfAdaptive(min_duration=1, test_every=1)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.distiller import Distiller
-from raydistill.core.recipe import SGD
-from raydistill.core.schedule import Fixed, LossWeighted, ScheduleState, SelfAdaptive, StepwiseWindow
-from raydistill.core.step_sizes import StationaryExperts
-from raydistill.core.trajectories import progress
+from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.recipe import SGD
+from raydistill.distillation.schedule import Fixed, LossWeighted, ScheduleState, SelfAdaptive, StepwiseWindow
+from raydistill.distillation.step_sizes import StationaryExperts
+from raydistill.distillation.trajectories import progress
 from raydistill.seeding import generator
 from tests import zoo
 from tests.unit.core.test_distiller import (

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.snapshots import EXPERT_STEPS, plan_snapshots
-from raydistill.core.training import fit, init_state
+from raydistill.distillation.snapshots import EXPERT_STEPS, plan_snapshots
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.training import fit, init_state
 from tests import zoo
 
 

@@ -20,8 +20,9 @@ if importlib.util.find_spec("timm") is None:
     pytest.skip("needs the package timm", allow_module_level=True)
 
 from raydistill.config.tree import sources
-from raydistill.core.architectures import ConvNet
-from raydistill.core.networks import (
+from raydistill.errors import ConfigError
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.networks import (
     Network,
     build_network,
     check_network,
@@ -30,12 +31,11 @@ from raydistill.core.networks import (
     logits_and_features,
     shared_network,
 )
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.timm_modules import _import_timm
-from raydistill.core.timm_networks import Timm
-from raydistill.core.training import predict, train
-from raydistill.errors import ConfigError
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.timm_modules import _import_timm
+from raydistill.learning.timm_networks import Timm
+from raydistill.learning.training import predict, train
 from raydistill.pipeline.plan import Plan
 from tests import zoo
 from tests.unit.config_tools import SIMULATED, Read

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raydistill.core.augment import Augmentation
-from raydistill.core.networks import Network, build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.sharpness import SharpnessAware
-from raydistill.core.training import FitState, class_weights, evaluate, fit, init_state, predict, train
 from raydistill.errors import DivergenceError
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.sharpness import SharpnessAware
+from raydistill.learning.training import FitState, class_weights, evaluate, fit, init_state, predict, train
 from tests import zoo
 
 

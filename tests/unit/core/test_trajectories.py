@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.core.trajectories import SomeTrajectories, Straight, final_parameters, progress
+from raydistill.distillation.trajectories import SomeTrajectories, Straight, final_parameters, progress
 from tests import zoo
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.architectures import MLP, AnswerNetwork, ConvNet, ViT
-from raydistill.core.augment import Augmentation
-from raydistill.core.dirichlet import concentrations, mean_fractions, negative_log_likelihood
-from raydistill.core.engines import Adjoint, Unrolled
-from raydistill.core.matching import Batch, Matcher, student_loss
-from raydistill.core.networks import (
+from raydistill.distillation.engines import Adjoint, Unrolled
+from raydistill.distillation.matching import Batch, Matcher, student_loss
+from raydistill.learning.architectures import MLP, AnswerNetwork, ConvNet, ViT
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.dirichlet import concentrations, mean_fractions, negative_log_likelihood
+from raydistill.learning.networks import (
     Network,
     build_network,
     embedding,
@@ -19,10 +19,10 @@ from raydistill.core.networks import (
     logits_and_features,
     without_readout,
 )
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.training import Training
-from raydistill.core.training import fit, init_state
-from raydistill.core.vote_likelihood import VoteLikelihood
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.training import fit, init_state
+from raydistill.learning.vote_likelihood import VoteLikelihood
 
 QUESTIONS, SIDE, K = (3, 2), 8, 3
 PATHS = (((0,),), ((1,), (3,)), ((1,), (4,)))

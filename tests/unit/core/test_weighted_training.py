@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
 
-from raydistill.core.augment import Augmentation
-from raydistill.core.networks import Network, build_network, initial_parameters
-from raydistill.core.normalise import one_hot
-from raydistill.core.options.weighted_training import WeightedTraining
-from raydistill.core.training import predict
-from raydistill.core.weighted_training import (
+from raydistill.errors import DivergenceError
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.training import predict
+from raydistill.learning.weighted_training import (
     Mixing,
     StepState,
     class_weights,
@@ -29,7 +30,6 @@ from raydistill.core.weighted_training import (
     sample_mixing,
     step_loss,
 )
-from raydistill.errors import DivergenceError
 from tests import zoo
 
 PLAIN = WeightedTraining(steps=6, batch_size=5, lr=0.05, momentum=0.0, weight_decay=0.0)

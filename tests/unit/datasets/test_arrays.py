@@ -19,7 +19,7 @@ from dataset_files import read_all
 from raydistill.datasets import array_files
 from raydistill.datasets.arrays import ArraySet
 from raydistill.errors import CatalogError
-from raydistill.pipeline.pictures.levels import resolve_levels
+from raydistill.surveys.levels import resolve_levels
 
 LABELS = np.arange(60) * 7 % 10
 

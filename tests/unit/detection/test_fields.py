@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydistill.detection.fields import STAR, Sky, Stamp, cut_stamp, make_field, measure_sky
-from raydistill.detection.options import FieldModel
-from raydistill.detection.segmentation import find_sources
+from raydistill.morphology.segmentation import find_sources
 from raydistill.simulation.injections.light import SDSS_CONTRAST, to_light, to_picture
+from raydistill.stages.detect.science.fields import STAR, Sky, Stamp, cut_stamp, make_field, measure_sky
+from raydistill.stages.detect.science.options import FieldModel
 from tests.unit.detection.galaxies import SKY, disk, observed
 
 MODEL = FieldModel(side=128, min_area=12)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.detection.measures import average_precision, match
-from raydistill.detection.network import build_detector, detect, import_detection, suppress, to_tensor
 from raydistill.errors import ConfigError
+from raydistill.stages.detect.science.measures import average_precision, match
+from raydistill.stages.detect.science.network import build_detector, detect, import_detection, suppress, to_tensor
 from tests.unit.detection.galaxies import disk, observed
 
 MEAN, STD = (0.1, 0.1, 0.1), (0.2, 0.2, 0.2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.detection.segmentation import (
+from raydistill.morphology.segmentation import (
     Box,
     border_sky,
     box_of,

@@ -18,7 +18,7 @@ from raydistill.galaxies.pictures.cells import is_picture_type, read_cell
 from raydistill.galaxies.pictures.files import read_source
 from raydistill.galaxies.pictures.images import RejectedImage, inspect, read_npy
 from raydistill.galaxies.pictures.sources import ParquetImages
-from raydistill.pipeline.pictures.levels import resolve_levels
+from raydistill.surveys.levels import resolve_levels
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
 PNG = with_pillow(IMAGE, "PNG")

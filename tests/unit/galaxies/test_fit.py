@@ -21,7 +21,7 @@ from raydistill.fields import drop_later_defaults
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, pad_to_square
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
-from raydistill.pipeline.curate.decoding import decode_row
+from raydistill.stages.curate.decoding import decode_row
 
 WHOLE = Curate(image_size=64, crop_fraction=1.0)
 WIDE = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)

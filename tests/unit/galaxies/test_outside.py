@@ -16,8 +16,8 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.outside import is_inside
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
-from raydistill.pipeline.pictures.finding import find_pictures, read_survey
-from raydistill.pipeline.survey_pictures.of_config import _of_parquet
+from raydistill.surveys.finding import find_pictures, read_survey
+from raydistill.surveys.of_config import _of_parquet
 
 REFUSED = r"outside of|out of this folder|leaves the folder"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.hunting.examples import Group, collect
-from raydistill.hunting.loop import hunt
-from raydistill.hunting.ranking import Quotas
-from raydistill.hunting.regression import Standardiser, fit_regression
+from raydistill.stages.hunt.science.examples import Group, collect
+from raydistill.stages.hunt.science.loop import hunt
+from raydistill.stages.hunt.science.ranking import Quotas
+from raydistill.stages.hunt.science.regression import Standardiser, fit_regression
 
 QUOTAS = Quotas()
 

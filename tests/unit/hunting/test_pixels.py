@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.core.architectures import ConvNet
-from raydistill.core.normalise import Normalisation
-from raydistill.core.options.fixmatch import FixMatch
-from raydistill.hunting.examples import Group, collect
-from raydistill.hunting.learning import fit_learner, uses_pixels
-from raydistill.hunting.options import FixMatchLearner, HuntTraining, NetworkLearner
-from raydistill.hunting.pixels import for_aligned
-from raydistill.hunting.regression import Regression, Standardiser
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.normalise import Normalisation
+from raydistill.learning.options.fixmatch import FixMatch
+from raydistill.stages.hunt.science.examples import Group, collect
+from raydistill.stages.hunt.science.learning import fit_learner, uses_pixels
+from raydistill.stages.hunt.science.options import FixMatchLearner, HuntTraining, NetworkLearner
+from raydistill.stages.hunt.science.pixels import for_aligned
+from raydistill.stages.hunt.science.regression import Regression, Standardiser
 
 SMALL = ConvNet(depth=2, width=8)
 LEARNERS = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from raydistill.hunting.examples import Examples, Group, collect
-from raydistill.hunting.regression import (
+from raydistill.stages.hunt.science.examples import Examples, Group, collect
+from raydistill.stages.hunt.science.regression import (
     ProductScorer,
     Standardiser,
     cross_fitted_scores,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.config.hunt import Hunt, SyntheticSource
-from raydistill.core.architectures import ConvNet
-from raydistill.core.normalise import Normalisation
-from raydistill.hunting.examples import Group, collect
-from raydistill.hunting.options import FixMatchLearner, HuntTraining, NetworkLearner
-from raydistill.hunting.regression import Standardiser, fit_regression
-from raydistill.hunting.source_network import fit_source_network
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.normalise import Normalisation
+from raydistill.stages.hunt.config import Hunt, SyntheticSource
+from raydistill.stages.hunt.science.examples import Group, collect
+from raydistill.stages.hunt.science.options import FixMatchLearner, HuntTraining, NetworkLearner
+from raydistill.stages.hunt.science.regression import Standardiser, fit_regression
+from raydistill.stages.hunt.science.source_network import fit_source_network
 from tests.unit.hunting.test_pixels import pictures
 
 LEARNER = NetworkLearner(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.interpretation.counterfactuals import answers_that_stay, verdict, with_answer
+from raydistill.stages.analyse.science.counterfactuals import answers_that_stay, verdict, with_answer
 
 BAR, SPIRAL = GZ2.index["t03_bar_a06_bar"], GZ2.index["t04_spiral_a08_spiral"]
 NUM = len(GZ2.answers)

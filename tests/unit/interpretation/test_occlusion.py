@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from raydistill.analysis.prototypes import class_means
-from raydistill.interpretation.occlusion import ANNULI, Annulus, completeness_drops, occlude
-from raydistill.interpretation.resampling import bootstrap_mean, mean_change, share_changed
+from raydistill.stages.analyse.science.occlusion import ANNULI, Annulus, completeness_drops, occlude
+from raydistill.stages.distill.prototypes import class_means
+from raydistill.statistics.resampling import bootstrap_mean, mean_change, share_changed
 from tests.zoo import normal
 
 SIDE = 32

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raydistill.audit.testing import holm
-from raydistill.interpretation.sparse_features import MIN_PICTURES, align, recurrence, spearman, strongest
+from raydistill.stages.analyse.science.sparse_features import MIN_PICTURES, align, recurrence, spearman, strongest
+from raydistill.statistics.testing import holm
 
 
 def sparse(rng: np.random.Generator, count: int, features: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raydistill.interpretation.stability import (
+from raydistill.stages.analyse.science.stability import (
     align_sets,
     best_pose_similarity,
     contrasts,

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.core.architectures import ConvNet
-from raydistill.core.networks import build_network
-from raydistill.interpretation.vote_classifier import VoteTraining, fit_votes, vote_loss
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.networks import build_network
+from raydistill.stages.analyse.science.vote_classifier import VoteTraining, fit_votes, vote_loss
 from tests.zoo import normal
 
 QUESTIONS = ((0, 1), (2, 3, 4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaincinv
 
-from raydistill.audit.statistics import Floats
+from raydistill.statistics.permutation import Floats
 
 SUBPIXELS = 5
 

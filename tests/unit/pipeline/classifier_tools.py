@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import AnyNormalisation, Normalisation
-from raydistill.pipeline.pictures.classifier import PictureClassifier
-from raydistill.pipeline.pictures.preparing import Preparation
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.stages.experts.classifier import PictureClassifier
+from raydistill.surveys.preparing import Preparation
 from tests import zoo
 
 NAMES = ("round", "edge_on", "spiral")

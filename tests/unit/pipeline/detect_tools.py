@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill.artifacts import synthetic
-from raydistill.artifacts.curated import CuratedSet
 from raydistill.artifacts.manifest import commit
-from raydistill.artifacts.synthetic import SCHEMA, SyntheticClass, SyntheticSet, SyntheticSummary, partition
 from raydistill.galaxies.selection import Split
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.sample import artifact as synthetic
+from raydistill.stages.sample.artifact import SCHEMA, SyntheticClass, SyntheticSet, SyntheticSummary, partition
 from raydistill.storage import Folder
 
 

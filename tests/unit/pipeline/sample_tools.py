@@ -7,11 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from raydistill.artifacts import curated
-from raydistill.artifacts.conditions import fit_encoding
-from raydistill.artifacts.curated import CuratedSet, partition
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
-from raydistill.artifacts.generator import SUMMARY, GeneratorSummary, write_model
 from raydistill.artifacts.manifest import commit
 from raydistill.diffusion.model import build_generator
 from raydistill.diffusion.options.model import Model
@@ -22,6 +17,11 @@ from raydistill.galaxies.classes import ClassTree, GalaxyClass
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate import artifact as curated
+from raydistill.stages.curate.artifact import CuratedSet, partition
+from raydistill.stages.curate.conditions import fit_encoding
+from raydistill.stages.curate.summary import ClassSummary, Summary
+from raydistill.stages.generate.artifact import SUMMARY, GeneratorSummary, write_model
 from raydistill.storage import Folder
 
 SIZE = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raydistill.errors import ArtifactIncompatible, ConfigError
-from raydistill.pipeline.adapt.opening import check_shared, match_classes
+from raydistill.stages.adapt.opening import check_shared, match_classes
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,15 @@ import pytest
 from astropy.table import Table
 from matplotlib.figure import Figure
 
-from raydistill.analysis.pages.gallery import mosaic, survey_links, thin
-from raydistill.analysis.pages.rendering import Picture
-from raydistill.analysis.sections import (
+from raydistill.config import load
+from raydistill.figures.pages import Picture
+from raydistill.galaxies.answers import describe_votes
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.analyse.bias import measure
+from raydistill.stages.analyse.gallery import mosaic, survey_links, thin
+from raydistill.stages.analyse.repeats import plan_repeats
+from raydistill.stages.analyse.sections import (
     Quantity,
     Section,
     SectionFigure,
@@ -19,12 +25,6 @@ from raydistill.analysis.sections import (
     read_section,
     write_section,
 )
-from raydistill.config import load
-from raydistill.galaxies.answers import describe_votes
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.pipeline.analyse.bias import measure
-from raydistill.pipeline.analyse.repeats import plan_repeats
-from raydistill.pipeline.plan import Plan
 from raydistill.storage import Folder
 
 

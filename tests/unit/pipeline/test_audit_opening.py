@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.artifacts.distilled import LAST, SELECTED, SyntheticImages, write_images
 from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactIncompatible
-from raydistill.pipeline.audit import opening
-from raydistill.pipeline.audit.opening import open_audited
-from raydistill.pipeline.audit.row_groups import Galaxies
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.stages.audit import opening
+from raydistill.stages.audit.opening import open_audited
+from raydistill.stages.audit.row_groups import Galaxies
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, write_images
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import NAMES, SIZE, write_curated
 

@@ -16,20 +16,20 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from raydistill.artifacts.augmentation import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tables import write_rows
-from raydistill.config.augment import Augment, AugmentTraining
-from raydistill.core import metrics
-from raydistill.core.architectures import ConvNet
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import Normalisation, one_hot
-from raydistill.pipeline.augment.choosing import plan_searches
-from raydistill.pipeline.augment.fits import Fit
-from raydistill.pipeline.augment.mixtures import Pool, draw_shots, mixed_probabilities
-from raydistill.pipeline.augment.printing import table_rows
-from raydistill.pipeline.augment.summary import CHOSEN, summarise
-from raydistill.pipeline.augment.worker import Common, compose
+from raydistill.learning import metrics
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import Normalisation, one_hot
+from raydistill.stages.augment.artifact import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport
+from raydistill.stages.augment.choosing import plan_searches
+from raydistill.stages.augment.config import Augment, AugmentTraining
+from raydistill.stages.augment.fits import Fit
+from raydistill.stages.augment.mixtures import Pool, draw_shots, mixed_probabilities
+from raydistill.stages.augment.printing import table_rows
+from raydistill.stages.augment.summary import CHOSEN, summarise
+from raydistill.stages.augment.worker import Common, compose
 from raydistill.storage import Folder
 from raydistill.text import shown_name
 

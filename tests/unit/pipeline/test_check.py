@@ -7,7 +7,7 @@ from torch import nn
 
 from raydistill.config import load
 from raydistill.errors import ConfigError
-from raydistill.pipeline.config_checks import check, check_epochs
+from raydistill.pipeline.checks import check, check_epochs
 from tests import zoo
 
 DIHEDRAL = "evaluate.dm.augmentation={operations: [dihedral], shared: true}"

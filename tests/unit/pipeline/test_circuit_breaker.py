@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from raydistill.pipeline.tracking import delivery
-from raydistill.pipeline.tracking.circuit_breaker import CircuitBreaker, Outcome
-from raydistill.pipeline.tracking.delivery import RecordQueue
+from raydistill.tracking import delivery
+from raydistill.tracking.circuit_breaker import CircuitBreaker, Outcome
+from raydistill.tracking.delivery import RecordQueue
 
 
 class Server:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.core.architectures import AnswerNetwork
-from raydistill.core.networks import build_network, initial_parameters
-from raydistill.core.normalise import AnyNormalisation, PixelSums
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.images import prepare
-from raydistill.pipeline.pictures.classifier import PictureClassifier
+from raydistill.learning.architectures import AnswerNetwork
+from raydistill.learning.networks import build_network, initial_parameters
+from raydistill.learning.normalise import AnyNormalisation, PixelSums
+from raydistill.stages.experts.classifier import PictureClassifier
 from raydistill.storage import Folder
 from tests import zoo
 from tests.unit.pipeline.classifier_tools import NAMES, RGB, SIZE, classifier, pictures

@@ -13,16 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.artifacts.generator import KIND, GeneratorArtifact
 from raydistill.artifacts.manifest import commit
 from raydistill.config import Resources
 from raydistill.diffusion.pictures import to_pixels
 from raydistill.diffusion.sampling import sample
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.interpretation import vote_classifier
-from raydistill.interpretation.counterfactuals import with_answer
-from raydistill.pipeline.analyse import counterfactuals
-from raydistill.pipeline.analyse.counterfactuals import (
+from raydistill.seeding import generator as random_generator
+from raydistill.stages.analyse import counterfactuals
+from raydistill.stages.analyse.counterfactuals import (
     FRACTIONS,
     Editor,
     HeldOut,
@@ -30,7 +28,9 @@ from raydistill.pipeline.analyse.counterfactuals import (
     classifier_quality,
     predict,
 )
-from raydistill.seeding import generator as random_generator
+from raydistill.stages.analyse.science import vote_classifier
+from raydistill.stages.analyse.science.counterfactuals import with_answer
+from raydistill.stages.generate.artifact import KIND, GeneratorArtifact
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import SIZE, votes_of, write_curated, write_generator
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.artifacts.curated import SPLITS
-from raydistill.artifacts.curated_summary import Summary
 from raydistill.errors import CatalogError
-from raydistill.pipeline.curate.duplicates import DuplicateFinder, check_duplicates, fingerprint
+from raydistill.stages.curate.artifact import SPLITS
+from raydistill.stages.curate.duplicates import DuplicateFinder, check_duplicates, fingerprint
+from raydistill.stages.curate.summary import Summary
 
 
 def test_fingerprint_depends_on_the_pixels_alone():

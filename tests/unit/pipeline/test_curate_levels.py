@@ -20,8 +20,8 @@ from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
-from raydistill.pipeline.curate.decoding import decode_row, to_table
-from raydistill.pipeline.pictures.levels import LevelChecks, resolve_levels
+from raydistill.stages.curate.decoding import decode_row, to_table
+from raydistill.surveys.levels import LevelChecks, resolve_levels
 
 COUNT = 12
 CURATE = Curate(image_size=32, crop_fraction=0.5)

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.artifacts.curated import NEAR_DUPLICATES
 from raydistill.galaxies.pictures import hash_search
 from raydistill.galaxies.pictures.hash_search import find_nearest
 from raydistill.galaxies.pictures.perceptual_hash import BYTES, MAX_DISTANCE
-from raydistill.pipeline.curate import near_duplicates
-from raydistill.pipeline.curate.near_duplicates import NearDuplicateFinder, write_near_duplicates
+from raydistill.stages.curate import near_duplicates
+from raydistill.stages.curate.artifact import NEAR_DUPLICATES
+from raydistill.stages.curate.near_duplicates import NearDuplicateFinder, write_near_duplicates
 from raydistill.storage import Folder
 
 

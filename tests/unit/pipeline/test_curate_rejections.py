@@ -19,10 +19,10 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
-from raydistill.pipeline.curate.decoding import decode_row, to_table
-from raydistill.pipeline.curate.rejections import describe_rejections, fix_rejections, rejection
-from raydistill.pipeline.curate.selection import select_galaxies
-from raydistill.pipeline.curate.writer import CuratedWriter
+from raydistill.stages.curate.decoding import decode_row, to_table
+from raydistill.stages.curate.rejections import describe_rejections, fix_rejections, rejection
+from raydistill.stages.curate.selection import select_galaxies
+from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder
 
 IDS = [f"{n:02d}" for n in range(24)]

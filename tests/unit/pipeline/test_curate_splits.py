@@ -16,7 +16,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
-from raydistill.pipeline.curate.selection import Selection, select_galaxies
+from raydistill.stages.curate.selection import Selection, select_galaxies
 from tests.unit.pipeline.survey_tools import SPLIT, catalog, count, recipe
 
 

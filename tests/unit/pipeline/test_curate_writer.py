@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from raydistill.artifacts.curated import NEAR_DUPLICATES
-from raydistill.artifacts.curated_summary import Summary
 from raydistill.config import CatalogSurvey, Config, Curate
 from raydistill.datasets.folder import ImageFolder
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.pipeline.curate.decoding import decode_row, to_table
-from raydistill.pipeline.curate.selection import select_galaxies
-from raydistill.pipeline.curate.writer import CuratedWriter
-from raydistill.pipeline.pictures.levels import chosen_levels, format_levels, resolve_levels
+from raydistill.stages.curate.artifact import NEAR_DUPLICATES
+from raydistill.stages.curate.decoding import decode_row, to_table
+from raydistill.stages.curate.selection import select_galaxies
+from raydistill.stages.curate.summary import Summary
+from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder
+from raydistill.surveys.levels import chosen_levels, format_levels, resolve_levels
 
 COUNT = 20
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from raydistill.config.detect import Detect
-from raydistill.detection.segmentation import Box
-from raydistill.pipeline.detect.evaluation import Evaluated, figures_of
+from raydistill.morphology.segmentation import Box
+from raydistill.stages.detect.config import Detect
+from raydistill.stages.detect.evaluation import Evaluated, figures_of
 
 CENTRE, SIDEWAYS, NOWHERE = [54.0, 54.0, 74.0, 74.0], [10.0, 10.0, 30.0, 30.0], [90.0, 90.0, 100.0, 100.0]
 

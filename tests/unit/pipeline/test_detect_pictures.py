@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.artifacts.curated import CuratedSet
-from raydistill.config.detect import Detect
 from raydistill.errors import ArtifactIncompatible
-from raydistill.pipeline.detect.pictures import (
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.detect.config import Detect
+from raydistill.stages.detect.pictures import (
     check_galaxies,
     choose_pictures,
     class_names,

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raydistill.artifacts.detection import WEIGHTS
-from raydistill.config.detect import Detect
-from raydistill.detection.coco import annotation
-from raydistill.detection.options import FieldModel
-from raydistill.detection.segmentation import Box
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.pictures.images import encode_png
-from raydistill.pipeline.detect.training import STATE, TrainingTask, lr_at, train_detector
+from raydistill.morphology.segmentation import Box
+from raydistill.stages.detect.artifact import WEIGHTS
+from raydistill.stages.detect.config import Detect
+from raydistill.stages.detect.science.coco import annotation
+from raydistill.stages.detect.science.options import FieldModel
+from raydistill.stages.detect.training import STATE, TrainingTask, lr_at, train_detector
 from raydistill.storage import Folder
 from tests.unit.detection.galaxies import disk, observed
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
-from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
-from raydistill.artifacts.curated import KIND, SCHEMA, CuratedSet, partition
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import commit
 from raydistill.diffusion.training import TrainingImages
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
-from raydistill.pipeline.generate.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
-from raydistill.pipeline.generate.feed import Pictures, UsedGroup, used_groups
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
+from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
+from raydistill.stages.curate.summary import ClassSummary, Summary
+from raydistill.stages.generate.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
+from raydistill.stages.generate.feed import Pictures, UsedGroup, used_groups
 from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read
 

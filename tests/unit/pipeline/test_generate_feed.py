@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
 from raydistill.diffusion.options.training import GeneratorTraining
-from raydistill.pipeline.generate import feed
-from raydistill.pipeline.generate.feed import Feed, Pictures, used_groups
+from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
+from raydistill.stages.generate import feed
+from raydistill.stages.generate.feed import Feed, Pictures, used_groups
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import SIZE, write_curated
 

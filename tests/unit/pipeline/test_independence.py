@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.artifacts import curated
-from raydistill.artifacts.curated import CuratedSet, partition
-from raydistill.artifacts.curated_summary import ClassSummary, Summary
 from raydistill.artifacts.manifest import Manifest, commit
 from raydistill.errors import ArtifactIncompatible
-from raydistill.pipeline.pictures.independence import check_disjoint, check_independent, check_unseen
+from raydistill.stages.augment.independence import check_disjoint, check_independent, check_unseen
+from raydistill.stages.curate import artifact as curated
+from raydistill.stages.curate.artifact import CuratedSet, partition
+from raydistill.stages.curate.summary import ClassSummary, Summary
 from raydistill.storage import Folder
 
 SPLITS = ("train", "validation", "test")

@@ -14,8 +14,8 @@ import pytest
 
 from raydistill.artifacts.manifest import NAME
 from raydistill.errors import ClusterError
-from raydistill.pipeline.runtime import lease
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime import lease
 from raydistill.storage import Folder
 from raydistill.storage.checked import to_json
 
@@ -240,7 +240,7 @@ CONTENDER = """
 import sys, time
 from pathlib import Path
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.pipeline.runtime import lease
+from raydistill.runtime import lease
 from raydistill.storage import Folder
 from raydistill.storage.checked import to_json
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydistill.core.architectures import ConvNet
-from raydistill.core.options.training import Training
-from raydistill.pipeline.evaluate.fits import Fit, LearningRate, TrainingSet
-from raydistill.pipeline.evaluate.lr_search import MAX_ROUNDS, NUM_TRIALS, LrSearch
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.options.training import Training
+from raydistill.stages.evaluate.fits import Fit, LearningRate, TrainingSet
+from raydistill.stages.evaluate.lr_search import MAX_ROUNDS, NUM_TRIALS, LrSearch
 
 GRID = (0.001, 0.003, 0.01)
 

@@ -11,10 +11,10 @@ import pytest
 
 from raydistill.config import CatalogSurvey, Config, Curate
 from raydistill.galaxies.pictures.mosaics import MosaicImages
-from raydistill.pipeline.curate.decoding import decode_row
-from raydistill.pipeline.pictures.finding import find_pictures
-from raydistill.pipeline.pictures.levels import resolve_levels
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.decoding import decode_row
+from raydistill.surveys.finding import find_pictures
+from raydistill.surveys.levels import resolve_levels
 from tests.mosaics import Spiral, make_wcs, write_bands
 
 RA, DEC, PIXELS = 150.0, 20.0, 160

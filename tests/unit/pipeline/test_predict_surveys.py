@@ -26,11 +26,11 @@ from raydistill.galaxies.pictures.images import prepare
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.predict.worker import PictureSource, prepare_block
-from raydistill.pipeline.survey_pictures.levels import assume_levels
-from raydistill.pipeline.survey_pictures.opening import open_survey
-from raydistill.pipeline.survey_pictures.survey import SurveyPictures
+from raydistill.stages.predict.worker import PictureSource, prepare_block
 from raydistill.storage import Folder
+from raydistill.surveys.assumed_levels import assume_levels
+from raydistill.surveys.opening import open_survey
+from raydistill.surveys.survey import SurveyPictures
 from tests.mosaics import Spiral, make_wcs, write_bands
 
 IDS = [f"g{n}" for n in range(5)]

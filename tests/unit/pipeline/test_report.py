@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from raydistill.artifacts.audit import AuditReport, AuditSummary
-from raydistill.artifacts.evaluation import SUBJECTS, EvaluationReport
-from raydistill.artifacts.hunt import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary
 from raydistill.artifacts.tables import write_rows
-from raydistill.audit.findings import Finding
 from raydistill.config import load
 from raydistill.pipeline.report import audit_verdict, hunt_verdict, report_text
+from raydistill.stages.audit.artifact import AuditReport, AuditSummary
+from raydistill.stages.audit.science.findings import Finding
+from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
+from raydistill.stages.hunt.artifact import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary
 from raydistill.storage import Folder
 from raydistill.text import WIDTH, shown_name
 from tests.words import false_words

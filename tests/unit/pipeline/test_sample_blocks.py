@@ -7,18 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.artifacts.conditions import fit_encoding
-from raydistill.artifacts.synthetic import NO_CLASS, SCHEMA, partition
 from raydistill.artifacts.tables import pack_table, read_table
-from raydistill.config.sample import ClassConditions, Filter, GalaxyConditions, Sample
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.pipeline.sample import writer
-from raydistill.pipeline.sample.blocks import Block, PoolProgress, count_wanted, next_blocks
-from raydistill.pipeline.sample.galaxies import Survey
-from raydistill.pipeline.sample.pools import make_pools
-from raydistill.pipeline.sample.requests import BLOCK_SCHEMA, Requests, read_conditions
-from raydistill.pipeline.sample.stage import pool_progress
-from raydistill.pipeline.sample.writer import merge_blocks
+from raydistill.stages.curate.conditions import fit_encoding
+from raydistill.stages.sample import writer
+from raydistill.stages.sample.artifact import NO_CLASS, SCHEMA, partition
+from raydistill.stages.sample.blocks import Block, PoolProgress, count_wanted, next_blocks
+from raydistill.stages.sample.config import ClassConditions, Filter, GalaxyConditions, Sample
+from raydistill.stages.sample.galaxies import Survey
+from raydistill.stages.sample.pools import make_pools
+from raydistill.stages.sample.requests import BLOCK_SCHEMA, Requests, read_conditions
+from raydistill.stages.sample.stage import pool_progress
+from raydistill.stages.sample.writer import merge_blocks
 from raydistill.storage import Folder, checked
 from tests.unit.pipeline.sample_tools import CLASSES, NAMES, write_curated
 

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.artifacts.conditions import ConditionEncoding, fit_encoding
-from raydistill.artifacts.synthetic import NO_CLASS
-from raydistill.config.sample import (
+from raydistill.errors import CatalogError, ConfigError
+from raydistill.galaxies.classes import GZ2_FIVE
+from raydistill.galaxies.gz2 import GZ2
+from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
+from raydistill.stages.sample.artifact import NO_CLASS
+from raydistill.stages.sample.config import (
     AnswerConditions,
     ClassConditions,
     Condition,
@@ -21,11 +24,8 @@ from raydistill.config.sample import (
     NoConditions,
     TableConditions,
 )
-from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.classes import GZ2_FIVE
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.pipeline.sample.galaxies import Survey, classify
-from raydistill.pipeline.sample.pools import Pool, make_pools
+from raydistill.stages.sample.galaxies import Survey, classify
+from raydistill.stages.sample.pools import Pool, make_pools
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import CLASSES, NAMES, votes_of, write_curated
 

@@ -7,21 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raydistill.artifacts.synthetic import NO_CLASS
 from raydistill.artifacts.tables import decode_images
 from raydistill.config import Config
-from raydistill.config.source import GeneratorSource, InjectionSource, SimulatorSource
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE, ClassTree
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.pipeline.sample.blocks import Block
-from raydistill.pipeline.sample.galaxies import Survey
-from raydistill.pipeline.sample.hosts import open_hosts, open_simulator, telescope_of
-from raydistill.pipeline.sample.pictures import InjectedPictures, SimulatedPictures
-from raydistill.pipeline.sample.requests import Requests
-from raydistill.pipeline.sample.starts import Starts
 from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
 from raydistill.simulation.injections import Star
+from raydistill.stages.sample.artifact import NO_CLASS
+from raydistill.stages.sample.blocks import Block
+from raydistill.stages.sample.galaxies import Survey
+from raydistill.stages.sample.hosts import open_hosts, open_simulator, telescope_of
+from raydistill.stages.sample.pictures import InjectedPictures, SimulatedPictures
+from raydistill.stages.sample.requests import Requests
+from raydistill.stages.sample.source import GeneratorSource, InjectionSource, SimulatorSource
+from raydistill.stages.sample.starts import Starts
 from raydistill.storage import Folder
 from tests.unit.pipeline.sample_tools import CLASSES, NAMES, SIZE, write_curated
 

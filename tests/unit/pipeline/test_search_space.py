@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from raydistill.config import Config, load
-from raydistill.core.recipe import SGD, Adam
-from raydistill.core.schedule import Fixed, SelfAdaptive
+from raydistill.distillation.recipe import SGD, Adam
+from raydistill.distillation.schedule import Fixed, SelfAdaptive
 from raydistill.errors import ConfigError
-from raydistill.pipeline.tune.space import check_space, decode, distributions, max_iterations, own_recipe, recipe_of
+from raydistill.stages.tune.space import check_space, decode, distributions, max_iterations, own_recipe, recipe_of
 
 SPACE = (
     "search.space={student_steps: {low: 10, high: 40}, student_lr: {low: 0.001, high: 0.1, log: true}, ema: {low: 0, high: 0.5}, "

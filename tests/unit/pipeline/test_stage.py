@@ -9,14 +9,14 @@ import pytest
 import ray
 
 from raydistill import config
-from raydistill.core.arithmetic import Arithmetic
-from raydistill.core.cost_model import WorkEstimate
-from raydistill.core.options.training import Training
+from raydistill.distillation.cost_model import WorkEstimate
 from raydistill.errors import ArtifactError
+from raydistill.learning.arithmetic import Arithmetic
+from raydistill.learning.options.training import Training
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.runtime.stages import RESOLVED, STARTED_ON, resolve, stage_context
-from raydistill.pipeline.tracking.tracker import Run
+from raydistill.runtime.stages import RESOLVED, STARTED_ON, resolve, stage_context
 from raydistill.storage import Folder
+from raydistill.tracking.tracker import Run
 from tests.damage import flipped
 
 SHORT, LONG = WorkEstimate(1.0, 1), WorkEstimate(1e18, 1)

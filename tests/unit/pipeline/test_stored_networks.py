@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from raydistill.artifacts.manifest import Parent, commit
-from raydistill.artifacts.trajectories import TrajectoryStore, write_layout
 from raydistill.config.tree import plain
-from raydistill.core.architectures import AnswerNetwork, Architecture, ConvNet, Custom
-from raydistill.core.networks import Layout
-from raydistill.core.timm_networks import Timm
 from raydistill.errors import ArtifactError, ArtifactIncompatible
-from raydistill.pipeline.evaluate.training_sets import load_teachers
-from raydistill.pipeline.pictures.classifier import PictureClassifier
-from raydistill.pipeline.pictures.stored_networks import expert_network, read_architecture
+from raydistill.learning.architectures import AnswerNetwork, Architecture, ConvNet, Custom
+from raydistill.learning.networks import Layout
+from raydistill.learning.timm_networks import Timm
+from raydistill.stages.evaluate.training_sets import load_teachers
+from raydistill.stages.experts.artifact import TrajectoryStore, write_layout
+from raydistill.stages.experts.classifier import PictureClassifier
+from raydistill.stages.experts.stored_networks import expert_network, read_architecture
 from raydistill.storage import Folder
 from tests.unit.pipeline.classifier_tools import classifier
 

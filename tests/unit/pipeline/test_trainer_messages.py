@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from raydistill.core.diagnostics import (
+from raydistill.distillation.diagnostics import (
     Finding,
     LearningRateFell,
     LossAboveOne,
@@ -14,13 +14,13 @@ from raydistill.core.diagnostics import (
     MostStationary,
     Undertrained,
 )
-from raydistill.core.divergence import NotFinite, StudentLrOutOfRange
-from raydistill.core.options.training import Training
-from raydistill.core.recipe import SGD, Recipe
-from raydistill.core.step_sizes import StationaryExperts
+from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
+from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.step_sizes import StationaryExperts
 from raydistill.errors import DivergenceError
-from raydistill.pipeline.experts.stage import describe_undertrained
-from raydistill.pipeline.trainer.messages import describe_finding, translate_divergence, translate_stationary
+from raydistill.learning.options.training import Training
+from raydistill.stages.distill.messages import describe_finding, translate_divergence, translate_stationary
+from raydistill.stages.experts.stage import describe_undertrained
 
 RECIPE = Recipe(student_steps=20, skip_above=1.1)
 FIGURES = {"loss": float("nan"), "gradient": 1.0}

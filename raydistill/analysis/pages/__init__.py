@@ -1,1 +1,0 @@
-"""Write self-contained web pages: one file each, with pictures and styles inside."""

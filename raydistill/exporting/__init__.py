@@ -1,0 +1,1 @@
+"""Copy sets for other programs: cards, Hugging Face, provenance."""

@@ -1,0 +1,1 @@
+"""Build and train networks: what experts, students, classifiers and detectors share."""

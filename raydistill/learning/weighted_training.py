@@ -1,0 +1,257 @@
+"""Train a network for some steps on images drawn with given probabilities.
+
+Sets of different sizes are compared fairly only after the same number of optimiser steps, so steps
+count here, not epochs. A drawing probability per image mixes sources and balances classes.
+
+The loss of a batch of B images with class probabilities p and targets y is
+
+    L = -1/B sum_i sum_k w_k y_ik (1 - p_ik)^gamma log p_ik,    w_k ~ (1 - beta) / (1 - beta^n_k),
+
+with n_k images of class k and a mean weight of 1. gamma = 0 and beta = 0 give cross entropy.
+`fit_steps` yields the state at some steps, which are the points of a curve over the steps.
+
+References
+----------
+gamma: focal loss, Lin et al. 2017, arXiv:1708.02002. beta: class-balanced loss, Cui et al. 2019,
+arXiv:1901.05555. mixup: Zhang et al. 2018, arXiv:1710.09412.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from scipy import special
+from torch import Tensor
+
+from raydistill.learning.arithmetic import Precision, RequestsArithmetic, fill_auto
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.augmenting import AugmentationParameters
+from raydistill.learning.compiling import compiled
+from raydistill.learning.networks import Network
+from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.seeding import generator
+
+
+class StepState(NamedTuple):
+    """The state after `step` steps.
+
+    average_P holds the result: the moving average of theta_P, or theta_P itself without an average.
+    loss is the mean training loss since the last recorded step.
+    """
+
+    step: int
+    theta_P: Tensor
+    average_P: Tensor
+    loss: float
+
+
+class Mixing(NamedTuple):
+    """Partners of a batch, int64 [B], and the images' weights against them, [B]."""
+
+    partner_B: Tensor
+    share_B: Tensor
+
+
+def fit_steps(
+    network: Network,
+    theta_P: Tensor,
+    images_NCHW: Tensor,
+    targets_NK: Tensor,
+    probabilities_N: Tensor,
+    training: WeightedTraining,
+    seed: int,
+    record_at: Sequence[int] = (),
+) -> Iterator[StepState]:
+    """Yield the state at some steps, and after the last step.
+
+    Parameters
+    ----------
+    network, theta_P
+        The network to train, and its initial parameters, see `learning.networks.initial_parameters`.
+    images_NCHW, targets_NK
+        Normalised images, and their target probabilities (one-hot for hard labels).
+    probabilities_N
+        Drawing probability of each image, see `drawing_probabilities`. Their sum need not be 1.
+    training
+        Hyper-parameters; "auto" means float32, not compiled.
+    seed
+        Root of the batches, mixtures and augmentations.
+    record_at
+        Numbers of steps after which the state is yielded; larger ones than `training.steps` are
+        left out.
+
+    Yields
+    ------
+    StepState
+        `average_P` holds the parameters to use.
+
+    Raises
+    ------
+    ValueError
+        If a probability is negative or NaN, or all are 0.
+    DivergenceError
+        If the loss or the parameters are not finite at a recorded step.
+    """
+    training = training.resolved()
+    recorded = {*record_at, training.steps}
+    gradient = loss_gradient(network, training.augmentation, training.focal, training)
+    weighted_NK = targets_NK * class_weights(targets_NK, training.class_balance).to(targets_NK)
+    draw, g = drawing(probabilities_N, training.batch_size), generator(seed, "steps")
+    theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
+    average = theta.clone() if training.average else theta
+    total, count = torch.zeros((), device=theta.device), 0
+    for step in range(training.steps):
+        index = draw(g).to(images_NCHW.device)
+        parameters = training.augmentation.sample(g, len(index))
+        mixing = sample_mixing(g, len(index), training.mixup) if training.mixup else None
+        lr = training.lr_at(step)
+        d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters, mixing)
+        step_in_place(theta, momentum, d_theta, lr, training)
+        if training.average:
+            average.lerp_(theta, weight_of_newest(training.average, step + 1))
+        total, count = total + loss, count + 1
+        if step + 1 in recorded:
+            state = StepState(step + 1, theta.clone(), average.clone(), float(total) / count)
+            check_finite(theta, state.loss, f"step {step + 1}", lr)
+            yield state
+            total, count = torch.zeros_like(total), 0
+
+
+def drawing_probabilities(labels_N: Tensor, shares_K: Tensor | None = None) -> Tensor:
+    """Return image probabilities such that classes are drawn with given shares.
+
+    Parameters
+    ----------
+    labels_N
+        Class of each image.
+    shares_K
+        Share of each class among the drawn images. None: equal shares, which is oversampling of
+        rare classes. A class without images is left out.
+
+    Returns
+    -------
+    torch.Tensor
+        float64 [N], with the sum 1; images of a class have the same probability.
+    """
+    counts_K = labels_N.cpu().bincount(minlength=0 if shares_K is None else len(shares_K)).double()
+    shares_K = torch.ones_like(counts_K) if shares_K is None else shares_K.double().cpu()
+    probabilities_N = (shares_K / counts_K.clamp_min(1))[labels_N.cpu()]
+    return probabilities_N / probabilities_N.sum()
+
+
+def class_weights(targets_NK: Tensor, beta: float) -> Tensor:
+    """Return class weights in inverse proportion to effective numbers of images.
+
+    Parameters
+    ----------
+    targets_NK
+        Target probabilities. Their sums n_k count the images of each class.
+    beta
+        In [0, 1). 0: equal weights. Towards 1 the weights approach inverse frequencies.
+
+    Returns
+    -------
+    torch.Tensor
+        float64 [K], with a mean of 1 over the classes that occur; 0 for an empty class.
+    """
+    counts_K = targets_NK.double().sum(dim=0).cpu()
+    effective_K = (1 - beta**counts_K) / (1 - beta)
+    inverse_K = torch.where(counts_K > 0, 1 / effective_K, 0.0)
+    return inverse_K / inverse_K[counts_K > 0].mean()
+
+
+def step_loss(
+    network: Callable[[Tensor, Tensor], Tensor],
+    augmentation: Augmentation,
+    focal: float = 0.0,
+    precision: Precision = "float32",
+) -> Callable[..., Tensor]:
+    """Return `loss(theta_P, images_BCHW, weighted_BK, parameters, mixing)` of a batch.
+
+    `weighted_BK` are targets times class weights. Images are augmented, then mixed.
+    """
+
+    def loss(
+        theta_P: Tensor,
+        images_BCHW: Tensor,
+        weighted_BK: Tensor,
+        parameters: AugmentationParameters,
+        mixing: Mixing | None,
+    ) -> Tensor:
+        images = augmentation.apply(images_BCHW, parameters)
+        if mixing is not None:
+            images, weighted_BK = _mix(images, mixing), _mix(weighted_BK, mixing)
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = network(theta_P, images)
+        log_p_BK = logits.to(theta_P.dtype).log_softmax(dim=1)
+        if focal:
+            # The smallest positive number keeps the derivative of a power below 1 finite at p = 1.
+            tiny = torch.finfo(log_p_BK.dtype).tiny
+            log_p_BK = (-log_p_BK.expm1()).clamp_min(tiny) ** focal * log_p_BK
+        return -(weighted_BK * log_p_BK).sum(dim=1).mean()
+
+    return loss
+
+
+def _mix(values: Tensor, mixing: Mixing) -> Tensor:
+    share = mixing.share_B.to(values).view(-1, *[1] * (values.dim() - 1))
+    return share * values + (1 - share) * values[mixing.partner_B.to(values.device)]
+
+
+def sample_mixing(g: torch.Generator, batch: int, alpha: float) -> Mixing:
+    """Draw a permutation and one weight for the batch, as in the authors' code."""
+    share = special.betaincinv(alpha, alpha, float(torch.rand((), generator=g, dtype=torch.float64)))
+    return Mixing(torch.randperm(batch, generator=g), torch.full((batch,), float(share), dtype=torch.float64))
+
+
+def drawing(probabilities_N: Tensor, batch_size: int) -> Callable[[torch.Generator], Tensor]:
+    """Return a function that draws `batch_size` indices with replacement."""
+    cumulative_N = probabilities_N.double().cpu().cumsum(dim=0)
+    if not ((probabilities_N >= 0).all() and 0 < cumulative_N[-1] < float("inf")):
+        raise ValueError("drawing probabilities must not be negative, and at least one must be positive")
+    cumulative_N = cumulative_N / cumulative_N[-1]
+
+    def draw(g: torch.Generator) -> Tensor:
+        # right: an image of probability 0 is never drawn.
+        return torch.searchsorted(cumulative_N, torch.rand(batch_size, generator=g, dtype=torch.float64), right=True)
+
+    return draw
+
+
+def loss_gradient(
+    network: Network, augmentation: Augmentation, focal: float, requested: RequestsArithmetic
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return a function that computes the gradient in theta_P, and the loss.
+
+    It takes the arguments of the function that `step_loss` returns.
+    """
+    arithmetic = fill_auto(requested)
+    if arithmetic.compile:
+        return _compiled(network, augmentation, focal, arithmetic.precision)
+    return _eager(step_loss(network, augmentation, focal, arithmetic.precision))
+
+
+def _eager(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return a function that computes the gradient and the loss.
+
+    Plain autograd has a kernel for the backward pass of a norm; `torch.func` takes twice as long.
+    """
+
+    def gradient(theta_P: Tensor, *batch: Any) -> tuple[Tensor, Tensor]:
+        leaf_P = theta_P.detach().requires_grad_()
+        value = loss(leaf_P, *batch)
+        (d_theta_P,) = torch.autograd.grad(value, leaf_P)
+        return d_theta_P, value.detach()
+
+    return gradient
+
+
+@lru_cache(maxsize=1)
+def _compiled(network: Network, augmentation: Augmentation, focal: float, precision: Precision) -> Any:
+    """Return the compiled gradient, which successive trainings in a process share."""
+    loss = step_loss(network, augmentation, focal, precision)
+    return compiled(torch.func.grad_and_value(loss), otherwise=_eager(loss))

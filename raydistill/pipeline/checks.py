@@ -1,0 +1,255 @@
+"""Check that the values of a config do not contradict one another.
+
+Each value alone is valid. The checks need neither a cluster nor the survey, so a command reports a
+contradiction before it starts anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import fields
+
+from raydistill.config import Config
+from raydistill.datasets.base import DataSet
+from raydistill.errors import ConfigError, nearest
+from raydistill.galaxies.answers import parse_answers
+from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, find_class, load_class_tree
+from raydistill.galaxies.tables.grammar import parse_expression
+from raydistill.galaxies.vote_counts import PathQuestions
+from raydistill.learning.architectures import ClassifierArchitecture, Custom
+from raydistill.learning.timm_networks import Timm
+from raydistill.simulation.config import SimulatedSurvey
+from raydistill.stages.sample.config import AnswerConditions, ClassConditions, GalaxyConditions
+from raydistill.stages.sample.source import GeneratorSource, InjectionSource, SimulatorSource
+from raydistill.storage import Folder
+
+ALL = "all"  # value of curate.classes: every class of a data set
+SIMULATED = BUILTIN_TREES["gz2-9-lens"]  # the position of a class is its number in the simulator
+MAX_ALIGNED_ROTATION = 45  # degrees by which augmentation may rotate aligned galaxies
+
+
+def check(config: Config) -> None:
+    """Check that the values of a config agree with one another.
+
+    Raises
+    ------
+    ConfigError
+        Two values contradict each other, or a network cannot be built for this image size.
+    """
+    _check_networks(config)
+    check_recipe(config, _check_classes(config))
+    if config.curate.align:
+        _check_augmentation(config)
+    matched = len(config.distill.experts or range(config.experts.num_experts))
+    if (groups := config.analyse.expert_groups) > matched:
+        what = f"{groups} groups were asked for, and {matched} experts are matched"
+        raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")
+    if config.curate.exclude is not None and isinstance(config.survey, DataSet):
+        raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
+    _check_expressions(config)
+    _check_conditions(config)
+    _check_source(config)
+    _check_tracking(config)
+
+
+def check_recipe(config: Config, tree: ClassTree | None) -> None:
+    """Raise ConfigError if the recipe needs experts or epochs not trained or not kept.
+
+    The number of classes limits the training images. None: those of a data set, not known yet.
+    """
+    check_epochs(config, _most_epochs(config, tree))
+    if config.curate.image_size % config.distill.multi_formation:
+        what = (
+            f"images of {config.curate.image_size} pixels have no {config.distill.multi_formation} equal tiles a side"
+        )
+        raise ConfigError(what, "distill.multi_formation", "set it to a divisor of curate.image_size, or to 1")
+    count, chosen = config.experts.num_experts, config.distill.experts
+    if chosen is not None and max(chosen) >= count:
+        what = f"expert {max(chosen)} was asked for, and the experts are numbered 0 to {count - 1}"
+        raise ConfigError(what, "distill.experts", "correct it, or raise experts.num_experts")
+    if config.experts.keep == "ends" and config.distill.trajectories != "straight":
+        what = "experts.keep=ends stores the first and the last epoch, and SGD's trajectories need every epoch"
+        raise ConfigError(what, "distill.trajectories", "set it to straight, or experts.keep to all")
+    if config.experts.keep == "ends" and config.distill.init == "tgdd":
+        what = "experts.keep=ends stores the first and the last epoch, and init=tgdd draws from all epochs"
+        raise ConfigError(what, "distill.init", "set it to dm, or experts.keep to all")
+
+
+def check_epochs(config: Config, epochs: int) -> None:
+    """Raise ConfigError if the recipe needs more epochs than experts store.
+
+    It depends on the training images, so stages check it again after curation.
+    """
+    ahead = 1 if config.distill.expert_epochs == "auto" else config.distill.expert_epochs
+    if ahead > epochs:
+        what = f"the target lies {ahead} epochs ahead, but experts store {epochs} only"
+        raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")
+    first = config.distill.schedule.min_start_epoch
+    if first + ahead > epochs:
+        what = f"the first start epoch is {first} and its target {ahead} epochs ahead, but experts store {epochs} only"
+        raise ConfigError(what, "distill.schedule.min_start_epoch", "lower it or raise experts.training.epochs")
+
+
+def _most_epochs(config: Config, tree: ClassTree | None) -> int:
+    """Return the most epochs that experts can store; parts of a long epoch count."""
+    experts, curate, survey = config.experts, config.curate, config.survey
+    if experts.snapshot_steps is None:
+        return experts.training.epochs
+    images = [survey.num_galaxies] if isinstance(survey, SimulatedSurvey) else []
+    if curate.per_class is not None and tree is not None:
+        images.append(curate.per_class * len(tree.names))
+    stored = experts.snapshots(min(images)).num_epochs if images else experts.max_snapshots
+    return max(experts.training.epochs, stored)
+
+
+def _check_networks(config: Config) -> None:
+    networks = {f"evaluate.other_networks.{i}": network for i, network in enumerate(config.evaluate.other_networks)}
+    repeated = {f"analyse.networks.{i}": network for i, network in enumerate(config.analyse.networks)}
+    turns = () if config.distill.outcome is None else config.distill.outcome.networks
+    repeated |= {f"distill.outcome.networks.{i}": network for i, network in enumerate(turns)}
+    for key, architecture in {"network": config.network, **networks, **repeated}.items():
+        try:
+            if isinstance(architecture, Custom | Timm):
+                _check_foreign(architecture, config.curate.image_size, key == "network" and _needs_features(config))
+            else:
+                architecture.check(config.curate.image_size)
+        except ValueError as error:
+            raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
+    names = Counter(network.name for network in (config.network, *config.evaluate.other_networks))
+    for name in [name for name, count in names.items() if count > 1]:
+        what = f"two networks have the name '{name}', and their results would be mixed"
+        raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
+
+
+def _check_foreign(architecture: ClassifierArchitecture, image_size: int, needs_features: bool) -> None:
+    """Raise ValueError unless a network that is not built in can be used."""
+    from raydistill.learning.networks import build_network, check_network, embedding  # imports torch
+
+    network = build_network(architecture, num_classes=2, image_size=image_size)
+    check_network(network, num_classes=2, image_size=image_size)
+    if needs_features:
+        embedding(network)
+
+
+def _needs_features(config: Config) -> bool:
+    return bool({"dm", "ncfm"} & set(config.evaluate.baselines)) or config.distill.starts_by_matching
+
+
+def _check_augmentation(config: Config) -> None:
+    """Raise ConfigError if augmentation rotates galaxies that `curate.align` aligned."""
+    evaluate = config.evaluate
+    augmentations = {
+        "experts.training": config.experts.training.augmentation,
+        "distill": config.distill.augmentation,
+        **{f"evaluate.protocols.{k}.training": v.training.augmentation for k, v in evaluate.protocols.items()},
+        "evaluate.full_data": evaluate.full_data.augmentation,
+        "evaluate.dm": evaluate.dm.augmentation,
+    }
+    for key, augmentation in augmentations.items():
+        if augmentation.largest_tilt > MAX_ALIGNED_ROTATION:
+            what = f"curate.align aligns the galaxies, and [{', '.join(augmentation.operations)}] rotates them again"
+            raise ConfigError(what, f"{key}.augmentation", "leave it out, or give operations: [mirror]")
+    if config.distill.average_over == "dihedral":
+        what = "curate.align aligns the galaxies, and dihedral rotates them again"
+        raise ConfigError(what, "distill.average_over", "set it to mirror or none")
+
+
+def _check_classes(config: Config) -> ClassTree | None:
+    """Check the classes; return them, or None for all those of a data set."""
+    classes = config.curate.classes
+    if config.experts.targets == "counts" and isinstance(config.survey, DataSet):
+        what = "a data set has no votes, which experts.targets=counts needs"
+        raise ConfigError(what, "experts.targets", "set it to hard")
+    if isinstance(config.survey, DataSet):
+        if classes == ALL:
+            return None
+        if classes in BUILTIN_TREES:
+            what = f"'{classes}' are classes of galaxies, and the survey is a data set with its own"
+            raise ConfigError(what, "curate.classes", "set it to all, or to a list of class names")
+    try:
+        tree = load_class_tree(classes)
+        if config.experts.targets == "counts" and tree.name != UNLABELLED:
+            PathQuestions.of(tree)
+    except ConfigError as error:
+        where = f"curate.classes, {error.where}" if error.where else "curate.classes"
+        raise ConfigError(error.what, where, error.fix) from error
+    return tree
+
+
+def _check_expressions(config: Config) -> None:
+    """Raise ConfigError if a condition or a property is no expression."""
+    exclude, oracle, properties = config.curate.exclude, config.hunt.oracle, config.analyse.properties
+    if exclude is not None:
+        parse_expression(exclude.where, "curate.exclude.where")
+    if oracle is not None:
+        parse_expression(oracle.positive, "hunt.oracle.positive")
+    for expression in properties.columns if properties is not None else ():
+        parse_expression(expression, "analyse.properties.columns")
+
+
+def _check_conditions(config: Config) -> None:
+    """Raise ConfigError if `sample.conditions` has an unknown class or wrong answers.
+
+    The classes of a data set, and the votes of a set without classes, are known after curation
+    only.
+    """
+    conditions, classes = config.sample.conditions, config.curate.classes
+    if conditions is None or classes in (ALL, UNLABELLED):
+        return
+    tree = load_class_tree(classes)
+    if isinstance(conditions, AnswerConditions | GalaxyConditions):
+        parse_answers(conditions.answers, tree.tree, "sample.conditions.answers")
+    if isinstance(conditions, ClassConditions):
+        for name in conditions.classes:
+            find_class(name, tree.names, "sample.conditions.classes")
+
+
+def _check_source(config: Config) -> None:
+    """Raise ConfigError if `sample.source` has an unknown class or parameter.
+
+    The classes of a data set are known after curation only.
+    """
+    source, where = config.sample.source, "sample.source"
+    if isinstance(source, SimulatorSource):
+        check_parameters(tuple(source.parameters), f"{where}.parameters")
+        for name in source.classes:
+            find_class(name, SIMULATED.names, f"{where}.classes")
+    if config.curate.classes in (ALL, UNLABELLED):
+        return
+    names = load_class_tree(config.curate.classes).names
+    own: dict[str, tuple[str | None, ...]]
+    if isinstance(source, GeneratorSource):
+        own = {"start_classes": source.start_classes}
+    elif isinstance(source, InjectionSource):
+        own = {"classes": source.classes, "label": (source.label,)}
+    else:
+        own = {"label": (source.label,)}
+    for key, values in own.items():
+        for value in values:
+            if value is not None:
+                find_class(value, names, f"{where}.{key}")
+
+
+def check_parameters(names: tuple[str, ...], where: str) -> None:
+    """Raise ConfigError if a name is no true parameter, or its class determines it.
+
+    The parameters are those of a simulated galaxy.
+    """
+    if not names:
+        return
+    from raydistill.simulation.render import Truth  # imports astropy
+
+    known = tuple(one.name for one in fields(Truth) if one.name != "class_")
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no parameter '{name}'", where, nearest(name, known))
+
+
+def _check_tracking(config: Config) -> None:
+    """Raise ConfigError if MLflow would misread the name of its database's folder."""
+    folder = Folder(config.output) / config.name
+    special = re.search(r"\?|%[0-9A-Fa-f]{2}", folder.uri)  # a query and an escape of SQLAlchemy's URLs
+    if special and folder.is_local and config.tracking.enabled and not config.tracking.uri:
+        what = f"MLflow cannot keep its database in '{folder}', because of the '{special[0]}'"
+        raise ConfigError(what, "output", "rename the folder, or set tracking.enabled=false")

@@ -1,1 +1,0 @@
-"""Steps that several stages share: choose black and white, prepare pictures."""

@@ -1,0 +1,199 @@
+"""Write the files of an adaptation: rows, figures with intervals, and the chart.
+
+The rows are those of all networks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from raydistill.artifacts.tables import write_rows
+from raydistill.learning import metrics
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime.stages import save_figure
+from raydistill.seeding import fold_in
+from raydistill.stages.adapt.alignment import entropy_of
+from raydistill.stages.adapt.artifact import (
+    FIGURE,
+    METHODS,
+    RELIABILITY,
+    RELIABILITY_SCHEMA,
+    REPORT,
+    RUNS,
+    RUNS_SCHEMA,
+)
+from raydistill.stages.adapt.figures import draw_adaptation
+from raydistill.stages.adapt.fits import Fit
+from raydistill.stages.adapt.opening import UNSEEN, Pictures, Surveys
+from raydistill.stages.adapt.worker import TrainedFit
+from raydistill.statistics.gaps import difference, gap_closed
+from raydistill.statistics.intervals import Interval
+from raydistill.tracking.tracker import Run
+
+Predictions = Mapping[tuple[Fit, str], np.ndarray]
+Named = tuple[str, str]  # training set, method
+
+
+def write_report(
+    plan: Plan,
+    spec: ArtifactSpec,
+    surveys: Surveys,
+    trained: Mapping[Fit, TrainedFit],
+    tests: Mapping[str, Pictures],
+    predictions: Predictions,
+    run: Run,
+) -> None:
+    """Write the files of the report; send the means to MLflow.
+
+    Parameters
+    ----------
+    trained
+        The tested networks.
+    tests
+        Test galaxies of the source, and of the target: as they are, matched with the source, and
+        normalised by their own statistics.
+    predictions
+        Class probabilities [N, K] of each network for each of `tests`.
+    """
+    tested = _by_method(trained, predictions)
+    source, target = (tests[name].labels.numpy() for name in ("source", "target"))
+    rows = [
+        _row(named, fit, trained[fit], predictions[fit, "source"], probabilities, source, target)
+        for named, networks in tested.items()
+        for fit, probabilities in networks.items()
+    ]
+    write_rows(spec.folder, RUNS, rows, RUNS_SCHEMA)
+    bins = [row for named, networks in tested.items() for row in _bins(named, networks, target)]
+    write_rows(spec.folder, RELIABILITY, bins, RELIABILITY_SCHEMA)
+    names = list(dict.fromkeys(name for name, _ in tested if name))
+    seed = fold_in(plan.config.seed, "bootstrap") % 2**32
+    figures = {name: _figures(name, rows, tested, predictions, source, target, seed) for name in names}
+    summary = {
+        "source": surveys.source.summary.survey,
+        "target": surveys.target.summary.survey,
+        "class_names": surveys.source.class_names,
+        "unseen": surveys.unseen,
+        "num_source": len(source),
+        "num_target": int((target != UNSEEN).sum()),
+        "num_unseen": int((target == UNSEEN).sum()),
+        "training_sets": figures,
+    }
+    spec.folder.write(REPORT, json.dumps(summary, indent=1).encode())
+    run.artifact(spec.folder.local(REPORT))
+    for name, entry in figures.items():
+        run.metrics({f"{name}/{method}": entry[method]["mean"] for method in METHODS}, 0)
+    save_figure(spec, run, FIGURE, lambda path: draw_adaptation(path, summary, bins))
+
+
+def _by_method(trained: Mapping[Fit, TrainedFit], predictions: Predictions) -> dict[Named, dict[Fit, np.ndarray]]:
+    """Return the networks by training set and method, with their target predictions."""
+    tested: dict[Named, dict[Fit, np.ndarray]] = {}
+    for fit in trained:
+        views = {"none": {"none": "target", "matched": "matched"}, "adapted": {"adapted": "matched"}}
+        for method, view in views.get(fit.method, {"ceiling": "own"}).items():
+            tested.setdefault((fit.training_set, method), {})[fit] = predictions[fit, view]
+    return tested
+
+
+def _row(
+    named: Named, fit: Fit, result: TrainedFit, on_source: np.ndarray, on_target: np.ndarray, source: np.ndarray,
+    target: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
+    known = target != UNSEEN
+    probabilities, labels = on_target[known], target[known]
+    confusion_KK = _confusion(probabilities, labels)
+    return {
+        "training_set": named[0],
+        "method": named[1],
+        "seed": fit.seed,
+        "lr": fit.lr,
+        "strength": fit.strength if named[1] == "adapted" else None,
+        "diverged": result.diverged,
+        "validation": result.validation,
+        "source": metrics.balanced_accuracy(_confusion(on_source, source)),
+        "target": metrics.balanced_accuracy(confusion_KK),
+        "ece": metrics.reliability(probabilities, labels).error,
+        "brier": metrics.brier(probabilities, labels),
+        "rejection_auroc": None if known.all() else float(roc_auc_score(~known, _entropy(on_target))),
+        "target_confusion": confusion_KK.reshape(-1).tolist(),
+    }
+
+
+def _confusion(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    predicted_N = torch.from_numpy(probabilities_NK.argmax(axis=1))
+    return metrics.confusion(predicted_N, torch.from_numpy(labels_N), probabilities_NK.shape[1])
+
+
+def _entropy(probabilities_NK: np.ndarray) -> np.ndarray:
+    tiny = np.finfo(np.float64).tiny
+    entropy_N: np.ndarray = entropy_of(torch.tensor(probabilities_NK).clamp_min(tiny).log()).numpy()
+    return entropy_N
+
+
+def _bins(named: Named, networks: Mapping[Fit, np.ndarray], target: np.ndarray) -> list[dict[str, Any]]:
+    """Return the bins of the confidence, over all networks of a kind."""
+    known = target != UNSEEN
+    pooled = np.concatenate([probabilities[known] for probabilities in networks.values()])
+    found = metrics.reliability(pooled, np.tile(target[known], len(networks)))
+    columns = zip(found.count_B.tolist(), found.confidence_B.tolist(), found.accuracy_B.tolist(), strict=True)
+    return [
+        {"training_set": named[0], "method": named[1], "bin": number, "count": count,
+         "confidence": confidence if count else None, "accuracy": accuracy if count else None}
+        for number, (count, confidence, accuracy) in enumerate(columns)
+    ]  # fmt: skip
+
+
+def _figures(
+    name: str, rows: list[dict[str, Any]], tested: Mapping[Named, Mapping[Fit, np.ndarray]], predictions: Predictions,
+    source: np.ndarray, target: np.ndarray, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the figures of a training set, see `AdaptationReport.figures`."""
+
+    def networks(method: str) -> Mapping[Fit, np.ndarray]:
+        return tested["" if method == "ceiling" else name, method]
+
+    def figure(column: str, method: str) -> dict[str, Any]:
+        own = "" if method == "ceiling" else name
+        values = [row[column] for row in rows if (row["training_set"], row["method"]) == (own, method)]
+        return metrics.summarise([math.nan if value is None else value for value in values])
+
+    known = target != UNSEEN
+
+    def correct(method: str) -> np.ndarray:
+        return np.stack([one[known].argmax(axis=1) == target[known] for one in networks(method).values()])
+
+    def correct_on_source(method: str) -> np.ndarray:
+        return np.stack([predictions[fit, "source"].argmax(axis=1) == source for fit in networks(method)])
+
+    loss = difference(correct_on_source("none"), correct_on_source("adapted"), source, seed)
+    closed = {
+        method: gap_closed(correct("none"), correct(method), correct("ceiling"), target[known], seed)
+        for method in ("matched", "adapted")
+    }
+    first = next(iter(networks("adapted")))
+    return {
+        "lr": first.lr,
+        "strength": first.strength,
+        "source": figure("source", "none"),
+        "source_adapted": figure("source", "adapted"),
+        **{method: figure("target", method) for method in METHODS},
+        "source_loss": _plain(loss),
+        "gap_closed": _plain(closed["adapted"]),
+        "gap_closed_matched": _plain(closed["matched"]),
+        **{
+            column: {method: figure(column, method) for method in METHODS}
+            for column in ("ece", "brier", "rejection_auroc")
+        },
+    }
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in interval._asdict().items()}

@@ -1,0 +1,94 @@
+"""The Ray tasks of an adaptation: train a network, or predict with trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.errors import DivergenceError
+from raydistill.learning.architectures import Architecture
+from raydistill.learning.networks import Network, initial_parameters, shared_network
+from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.training import evaluate
+from raydistill.learning.weighted_training import fit_steps
+from raydistill.runtime.resources import device_of
+from raydistill.seeding import fold_in
+from raydistill.stages.adapt.alignment import fit_aligned
+from raydistill.stages.adapt.fits import Fit
+from raydistill.stages.adapt.opening import Pictures, TrainingSet
+from raydistill.stages.adapt.options import Alignment
+from raydistill.stages.evaluate.artifact import DIVERGED
+
+BATCH = 256  # images per forward pass of a prediction
+
+
+class Common(NamedTuple):
+    """The architecture and options of all fits of an adaptation."""
+
+    architecture: Architecture
+    num_classes: int
+    image_size: int
+    training: WeightedTraining
+    alignment: Alignment
+    root: int
+    threads: int
+    gpus: float
+
+    @property
+    def network(self) -> Network:
+        """Return the network that all fits train."""
+        return shared_network(self.architecture, self.num_classes, self.image_size)
+
+
+class TrainedFit(NamedTuple):
+    """A network's parameters, float32 [P], and its balanced accuracy on validation."""
+
+    theta_P: np.ndarray
+    validation: float
+    diverged: bool
+
+
+def train_fit(
+    data: TrainingSet, unlabelled: Tensor | None, validation: Pictures, fit: Fit, common: Common
+) -> TrainedFit:
+    """Train one network and score it on validation galaxies.
+
+    A network that diverges keeps its initial parameters, and has the validation score `DIVERGED`.
+    Networks of one seed start from the same parameters and draw the same batches.
+    """
+    torch.set_num_threads(common.threads)
+    device, network = device_of(common.gpus), common.network
+    theta_P = initial_parameters(network, fold_in(common.root, "initial", fit.seed)).to(device)
+    training, seed = replace(common.training, lr=fit.lr), fold_in(common.root, "training", fit.seed)
+    arguments = (data.images.to(device), data.targets.to(device), data.probabilities)
+    diverged = False
+    try:
+        if unlabelled is None:
+            *_, state = fit_steps(network, theta_P, *arguments, training, seed)
+        else:
+            alignment = replace(common.alignment, strength=fit.strength)
+            state = fit_aligned(network, theta_P, *arguments, unlabelled.to(device), training, alignment, seed)
+        theta_P = state.average_P
+    except DivergenceError:
+        diverged = True
+    images, labels = (tensor.to(device) for tensor in validation)
+    score = evaluate(network, theta_P, images, labels, common.num_classes).balanced_accuracy
+    return TrainedFit(theta_P.cpu().numpy(), DIVERGED if diverged else score, diverged)
+
+
+@torch.inference_mode()
+def predict(thetas: Sequence[np.ndarray], images_NCHW: Tensor, common: Common) -> np.ndarray:
+    """Return the class probabilities of some networks, float64 [S, N, K]."""
+    torch.set_num_threads(common.threads)
+    device, network = device_of(common.gpus), common.network
+    batches = images_NCHW.to(device).split(BATCH)
+    rows = [
+        torch.cat([network(torch.tensor(theta_P, device=device), batch).double().softmax(dim=1) for batch in batches])
+        for theta_P in thetas
+    ]
+    return torch.stack(rows).cpu().numpy()

@@ -1,0 +1,356 @@
+"""The section about occlusion: which galaxy parts decide the experts' prediction."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raydistill.seeding import fold_in
+from raydistill.stages.analyse.inputs import AnalysisInputs
+from raydistill.stages.analyse.interpretation_charts import compared_estimates, picture_rows, replacement_curves
+from raydistill.stages.analyse.science.occlusion import (
+    ANNULI,
+    FILLS,
+    Classifier,
+    Drop,
+    completeness_drops,
+    hidden,
+)
+from raydistill.stages.analyse.science.replacement import (
+    area,
+    bright_first,
+    centre_first,
+    first_to_last,
+    occlusion_order,
+    patch_grid,
+    patch_means,
+    random_order,
+    replacement_curve,
+)
+from raydistill.stages.analyse.science.stability import contrasts, poses
+from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
+from raydistill.stages.distill.prototypes import class_means
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.stored_networks import expert_network, own_networks
+from raydistill.statistics.intervals import Interval, mean_interval
+from raydistill.statistics.resampling import Change, bootstrap_mean, mean_change
+from raydistill.statistics.testing import holm
+
+Floats = npt.NDArray[np.float64]
+Estimates = tuple[Floats, Floats, Floats]  # with both ends of their intervals
+
+TITLE = "Occlusion"
+MAX_OF_CLASS = 50  # validation galaxies of a class whose rings are hidden
+MAX_OF_CLASS_PATCHES = 12  # validation galaxies of a class whose patches are deleted and inserted
+PATCHES_PER_SIDE = 8
+POINTS = 6  # of a deletion or insertion curve
+RANDOM = "random"
+DROPS = (
+    Quantity("pictures", "galaxies of the validation split, or prototypes"),
+    Quantity("class", "class of the pictures; 'all classes' is the mean over classes"),
+    Quantity("ring", "part of the picture that is hidden"),
+    Quantity("fill", "values that replace its pixels: their mean, or the mean picture of the class"),
+    Quantity("before", "completeness of galaxies, or the experts' mean probability of a prototype's class"),
+    Quantity("drop", "the fall of that number when the ring is hidden"),
+    Quantity("low", "lower end of its 95 % interval (paired bootstrap over galaxies; Student's t over experts)"),
+    Quantity("high", "upper end of its 95 % interval"),
+    Quantity("n", "galaxies, or experts"),
+    Quantity("p_value", "two-sided, of no drop; adjusted for all statements of the section; galaxies alone"),
+)
+AREAS = (
+    Quantity("order", "order in which patches are replaced"),
+    Quantity("curve", "deletion (a smaller area means a better order) or insertion (a larger one does)"),
+    Quantity("area", "mean area under the curve of the probability of the galaxy's class"),
+    Quantity("low", "lower end of its 95 % bootstrap interval"),
+    Quantity("high", "upper end of its 95 % bootstrap interval"),
+    Quantity("gain", "how much better the area is than that of the random order of the same galaxies"),
+    Quantity("gain_low", "lower end of its 95 % interval (paired bootstrap)"),
+    Quantity("gain_high", "upper end of its 95 % interval"),
+    Quantity("n", "galaxies"),
+    Quantity("p_value", "two-sided, of no gain (Wilcoxon); adjusted for all statements of the section"),
+)
+
+
+class Sample(NamedTuple):
+    """Validation galaxies float32 [N, H, W, 3] and their classes int64 [N].
+
+    Black is 0 and white is 1.
+    """
+
+    pictures_NHWC: Tensor
+    labels_N: Tensor
+
+    def head(self, count: int) -> Sample:
+        """Return the first galaxies of each class."""
+        rows = torch.cat([(self.labels_N == label).nonzero()[:count, 0] for label in self.labels_N.unique()])
+        return Sample(self.pictures_NHWC[rows], self.labels_N[rows])
+
+
+class Ranking(NamedTuple):
+    """The areas of an order of patches, beside those of the random order."""
+
+    order: str
+    curve: str
+    area: Interval
+    gain: Change
+
+
+class OnePrototype(NamedTuple):
+    """The drop in the experts' probability of a prototype's class with a ring hidden."""
+
+    label: int
+    ring: str
+    fill: str
+    before: float
+    drop: Interval
+    n: int
+
+
+def occlusion_section(inputs: AnalysisInputs) -> Section:
+    """Return the section: drops by ring, and deletion and insertion of patches."""
+    if inputs.trajectories is None:
+        return Section("occlusion", TITLE, missing="there are no experts; run 'raydistill experts CONFIG'")
+    sample = validation_sample(inputs)
+    if not len(sample.labels_N):
+        return Section("occlusion", TITLE, missing="the validation split is empty; enlarge its part in curate.split")
+    describe = inputs.describer(inputs.trajectories)
+
+    def classify(pictures_NHWC: Tensor) -> Tensor:
+        pixels = (pictures_NHWC.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return torch.from_numpy(describe(pixels, "changed galaxies").probabilities_NK)
+
+    train = inputs.train
+    means_KHWC = torch.from_numpy(
+        np.nan_to_num(class_means(train.images_NHWC.numpy(), inputs.galaxy_labels, len(inputs.class_names)))
+    )
+    seed = fold_in(inputs.plan.config.analyse.seed, "occlusion")
+    drops = completeness_drops(classify, sample.pictures_NHWC, sample.labels_N, means_KHWC, seed)
+    of_prototypes = prototype_drops(inputs, inputs.trajectories, means_KHWC)
+    curves, rankings = patch_rankings(inputs, sample.head(MAX_OF_CLASS_PATCHES), means_KHWC, classify, seed)
+    tested = [one for one in drops if one.label is not None and one.fill == FILLS[0]]
+    p_values = holm(np.array([*(one.change.p_value for one in tested), *(one.gain.p_value for one in rankings)]))
+    by_drop = dict(zip(map(id, tested), p_values.tolist(), strict=False))
+    rank_p = p_values[len(tested) :].tolist()
+    return Section(
+        "occlusion",
+        TITLE,
+        (
+            "A ring of each picture is hidden, and the experts classify it again. The rings are circles around the centre, "
+            "in fractions of half the frame's side: "
+            + ", ".join(f"{one.name} {one.inner:g} to {min(one.outer, math.sqrt(2)):.3g}" for one in ANNULI)
+            + ". Their names say where such a structure usually is. The sky is a control.",
+            "A ring is filled with its own mean colour, which hides its structure and keeps its light, or with the mean "
+            "picture of the class, which hides only what differs from the class. Both leave evidence of the class, so "
+            "a drop is a lower limit. A constant ring is round itself, so hidden galaxies look rounder.",
+            "Deletion replaces patches by those of the mean training galaxy, insertion brings them back (RISE, "
+            "arXiv:1806.07421). The order 'prototype' starts where the prototypes of the class differ most from the others.",
+        ),
+        tables=(
+            _drop_table(inputs, drops, by_drop, of_prototypes),
+            _area_table(rankings, rank_p),
+        ),
+        figures=(
+            _example_figure(inputs, sample, means_KHWC),
+            _drop_figure(inputs, drops, of_prototypes),
+            _curve_figure(curves, len(sample.head(MAX_OF_CLASS_PATCHES).labels_N)),
+        ),
+        statements=(
+            *(_drop_statement(inputs, one, by_drop[id(one)]) for one in tested),
+            *(_rank_statement(one, p) for one, p in zip(rankings, rank_p, strict=True)),
+        ),
+    )  # fmt: skip
+
+
+def validation_sample(inputs: AnalysisInputs) -> Sample:
+    """Return up to `MAX_OF_CLASS` validation galaxies of each class, in random order."""
+    split = inputs.curated.load("validation")
+    rng = np.random.default_rng(fold_in(inputs.plan.config.analyse.seed, "occlusion", "galaxies"))
+    rows = torch.from_numpy(rng.permutation(len(split.labels_N)))
+    return Sample(split.images_NHWC[rows].float() / 255, split.labels_N[rows]).head(MAX_OF_CLASS)
+
+
+def prototype_drops(inputs: AnalysisInputs, store: TrajectoryStore, means_KHWC: Tensor) -> list[OnePrototype]:
+    """Return the drops of the prototypes; the experts are the sample."""
+    labels_S = inputs.distilled.labels
+    pixels_SHWC = inputs.distilled.selected.pixels()
+    changed = hidden(pixels_SHWC, means_KHWC[labels_S])
+    before_ES = expert_probabilities(inputs, store, pixels_SHWC, labels_S)
+    found = []
+    for ring, by_fill in zip(ANNULI, changed, strict=True):
+        for fill, pictures in zip(FILLS, by_fill, strict=True):
+            after_ES = expert_probabilities(inputs, store, pictures, labels_S)
+            for label in range(len(inputs.class_names)):
+                own = (labels_S == label).numpy()
+                drop_E = (before_ES - after_ES)[:, own].mean(axis=1)
+                before = float(before_ES[:, own].mean())
+                found.append(OnePrototype(label, ring.name, fill, before, mean_interval(drop_E), len(drop_E)))
+    return found
+
+
+@torch.inference_mode()
+def expert_probabilities(
+    inputs: AnalysisInputs, store: TrajectoryStore, pictures_SHWC: Tensor, labels_S: Tensor
+) -> Floats:
+    """Return each expert's probability of the class of each picture, float64 [E, S]."""
+    normalised = inputs.curated.normalisation.apply(pictures_SHWC * 255)
+    network = expert_network(store, inputs.curated, own_networks(inputs.plan.config))
+    logits_ESK = torch.stack([network(theta_P, normalised).double() for theta_P in store.ends()])
+    own_ES: Floats = (
+        logits_ESK.softmax(dim=2).gather(2, labels_S[None, :, None].expand(len(logits_ESK), -1, 1))[..., 0].numpy()
+    )
+    return own_ES
+
+
+def prototype_importance(inputs: AnalysisInputs) -> Tensor:
+    """Return the contrast of each class's prototypes by pixel, float64 [K, H, W].
+
+    The contrast is how much they differ from the other prototypes. The mean over poses is
+    taken, because the orientation of a prototype is that of no galaxy; of aligned galaxies,
+    only those that keep the major axis horizontal count.
+    """
+    pixels = inputs.distilled.selected.pixels().double().numpy()
+    turned = poses(contrasts(pixels))
+    turned = turned[::2] if inputs.curated.summary.aligned else turned
+    map_SHW = np.abs(turned).mean(axis=(0, 4))
+    classes = range(len(inputs.class_names))
+    return torch.from_numpy(np.stack([map_SHW[inputs.prototype_labels == label].mean(axis=0) for label in classes]))
+
+
+def patch_rankings(
+    inputs: AnalysisInputs, sample: Sample, means_KHWC: Tensor, classify: Classifier, seed: int
+) -> tuple[dict[str, dict[str, Floats]], list[Ranking]]:
+    """Return curves [N, points] by panel and order, and areas beside the random order."""
+    pictures, labels = sample
+    height, width = pictures.shape[1:3]
+    patches_HW = patch_grid(height, width, max(1, round(min(height, width) / PATCHES_PER_SIDE)))
+    replacement = means_KHWC[labels.unique()].mean(dim=0).expand_as(pictures)
+    importance_NHW = prototype_importance(inputs)[labels]
+    orders = {
+        RANDOM: random_order(len(labels), int(patches_HW.max()) + 1, seed),
+        "centre first": centre_first(len(labels), patches_HW),
+        "bright first": bright_first(pictures, patches_HW),
+        "prototype": first_to_last(patch_means(importance_NHW, patches_HW)),
+        "occlusion of single patches": occlusion_order(classify, pictures, replacement, labels, patches_HW),
+    }
+    curves: dict[str, dict[str, Floats]] = {"deletion": {}, "insertion": {}}
+    for name, order in orders.items():
+        arguments = labels, patches_HW, order, POINTS
+        curves["deletion"][name] = replacement_curve(classify, pictures, replacement, *arguments)
+        curves["insertion"][name] = replacement_curve(classify, replacement, pictures, *arguments)
+    rankings = []
+    for curve, by_order in curves.items():
+        baseline = area(by_order[RANDOM])
+        for name, values in by_order.items():
+            own, sign = area(values), 1 if curve == "deletion" else -1
+            if name != RANDOM:
+                gain = mean_change(sign * baseline, sign * own, fold_in(seed, name, curve))
+                rankings.append(Ranking(name, curve, bootstrap_mean(own, fold_in(seed, name, curve)), gain))
+    return curves, rankings
+
+
+def _drop_table(
+    inputs: AnalysisInputs, drops: list[Drop], p_values: dict[int, float], of_prototypes: list[OnePrototype]
+) -> SectionTable:
+    names = inputs.class_names
+    rows: list[tuple[object, ...]] = [
+        ("galaxies", "all classes" if one.label is None else names[one.label], one.annulus, one.fill, one.before,
+         *one.change.interval, one.change.n, p_values.get(id(one)))
+        for one in drops
+    ]  # fmt: skip
+    rows += [
+        ("prototypes", names[one.label], one.ring, one.fill, one.before, *one.drop, one.n, None)
+        for one in of_prototypes
+    ]
+    caption = "Fall of completeness when a ring is hidden."
+    return SectionTable.of_rows("occlusion", caption, rows, DROPS, {"p_value": pa.float64()})
+
+
+def _area_table(rankings: list[Ranking], p_values: list[float]) -> SectionTable:
+    rows = [
+        (one.order, one.curve, *one.area, *one.gain.interval, one.gain.n, p)
+        for one, p in zip(rankings, p_values, strict=True)
+    ]
+    caption = "Area under the curves of deletion and insertion, and the gain over a random order of patches."
+    return SectionTable.of_rows("deletion_insertion", caption, rows, AREAS)
+
+
+def _example_figure(inputs: AnalysisInputs, sample: Sample, means_KHWC: Tensor) -> SectionFigure:
+    one_each = sample.head(1)
+    changed = hidden(one_each.pictures_NHWC, means_KHWC[one_each.labels_N])[:, 0]
+    rows = [
+        (inputs.class_names[label].replace("_", " "), [picture.numpy(), *changed[:, number].numpy()])
+        for number, (label, picture) in enumerate(zip(one_each.labels_N.tolist(), one_each.pictures_NHWC, strict=True))
+    ]
+    titles = ["galaxy", *(f"no {one.name}" for one in ANNULI)]
+    return SectionFigure(
+        "occlusion_examples",
+        f"A validation galaxy of each of {len(rows)} classes, unchanged and with each ring hidden.",
+        "A validation galaxy of each class, and the same galaxy with each ring filled with its mean colour.",
+        picture_rows(rows, titles),
+    )
+
+
+def _drop_figure(inputs: AnalysisInputs, drops: list[Drop], of_prototypes: list[OnePrototype]) -> SectionFigure:
+    rings, names = [one.name for one in ANNULI], inputs.class_names
+    series: dict[str, Estimates] = {}
+    for fill in FILLS:
+        values = np.full((3, len(rings), len(names)), math.nan)
+        for one in drops:
+            if one.label is not None and one.fill == fill:
+                values[:, rings.index(one.annulus), one.label] = one.change.interval
+        series[f"galaxies, {fill}"] = (values[0], values[1], values[2])
+    values = np.full((3, len(rings), len(names)), math.nan)
+    for own in of_prototypes:
+        if own.fill == FILLS[0]:
+            values[:, rings.index(own.ring), own.label] = own.drop
+    series[f"prototypes, {FILLS[0]}"] = (values[0], values[1], values[2])
+    return SectionFigure(
+        "occlusion",
+        f"Fall of completeness of {len(names)} classes when the {', '.join(rings)} are hidden.",
+        "Fall of completeness of validation galaxies, and of the experts' probability of the prototypes' class, when a "
+        "ring is hidden. Bars are 95 % intervals.",
+        compared_estimates(rings, names, series, "fall of completeness or probability"),
+    )
+
+
+def _curve_figure(curves: dict[str, dict[str, Floats]], count: int) -> SectionFigure:
+    drawn = {
+        f"{panel} (n = {count})": {name: _band(values_NP) for name, values_NP in by_order.items()}
+        for panel, by_order in curves.items()
+    }
+    return SectionFigure(
+        "deletion_insertion",
+        "Probability of the class while patches of galaxies are deleted and inserted in several orders.",
+        "Mean probability of a galaxy's class while its patches are replaced by those of the mean galaxy (deletion), and "
+        "while they come back (insertion). Bands are 95 % bootstrap intervals over galaxies.",
+        replacement_curves(drawn, RANDOM, "probability of the class"),
+    )
+
+
+def _band(curves_NP: Floats) -> Estimates:
+    """Return the mean curve with both ends of its band."""
+    mean, low, high = np.array([bootstrap_mean(column, 0) for column in curves_NP.T]).T
+    return mean, low, high
+
+
+def _drop_statement(inputs: AnalysisInputs, one: Drop, p_value: float) -> Statement:
+    assert one.label is not None
+    name = inputs.class_names[one.label].replace("_", " ")
+    way = "falls" if one.change.interval.value >= 0 else "rises"
+    text = f"Completeness of {name} {way} when the ring of the {one.annulus} is hidden, fall"
+    return Statement(text, *one.change.interval, one.change.n, p_value)
+
+
+def _rank_statement(one: Ranking, p_value: float) -> Statement:
+    if one.curve == "deletion":
+        text = f"Deleting patches in the order '{one.order}' lowers the probability sooner than a random order"
+    else:
+        text = f"Inserting patches in the order '{one.order}' raises the probability sooner than a random order"
+    text += ", gain of area"
+    return Statement(text, *one.gain.interval, one.gain.n, p_value)

@@ -1,0 +1,197 @@
+"""Find which sparse features recur, and which answers of volunteers they follow.
+
+A sparse autoencoder finds other features for another seed, and for another network. A feature that
+others do not find again says something about the training, not about galaxies. So only features
+that recur are described.
+
+Shape suffixes: N pictures, M sparse features, A answers, B other autoencoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+from raydistill.seeding import fold_in
+from raydistill.statistics.intervals import NO_INTERVAL, Interval, percentile_interval
+from raydistill.statistics.resampling import draws
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+SAME_FEATURE = 0.7  # correlation over pictures from which two features count as the same
+RECURRING_SHARE = 0.5  # of the other autoencoders that must have the feature
+MIN_PICTURES = 30  # with a known answer, to choose it and again to measure it
+WEAKEST_ALIGNMENT = 0.3  # rank correlation below which an answer explains less than a tenth
+_ALIGNMENT_RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """How well other autoencoders find the features of the first one again.
+
+    Attributes
+    ----------
+    correlation_BM
+        float64, Pearson's correlation with the matched feature of each other autoencoder; 0 for a
+        dead feature.
+    """
+
+    correlation_BM: Floats
+
+    @property
+    def share(self) -> Floats:
+        """Return the share of the other autoencoders that have each feature, float64 [M]."""
+        share: Floats = (self.correlation_BM >= SAME_FEATURE).mean(axis=0)
+        return share
+
+    @property
+    def recurring(self) -> Bools:
+        """Return which features recur, bool [M]."""
+        return self.share >= RECURRING_SHARE
+
+
+def recurrence(activations_NM: Floats, others: Sequence[Floats]) -> Recurrence:
+    """Match the features of an autoencoder with those of others on the same pictures.
+
+    Each feature is matched with at most one feature of another autoencoder, so that the sum of
+    correlations is largest (the Hungarian algorithm).
+
+    Parameters
+    ----------
+    activations_NM
+        float [N, M].
+    others
+        float [N, M'] of each other autoencoder, at least one.
+    """
+    rows = []
+    for other in others:
+        correlation_MM = _correlations(activations_NM, other)
+        own, matched = optimize.linear_sum_assignment(-correlation_MM)
+        row = np.zeros(activations_NM.shape[1])
+        row[own] = correlation_MM[own, matched]
+        rows.append(row)
+    return Recurrence(np.stack(rows))
+
+
+def _correlations(a_NM: Floats, b_NL: Floats) -> Floats:
+    """Return Pearson's correlations [M, L]; 0 for a feature that does not vary."""
+    a, b = (_unit(np.asarray(one, np.float64)) for one in (a_NM, b_NL))
+    correlations: Floats = a.T @ b
+    return correlations
+
+
+def _unit(values_NM: Floats) -> Floats:
+    centred = values_NM - values_NM.mean(axis=0)
+    length = np.sqrt((centred**2).sum(axis=0))
+    unit: Floats = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9)
+    return unit
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The answer that a sparse feature follows most closely.
+
+    Attributes
+    ----------
+    answer
+        Number of the answer; None where no answer could be tested.
+    interval
+        Spearman's correlation with its fraction on held-out pictures, and the 95 % bootstrap
+        interval.
+    n
+        Held-out pictures with a known fraction.
+    p_value
+        Two-sided, of no correlation; not adjusted. 1 where there is no answer.
+    """
+
+    answer: int | None
+    interval: Interval
+    n: int
+    p_value: float
+
+    def is_aligned(self, adjusted_p_value: float) -> bool:
+        """Return whether the feature follows the answer significantly and not just weakly."""
+        return adjusted_p_value < 0.05 and abs(self.interval.value) >= WEAKEST_ALIGNMENT
+
+
+NO_ALIGNMENT = Alignment(None, NO_INTERVAL, 0, 1.0)
+
+
+def align(
+    choosing_NM: Floats, choosing_votes_NA: Floats, held_out_NM: Floats, held_out_votes_NA: Floats, seed: int
+) -> list[Alignment]:
+    """Return the alignment of each sparse feature.
+
+    The answer is chosen on some pictures, by the largest absolute rank correlation. The correlation
+    is measured on others, because the largest of many is too large by chance.
+
+    Parameters
+    ----------
+    choosing_NM, choosing_votes_NA
+        Sparse features and vote fractions of the pictures that choose the answer. NaN: unknown.
+    held_out_NM, held_out_votes_NA
+        Those of the pictures that measure the correlation.
+    seed
+        Of the bootstrap.
+    """
+    found = []
+    for feature in range(choosing_NM.shape[1]):
+        correlation_A = np.array(
+            [spearman(choosing_NM[:, feature], votes_N) for votes_N in choosing_votes_NA.T], np.float64
+        )
+        if np.isnan(correlation_A).all():
+            found.append(NO_ALIGNMENT)
+            continue
+        answer = int(np.nanargmax(np.abs(correlation_A)))
+        own_seed = fold_in(seed, "alignment", feature)
+        found.append(_measure(held_out_NM[:, feature], held_out_votes_NA[:, answer], answer, own_seed))
+    return found
+
+
+def spearman(values_N: Floats, votes_N: Floats) -> float:
+    """Return Spearman's rank correlation over the pictures whose vote is known.
+
+    NaN if there are fewer than `MIN_PICTURES`, or if values or votes do not vary.
+    """
+    known = np.isfinite(votes_N)
+    values, votes = values_N[known], votes_N[known]
+    if known.sum() < MIN_PICTURES or np.ptp(values) == 0 or np.ptp(votes) == 0:
+        return float("nan")
+    return float(stats.spearmanr(values, votes).statistic)
+
+
+def _measure(values_N: Floats, votes_N: Floats, answer: int, seed: int) -> Alignment:
+    known = np.isfinite(votes_N)
+    values, votes = np.asarray(values_N, np.float64)[known], votes_N[known]
+    value = spearman(values, votes)
+    if np.isnan(value):
+        return Alignment(None, NO_INTERVAL, int(known.sum()), 1.0)
+    resampled = np.concatenate(
+        [_rank_correlations(values[rows], votes[rows]) for rows in draws(len(values), seed, _ALIGNMENT_RESAMPLES)]
+    )
+    p_value = float(stats.spearmanr(values, votes).pvalue)
+    return Alignment(answer, percentile_interval(value, resampled), int(known.sum()), p_value)
+
+
+def _rank_correlations(a_BN: Floats, b_BN: Floats) -> Floats:
+    """Return Spearman's correlation of each pair of rows, [B]; NaN if one is constant."""
+    a, b = (stats.rankdata(one, axis=1) for one in (a_BN, b_BN))
+    a, b = (one - one.mean(axis=1, keepdims=True) for one in (a, b))
+    product, length = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    correlations: Floats = np.divide(product, length, out=np.full(len(a), np.nan), where=length > 0)
+    return correlations
+
+
+def strongest(activations_N: Floats, count: int) -> Ints:
+    """Return the pictures that activate a feature most, the strongest first.
+
+    Pictures that do not activate it are left out.
+    """
+    order = np.argsort(-activations_N, kind="stable")[:count]
+    return order[activations_N[order] > 0]

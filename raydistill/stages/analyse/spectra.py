@@ -1,0 +1,231 @@
+"""The section about stacked spectra of the galaxies nearest to prototypes.
+
+There is one stack per class.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from astropy import units
+from astropy.io import fits
+
+from raydistill.errors import CatalogError
+from raydistill.log import get_logger, progress
+from raydistill.seeding import fold_in
+from raydistill.stages.analyse.class_charts import stacked_spectra
+from raydistill.stages.analyse.config import Spectra
+from raydistill.stages.analyse.inputs import AnalysisInputs, Ints
+from raydistill.stages.analyse.neighbours import nearest_of_class
+from raydistill.stages.analyse.science.spectra import Spectrum, Stack, break_4000, rest_grid, to_rest_frame
+from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.statistics.intervals import percentile_interval
+from raydistill.statistics.testing import adjusted_p_values
+from raydistill.storage import Folder
+
+log = get_logger(__name__)
+Floats = npt.NDArray[np.float64]
+
+TITLE = "Spectra of the nearest galaxies"
+MIN_SPECTRA = 5  # of nearest galaxies, and twice as many of the class, below which nothing is claimed
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError)
+TABLE = (
+    Quantity("class", "class of prototypes and galaxies"),
+    Quantity("wavelength", "vacuum wavelength in the rest frame", "Angstrom"),
+    Quantity("flux", "mean flux density per wavelength of the nearest galaxies, relative to 4150 to 4250 Angstrom"),
+    Quantity("sigma", "standard deviation over the nearest galaxies"),
+    Quantity("n", "nearest galaxies with a value there"),
+    Quantity("class_flux", "mean flux density of all galaxies of the class"),
+    Quantity("class_n", "galaxies of the class with a value there"),
+)
+
+
+@dataclass(frozen=True)
+class ClassSpectra:
+    """Rows of the stack for a class: those nearest to its prototypes, and all of them."""
+
+    label: int
+    nearest: Ints
+    members: Ints
+
+
+def spectra_section(inputs: AnalysisInputs) -> Section:
+    """Return the section: stacked spectra and 4000 Å breaks of the nearest galaxies.
+
+    The breaks are compared with those of the class.
+    """
+    options = inputs.plan.config.analyse
+    if options.spectra is None:
+        return Section("spectra", TITLE, missing="no spectra were given; name their folder as analyse.spectra.root")
+    rows, stack = read_stack(inputs.curated, inputs.train.object_ids, options.spectra)
+    space = "features" if "features" in inputs.neighbours else "pixels"
+    classes = [
+        one
+        for label in range(len(inputs.class_names))
+        if len((one := _class_spectra(inputs, space, label, rows)).nearest) >= MIN_SPECTRA
+        and len(one.members) >= 2 * MIN_SPECTRA
+    ]
+    if not classes:
+        reason = f"no class has {MIN_SPECTRA} nearest galaxies with spectra ({len(rows)} training galaxies have one)"
+        return Section("spectra", TITLE, missing=reason)
+    return Section(
+        "spectra",
+        TITLE,
+        (
+            f"{len(rows)} of {len(inputs.train.object_ids)} training galaxies have a spectrum. Each was moved to the rest "
+            "frame and divided by its mean flux between 4150 and 4250 Å.",
+            f"Galaxies nearest to the prototypes ({'in the experts’ features' if space == 'features' else 'in pixels'}) are "
+            "compared with random samples of as many galaxies of their class. The 4000 Å break is that of Balogh et al. "
+            "1999: it is large where the light comes from old stars.",
+        ),
+        tables=(_table(inputs, stack, classes),),
+        figures=(_figure(inputs, stack, classes),),
+        statements=tuple(compare_breaks(inputs, stack, classes)),
+    )
+
+
+def read_stack(curated: CuratedSet, object_ids: list[str], spectra: Spectra) -> tuple[Ints, Stack]:
+    """Return the rows of training galaxies with a usable spectrum, and their stack.
+
+    Raises
+    ------
+    CatalogError
+        The folder has no spectrum of a training galaxy, or none can be used.
+    """
+    folder = Folder(spectra.root)
+    redshifts = curated.table("train", ["redshift"])["redshift"].to_pylist()
+    present = set(folder.files())
+    wanted = [row for row, one in enumerate(object_ids) if spectra.pattern.replace("{id}", one) in present]
+    if not wanted:
+        fix = "check analyse.spectra.root and analyse.spectra.pattern"
+        raise CatalogError("it has no spectrum of a training galaxy", folder.uri, fix)
+    found: dict[int, Spectrum] = {}
+    faults: list[str] = []
+    with progress(len(wanted), "reading spectra", "spectra") as shown:
+        for row in wanted:
+            name = spectra.pattern.replace("{id}", object_ids[row])
+            try:
+                found[row] = read_spectrum(folder, name, redshifts[row])
+            except UNREADABLE as error:
+                faults.append(f"{name}: {' '.join(str(error).split())}")
+            shown.advance()
+    grid_W = rest_grid(list(found.values())) if found else np.empty(0)
+    rest = {row: flux for row, one in found.items() if (flux := to_rest_frame(one, grid_W)) is not None}
+    faults += [f"{object_ids[row]}: no light between 4150 and 4250 Å" for row in found if row not in rest]
+    if not rest:
+        raise CatalogError(
+            f"none of its {len(wanted)} spectra can be used ({faults[0]})", folder.uri, "check the files"
+        )
+    if faults:
+        log.warning("analyse: %d of %d spectra cannot be used (first: %s)", len(faults), len(wanted), faults[0])
+    return np.array(sorted(rest)), Stack(grid_W, np.stack([rest[row] for row in sorted(rest)]))
+
+
+def read_spectrum(folder: Folder, name: str, redshift: float | None) -> Spectrum:
+    """Return a spectrum of a FITS file; `redshift` is None if the survey has none.
+
+    Raises
+    ------
+    ValueError
+        The file has no spectrum, or no redshift is known.
+    """
+    with folder.open(name) as stream, fits.open(stream, memmap=False) as hdus:
+        tables = [hdu for hdu in hdus if getattr(hdu, "columns", None) is not None]
+        for hdu in tables:
+            columns = {one.lower(): one for one in hdu.columns.names}
+            if "flux" in columns and ("loglam" in columns or "wavelength" in columns):
+                break
+        else:
+            raise ValueError("no table has the columns flux and loglam or wavelength")
+        flux = np.asarray(hdu.data[columns["flux"]], float).ravel()
+        if "loglam" in columns:
+            wavelength = 10 ** np.asarray(hdu.data[columns["loglam"]], float)
+        else:
+            unit = hdu.columns[columns["wavelength"]].unit or "Angstrom"
+            values = np.asarray(hdu.data[columns["wavelength"]], float).ravel()
+            wavelength = (values * units.Unit(unit)).to_value("Angstrom")
+        if "ivar" in columns:  # inverse variance 0: masked
+            flux = np.where(np.asarray(hdu.data[columns["ivar"]], float) > 0, flux, np.nan)
+        if redshift is None:
+            known = [one.data["Z"][0] for one in tables if "Z" in one.columns.names]
+            if not known:
+                raise ValueError("its redshift is known neither to the survey's table nor to the file")
+            redshift = float(known[0])
+    if len(wavelength) < 2 or not (np.diff(wavelength) > 0).all() or not np.isfinite(redshift) or redshift <= -1:
+        raise ValueError("its wavelengths do not increase, or its redshift is no number")
+    return Spectrum(wavelength, flux, redshift)
+
+
+def _class_spectra(inputs: AnalysisInputs, space: str, label: int, rows: Ints) -> ClassSpectra:
+    nearest = np.flatnonzero(np.isin(rows, nearest_of_class(inputs, space, label)))
+    return ClassSpectra(label, nearest, np.flatnonzero(inputs.galaxy_labels[rows] == label))
+
+
+def compare_breaks(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpectra]) -> list[Statement]:
+    """Return a statement per class: the break of its nearest galaxies, less its own.
+
+    The interval is a bootstrap over the nearest galaxies. The p-values compare with random samples
+    of the class.
+    """
+    options = inputs.plan.config.analyse
+
+    def of(rows: Ints) -> float:
+        return break_4000(stack.wavelength_W, stack.mean_and_spread(rows)[0])
+
+    observed, null, intervals = [], [], []
+    for one in classes:
+        rng = np.random.default_rng(fold_in(options.seed, "spectra", one.label))
+        count, whole = len(one.nearest), of(one.members)
+        value = of(one.nearest) - whole
+        resampled = [of(rng.choice(one.nearest, count)) - whole for _ in range(options.permutations)]
+        null.append([of(rng.permutation(one.members)[:count]) - whole for _ in range(options.permutations)])
+        observed.append(value)
+        intervals.append(percentile_interval(value, resampled) if math.isfinite(value) else None)
+    p_values = adjusted_p_values(np.array(observed), np.array(null).T, ["different"] * len(classes))
+    statements = []
+    for one, interval, p_value in zip(classes, intervals, p_values.tolist(), strict=True):
+        if interval is not None:
+            name = inputs.class_names[one.label].replace("_", " ")
+            way = "larger" if interval.value > 0 else "smaller"
+            text = f"The stacked spectrum of galaxies nearest to the prototypes of {name} has a {way} 4000 Å break than its class"
+            statements.append(Statement(text, *interval, len(one.nearest), p_value))
+    return statements
+
+
+def _table(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpectra]) -> SectionTable:
+    parts = []
+    for one in classes:
+        flux, sigma = stack.mean_and_spread(one.nearest)
+        of_class, _ = stack.mean_and_spread(one.members)
+        count = np.isfinite(stack.flux_NW[one.nearest]).sum(axis=0)
+        known = count > 0
+        values = {
+            "class": [inputs.class_names[one.label]] * int(known.sum()),
+            "wavelength": stack.wavelength_W[known],
+            "flux": flux[known],
+            "sigma": sigma[known],
+            "n": count[known],
+            "class_flux": of_class[known],
+            "class_n": np.isfinite(stack.flux_NW[one.members]).sum(axis=0)[known],
+        }
+        parts.append(pa.table(values))
+    caption = "Stacked spectra of the galaxies nearest to the prototypes of each class."
+    return SectionTable("spectra", caption, pa.concat_tables(parts), TABLE, shown=False)
+
+
+def _figure(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpectra]) -> SectionFigure:
+    names = [f"{inputs.class_names[one.label].replace('_', ' ')} (n = {len(one.nearest)})" for one in classes]
+    nearest = [stack.mean_and_spread(one.nearest) for one in classes]
+    of_class = [stack.mean_and_spread(one.members)[0] for one in classes]
+    return SectionFigure(
+        "spectra",
+        f"Stacked spectra of the galaxies nearest to the prototypes of {len(classes)} classes, over those of their class",
+        "Mean spectrum of the galaxies nearest to the prototypes (blue, with one standard deviation) and of their class "
+        "(black), in the rest frame.",
+        stacked_spectra(names, stack.wavelength_W, nearest, of_class),
+    )

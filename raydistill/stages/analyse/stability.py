@@ -1,0 +1,236 @@
+"""The section about stability of prototypes across seeds, experts and networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import stats
+
+from raydistill.figures.drawing import DIVERGING
+from raydistill.stages.analyse.inputs import AnalysisInputs
+from raydistill.stages.analyse.interpretation_charts import heat_map, picture_rows
+from raydistill.stages.analyse.repeats import Repeats, distil_repeats, plan_repeats
+from raydistill.stages.analyse.science.stability import (
+    ClassRecurrence,
+    Ensemble,
+    align_sets,
+    recurrence_of_classes,
+    similarity_of_classes,
+)
+from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.statistics.testing import holm
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+TITLE = "Stability"
+SHOWN = 5  # sets in the figure
+FEWEST = 3  # sets, for an interval
+DESCRIPTIONS = {
+    "seeds": "Other seeds decide the initial images, the order of segments, and the augmentation; the experts are the same.",
+    "experts": "Other experts are disjoint groups of the experts, each with a seed of its own.",
+    "networks": "Other networks have their own experts, and a seed of their own.",
+}
+CLASSES = (
+    Quantity("varied", "what differs between the distillations: seeds, experts or networks, with a seed each"),
+    Quantity("class", "class of the prototypes"),
+    Quantity("same", "mean similarity to prototypes of the class in other distillations"),
+    Quantity("different", "mean similarity to prototypes of other classes in other distillations"),
+    Quantity("excess", "same minus different"),
+    Quantity("low", "lower end of its 95 % interval (jackknife over distillations, Student's t)"),
+    Quantity("high", "upper end of its 95 % interval"),
+    Quantity("n", "distillations"),
+    Quantity("p_value", "one-sided, of no excess; adjusted for all classes; unknown for two distillations"),
+    Quantity("recurs", "whether the excess is significant"),
+    Quantity("deviation", "standard deviation over distillations, mean over pixels and channels; black 0, white 1"),
+    Quantity("recurring_pixels", "share of the pixels whose contrast recurs at a false discovery rate of 0.05"),
+)
+
+
+class Pixels(NamedTuple):
+    """The contrast of the prototypes by pixel.
+
+    Attributes
+    ----------
+    ratio_SHW
+        float64, mean contrast over its standard error.
+    recurs_SHW
+        bool, at a false discovery rate of 0.05 within a prototype.
+    """
+
+    ratio_SHW: Floats
+    recurs_SHW: Bools
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Sets that differ in one respect, and how similar their prototypes are.
+
+    Attributes
+    ----------
+    repeats
+        How the sets differ.
+    ensemble
+        Their prototypes in a common pose.
+    similarity_RRKK
+        float64, of the classes of every two sets.
+    classes
+        The recurrence of each class.
+    pixels
+        The recurrence of each pixel.
+    """
+
+    repeats: Repeats
+    ensemble: Ensemble
+    similarity_RRKK: Floats
+    classes: list[ClassRecurrence]
+    pixels: Pixels
+
+    @classmethod
+    def of(cls, repeats: Repeats, sets: list[DistilledSet], labels_S: Ints) -> Comparison:
+        """Compare the prototypes of these sets."""
+        pictures = [one.selected.pixels().double().numpy() for one in sets]
+        ensemble = align_sets(pictures, labels_S)
+        similarity = similarity_of_classes(pictures, labels_S)
+        return cls(repeats, ensemble, similarity, recurrence_of_classes(similarity), recurring_pixels(ensemble))
+
+    @property
+    def has_intervals(self) -> bool:
+        """Return whether there are enough sets for intervals and p-values."""
+        return len(self.repeats.plans) >= FEWEST
+
+
+def stability_section(inputs: AnalysisInputs) -> Section:
+    """Return the section: prototypes of repeated distillations."""
+    plan = inputs.plan
+    repeats = plan_repeats(plan)
+    if not repeats:
+        reason = (
+            "stability was not measured; set analyse.repeats=4 to distil four further sets with other seeds, each of "
+            "which takes as long as the first one"
+        )
+        return Section("stability", TITLE, missing=reason)
+    if inputs.trajectories is None:
+        return Section("stability", TITLE, missing="there are no experts; run 'raydistill experts CONFIG'")
+    if inputs.distilled.manifest.identity != plan.distilled.identity:
+        reason = "the prototypes were not distilled by this config; analyse them with the config that distilled them"
+        return Section("stability", TITLE, missing=reason)
+    sets = distil_repeats(repeats)
+    compared = [Comparison.of(one, made, inputs.prototype_labels) for one, made in zip(repeats, sets, strict=True)]
+    p_values = _adjusted(compared)
+    return Section(
+        "stability",
+        TITLE,
+        (
+            "The distillation was repeated. " + " ".join(DESCRIPTIONS[one.varied] for one in repeats) + " Prototypes are "
+            "compared in the best of eight flips and turns. Similarity is the correlation of their differences from the "
+            "mean prototype.",
+            "A class recurs if its prototypes are more similar to those of the class in other distillations than to those of "
+            "other classes. A structure that does not recur is no property of the class." + _untried(repeats),
+        ),
+        tables=(_table(inputs, compared, p_values),),
+        figures=tuple(figure for one in compared for figure in (_pictures(inputs, one), _matrix(inputs, one))),
+        statements=tuple(
+            _statement(inputs, one, label, p_value)
+            for one, own in zip(compared, p_values, strict=True)
+            for label, p_value in enumerate(own)
+        ),
+    )  # fmt: skip
+
+
+def _untried(repeats: list[Repeats]) -> str:
+    untried = [name for name in DESCRIPTIONS if name not in {one.varied for one in repeats}]
+    return f" Other {' and '.join(untried)} were not tried." if untried else ""
+
+
+def _adjusted(compared: list[Comparison]) -> list[list[float | None]]:
+    """Return each comparison's p-value per class, adjusted for all; None if unknown."""
+    known = [one for one in compared if one.has_intervals]
+    adjusted = iter(holm(np.array([own.p_value for one in known for own in one.classes])).tolist() if known else [])
+    return [[next(adjusted) if one.has_intervals else None for _ in one.classes] for one in compared]
+
+
+def recurring_pixels(ensemble: Ensemble) -> Pixels:
+    """Return the pixels with the same contrast in all sets, by Student's t test.
+
+    With fewer than three sets there are none.
+    """
+    ratio_SHW = ensemble.signal_to_noise()
+    num_sets = len(ensemble.pictures_RSHWC)
+    if num_sets < FEWEST:
+        return Pixels(ratio_SHW, np.zeros(ratio_SHW.shape, bool))
+    p_SHW = 2 * stats.t.sf(np.abs(ratio_SHW), num_sets - 1)
+    adjusted = stats.false_discovery_control(p_SHW.reshape(len(p_SHW), -1), axis=1)
+    return Pixels(ratio_SHW, (adjusted < SIGNIFICANCE).reshape(p_SHW.shape))
+
+
+def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: list[list[float | None]]) -> SectionTable:
+    rows = []
+    for one, adjusted in zip(compared, p_values, strict=True):
+        deviation_S = one.ensemble.deviation.mean(axis=(1, 2, 3))
+        for label, (recurrence, p_value) in enumerate(zip(one.classes, adjusted, strict=True)):
+            own = inputs.prototype_labels == label
+            rows.append(
+                (one.repeats.varied, inputs.class_names[label], recurrence.same, recurrence.different, *recurrence.excess,
+                 recurrence.n, p_value, None if p_value is None else p_value < SIGNIFICANCE, float(deviation_S[own].mean()),
+                 float(one.pixels.recurs_SHW[own].mean()) if one.has_intervals else None)
+            )  # fmt: skip
+    types = {"p_value": pa.float64(), "recurs": pa.bool_(), "recurring_pixels": pa.float64()}
+    caption = "Similarity of prototypes over repeated distillations."
+    return SectionTable.of_rows("stability", caption, rows, CLASSES, types)
+
+
+def _pictures(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
+    first_of_class = np.arange(len(inputs.class_names)) * inputs.distilled.images_per_class
+    num_sets, varied = len(one.repeats.plans), one.repeats.varied
+    shown = min(num_sets, SHOWN)
+    names = one.repeats.names[:shown]
+    largest = max(float(np.nanmax(one.ensemble.deviation.mean(axis=3))), 1e-6)
+    rows = []
+    for name, number in zip(inputs.class_names, first_of_class, strict=True):
+        deviation_HW = one.ensemble.deviation[number].mean(axis=2) / largest
+        sign_HW = np.sign(one.pixels.ratio_SHW[number]) * one.pixels.recurs_SHW[number]
+        rows.append(
+            (name.replace("_", " "), [*one.ensemble.pictures_RSHWC[:shown, number], one.ensemble.mean[number],
+             np.repeat(deviation_HW[..., None], 3, axis=2), DIVERGING(0.5 + 0.5 * sign_HW)[..., :3]])
+        )  # fmt: skip
+    return SectionFigure(
+        f"stability_{varied}_prototypes",
+        f"The first prototype of {len(rows)} classes for {num_sets} different {varied}, with mean and deviation.",
+        f"The first prototype of each class for {shown} of {num_sets} different {varied}, in a common pose; their mean; "
+        f"their standard deviation (white: {largest:.2g}); and the pixels that are brighter (orange) or fainter (blue) "
+        "than the mean prototype in all of them. White there: the contrast does not recur.",
+        picture_rows(rows, [*(name.replace("-", "\n", 1) for name in names), "mean", "deviation", "recurs"]),
+    )
+
+
+def _matrix(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
+    between = ~np.eye(len(one.similarity_RRKK), dtype=bool)
+    names = [name.replace("_", " ") for name in inputs.class_names]
+    varied = one.repeats.varied
+    return SectionFigure(
+        f"stability_{varied}_similarity",
+        f"Mean similarity of the prototypes of {len(names)} classes for different {varied}.",
+        f"Mean similarity of the prototypes of two classes for different {varied}; a class that recurs has its largest "
+        "number on the diagonal.",
+        heat_map(one.similarity_RRKK[between].mean(axis=0), names, names, lowest=-1.0),
+    )
+
+
+def _statement(inputs: AnalysisInputs, one: Comparison, label: int, p_value: float | None) -> Statement:
+    recurrence, varied = one.classes[label], one.repeats.varied
+    name = inputs.class_names[label].replace("_", " ")
+    difference = f"similarity to their class for other {varied}, minus that to other classes"
+    if p_value is None:
+        text = f"Prototypes of {name}: {difference}"
+    elif p_value < SIGNIFICANCE:
+        text = f"Prototypes of {name} recur with other {varied}; {difference}"
+    else:
+        text = f"It is not shown that prototypes of {name} recur with other {varied}; {difference}"
+    return Statement(text, *recurrence.excess, recurrence.n, p_value)

@@ -1,0 +1,218 @@
+"""Define `AuditReport`: how a set differs from real galaxies.
+
+The set is synthetic, distilled or another curated one.
+
+- `report.html`: pictures, metrics, nearest pairs and histograms, in one file.
+- `quiz.html`: real or synthetic? The reader decides, and gets a score.
+- `findings.parquet`: a row per metric.
+- `nearest.parquet`: for each synthetic picture its nearest training and held-out galaxy.
+- `audit.json`: the sizes and names of what was compared.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import checked, read_json
+from raydistill.artifacts.tables import read_table, write_rows
+from raydistill.stages.audit.science.findings import Finding
+from raydistill.stages.curate.summary import survey_adjective
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = kinds.AUDIT
+SUMMARY, FINDINGS, NEAREST = "audit.json", "findings.parquet", "nearest.parquet"
+REPORT, QUIZ = "report.html", "quiz.html"
+
+FINDINGS_SCHEMA = pa.schema(
+    [
+        ("metric", pa.string()),
+        ("feature", pa.string()),  # feature space or quantity
+        ("worse", pa.string()),  # direction that counts against the synthetic set: higher, lower or different
+        ("value", pa.float64()),
+        ("low", pa.float64()),  # ends of the 95 % interval
+        ("high", pa.float64()),
+        ("floor", pa.float64()),  # mean of real pictures against real pictures
+        ("floor_low", pa.float64()),  # range of 95 % of these
+        ("floor_high", pa.float64()),
+        ("p_value", pa.float64()),  # adjusted for the number of metrics
+        ("significant", pa.bool_()),
+    ]
+)
+NEAREST_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),  # of the synthetic picture
+        ("training_id", pa.string()),
+        ("training_distance", pa.float64()),  # root mean square difference of pixel values in [0, 1]
+        ("held_out_id", pa.string()),
+        ("held_out_distance", pa.float64()),
+    ]
+)
+
+
+class Words(NamedTuple):
+    """Adjectives of the two kinds of pictures in an audit."""
+
+    audited: str
+    an_audited: str  # with its article
+    own: str
+
+
+SYNTHETIC, OTHER = Words("synthetic", "a synthetic", survey_adjective(False)), Words("other", "another", "own")
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """The contents of `audit.json`.
+
+    Attributes
+    ----------
+    audited
+        Kind of the audited set: "synthetic", "distilled" or "curated".
+    content
+        Content digest of the audited set.
+    survey
+        Name of the survey.
+    simulated
+        Whether the survey was simulated.
+    image_size
+        Side of the pictures in pixels.
+    num_pictures
+        Pictures of each of the three samples that are compared.
+    num_synthetic, num_held_out, num_training
+        Pictures from which the samples were drawn.
+    num_searched
+        Training pictures that were searched for copies, with those of `generate.extra_sets`.
+    spaces
+        Feature spaces that were compared.
+    matched_classes
+        Whether all samples were drawn with the same class proportions.
+    permutations
+        Permutations of the tests.
+    seed
+        Seed of samples and permutations.
+    other_survey
+        Name of the survey of another curated set, else "".
+    """
+
+    audited: str
+    content: str
+    survey: str
+    simulated: bool
+    image_size: int
+    num_pictures: int
+    num_synthetic: int
+    num_held_out: int
+    num_training: int
+    num_searched: int
+    spaces: tuple[str, ...]
+    matched_classes: bool
+    permutations: int
+    seed: int
+    other_survey: str = ""
+
+    @property
+    def words(self) -> Words:
+        """Adjectives of the audited pictures and of those that they are compared with."""
+        return OTHER if self.other_survey else SYNTHETIC._replace(own=survey_adjective(self.simulated))
+
+    def to_json(self) -> bytes:
+        """Return the bytes of `audit.json`."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+@dataclass(frozen=True, repr=False)
+class AuditReport(Displayed):
+    """An opened audit.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        Sizes and names of what was compared.
+    findings
+        One per metric.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/audit-0123456789ab")  # doctest: +SKIP
+    >>> report.significant  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: AuditSummary
+    findings: tuple[Finding, ...]
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> AuditReport:
+        """Open the audit at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        findings = checked(folder, FINDINGS, tuple[Finding, ...], read_table(folder, FINDINGS).to_pylist())
+        return AuditReport(folder, manifest, read_json(folder, SUMMARY, AuditSummary), findings)
+
+    def _contents(self) -> str:
+        of = self.summary
+        return f"{of.num_pictures} {of.words.audited} pictures, {len(self.significant)} of {len(self.findings)} metrics significant"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
+
+    @property
+    def significant(self) -> tuple[Finding, ...]:
+        """Return the findings that chance does not explain."""
+        return tuple(finding for finding in self.findings if finding.significant)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per metric.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `raydistill.stages.audit.science.findings.Finding`.
+        """
+        return read_table(self.folder, FINDINGS).to_pandas()
+
+    def nearest(self) -> pd.DataFrame:
+        """Return the nearest training and held-out galaxy of each synthetic picture.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `object_id`, `training_id`, `training_distance`, `held_out_id`, `held_out_distance`.
+            A distance is the root mean square difference of pixel values in [0, 1], for the best of
+            eight flips and turns.
+        """
+        return read_table(self.folder, NEAREST).to_pandas()
+
+
+def write_findings(folder: Folder, findings: list[Finding]) -> None:
+    """Write `findings.parquet`."""
+    write_rows(folder, FINDINGS, [asdict(finding) for finding in findings], FINDINGS_SCHEMA)

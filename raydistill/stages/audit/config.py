@@ -1,0 +1,56 @@
+"""Define the part of a config about the audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from raydistill.stages.audit.science.limits import MAX_PICTURES, MIN_PICTURES, NUM_PERMUTATIONS
+
+Space = Literal["scattering", "morphology", "experts"]
+SPACES: tuple[Space, ...] = ("scattering", "morphology", "experts")
+MIN_PERMUTATIONS = 99  # with fewer no p-value that is adjusted for two tests lies far below 0.05
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Set the samples and tests of `raydistill audit`.
+
+    Parameters
+    ----------
+    num_pictures
+        Pictures of each of three samples: synthetic, held-out and training. The smallest of them
+        limits all. Memory and time grow with the square.
+    spaces
+        Feature spaces: "scattering", "morphology" and "experts", the features of the first expert.
+        None: the first two, and "experts" if the run has trained experts.
+    match_classes
+        Draw all samples with the same class proportions, because `sample` gives all classes the
+        same number of images. A class without synthetic images keeps its share of the real ones.
+        False: draw at random, so that other proportions count as a difference.
+    permutations
+        Permutations of the tests.
+    quiz_pictures
+        Pictures of the quiz.
+    seed
+        Decides samples and permutations.
+    """
+
+    num_pictures: PositiveInt = MAX_PICTURES
+    spaces: tuple[Space, ...] | None = None
+    match_classes: bool = True
+    permutations: PositiveInt = NUM_PERMUTATIONS
+    quiz_pictures: PositiveInt = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_pictures < MIN_PICTURES:
+            raise ValueError(f"num_pictures must be at least {MIN_PICTURES}, got {self.num_pictures}")
+        if self.permutations < MIN_PERMUTATIONS:
+            raise ValueError(f"permutations must be at least {MIN_PERMUTATIONS}, got {self.permutations}")
+        if self.spaces is not None and not self.spaces:
+            raise ValueError(f"spaces must name at least one of {', '.join(SPACES)}")
+        if self.spaces is not None and len(set(self.spaces)) < len(self.spaces):
+            raise ValueError(f"spaces must not name one twice, got {', '.join(self.spaces)}")

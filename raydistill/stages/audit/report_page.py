@@ -1,0 +1,204 @@
+"""Write the page of an audit: pictures, metrics, histograms and nearest pairs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from raydistill.figures.page_charts import Range, format_number, histogram, value_range
+from raydistill.figures.pages import Picture, picture, render
+from raydistill.stages.audit.artifact import SYNTHETIC, AuditSummary, Words
+from raydistill.stages.audit.science.findings import SIGNIFICANCE, Finding
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+# Metric -> name, and the reading of it, with the adjectives of the two kinds of pictures. A range of
+# values is only given where it has limits.
+METRICS: dict[str, tuple[str, str]] = {
+    "frechet": ("Fréchet distance", "distance of the means and covariances; 0 is equal"),
+    "kernel": ("kernel distance", "squared maximum mean discrepancy; about 0 for equal distributions"),
+    "sliced_wasserstein": ("sliced Wasserstein", "mean distance of random projections; 0 is equal"),
+    "precision": ("precision", "share of {audited} pictures that lie among {own} ones"),
+    "recall": ("recall", "share of {own} pictures that lie among {audited} ones"),
+    "density": ("density", "how densely {own} pictures surround {an_audited} one; 1 for equal distributions"),
+    "coverage": ("coverage", "share of {own} pictures with {an_audited} one nearby"),
+    "diversity": ("diversity", "mean distance of two {audited} pictures, over that of two {own} ones"),
+    "classifier_auc": (
+        "AUC of {own} or {audited}",
+        "how well a classifier tells both apart; 0.5 is chance, 1 is always",
+    ),
+    "wasserstein": (
+        "Wasserstein distance",
+        "Wasserstein distance: mean shift of the quantity, in its own unit; 0 is equal",
+    ),
+    "class_share": ("class share", "share of pictures that look like the class, {audited} less {own}"),
+    "total_variation": ("class proportions", "share of pictures whose label must change for equal proportions"),
+    "class_recognised": ("recognised", "share of the class's pictures that the experts assign to it"),
+    "answer_predicted": ("answer", "correlation of the asked vote fraction with the experts' prediction"),
+    "nearer_to_training": ("nearest is a training picture", "share of {audited} pictures"),
+    "memorisation": (
+        "memorisation",
+        "mean log of the distance to the nearest held-out over that to the nearest training picture",
+    ),
+}
+SPACE_TITLES = {
+    "scattering": "Texture and structure (scattering transform)",
+    "morphology": "Morphology, all quantities together",
+    "experts": "Features of the trained experts",
+}
+NAMED = ("wasserstein", "class_share", "class_recognised", "answer_predicted")  # their feature has a name of its own
+NUM_PAIRS = 12
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """Pictures of one class, synthetic and real."""
+
+    name: str
+    synthetic: list[Picture]
+    real: list[Picture]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic picture, its nearest training and its nearest held-out picture."""
+
+    synthetic: Picture
+    training: Picture
+    held_out: Picture
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A line of the table of metrics."""
+
+    finding: Finding
+    name: str
+    reading: str
+    value: str
+    interval: str
+    floor: str
+    p_value: str
+    range: Range | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The metrics of one feature space."""
+
+    title: str
+    rows: list[MetricRow]
+
+    @property
+    def reading(self) -> str:
+        """Return the metric's reading if the group has one metric of several features."""
+        readings = {row.reading for row in self.rows}
+        return readings.pop() if len(readings) == 1 and len(self.rows) > 1 else ""
+
+    @property
+    def significant(self) -> list[MetricRow]:
+        """Return the metrics that chance does not explain."""
+        return [row for row in self.rows if row.finding.significant]
+
+
+def grid_row(name: str, audited: Pixels, own: Pixels, words: Words = SYNTHETIC) -> GridRow:
+    """Return the pictures of a class, uint8 [n, H, W, 3] each."""
+    return GridRow(
+        name,
+        [picture(pixels, f"{words.audited} {name}, number {n}") for n, pixels in enumerate(audited, 1)],
+        [picture(pixels, f"{words.own} {name}, number {n}") for n, pixels in enumerate(own, 1)],
+    )
+
+
+def pair(pixels: Sequence[Pixels], ids: Sequence[str], distances: Sequence[float], words: Words = SYNTHETIC) -> Pair:
+    """Return a pair from pictures, ids and two distances; audited, training, held-out."""
+    training, held_out = (f"distance {distance:.4f}" for distance in distances)
+    return Pair(
+        picture(pixels[0], f"{words.audited} picture {ids[0]}", ids[0]),
+        picture(pixels[1], f"training galaxy {ids[1]}, {training}", f"{training}, {ids[1]}"),
+        picture(pixels[2], f"held-out galaxy {ids[2]}, {held_out}", f"{held_out}, {ids[2]}"),
+    )
+
+
+def report_page(
+    summary: AuditSummary,
+    findings: Sequence[Finding],
+    grid: Sequence[GridRow],
+    pairs: Sequence[Pair],
+    quantities: dict[str, tuple[Floats, Floats]],
+) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    summary
+        Sizes and names of what was compared.
+    findings
+        All metrics.
+    grid
+        Pictures of each class.
+    pairs
+        Synthetic pictures that are nearest to a training picture.
+    quantities
+        For each morphology quantity its values of real and of synthetic pictures.
+    """
+    distances = {one.feature: one for one in findings if one.metric == "wasserstein"}
+    return render(
+        "report.html",
+        summary=summary,
+        level=SIGNIFICANCE,
+        num_significant=sum(finding.significant for finding in findings),
+        num_metrics=len(findings),
+        groups=group_findings(findings, summary.words),
+        grid=grid,
+        pairs=pairs,
+        histograms=[histogram(distances[name], *values) for name, values in quantities.items()],
+        format_number=format_number,
+        readable=readable,
+    )
+
+
+def group_findings(findings: Sequence[Finding], words: Words = SYNTHETIC) -> list[Group]:
+    """Return metrics by feature space, then those of quantities, classes and copies."""
+    by_space = [(title, [one for one in findings if one.feature == name]) for name, title in SPACE_TITLES.items()]
+    others = {
+        "Morphology, each quantity": ("wasserstein",),
+        "Classes by their look": ("class_share",),
+        "Classes by their labels": ("total_variation",),
+        "Classes that the experts recognise": ("class_recognised",),
+        "Answers that the experts predict": ("answer_predicted",),
+        "Copies of training pictures": ("nearer_to_training", "memorisation"),
+    }
+    rest = [(title, [one for one in findings if one.metric in metrics]) for title, metrics in others.items()]
+    return [Group(title, [row_of(one, words) for one in own]) for title, own in [*by_space, *rest] if own]
+
+
+def row_of(finding: Finding, words: Words = SYNTHETIC) -> MetricRow:
+    """Return the line of a metric, with numbers as text."""
+    name, reading = (text.format(**words._asdict()) for text in METRICS.get(finding.metric, (finding.metric, "")))
+    if finding.metric in NAMED:
+        name = readable(finding.feature)
+    return MetricRow(
+        finding,
+        name,
+        reading,
+        format_number(finding.value),
+        f"{format_number(finding.low)} to {format_number(finding.high)}",
+        f"{format_number(finding.floor_low)} to {format_number(finding.floor_high)}",
+        f"{finding.p_value:.3f}" if finding.p_value >= 0.001 else "< 0.001",
+        value_range(finding),
+    )
+
+
+def readable(name: str) -> str:
+    """Return a name with spaces for underscores; for an answer, without its numbers.
+
+    >>> readable("t02_edgeon_a04_yes")
+    'edgeon: yes'
+    """
+    return re.sub(r"^t\d+_(.+)_a\d+_", r"\1: ", name).replace("_", " ")

@@ -1,0 +1,230 @@
+"""audit: compare a synthetic, distilled or other curated set with real galaxies.
+
+    driver    -> draw samples of synthetic, held-out and training pictures
+    Ray Data  -> features of a row group's sampled pictures; distances of all its pictures to the
+                 synthetic ones                                    {block, …} -> a file per block
+    driver    -> metrics, permutation tests, tables, report.html and quiz.html
+
+A block depends on its own pictures and the synthetic sample alone, so the number of workers changes
+no bit. A killed audit resumes with the blocks that are missing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tables import write_table
+from raydistill.artifacts.tensors import pack_tensors
+from raydistill.errors import ArtifactIncompatible
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.plan import Plan
+from raydistill.runtime.failures import translate_errors
+from raydistill.runtime.ray_data import map_blocks
+from raydistill.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.stages.audit.artifact import NEAREST as NEAREST_FILE
+from raydistill.stages.audit.artifact import (
+    NEAREST_SCHEMA,
+    QUIZ,
+    REPORT,
+    AuditReport,
+    AuditSummary,
+    Words,
+    write_findings,
+)
+from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
+from raydistill.stages.audit.blocks import Blocks, read_measured
+from raydistill.stages.audit.config import SPACES
+from raydistill.stages.audit.consistency import consistency_findings
+from raydistill.stages.audit.opening import AuditedSet, open_audited
+from raydistill.stages.audit.pages import write_pages
+from raydistill.stages.audit.row_groups import Galaxies
+from raydistill.stages.audit.samples import draw_samples
+from raydistill.stages.audit.science.comparison import compare
+from raydistill.stages.audit.science.findings import Finding, combine
+from raydistill.stages.audit.science.limits import MIN_PICTURES
+from raydistill.stages.audit.specs import audit_spec, audited_spec, uses_experts
+from raydistill.stages.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.ensemble import check_experts
+from raydistill.stages.experts.stored_networks import own_networks
+from raydistill.statistics.memorisation import memorisation
+from raydistill.statistics.nearest import RealNeighbours, num_nearest
+from raydistill.storage import checked, disk_errors
+from raydistill.tracking.tracker import Run, Tracker
+
+log = get_logger(__name__)
+
+PIXELS = "pixels"  # the feature space of the search for copies
+
+
+def audit(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None = None) -> AuditReport:
+    """Write the audit of a set, or open the existing one.
+
+    Parameters
+    ----------
+    plan
+        Where the curated set is.
+    path
+        Folder of a synthetic, distilled or other curated set; None: the synthetic set of the plan.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    AuditReport
+
+    Raises
+    ------
+    ArtifactMissing
+        The curated set, the audited set or the experts do not exist.
+    ArtifactIncompatible
+        The set or the experts were made from another curated set, or there are too few pictures.
+    """
+    spec = audit_spec(plan, path)
+    if is_complete(spec):
+        return AuditReport.open(spec.folder)
+    curated = CuratedSet.open(plan.curated.folder)
+    audited = open_audited(audited_spec(plan, path), curated)
+    _check_experts(plan, curated)
+    blocks = _draw(plan, curated, audited, audited_spec(plan, path).folder.uri)
+    with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
+        _measure(plan, path, curated, blocks)
+        _compare(plan, path, curated, blocks, run)
+    return AuditReport.open(spec.folder)
+
+
+def _check_experts(plan: Plan, curated: CuratedSet) -> None:
+    """Raise unless the experts exist and fit, if the audit needs them."""
+    if uses_experts(plan):
+        check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
+
+
+def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> Blocks:
+    """Return the blocks of the audit.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        A sample would have fewer than `MIN_PICTURES` pictures.
+    """
+    config = plan.config.audit
+    held_out, training = Galaxies([curated], audited.held_out), Galaxies([curated], ("train",))
+    searched = Galaxies([curated, *audited.extra_sets], ("train",))
+    matched = config.match_classes and audited.labels_N is not None
+    synthetic: Any = audited.labels_N if matched else len(audited)
+    samples = draw_samples(synthetic, held_out.labels_N, training.labels_N, config.num_pictures, config.seed)
+    sizes = f"{len(audited)} {audited.kind}, {len(held_out)} held-out and {len(training)} training pictures"
+    if len(samples) < MIN_PICTURES:
+        proportions = " of the same class proportions" if matched else ""
+        what = f"{sizes} give samples of {len(samples)}{proportions}, and an audit needs {MIN_PICTURES}"
+        fix = "give more pictures" + (", or set audit.match_classes=false" if matched else "")
+        raise ArtifactIncompatible(what, where, fix)
+    if len(samples) < min(config.num_pictures, len(audited)):
+        log.warning("audit: %s allow samples of %d; small differences stay unseen", sizes, len(samples))
+    return Blocks(audited, held_out, training, searched, samples)
+
+
+def spaces_of(plan: Plan) -> tuple[str, ...]:
+    """Return the feature spaces that the audit compares, in a fixed order."""
+    wanted = plan.config.audit.spaces or SPACES
+    return tuple(name for name in SPACES if name in wanted and (name != "experts" or uses_experts(plan)))
+
+
+def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) -> None:
+    """Write the files of all blocks that are not finished."""
+    resources, folder = plan.config.resources, audit_spec(plan, path).folder / PARTIAL
+    todo = [table for table in blocks.tables() if not checked.is_intact(folder, table["block"][0].as_py())]
+    measurer = BlockMeasurer(
+        folder=folder.uri,
+        curated=curated.folder.uri,
+        image_size=curated.summary.image_size,
+        spaces=spaces_of(plan),
+        trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
+        own=own_networks(plan.config),
+        nearest=num_nearest(len(blocks.training), len(blocks.held_out)),
+        threads=resources.worker_threads,
+        gpus=resources.gpus,
+    )
+    if todo:
+        pictures = torch.tensor(shrink_pixels(blocks.synthetic_images))
+        checked.write(folder, SHRUNK, pack_tensors({"pictures": pictures}))
+    pending = sum(table["size"][0].as_py() for table in todo)
+    with (
+        disk_errors(folder.uri),
+        progress(blocks.num_pictures, "measuring", "pictures", start=blocks.num_pictures - pending) as shown,
+        translate_errors("audit"),
+    ):
+        for report in map_blocks(todo, measurer.__call__, resources):
+            for count in report["pictures"].to_pylist():
+                shown.advance(count)
+
+
+def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
+    """Compare the measured pictures, and write tables and pages."""
+    config, folder = plan.config.audit, audit_spec(plan, path).folder
+    summary = _summarise(plan, curated, blocks)
+    log.info("audit: compares %d pictures of each kind in %s", len(blocks.samples), ", ".join(summary.spaces))
+    measured = read_measured(folder / PARTIAL, blocks, summary.spaces, tuple(curated.class_names))
+    differences = compare(measured.held_out, measured.synthetic, measured.training, config.seed, config.permutations)
+    copies = memorisation({PIXELS: measured.neighbours}, config.seed, config.permutations)
+    findings = combine(differences, copies, consistency_findings(curated, blocks, measured))
+    folder.write(SUMMARY_FILE, summary.to_json())
+    write_findings(folder, findings)
+    nearest = nearest_table(blocks, measured.found)
+    write_table(folder, NEAREST_FILE, nearest)
+    write_pages(folder, curated, blocks, measured, nearest, summary, findings, config.quiz_pictures)
+    for name in (REPORT, QUIZ):
+        run.artifact(folder.local(name))
+    _log(findings, summary.words, run)
+
+
+def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
+    config, own = plan.config.audit, curated.summary
+    return AuditSummary(
+        audited=blocks.audited.kind,
+        other_survey=blocks.audited.survey,
+        content=blocks.audited.content,
+        survey=own.survey,
+        simulated=own.simulated,
+        image_size=own.image_size,
+        num_pictures=len(blocks.samples),
+        num_synthetic=len(blocks.audited),
+        num_held_out=len(blocks.held_out),
+        num_training=len(blocks.training),
+        num_searched=len(blocks.searched),
+        spaces=spaces_of(plan),
+        matched_classes=config.match_classes and blocks.audited.labels_N is not None,
+        permutations=config.permutations,
+        seed=config.seed,
+    )
+
+
+def nearest_table(blocks: Blocks, neighbours: RealNeighbours) -> pa.Table:
+    """Return each sampled synthetic picture's nearest training and held-out galaxy."""
+    training, held_out = blocks.searched.column("object_id"), blocks.held_out.column("object_id")
+    columns = {
+        "object_id": pa.array([blocks.audited.object_ids[row] for row in blocks.samples.synthetic]),
+        "training_id": training.take(pa.array(neighbours.training.rows_SK[:, 0])),
+        "training_distance": pa.array(neighbours.training.distances_SK[:, 0]),
+        "held_out_id": held_out.take(pa.array(neighbours.held_out.rows_SK[:, 0])),
+        "held_out_distance": pa.array(neighbours.held_out.distances_SK[:, 0]),
+    }
+    return pa.table(columns, schema=NEAREST_SCHEMA)
+
+
+def _log(findings: list[Finding], words: Words, run: Run) -> None:
+    """Record the metrics, and log what is significant."""
+    names = [f"{finding.metric}/{finding.feature}".replace(" ", "_") for finding in findings]
+    run.metrics({f"audit/{name}": one.value for name, one in zip(names, findings, strict=True)}, 0)
+    run.metrics({f"floor/{name}": one.floor for name, one in zip(names, findings, strict=True)}, 0)
+    significant = [name for name, one in zip(names, findings, strict=True) if one.significant]
+    log.info(
+        "audit: %d of %d metrics differ significantly from %s galaxies", len(significant), len(findings), words.own
+    )

@@ -1,0 +1,120 @@
+"""curate: write pictures and labels of the selected galaxies for all later stages.
+
+    driver    -> vote table or data set: classes, confidences, the best of each class  {rank, path}
+    Ray tasks -> a filter of damaged pictures, if requested (`filter_training`)
+    Ray Data  -> decode, check, crop, resize, encode: one row in, one row out
+                 {rank, image | reason}
+    driver    -> one Parquet file per split and class, in order of rank, a row group at a time
+    driver    -> whitening of the training pixels, if requested, from sums of the streamed pixels
+
+A picture that cannot be used does not fail its block: its row carries a reason, and
+`rejected.parquet` lists it.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from raydistill.artifacts.tensors import write_whitening
+from raydistill.config import Config, Images
+from raydistill.datasets.base import DataSet
+from raydistill.galaxies.selection import SPLITS
+from raydistill.learning.normalise import PixelSums, Whitening
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.class_sizes import warn_of_few_training
+from raydistill.pipeline.plan import Plan
+from raydistill.runtime.failures import translate_errors
+from raydistill.runtime.resources import ensure_schedulable
+from raydistill.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.stages.curate import filter_training
+from raydistill.stages.curate.artifact import NEAR_DUPLICATES, CuratedSet
+from raydistill.stages.curate.counts import log_existing, log_summary
+from raydistill.stages.curate.decoding import decode, raise_read_error
+from raydistill.stages.curate.report import record_summary
+from raydistill.stages.curate.selection import Selection, select_galaxies
+from raydistill.stages.curate.summary import Levels, Summary
+from raydistill.stages.curate.writer import CuratedWriter
+from raydistill.storage import Folder, disk_errors
+from raydistill.surveys.levels import LevelChecks, chosen_levels, resolve_levels
+from raydistill.tracking.tracker import Tracker
+
+log = get_logger(__name__)
+
+
+def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> CuratedSet:
+    """Write the curated set of the plan, or open the existing one.
+
+    Parameters
+    ----------
+    plan
+        Where the artifacts of the run are.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    CuratedSet
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not fit the survey.
+    CatalogError
+        If the survey cannot be read, or a class has no training galaxy.
+    """
+    config, spec = plan.config, plan.curated
+    if is_complete(spec):
+        log_existing(spec.folder)
+        return CuratedSet.open(spec.folder)
+    survey = plan.user_survey()
+    selection = select_galaxies(config.curate, survey, plan.truth)  # raises errors of tables before a cluster starts
+    filter_training.check_filter(config.curate.filter, selection.galaxies)
+    train = selection.class_counts(SPLITS.index("train"))
+    warn_of_few_training(train, config.distill.images_per_class, "curate")
+    configured = survey if isinstance(survey, DataSet) else survey.images
+    images = resolve_levels(configured, selection.galaxies)
+    levels = chosen_levels(configured, images)
+    with stage_context(plan), tracked_run(plan, spec, tracker, parent_run) as run:
+        summary = _write(config, images, levels, selection, spec.folder)
+        log_summary(summary)
+        record_summary(summary, spec, run)
+    return CuratedSet.open(spec.folder)
+
+
+def _write(config: Config, images: Images | DataSet, levels: Levels, selection: Selection, folder: Folder) -> Summary:
+    """Write the files of the curated set, and return its summary."""
+    recipe, num_pixels = config.curate, 3 * config.curate.image_size**2
+    for name in ("data", NEAR_DUPLICATES):  # of an interrupted attempt, whose pictures may have been others
+        folder.remove(name)
+    pixel_sums = PixelSums(num_pixels) if recipe.whitening is not None else None
+    writer = CuratedWriter(folder, selection, recipe.image_size, pixel_sums, recipe.duplicates == "drop")
+    checks = LevelChecks()
+    with disk_errors(folder.uri):
+        with translate_errors("curate"):
+            trained = filter_training.train(config, images, selection.galaxies, folder)
+        with progress(len(selection.galaxies), "curating", "pictures") as shown, translate_errors("curate"):
+            ensure_schedulable(config.resources, 1, 0, "")
+            for decoded in decode(images, selection.galaxies, recipe, config.resources.workers, trained):
+                raise_read_error(decoded, images, started=bool(writer.num_written))
+                writer.add(decoded)
+                checks.add(decoded)
+                shown.advance(len(decoded), rejected=len(writer.rejected))
+        writer.close()
+    checks.warn(images)
+    summary = writer.write_summary(config, levels)
+    if pixel_sums is not None:
+        log.info("curate: computing the whitening matrix, %d x %d", num_pixels, num_pixels)
+        write_whitening(folder, _whitening(pixel_sums, recipe.whitening_eps))
+    return summary
+
+
+def _whitening(pixel_sums: PixelSums, eps: float) -> Whitening:
+    """Compute the whitening on one thread: the thread count changes its last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return pixel_sums.whitening(eps)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,122 @@
+"""Define `DetectionReport`: a galaxy detector, its fields and how well it detects.
+
+- `fields/<split>/<number>.png`: fields of synthetic galaxies; split is train, validation or test.
+- `train.json`, `validation.json`, `test.json`: their sources in the format of COCO, with exact
+  boxes and masks. Every image and annotation has `synthetic = true`.
+- `frames.json`: what photutils finds in the real frames, in the same format, with
+  `synthetic = false`.
+- `detections_test.json`, `detections_frames.json`: what the detector finds, as COCO's results.
+- `detector.safetensors`: its weights.
+- `metrics.json`: figures with 95 % intervals.
+- `frames.png`: real frames with the boxes of both.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import read_json
+from raydistill.artifacts.tensors import read_tensors
+from raydistill.errors import ArtifactCorrupt
+from raydistill.stages.detect.science.network import build_detector
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = kinds.DETECTION
+METRICS, WEIGHTS, FIGURE = "metrics.json", "detector.safetensors", "frames.png"
+
+
+@dataclass(frozen=True, repr=False)
+class DetectionReport(Displayed):
+    """An opened detection report.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    metrics
+        The contents of `metrics.json`.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> report = rd.open("runs/demo/detection-0123456789ab")  # doctest: +SKIP
+    >>> report.table()  # doctest: +SKIP
+    """
+
+    folder: Folder
+    manifest: Manifest
+    metrics: dict[str, Any]
+
+    _pictures = "frames.png"
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> DetectionReport:
+        """Open the detection report at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        return DetectionReport(folder, manifest, read_json(folder, METRICS, dict[str, Any]))
+
+    def _contents(self) -> str:
+        return "a detector, its fields and its figures"
+
+    def _rows(self) -> pd.DataFrame:
+        return self.table()
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per figure.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `images` (fields or frames), `truth` (exact or photutils), `method`, `metric`, `value`,
+            and the ends of the 95 % interval, `low` and `high`.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.metrics["figures"])
+
+    def coco(self, name: str) -> Any:
+        """Return a COCO document: "train", "validation", "test" or "frames"."""
+        return json.loads(self.folder.read(f"{name}.json"))
+
+    def detector(self) -> nn.Module:
+        """Return the trained detector, for `raydistill.stages.detect.science.network.detect`."""
+        return read_detector(self.folder)
+
+
+def read_detector(folder: Folder) -> nn.Module:
+    """Return the detector of `detector.safetensors`."""
+    tensors, info = read_tensors(folder, WEIGHTS)
+    try:
+        names, mean, std = info["categories"], tuple(info["mean"]), tuple(info["std"])
+        detector = build_detector(len(names), info["side"], info["width"], mean, std, 0)
+        detector.load_state_dict(tensors)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        what = f"'{WEIGHTS}' does not fit the detector"
+        raise ArtifactCorrupt(what, folder.uri, "run 'raydistill detect CONFIG' again") from error
+    return detector.eval()

@@ -1,0 +1,363 @@
+"""Define `DistilledSet`: the synthetic images and all that is needed to use them.
+
+- `images.safetensors`: the iterate selected on validation images. `images-last.safetensors`: the
+  last one. Both hold `images` (float32 [S, 3, H, W], normalised), `targets` ([S, K] probabilities),
+  `student_lrs`, and the `mean` and `std` that undo the normalisation.
+- `whitening.safetensors`: the whitening and its inverse; the header of whitened images names it.
+- `history.parquet`: a row per segment of an iteration. `validation.parquet`: a row per validation.
+- `prototypes.fits`: the selected images as FITS, see `stages.distill.fits`.
+- `frames/iteration-000010.png`: all images after an iteration, a row per class, in 8 bits.
+- `seen.parquet`: a row per galaxy that was used to train the experts or to select the iterate. An
+  evaluation excludes these galaxies.
+
+S = classes * images per class, K = number of classes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import checked
+from raydistill.artifacts.tables import read_table
+from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
+from raydistill.galaxies.pictures.images import encode_png
+from raydistill.learning.normalise import AnyNormalisation, Normalisation, Whitening
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    from astropy.io.fits import HDUList
+    from datasets import Dataset
+
+KIND = kinds.DISTILLED
+SELECTED, LAST = "images.safetensors", "images-last.safetensors"
+SEEN = "seen.parquet"
+PROTOTYPES = "prototypes.fits"
+FRAME = re.compile(r"frames/iteration-(\d+)\.png")
+
+
+@dataclass(frozen=True, repr=False)
+class SyntheticImages:
+    """One iterate of a distillation.
+
+    Attributes
+    ----------
+    images_SCHW
+        float32 [S, 3, H, W], normalised, sorted by class.
+    targets_SK
+        float32 [S, K], the probability of each class (one-hot where labels are hard).
+    student_lrs
+        float32, the learned learning rates: one, or one per start epoch.
+    normalisation
+        The map from pixels to network input, and its inverse.
+    iteration
+        The distillation iteration after which the images were saved.
+    """
+
+    images_SCHW: Tensor
+    targets_SK: Tensor
+    student_lrs: Tensor
+    normalisation: AnyNormalisation
+    iteration: int
+
+    def __repr__(self) -> str:
+        return f"<SyntheticImages: {tuple(self.images_SCHW.shape)}, after iteration {self.iteration}>"
+
+    @property
+    def soft(self) -> bool:
+        """Return whether any image has more than one class with non-zero probability."""
+        return bool((self.targets_SK.amax(dim=1) < 1).any())
+
+    def display(self) -> Tensor:
+        """Return the images for display: float32 [S, H, W, 3], clipped to [0, 1]."""
+        return self.pixels().clamp(0, 1)
+
+    def pixels(self) -> Tensor:
+        """Return the images for measurements: float32 [S, H, W, 3], not clipped.
+
+        Black is 0 and white 1.
+        """
+        return self.normalisation.invert(self.images_SCHW)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The entries of the header of `images.safetensors` that describe the set."""
+
+    class_names: list[str]
+    images_per_class: int
+    aligned: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class DistilledSet(Displayed):
+    """An opened distilled set.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    selected
+        The iterate selected on validation images.
+    last
+        The last iterate.
+    class_names
+        Names of the K classes; the index is the label.
+    images_per_class
+        Number of images of each class.
+    aligned
+        Whether the galaxies were turned until their major axis is horizontal.
+
+    Examples
+    --------
+    >>> import raydistill as rd
+    >>> prototypes = rd.open("runs/demo/distilled-0123456789ab")  # doctest: +SKIP
+    >>> prototypes.images.shape  # doctest: +SKIP
+    torch.Size([9, 3, 32, 32])
+    """
+
+    folder: Folder
+    manifest: Manifest
+    selected: SyntheticImages
+    last: SyntheticImages
+    class_names: list[str]
+    images_per_class: int
+    aligned: bool
+
+    _pictures = "grid.png"
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> DistilledSet:
+        """Open the distilled set at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        selected, info = read_images(folder, SELECTED)
+        last, _ = read_images(folder, LAST)
+        last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
+        header = checked(folder, SELECTED, _Header, info)
+        shape = (len(header.class_names) * header.images_per_class, len(header.class_names))
+        if not all(len(one.images_SCHW) == shape[0] and one.targets_SK.shape == shape for one in (selected, last)):
+            what = f"it has not {header.images_per_class} images of each of {shape[1]} classes"
+            raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill distill CONFIG' again")
+        return DistilledSet(
+            folder, manifest, selected, last, header.class_names, header.images_per_class, header.aligned
+        )
+
+    def _contents(self) -> str:
+        num_images, _, height, width = self.selected.images_SCHW.shape
+        return f"{num_images} distilled images of {len(self.class_names)} classes, {height} x {width} pixels"
+
+    @property
+    def stored_per_class(self) -> int:
+        """Return the number of stored images per class.
+
+        It is less than `images_per_class` if the stored images are tiles.
+        """
+        factor: int = self.manifest.config.get("distill", {}).get("multi_formation", 1)
+        return self.images_per_class // factor**2
+
+    @property
+    def images(self) -> Tensor:
+        """Return the selected images for display: float32 [S, 3, H, W] in [0, 1].
+
+        They are sorted by class.
+        """
+        return self.selected.display().permute(0, 3, 1, 2)
+
+    @property
+    def normalised_images(self) -> Tensor:
+        """Return the selected images as network input: float32 [S, 3, H, W].
+
+        They are sorted by class.
+        """
+        return self.selected.images_SCHW
+
+    @property
+    def labels(self) -> Tensor:
+        """Return the class of each image: int64 [S], indices into `class_names`."""
+        return torch.arange(len(self.class_names)).repeat_interleave(self.images_per_class)
+
+    def to_torch(self) -> TensorDataset:
+        """Return the training data for a network.
+
+        Returns
+        -------
+        torch.utils.data.TensorDataset
+            Pairs (image, target). The image is float32 [3, H, W], normalised. The target is
+            float32 [K], the probability of each class (one-hot where labels are hard).
+        """
+        return TensorDataset(self.selected.images_SCHW, self.selected.targets_SK)
+
+    def to_huggingface(self) -> Dataset:
+        """Return the selected images as a Hugging Face `Dataset` (extra `huggingface`).
+
+        Returns
+        -------
+        datasets.Dataset
+            `pixel_values` [3, H, W] and `target` [K] are the pairs of `to_torch`. `image` shows the
+            picture, and `label` is its class.
+        """
+        from raydistill.exporting.huggingface import TRAIN, to_dataset_dict
+
+        return to_dataset_dict(self)[TRAIN]
+
+    def to_fits(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> HDUList:
+        """Return the prototypes as a FITS file in memory; with `path`, also write it.
+
+        Parameters
+        ----------
+        path
+            File to write; None writes nothing.
+        overwrite
+            Replace an existing file.
+
+        Returns
+        -------
+        astropy.io.fits.HDUList
+            One image extension per prototype: float32 [3, H, W], black 0 and white 1.
+
+        Raises
+        ------
+        OSError
+            `path` exists and `overwrite` is false.
+
+        Notes
+        -----
+        The pictures are arcsinh-stretched RGB composites: photometry on them is not meaningful.
+        """
+        from astropy.io import fits
+
+        with self.folder.open(PROTOTYPES) as stream:
+            hdus = fits.HDUList.fromstring(stream.read())
+        if path is not None:
+            hdus.writeto(path, overwrite=overwrite)
+        return hdus
+
+    def require(self, class_names: list[str], image_size: int) -> None:
+        """Raise ArtifactIncompatible unless the set has these classes and this image size."""
+        where = self.folder.uri
+        if self.class_names != class_names:
+            what = f"its classes are {', '.join(self.class_names)}, the survey's are {', '.join(class_names)}"
+            raise ArtifactIncompatible(what, where, "set curate.classes to the classes it was distilled for")
+        size = self.selected.images_SCHW.shape[-1]
+        if size != image_size:
+            what = f"its images have {size} px, the survey's have {image_size}"
+            raise ArtifactIncompatible(what, where, f"set curate.image_size={size}")
+
+    def frames(self) -> dict[int, np.ndarray]:
+        """Return the images during the distillation, by iteration.
+
+        Returns
+        -------
+        dict of int to numpy.ndarray
+            uint8 [S, H, W, 3], sorted by class; empty for sets of older releases.
+        """
+        rows, columns = len(self.class_names), self.images_per_class
+        found = {}
+        for name in sorted(self.manifest.files):
+            if match := FRAME.fullmatch(name):
+                mosaic = np.asarray(Image.open(io.BytesIO(self.folder.read(name)), formats=["PNG"]))
+                tiles = mosaic.reshape(rows, mosaic.shape[0] // rows, columns, mosaic.shape[1] // columns, 3)
+                found[int(match[1])] = tiles.swapaxes(1, 2).reshape(-1, tiles.shape[1], tiles.shape[3], 3)
+        return found
+
+    def seen(self) -> pa.Table:
+        """Return the galaxies that an evaluation of this set must exclude.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns `object_id`, and `sha256` of the picture's original file.
+        """
+        return read_table(self.folder, SEEN)
+
+
+def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:
+    """Write an iterate; `info` (class names, …) goes into the header as JSON."""
+    inverse = write_normalisation(folder, images.normalisation)
+    write_tensors(
+        folder,
+        name,
+        {"images": images.images_SCHW, "targets": images.targets_SK, "student_lrs": images.student_lrs},
+        {**info, **inverse, "iteration": images.iteration},
+    )
+
+
+def write_frame(folder: Folder, images: SyntheticImages, images_per_class: int) -> None:
+    """Write the images after an iteration as one picture, a row per class."""
+    pixels = (images.display().numpy() * 255).round().astype(np.uint8)
+    _, height, width, channels = pixels.shape
+    tiles = pixels.reshape(-1, images_per_class, height, width, channels).swapaxes(1, 2)
+    mosaic = tiles.reshape(-1, images_per_class * width, channels)
+    folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic))
+
+
+def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict[str, Any]:
+    """Return the header entries that undo a normalisation.
+
+    A whitening is written into a file of its own: its matrices are larger than most sets of images.
+    """
+    if isinstance(normalisation, Whitening):
+        write_whitening(folder, normalisation)
+        return {"whitening": WHITENING}
+    return {"mean": normalisation.mean_C, "std": normalisation.std_C}
+
+
+def write_seen(folder: Folder, galaxies: pa.Table) -> None:
+    """Write the galaxies used to train the experts or to select the iterate.
+
+    `galaxies` are rows of a curated set.
+    """
+    pictures = pc.struct_field(galaxies["source"], "sha256")
+    table = pa.table({"object_id": galaxies["object_id"], "sha256": pictures}).sort_by("object_id")
+    with folder.writing(SEEN) as path:
+        pq.write_table(table, path)
+
+
+def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, Any]]:
+    """Return an iterate and the JSON data of its header.
+
+    Raise ArtifactCorrupt where an entry is missing.
+    """
+    tensors, info = read_tensors(folder, name)
+    try:
+        normalisation = (
+            read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
+        )
+        images = SyntheticImages(
+            tensors["images"], tensors["targets"], tensors["student_lrs"], normalisation, info["iteration"]
+        )
+    except (KeyError, TypeError) as error:
+        raise ArtifactCorrupt(f"'{name}' lacks {error}", folder.uri, "write it again") from error
+    return images, info

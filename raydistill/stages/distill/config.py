@@ -1,0 +1,99 @@
+"""Define the part of a config about distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
+from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.recipe import Recipe
+from raydistill.distillation.schedule import LossWeighted
+from raydistill.fields import later
+from raydistill.learning.augment import Augmentation, Symmetries
+from raydistill.stages.experts.config import GALAXIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeOptions(OutcomeMatching):
+    """Set the iterations that match the outcome, not trajectories (`distillation.outcome`).
+
+    Parameters
+    ----------
+    networks
+        Architectures that take turns, each with a learning rate of its own. Empty: the experts'.
+        Images that several architectures learn from suit others better.
+    """
+
+    # Declared again to be chosen by kind.
+    networks: tuple[AnyArchitecture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Distill(Recipe):
+    """Extend the recipe with validation during distillation.
+
+    Parameters
+    ----------
+    expert_epochs
+        M, the number of expert epochs from the start to the target. "auto": those with about 75
+        steps, at least one.
+    schedule
+        The start epochs, how they change, and when the run stops.
+    image_step
+        Optimiser of the images.
+    lr_step
+        Optimiser of the student learning rates.
+    label_step
+        Optimiser of the soft labels.
+    augmentation
+        Augmentation of the synthetic images.
+    average_over
+        Group of symmetries over which every student step averages its gradient, so that an image
+        need not show its class in several orientations. "none": the random symmetry of
+        `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
+        turns. A step then costs the time and memory of four or eight times as many images.
+    outcome
+        Match the outcome in the last iterations, see `distillation.outcome`: the loss on real images of a
+        fresh network. None: trajectories alone.
+    multi_formation
+        f: f x f of the images are tiles of one stored image, and are learned at 1/f of the
+        resolution (`distillation.formation`). `images_per_class` counts the images, and must be a multiple
+        of f^2. 1: every image is stored.
+    experts
+        Numbers of the experts to match, from 0. None: all.
+    seed
+        Another value gives another run on the same experts.
+    validate_every
+        Iterations between validations.
+    validation_networks
+        Fresh networks trained per validation.
+    validation_epochs
+        Epochs of each validation network.
+    picture_every
+        Iterations between images of the prototypes.
+    """
+
+    expert_epochs: int | Literal["auto"] = "auto"  # `Recipe` alone does not know the steps of an epoch
+    # Declared again to be chosen by kind; the defaults are those of `Recipe`.
+    schedule: AnySchedule = field(default_factory=LossWeighted)
+    image_step: AnyStep = field(default_factory=lambda: Recipe().image_step)
+    lr_step: AnyStep = field(default_factory=lambda: Recipe().lr_step)
+    label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
+    augmentation: Augmentation = GALAXIES
+    average_over: Symmetries = later("none")  # newer than the artifacts of the first releases
+    outcome: OutcomeOptions | None = later(None)
+    multi_formation: PositiveInt = later(1)
+    experts: tuple[NonNegativeInt, ...] | None = later(None)
+    seed: int = 0
+    validate_every: PositiveInt = 100
+    validation_networks: PositiveInt = 3
+    validation_epochs: PositiveInt = 300
+    picture_every: PositiveInt = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.experts is not None and (not self.experts or len(set(self.experts)) < len(self.experts)):
+            raise ValueError(f"experts must be different numbers, at least one, got {list(self.experts)}")

@@ -1,0 +1,172 @@
+"""distill: match the experts' trajectories with synthetic images.
+
+curated set + trajectories -> [Ray task: run_trainer] -> images, history -> figures, FITS
+
+worker (one Ray task)
+    iterates, validates, draws, saves its checkpoint, streams updates; may use a pool of workers
+driver
+    shows progress, records it in MLflow, restarts a worker that died, draws the final figures
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import ray
+
+from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.tables import read_table
+from raydistill.config import Config
+from raydistill.distillation.cost_model import useful_threads
+from raydistill.distillation.schedule import Decision
+from raydistill.log import Progress, get_logger, progress
+from raydistill.pipeline.class_sizes import warn_of_few_training
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
+from raydistill.runtime.resources import choose_distill_cpus, choose_num_workers, ensure_schedulable
+from raydistill.runtime.stages import is_complete, load_inputs, model_of, stage_context, tracked_run
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import SELECTED, DistilledSet, read_images
+from raydistill.stages.distill.publish import publish
+from raydistill.stages.distill.task import DistillTask, make_task, recipe_and_estimate
+from raydistill.stages.distill.trainer import ProgressUpdate, is_finished
+from raydistill.stages.distill.worker_pool import run_trainer
+from raydistill.tracking.registry import DISTILLED_SET, model_name
+from raydistill.tracking.tracker import Run, Tracker
+
+log = get_logger(__name__)
+
+
+def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> DistilledSet:
+    """Distil the set of the plan, or open the existing one.
+
+    Parameters
+    ----------
+    plan
+        Where the artifacts of the run are.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    DistilledSet
+
+    Raises
+    ------
+    ConfigError
+        If the recipe needs more epochs than the experts store.
+    DivergenceError
+        If the matching loss or its gradient is not finite.
+    """
+    config, spec = plan.config, plan.distilled
+    if not is_complete(spec):
+        curated = load_inputs(plan)
+        train = {entry.name: entry.train for entry in curated.summary.classes}
+        warn_of_few_training(train, config.distill.images_per_class, "distill")
+        register = partial(_register, config=config, curated=curated, spec=spec)
+        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
+            if not is_finished(spec.folder):  # an earlier run may have ended between its last file and the manifest
+                _train(plan, _plan_task(plan, curated, run), run)
+            publish(config, spec, curated, run)
+    return DistilledSet.open(spec.folder)
+
+
+def _register(run: Run, manifest: Manifest, *, config: Config, curated: CuratedSet, spec: ArtifactSpec) -> None:
+    """Register the set as a model, with its iterate's accuracy on validation images.
+
+    The iterate was selected by this accuracy.
+    """
+    selected, _ = read_images(spec.folder, SELECTED)
+    validations = read_table(spec.folder, "validation.parquet").to_pylist()
+    accuracies = {row["iteration"]: row["balanced_accuracy"] for row in validations}
+    name = model_name(config.name, config.distill.images_per_class)
+    run.register(
+        model_of(
+            name, DISTILLED_SET, accuracies[selected.iteration], manifest, spec, curated, config, selected.iteration
+        )
+    )
+
+
+def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
+    """Return the task, with threads and workers chosen from the cluster."""
+    resources, segments = plan.config.resources, plan.config.distill.trajectories_per_step
+    _, work = recipe_and_estimate(plan, curated)
+    threads = choose_distill_cpus(resources, segments, useful_threads(work))
+    task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
+    log.info(
+        "distill: %d images, students of %d steps to targets %d %s ahead%s, %d %s%s, %s",
+        curated.num_classes * task.distill.images_per_class,
+        task.recipe.student_steps,
+        task.recipe.expert_epochs,
+        "epoch" if task.recipe.expert_epochs == 1 else "epochs",
+        f", {segments} segments an iteration on up to {task.extra_workers + 1} workers" if segments > 1 else "",
+        task.threads,
+        "thread" if task.threads == 1 else "threads",
+        " on a GPU" if task.gpus else "",
+        task.recipe.arithmetic,
+    )
+    if task.recipe.student_lr is None:
+        log.info("distill: choosing the student's learning rate on the initial images")
+    return task
+
+
+def _train(plan: Plan, task: DistillTask, run: Run) -> None:
+    """Run the trainer to its end; restart it from its checkpoint when its worker dies."""
+    spec, resources = plan.distilled, plan.config.resources
+    # Ray's own retries of a generator would replay it from the start.
+    remote: Any = ray.remote(num_cpus=task.threads, num_gpus=task.gpus, max_retries=0, num_returns="streaming")
+    remote_trainer: Any = remote(run_trainer)
+    last_seen = -1  # iteration; a resumed trainer first reports everything in its checkpoint
+    with progress(task.distill.iterations, "distilling", "iterations") as shown, translate_errors("distill"):
+        consecutive_failures = 0  # without any progress in between
+        while True:
+            before = last_seen
+            try:
+                for reference in remote_trainer.remote(task):
+                    update = ray.get(reference)
+                    if last_seen < 0 and update.iteration:
+                        shown.resume_at(update.iteration)
+                    last_seen = record_progress(update, last_seen, shown, run, spec)
+                return
+            except WORKER_FAILURES as error:
+                consecutive_failures = 1 if last_seen > before else consecutive_failures + 1
+                if consecutive_failures > resources.max_restarts:
+                    raise
+                log.warning("distill: the worker died (%s); it is restarted from its checkpoint", one_line(error))
+                # The only nodes that can run it may have left the cluster.
+                ensure_schedulable(resources, task.threads, task.gpus, "distill_")
+
+
+def record_progress(update: ProgressUpdate, last_seen: int, shown: Progress, run: Run, spec: ArtifactSpec) -> int:
+    """Show and record an update beyond iteration `last_seen`; return its new value."""
+    for record in update.records:
+        if record.iteration <= last_seen:
+            continue
+        values = record._asdict()
+        numbers = {k: values[k] for k in ("loss", "next_epoch_loss", "student_lr", "gradient_norm", "cap")}
+        run.metrics({name: value for name, value in numbers.items() if value == value}, record.iteration)
+        if record.decision == Decision.LENGTHEN.value:
+            log.info("distill: losses no longer fall; students are longer after iteration %d", record.iteration)
+    for validation in update.validations:
+        if validation.iteration <= last_seen:
+            continue
+        run.metrics({"validation/balanced_accuracy": validation.balanced_accuracy}, validation.iteration)
+        log.info(
+            "iteration %d: balanced accuracy %.3f on validation images",
+            validation.iteration,
+            validation.balanced_accuracy,
+        )
+    for warning in update.warnings:
+        log.warning("distill: %s", warning)
+    for name in update.pictures:
+        run.artifact(spec.folder.local(name), "prototypes")
+    last = update.records[-1] if update.records else None
+    if last and last.decision == Decision.STOP.value:
+        shown.set_total(last.iteration)
+        log.info("distill: the schedule ends the distillation at iteration %d", last.iteration)
+    shown.update(update.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
+    return max(last_seen, update.iteration)

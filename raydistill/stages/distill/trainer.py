@@ -1,0 +1,276 @@
+"""The trainer, which distils a set from initial images to its artifact's files.
+
+It runs in the Ray task of `distill` or in a trial of `tune` (`worker_pool.run_trainer`), and
+resumes from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tensors import WHITENING
+from raydistill.config import Distill
+from raydistill.distillation.coreset import Coreset, random_real
+from raydistill.distillation.diagnostics import MatchingDiagnostics
+from raydistill.distillation.distiller import Distiller, Record
+from raydistill.distillation.initial import initial_images, initial_labels, margin
+from raydistill.distillation.segments import SegmentResult
+from raydistill.distillation.step_sizes import StationaryExperts
+from raydistill.distillation.trajectories import final_parameters
+from raydistill.errors import DivergenceError
+from raydistill.galaxies.selection import Split
+from raydistill.learning.networks import Network
+from raydistill.seeding import generator
+from raydistill.stages.distill.artifact import (
+    LAST,
+    SEEN,
+    SELECTED,
+    SyntheticImages,
+    write_frame,
+    write_images,
+    write_seen,
+)
+from raydistill.stages.distill.checkpoint import STATE, Checkpoint, load_checkpoint, save_checkpoint, table_of
+from raydistill.stages.distill.messages import describe_finding, translate_divergence, translate_stationary
+from raydistill.stages.distill.publish import draw_grid
+from raydistill.stages.distill.task import DistillTask, TrainerInputs
+from raydistill.stages.distill.validation import Validation, Validator
+from raydistill.storage import Folder, checked
+
+BEST = f"{PARTIAL}/images.safetensors"  # the best images of a run that diverged
+NUM_FRAMES = 20  # that show how the images change
+TYPICAL_SETS = 3  # of real images, from which `init: mean` chooses the student's learning rate
+NOTHING_LEARNED = (
+    "on validation no iterate was better than the initial images, which are published; see history.png: if the loss does "
+    "not fall, try other rates (distill.student_lr, distill.image_step.lr) or better experts; if it falls, more iterations"
+)
+USED_SPLITS: tuple[Split, ...] = ("train", "validation")
+WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the trainer
+FINISHED = f"{PARTIAL}/written.json"  # record of these files
+
+
+def is_finished(folder: Folder) -> bool:
+    """Return whether a folder holds all files of a trainer, intact."""
+    return not folder.exists(STATE) and checked.recorded(folder, FINISHED) is not None
+
+
+class ProgressUpdate(NamedTuple):
+    """The progress since the last update; the worker sends it to the driver."""
+
+    iteration: int
+    records: list[Record]
+    validations: list[Validation]
+    pictures: list[str]
+    warnings: tuple[str, ...] = ()
+
+
+class Trainer:
+    """Distil one set, with its history, validations and checkpoint.
+
+    Parameters
+    ----------
+    task
+        What to distil. If its folder holds a checkpoint, the trainer resumes from it.
+    """
+
+    def __init__(self, task: DistillTask) -> None:
+        self.task, self.folder = task, Folder(task.folder)
+        inputs = TrainerInputs.of(task)
+        self.curated, _, self.network, device, self.seed = inputs
+        self.normalisation = self.curated.normalisation
+        validation = self.curated.load("validation")
+        split = self.normalisation.apply(validation.images_NHWC).to(device), validation.labels_N.to(device)
+        self._validator = Validator(task.distill, self.network, *split, self.curated.num_classes, self.seed)
+        self.records: list[Record] = []
+        self.diagnostics = MatchingDiagnostics()
+        self.validations: list[Validation] = []
+        self.best: SyntheticImages | None = None
+        self._warnings: tuple[str, ...] = ()
+        self._num_reported = (0, 0)  # records and validations
+        self._new_pictures: list[str] = []
+        self._saved_at = time.monotonic()
+        checkpoint = load_checkpoint(self.folder, self.normalisation)
+        if isinstance(checkpoint, Checkpoint):
+            self.distiller = self._resume(inputs, checkpoint)
+            return
+        if checkpoint is not None:
+            self.warn(f"distilling starts over: {checkpoint}")
+        self.distiller = self._start(inputs)
+        self._validate()
+        self._write_frame()
+
+    def _start(self, inputs: TrainerInputs) -> Distiller:
+        """Return the distiller before its first step."""
+        recipe, curated = self.task.distill, self.curated
+        train = curated.load("train")
+        pixels = self.normalisation.apply(train.images_NHWC)
+        votes = None if self.task.tree is None else curated.probabilities("train", self.task.tree)
+        # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
+        # them.
+        experts = (self.network, final_parameters(inputs.trajectories) if recipe.needs_experts else [])
+        device = inputs.device if recipe.starts_by_matching else "cpu"
+        images = pixels.to(device), train.labels_N.to(device)
+        initial = initial_images(
+            recipe, *images, curated.num_classes, *experts, inputs.trajectories, generator(self.seed, "initial")
+        )
+        if recipe.init == "correct":
+            self._warn_of_misclassified(initial, *experts)
+        labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)
+        distiller = inputs.distiller(self.task, initial.images_SCHW, labels)
+        try:
+            distiller.begin(self._typical_sets(distiller.images, pixels, train.labels_N))
+        except StationaryExperts as error:
+            raise translate_stationary(error) from error
+        except DivergenceError as error:
+            raise translate_divergence(error, self.task.recipe) from error
+        return distiller
+
+    def _resume(self, inputs: TrainerInputs, checkpoint: Checkpoint) -> Distiller:
+        """Return the distiller of a checkpoint, and take over its history."""
+        self.best, self.records, self.validations = checkpoint.best, checkpoint.records, checkpoint.validations
+        for _, records in groupby(self.records, key=lambda record: record.iteration):
+            self.diagnostics.read(list(records))  # its warnings were logged before the checkpoint
+        tensors = checkpoint.tensors
+        any_images = torch.zeros(len(tensors["labels"]), *tensors["images"].shape[1:])
+        distiller = inputs.distiller(self.task, any_images, tensors["labels"])
+        distiller.load_state_dict(tensors, checkpoint.distiller)
+        return distiller
+
+    def _typical_sets(self, initial_SCHW: Tensor, train_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+        """Return image sets [D, S, C, H, W] for the choice of the student's learning rate.
+
+        They move a student as distilled images will. Class means move it too little, so real images
+        replace them; otherwise these are the initial images.
+        """
+        recipe: Distill = self.task.distill
+        if recipe.init != "mean" or self.task.recipe.student_lr is not None:
+            return initial_SCHW[None]
+        g = generator(self.seed, "typical")
+        classes, ipc = self.curated.num_classes, recipe.images_per_class
+        sets = [random_real(train_NCHW, labels_N, classes, ipc, g).images_SCHW for _ in range(TYPICAL_SETS)]
+        return torch.stack(sets).to(initial_SCHW)
+
+    def _warn_of_misclassified(self, initial: Coreset, network: Network, experts_P: list[Tensor]) -> None:
+        """Warn of classes with too few correctly classified galaxies (`init: correct`)."""
+        ipc, names = self.task.distill.images_per_class, self.curated.class_names
+        labels_S = torch.arange(len(names)).repeat_interleave(ipc)
+        wrong = (margin(network, experts_P, initial.images_SCHW, labels_S) <= 0).view(-1, ipc).sum(dim=1).tolist()
+        if classes := ", ".join(f"{name} ({count})" for name, count in zip(names, wrong, strict=True) if count):
+            self.warn(
+                "the experts classify too few galaxies correctly; some initial images are the least misclassified "
+                f"galaxies: {classes}"
+            )
+
+    def step(self, evaluate: Callable[[Distiller], list[SegmentResult]] = Distiller.measure_all) -> None:
+        """Run one iteration. evaluate: returns the results of its segments, in order."""
+        results = evaluate(self.distiller)
+        try:
+            new = self.distiller.advance(results)
+        except DivergenceError as cause:
+            error = translate_divergence(cause, self.task.recipe)
+            assert self.best is not None
+            self.save()  # the state before the iteration that failed
+            write_images(self.folder, BEST, self.best, self._info())
+            saved = f"the best images so far, of iteration {self.best.iteration}, are in {self.folder.uri}/{BEST}"
+            raise DivergenceError(error.what, error.where, f"{error.fix}; {saved}") from cause
+        self.records += new
+        if finding := self.diagnostics.read(new):
+            self.warn(describe_finding(finding, self.task.recipe))
+        iteration, recipe = self.distiller.iteration, self.task.distill
+        if iteration % recipe.validate_every == 0 or self.distiller.finished:
+            self._validate()
+        if iteration % recipe.picture_every == 0:
+            self._draw()
+        if iteration % max(1, recipe.iterations // NUM_FRAMES) == 0 or self.distiller.finished:
+            self._write_frame()
+        if time.monotonic() - self._saved_at > self.task.checkpoint_seconds:
+            self.save()
+
+    def warn(self, message: str) -> None:
+        """Add a warning to the next update; the driver logs it."""
+        self._warnings += (message,)
+
+    def progress_update(self) -> ProgressUpdate:
+        """Return what happened since the last call."""
+        num_records, num_validations = self._num_reported
+        self._num_reported = (len(self.records), len(self.validations))
+        pictures, self._new_pictures = self._new_pictures, []
+        warnings, self._warnings = self._warnings, ()
+        new = self.records[num_records:], self.validations[num_validations:]
+        return ProgressUpdate(self.distiller.iteration, *new, pictures, warnings)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        assert self.best is not None
+        save_checkpoint(self.folder, self.distiller, self.best, self.records, self.validations)
+        self._saved_at = time.monotonic()
+
+    def write(self) -> None:
+        """Write the artifact's data files, then remove the checkpoint.
+
+        If the process is killed in between, the files are written again.
+        """
+        assert self.best is not None
+        if self.best.iteration == 0:
+            self.warn(NOTHING_LEARNED)
+        info = self._info()
+        write_images(self.folder, SELECTED, self.best, info)
+        write_images(self.folder, LAST, self.current_images(), info)
+        splits = [self.curated.table(split, ["object_id", "source"]) for split in USED_SPLITS]
+        write_seen(self.folder, pa.concat_tables(splits))
+        for name, table in (
+            ("history", table_of(self.records, Record)),
+            ("validation", table_of(self.validations, Validation)),
+        ):
+            with self.folder.writing(f"{name}.parquet") as path:
+                pq.write_table(table, path)
+        names = [name for name in (*WRITTEN, WHITENING) if self.folder.exists(name)]
+        checked.record(self.folder, FINISHED, {name: self.folder.sha256(name) for name in names})
+        self.folder.remove(STATE)
+
+    def current_images(self) -> SyntheticImages:
+        """Return a copy of the current iterate."""
+        distiller = self.distiller
+        images, targets = distiller.published_images.cpu().clone(), distiller.targets().cpu().clone()
+        return SyntheticImages(images, targets, distiller.student_lrs.cpu(), self.normalisation, distiller.iteration)
+
+    def _validate(self) -> None:
+        """Train fresh networks on the current images, and store the best images so far."""
+        images = self.current_images()
+        validation = self._validator.evaluate(images)
+        if self.best is None or validation.balanced_accuracy > max(v.balanced_accuracy for v in self.validations):
+            self.best = images
+        self.validations.append(validation)
+
+    def _write_frame(self) -> None:
+        write_frame(self.folder, self.current_images(), self.task.distill.images_per_class)
+
+    def _draw(self) -> None:
+        name = f"prototypes/iteration-{self.distiller.iteration:06d}.png"
+        draw_grid(
+            self.folder, name, self.current_images(), self.curated.class_names, self.task.distill.images_per_class
+        )
+        self._new_pictures.append(name)
+
+    def _info(self) -> dict[str, Any]:
+        summary = self.curated.summary
+        return {
+            "class_names": self.curated.class_names,
+            "images_per_class": self.task.distill.images_per_class,
+            "multi_formation": self.task.distill.multi_formation,
+            "survey": summary.survey,
+            "simulated": summary.simulated,
+            "image_size": summary.image_size,
+            "crop_fraction": summary.crop_fraction,
+            "aligned": summary.aligned,
+            "network": self.task.architecture.name,
+        }

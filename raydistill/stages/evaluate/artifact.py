@@ -1,0 +1,306 @@
+"""Define `EvaluationReport`: test accuracies of new networks, by training set.
+
+- `runs.parquet`: a row per trained network, with its confusion matrix.
+- `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as
+  {mean, std, n, ci95}, and `per_class` completeness and purity. `diverged` counts diverged
+  networks, if any. With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores
+  of `learning.scores`.
+
+- `groups.json`: with `evaluate.groups`, the completeness of groups and the bias with a nuisance.
+
+The files call a training set `subject`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, Strict
+
+from raydistill.artifacts import kinds
+from raydistill.artifacts.display import Displayed
+from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.records import checked, read_json
+from raydistill.artifacts.tables import read_table
+from raydistill.learning import metrics, scores
+from raydistill.stages.evaluate.text import evaluation_text, html_of
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = kinds.EVALUATION
+SUMMARY, GROUPS = "evaluation.json", "groups.json"
+MAX_REPR = 2000  # characters of a table in a shell; a report of more training sets has one line
+SUBJECTS = (
+    "distilled",
+    "distilled_last",
+    "distilled_hard",  # the distilled images with hard labels in place of their soft ones
+    "random_real",
+    "class_mean",
+    "k_center",
+    "herding",
+    "dm",
+    "ncfm",
+    "experts",
+    "full_data",
+)
+
+# Value in the column `validation` where the training diverged: the row then evaluates the initial
+# parameters.
+DIVERGED = -1.0
+RUNS_SCHEMA = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("protocol", pa.string()),
+        ("network", pa.string()),
+        ("draw", pa.int32()),  # number of the random draw of real images
+        ("seed", pa.int32()),  # number of the network
+        ("lr", pa.float64()),  # null: the distilled set's own learning rates, or none
+        ("validation", pa.float64()),  # balanced accuracy on validation images
+        ("accuracy", pa.float64()),
+        ("balanced_accuracy", pa.float64()),
+        ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
+    ]
+)
+
+
+FIGURES = ("balanced_accuracy", "accuracy")
+COLUMNS = {"": "mean", "_ci95": "ci95"}  # column suffix in `table`: key of evaluation.json
+
+
+Number = Annotated[float, Strict()]
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """A mean over networks in `evaluation.json`, as `metrics.summarise` returns it."""
+
+    mean: Number | None
+    std: Number | None
+    n: Annotated[int, Strict()]
+    ci95: Number | None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The figures of a training set for one protocol and network."""
+
+    protocol: str
+    network: str
+    balanced_accuracy: _Mean
+    accuracy: _Mean
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The keys of a training set that every `evaluation.json` has."""
+
+    balanced_accuracy: _Mean
+    accuracy: _Mean
+    per_class: dict[str, dict[str, _Mean]]
+    all: Annotated[list[_Pair], Field(min_length=1)]
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationReport(Displayed):
+    """An opened evaluation.
+
+    Attributes
+    ----------
+    folder
+        Where the artifact is stored.
+    manifest
+        Its manifest.
+    summary
+        The contents of `evaluation.json`.
+    runs
+        One row per trained network, with the columns of `RUNS_SCHEMA`.
+    """
+
+    folder: Folder
+    manifest: Manifest
+    summary: dict[str, Any]
+    runs: pa.Table
+
+    @staticmethod
+    def open(uri: str | Folder, *, verify: bool = True) -> EvaluationReport:
+        """Open the report at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged.
+        """
+        folder, manifest = open_folder(uri, KIND, verify=verify)
+        runs = read_table(folder, "runs.parquet")
+        summary = read_json(folder, SUMMARY, dict[str, Any])
+        checked(folder, SUMMARY, dict[str, _Entry], summary)
+        return EvaluationReport(folder, manifest, summary, runs)
+
+    def _contents(self) -> str:
+        return f"{len(self.runs)} networks on {len(self.summary)} training sets"
+
+    def __repr__(self) -> str:
+        """Return the table and the verdict, as `raydistill run` prints them."""
+        text = evaluation_text(self.summary, f"{self._contents()}; {self.folder.shown}")
+        return text if len(text) <= MAX_REPR else super().__repr__()
+
+    def _repr_html_(self) -> str:
+        return html_of(self.summary)
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """Return group figures by training set and nuisance; {} without `evaluate.groups`.
+
+        Each has `groups` (class, lower and upper edge, galaxies, completeness), `worst`, the group
+        of the lowest completeness, and `slope`, that of the true class's probability with the
+        nuisance. Sizes count in decades.
+        """
+        return read_json(self.folder, GROUPS, dict[str, Any]) if GROUPS in self.manifest.files else {}
+
+    def table(self) -> pd.DataFrame:
+        """Return the accuracies: one row per training set, protocol and network.
+
+        Returns
+        -------
+        pandas.DataFrame
+            - `training_set`, `protocol` and `network`; "" where a training set has no protocol.
+            - `balanced_accuracy` and `accuracy`: means over `num_networks` networks, in [0, 1].
+            - `balanced_accuracy_ci95` and `accuracy_ci95`: half widths of 95 % intervals, NaN for
+              one network.
+            - `num_diverged`: networks whose training diverged.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(accuracy_rows(self.summary)).astype(
+            {f"{figure}{suffix}": float for figure in FIGURES for suffix in COLUMNS}
+        )
+
+
+def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str, network: str) -> dict[str, Any]:
+    """Return the contents of `evaluation.json`.
+
+    Each training set has the figures for one protocol and network; `all` lists those of every pair.
+    """
+    summary = {}
+    for subject in SUBJECTS:
+        own = [run for run in runs if run["subject"] == subject]
+        if not own:
+            continue
+        # Experts have no protocol, and may have another network than the main one.
+        main = [run for run in own if run["protocol"] in (protocol, "") and run["network"] == network] or own
+        pairs = sorted({(run["protocol"], run["network"]) for run in own})
+        summary[subject] = _figures(main) | {
+            "per_class": _per_class(main, class_names),
+            "all": [
+                {"protocol": p, "network": n} | _figures([r for r in own if (r["protocol"], r["network"]) == (p, n)])
+                for p, n in pairs
+            ],
+        }
+    return summary
+
+
+def accuracy_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of `EvaluationReport.table`; an unknown interval is None."""
+    return [
+        {"training_set": name, "protocol": entry["protocol"], "network": entry["network"]}
+        | {f"{figure}{suffix}": entry[figure][key] for figure in FIGURES for suffix, key in COLUMNS.items()}
+        | {"num_networks": entry["accuracy"]["n"], "num_diverged": entry.get("diverged", 0)}
+        for name, subject in summary.items()
+        for entry in subject["all"]
+    ]
+
+
+def class_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return completeness and purity with 95 % intervals, by training set and class."""
+    return [
+        {"training_set": name, "class": label}
+        | {f"{figure}{suffix}": value[key] for figure, value in figures.items() for suffix, key in COLUMNS.items()}
+        for name, subject in summary.items()
+        for label, figures in subject["per_class"].items()
+    ]
+
+
+def trained_network(entry: dict[str, Any], network: str) -> str:
+    """Return the network of the headline figures: the main one, or the experts' own."""
+    networks = [pair["network"] for pair in entry["all"]]
+    return network if network in networks else str(networks[0])
+
+
+def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> dict[str, Any]:
+    """Return the DD-Ranking scores of the distilled set.
+
+    They compare balanced accuracies under a protocol and under the same protocol without
+    augmentation.
+    """
+
+    def accuracies(subject: str, protocol: str = protocol) -> list[float]:
+        named = (subject, protocol, network)
+        return [run["balanced_accuracy"] for run in runs if (run["subject"], run["protocol"], run["network"]) == named]
+
+    plain = unaugmented(protocol)
+    return {
+        "label_robust": scores.label_robust(
+            accuracies("full_data", ""),
+            accuracies("distilled"),
+            accuracies("random_real"),
+            accuracies("distilled_hard") or None,
+        ),
+        "augmentation_robust": scores.augmentation_robust(
+            accuracies("distilled"),
+            accuracies("random_real"),
+            accuracies("distilled", plain),
+            accuracies("random_real", plain),
+        ),
+    }
+
+
+def unaugmented(protocol: str) -> str:
+    """Return the name of a protocol without its augmentation."""
+    return f"{protocol} without augmentation"
+
+
+def by_network(summary: dict[str, Any], protocol: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return balanced accuracies {mean, std, n, ci95} by training set and network.
+
+    All are under one protocol. Experts and full data have none: they appear under their one
+    network.
+    """
+    return {
+        subject: {
+            pair["network"]: pair["balanced_accuracy"] for pair in entry["all"] if pair["protocol"] in (protocol, "")
+        }
+        for subject, entry in summary.items()
+    }
+
+
+def _figures(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    diverged = sum(run.get("validation") == DIVERGED for run in runs)
+    figures = {name: metrics.summarise([run[name] for run in runs]) for name in ("accuracy", "balanced_accuracy")}
+    return figures | ({"diverged": diverged} if diverged else {})
+
+
+def _per_class(runs: list[dict[str, Any]], class_names: list[str]) -> dict[str, Any]:
+    k = len(class_names)
+    matrices = [np.asarray(run["confusion"]).reshape(k, k) for run in runs]
+
+    def figure(metric: Callable[[np.ndarray], np.ndarray], label: int) -> dict[str, Any]:
+        return metrics.summarise([float(metric(matrix)[label]) for matrix in matrices])
+
+    return {
+        name: {"completeness": figure(metrics.completeness, i), "purity": figure(metrics.purity, i)}
+        for i, name in enumerate(class_names)
+    }

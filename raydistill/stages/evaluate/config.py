@@ -1,0 +1,151 @@
+"""Define the part of a config about the evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from raydistill.config.kinds import AnyArchitecture
+from raydistill.distillation.options.characteristic import CharacteristicMatching
+from raydistill.distillation.options.distribution import DistributionMatching
+from raydistill.fields import later
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.options.training import Training
+from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
+
+Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm", "ncfm"]
+
+
+@dataclass(frozen=True)
+class ProtocolTraining(Training):
+    """Train on a small set by the papers' protocol."""
+
+    epochs: int = 1000
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    lr_decay_at: float = 0.5
+    class_weights: bool = False
+    augmentation: Augmentation = GALAXIES
+
+
+@dataclass(frozen=True)
+class FullDataTraining(ExpertTraining):
+    """Train on all data like an expert, but with momentum and learning-rate decay."""
+
+    epochs: int = 24
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    lr_decay_at: float = 0.7
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Set how fresh networks are trained on a small set.
+
+    Parameters
+    ----------
+    training
+        Training of each network. `lr_grid` replaces its learning rate.
+    learned_lr
+        Use of the learned learning rates of a distilled set, spread over the epochs before the
+        decay. "candidate": next to those of `lr_grid`; "only": alone, as in the papers; "never":
+        not used.
+    lr_grid
+        Learning rates. The best one on validation images is used. If it is at an end of the grid,
+        up to three further rates beyond that end are tried. A grid of one rate is not extended.
+    """
+
+    training: ProtocolTraining = field(default_factory=ProtocolTraining)
+    learned_lr: Literal["candidate", "only", "never"] = "candidate"
+    lr_grid: tuple[PositiveFloat, ...] = (0.001, 0.003, 0.01, 0.03)
+
+    def __post_init__(self) -> None:
+        if not self.lr_grid:
+            raise ValueError("lr_grid must hold at least one learning rate")
+        if self.training.lr != ProtocolTraining().lr:
+            raise ValueError(f"training.lr is not used here; give lr_grid: [{self.training.lr:g}]")
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """Report completeness of groups: the galaxies of a class in a bin of a nuisance.
+
+    Parameters
+    ----------
+    columns
+        Nuisances of the curated set. "petro_r90": apparent size. "redshift".
+    bins
+        Bins of each nuisance, at the quantiles of the test galaxies.
+    min_galaxies
+        Test galaxies of a group that can be the worst one.
+    """
+
+    columns: tuple[Nuisance, ...] = ("petro_r90", "redshift")
+    bins: int = 4
+    min_galaxies: PositiveInt = 10
+
+    def __post_init__(self) -> None:
+        if not self.columns or len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns must name each nuisance once, got [{', '.join(self.columns)}]")
+        if self.bins < 2:
+            raise ValueError(f"bins must be at least 2, got {self.bins}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Set the training sets, protocols and networks of the evaluation.
+
+    The first protocol and the experts' architecture give the headline figures.
+
+    Parameters
+    ----------
+    protocols
+        Training protocols by name.
+    other_networks
+        Further architectures, used with the small sets only.
+    num_networks
+        Fresh networks per training set, and draws of random real images.
+    baselines
+        Real or matched images to compare with.
+    dm
+        Distribution matching of the baseline "dm".
+    ncfm
+        Matching of characteristic functions, the baseline "ncfm". Its augmentation is that of `dm`.
+    full_data
+        Training of the networks on all data.
+    full_data_networks
+        Number of those networks; 0: none.
+    scores
+        Also compute the label-robust and augmentation-robust scores of the distilled set
+        (`learning.scores`). They use the first protocol and the experts' architecture. They need
+        further training: distilled images without augmentation and with hard labels, and random
+        real images without augmentation.
+    groups
+        Also report the worst group, and the bias with size and redshift. None: no groups.
+    """
+
+    protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
+    other_networks: tuple[AnyArchitecture, ...] = ()
+    num_networks: PositiveInt = 5
+    baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
+    dm: DistributionMatching = field(default_factory=DistributionMatching)
+    full_data: FullDataTraining = field(default_factory=FullDataTraining)
+    full_data_networks: NonNegativeInt = 3
+    scores: bool = False
+    groups: GroupOptions | None = later(None)
+    ncfm: CharacteristicMatching = later(CharacteristicMatching())
+
+    def __post_init__(self) -> None:
+        if not self.protocols:
+            raise ValueError("protocols must name at least one; the first gives the headline figures")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ValueError(f"baselines must not name one twice, got {', '.join(self.baselines)}")
+        if self.scores and not self.full_data_networks:
+            raise ValueError("scores compare with networks trained on all the data, but full_data_networks is 0")
+        name, first = next(iter(self.protocols.items()))
+        if self.scores and not first.training.augmentation.operations:
+            raise ValueError(
+                f"scores compare the first protocol with itself without augmentation, but '{name}' has none"
+            )

@@ -1,0 +1,162 @@
+"""The training sets compared: the distilled set, its baselines, and all the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from raydistill.artifacts.manifest import check_parent
+from raydistill.config import Baseline, Evaluate, Protocol
+from raydistill.distillation.coreset import Coreset
+from raydistill.distillation.initial import expert_labels, hard_labels
+from raydistill.errors import ArtifactIncompatible, RaydistillError
+from raydistill.learning.architectures import Architecture
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.networks import Network
+from raydistill.learning.normalise import one_hot
+from raydistill.log import get_logger
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages
+from raydistill.stages.evaluate.artifact import unaugmented
+from raydistill.stages.evaluate.baselines import Baselines
+from raydistill.stages.evaluate.fits import TrainingSet
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.stored_networks import expert_architecture, expert_network, own_networks
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingSets:
+    """Make the training sets to compare: one list per set, with an entry per network.
+
+    The entries of a list are equal, except those of `random_real`.
+
+    If the distilled set has soft labels, the baselines get labels from the same source: the votes,
+    or its experts. Otherwise the comparison would credit the images with the gain from soft labels.
+    """
+
+    options: Evaluate
+    distilled: DistilledSet
+    baselines: Baselines
+    teachers: Teachers | None
+    votes_NK: Tensor | None
+
+    def small(self) -> Iterator[list[TrainingSet]]:
+        """Yield the distilled set and the baselines of its size."""
+        count, distilled = self.options.num_networks, self.distilled
+        if distilled.selected.soft and self.votes_NK is None and self.teachers is None:
+            log.warning(
+                "evaluate: the baselines get hard labels: the experts, which would give them soft ones, are missing"
+            )
+        yield [_from_images("distilled", distilled.selected)] * count
+        if distilled.last.iteration != distilled.selected.iteration:
+            yield [_from_images("distilled_last", distilled.last)] * count
+        for name in self.options.baselines:
+            yield self._baseline(name)
+
+    def for_scores(self) -> Iterator[tuple[list[TrainingSet], str, Protocol]]:
+        """Yield the additional sets of the scores, each with protocol name and protocol.
+
+        They use the first protocol, also without augmentation. A set with soft labels is also
+        trained with hard ones.
+        """
+        name, protocol = next(iter(self.options.protocols.items()))
+        plain = replace(protocol, training=replace(protocol.training, augmentation=Augmentation()))
+        distilled, count = _from_images("distilled", self.distilled.selected), self.options.num_networks
+        random = self._baseline("random_real")
+        if "random_real" not in self.options.baselines:
+            yield random, name, protocol
+        if self.distilled.selected.soft:
+            # The learned rates belong to the soft labels; with hard labels the rate is searched
+            # for.
+            targets = hard_labels(self.baselines.num_classes, self.distilled.images_per_class)
+            yield [TrainingSet("distilled_hard", 0, distilled.images_NCHW, targets)] * count, name, protocol
+        yield [distilled] * count, unaugmented(name), plain
+        yield random, unaugmented(name), plain
+
+    def full_data(self) -> TrainingSet:
+        """Return all the training data."""
+        images, labels = self.baselines.train
+        return TrainingSet("full_data", 0, images, one_hot(labels, self.baselines.num_classes))
+
+    def _baseline(self, name: Baseline) -> list[TrainingSet]:
+        count = self.options.num_networks
+        draws = count if name == "random_real" else 1
+        coresets = [self.baselines.images(name, draw) for draw in range(draws)]
+        sets = [TrainingSet(name, draw, c.images_SCHW, self._labels(c)) for draw, c in enumerate(coresets)]
+        return [sets[i % draws] for i in range(count)]
+
+    def _labels(self, coreset: Coreset) -> Tensor:
+        num_classes, ipc, teachers = self.baselines.num_classes, self.baselines.ipc, self.teachers
+        if self.votes_NK is not None:
+            return coreset.mean(self.votes_NK)
+        if self.distilled.selected.soft and teachers:
+            logits = expert_labels(coreset.images_SCHW, num_classes, ipc, teachers.network, teachers.ends)
+            return logits.softmax(dim=1)
+        return hard_labels(num_classes, ipc)
+
+
+def load_votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor | None:
+    """Return class probabilities [N, K] of the training galaxies, from their votes.
+
+    None unless the labels of the distilled set are votes or were initialised with votes.
+    """
+    recipe = distilled.manifest.config.get("distill", {})
+    if "votes" not in (recipe.get("labels"), recipe.get("label_init")):
+        return None
+    if not curated.has_votes and plan.config.evaluate.scores:
+        raise ArtifactIncompatible(
+            "its labels are votes, and this survey has no votes for the random images that the scores need",
+            distilled.folder.uri,
+            "set evaluate.scores=false",
+        )
+    if not curated.has_votes:
+        log.warning(
+            "evaluate: the labels of the distilled set are votes; this survey has none, so the baselines get other labels"
+        )
+        return None
+    return curated.probabilities("train", plan.class_tree)
+
+
+def _from_images(name: str, images: SyntheticImages) -> TrainingSet:
+    return TrainingSet(name, 0, images.images_SCHW, images.targets_SK, images.student_lrs)
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """The experts of the distilled set, trained under its normalisation."""
+
+    store: TrajectoryStore
+    architecture: Architecture
+    network: Network
+
+    @cached_property
+    def ends(self) -> list[Tensor]:
+        """The final parameters theta_P of each expert, read once."""
+        return self.store.ends()
+
+
+def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Teachers | None:
+    """Return the distilled set's experts; None, with a warning, if they do not open.
+
+    Experts of the same run are looked for in the run folder, so it can be moved.
+    """
+    parent = distilled.manifest.parents.get("trajectories")
+    if parent is None:
+        log.warning("evaluate: the experts are left out (the distilled set does not name any)")
+        return None
+    own = plan.trajectories
+    try:
+        store = TrajectoryStore.open(own.folder if own.identity == parent.identity else parent.uri)
+        check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
+        networks = own_networks(plan.config)
+        architecture, network = expert_architecture(store, networks), expert_network(store, curated, networks)
+    except RaydistillError as error:
+        log.warning("evaluate: the experts are left out (%s)", error)
+        return None
+    return Teachers(store, architecture, network)

@@ -1,0 +1,214 @@
+"""Classify pictures with trained networks, without a config and without Ray.
+
+The networks are stored with all they need:
+
+- `networks.safetensors`: `parameters` (float32 [E, P]). Its header holds the architecture, the
+  class names and the preparation of the pictures.
+- `whitening.safetensors`: the whitening, where there is one.
+
+Shape letters: E networks, P parameters, N pictures, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.tensors import read_tensors, read_whitening, write_tensors
+from raydistill.config import Curate, Images
+from raydistill.config.tree import plain
+from raydistill.datasets.base import DataSet
+from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.files import Source
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.pictures.sources import FolderImages
+from raydistill.learning.architectures import Architecture
+from raydistill.learning.ensemble import Ensemble
+from raydistill.learning.networks import shared_network
+from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import write_normalisation
+from raydistill.stages.experts.stored_networks import read_architecture
+from raydistill.storage import Folder
+from raydistill.surveys.preparing import Preparation, prepare_original, prepare_picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NETWORKS = "networks.safetensors"
+MODEL_CODE = Path(__file__).with_name("model_code.py")  # makes a saved classifier a model of MLflow
+TRUST = "if you trust this code, load the model with model_config={'custom': 'MODULE:NAME'}"
+INPUTS = "give uint8 [N, H, W, 3], or a table with a column 'path' (files) or 'image' (their bytes)"
+
+
+@dataclass(frozen=True)
+class PictureClassifier:
+    """Networks of one architecture, and how pictures are prepared for them.
+
+    Parameters
+    ----------
+    architecture
+        The architecture.
+    class_names
+        Names of the K classes.
+    normalisation
+        Of the images on which the networks were trained.
+    preparation
+        Checks, crop, alignment and size of the pictures.
+    value_range
+        Black and white of picture files of more than 8 bits, see `FolderImages`.
+    fit
+        Treatment of pictures that are not square, see `FolderImages`.
+    parameters_EP
+        float32, the parameters of each network.
+    """
+
+    architecture: Architecture
+    class_names: tuple[str, ...]
+    normalisation: AnyNormalisation
+    preparation: Preparation
+    value_range: Any
+    fit: Any
+    parameters_EP: Tensor
+
+    @staticmethod
+    def of_run(
+        architecture: Architecture, curate: Curate, images: Images | DataSet, curated: CuratedSet,
+        normalisation: AnyNormalisation, parameters_P: Sequence[Tensor],
+    ) -> PictureClassifier:  # fmt: skip
+        """Return networks that read pictures as the curated set of a run did.
+
+        Parameters
+        ----------
+        architecture
+            Of the networks.
+        curate
+            How the curated set was made.
+        images
+            The pictures of its survey.
+        curated
+            The curated set.
+        normalisation
+            Of the images on which the networks were trained.
+        parameters_P
+            float32 [P] of each network.
+        """
+        levels = curated.summary.levels.get("value_range", getattr(images, "value_range", "full"))
+        value_range = "full" if levels == "auto" else tuple(levels) if isinstance(levels, list) else levels
+        return PictureClassifier(
+            architecture, tuple(curated.class_names), normalisation, Preparation.of(curate, images),
+            value_range, images.fit, torch.stack(list(parameters_P)),
+        )  # fmt: skip
+
+    def save(self, folder: Folder) -> None:
+        """Write the files of the classifier."""
+        info = {
+            "architecture": plain(self.architecture),
+            "class_names": list(self.class_names),
+            "preparation": asdict(self.preparation),
+            "value_range": self.value_range,
+            "fit": self.fit,
+        }
+        inverse = write_normalisation(folder, self.normalisation)
+        write_tensors(folder, NETWORKS, {"parameters": self.parameters_EP}, {**info, **inverse})
+
+    @staticmethod
+    def load(folder: Folder, own: Sequence[Architecture] = ()) -> PictureClassifier:
+        """Read the files of a classifier.
+
+        A custom network is built only if one of `own` has the same factory.
+        """
+        tensors, info = read_tensors(folder, NETWORKS)
+        normalisation: AnyNormalisation = (
+            read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
+        )
+        architecture = read_architecture(info["architecture"], folder.uri, own, TRUST)
+        value_range = tuple(info["value_range"]) if isinstance(info["value_range"], list) else info["value_range"]
+        return PictureClassifier(
+            architecture, tuple(info["class_names"]), normalisation, Preparation(**info["preparation"]),
+            value_range, info["fit"], tensors["parameters"],
+        )  # fmt: skip
+
+    def predict(self, pictures: np.ndarray | pd.DataFrame) -> pd.DataFrame:
+        """Return each picture's class, and mean class probabilities over the networks.
+
+        Parameters
+        ----------
+        pictures
+            uint8 [N, H, W, 3], row 0 at the top. Pictures of the networks' own size are taken as
+            they are, as those of a curated set are. Others are checked, cropped, turned and resized
+            as the survey's pictures were. Or a table with a column `path` or `image` (bytes) of
+            picture files, which are always prepared so.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `predicted_class`, `reason` why a file could not be used (else None), and a column of
+            probabilities per class, NaN where there is a reason.
+
+        Raises
+        ------
+        CatalogError
+            The input has another form, or a picture in an array cannot be used.
+        """
+        import pandas as pd
+
+        if isinstance(pictures, pd.DataFrame):
+            index = pictures.index
+            column = next((name for name in ("path", "image") if name in pictures), None)
+            if column is None:
+                raise CatalogError(f"the table has the columns {list(pictures.columns)}", "pictures", INPUTS)
+            prepared, reasons = self._prepare_files(list(pictures[column]))
+        else:
+            prepared = self._prepare_arrays(np.asarray(pictures))
+            index, reasons = pd.RangeIndex(len(prepared)), [None] * len(prepared)
+        usable = np.array([reason is None for reason in reasons], bool)
+        probabilities_NK = np.full((len(reasons), len(self.class_names)), np.nan, np.float32)
+        if usable.any():
+            probabilities_NK[usable] = self.probabilities(torch.from_numpy(np.stack(prepared))).numpy()
+        names = [self.class_names[k] if ok else None for k, ok in zip(_argmax(probabilities_NK), usable, strict=True)]
+        frame = pd.DataFrame({"predicted_class": names, "reason": reasons}, index=index, dtype=object)
+        return frame.join(pd.DataFrame(probabilities_NK, index=index, columns=list(self.class_names)))
+
+    def probabilities(self, images_NHWC: Tensor) -> Tensor:
+        """Return mean class probabilities, float32 [N, K], of prepared pictures.
+
+        The pictures are uint8 [N, H, W, 3].
+        """
+        network = shared_network(self.architecture, len(self.class_names), self.preparation.image_size)
+        ensemble = Ensemble(network, list(self.parameters_EP), features=False)
+        return ensemble.predict(self.normalisation.apply(images_NHWC)).mean_NK
+
+    def _prepare_arrays(self, pictures_NHWC: np.ndarray) -> list[np.ndarray]:
+        if pictures_NHWC.dtype != np.uint8 or pictures_NHWC.ndim != 4 or pictures_NHWC.shape[-1] != 3:
+            raise CatalogError(f"the array is {pictures_NHWC.dtype} {pictures_NHWC.shape}", "pictures", INPUTS)
+        size = self.preparation.image_size
+        if pictures_NHWC.shape[1:3] == (size, size):
+            return list(pictures_NHWC)
+        return [
+            prepare_original(picture, f"picture {n}", self.fit, self.preparation)
+            for n, picture in enumerate(pictures_NHWC)
+        ]
+
+    def _prepare_files(self, sources: Sequence[Source]) -> tuple[list[np.ndarray], list[str | None]]:
+        """Return the usable prepared pictures, and the reason or None for each file."""
+        images = FolderImages(root="", value_range=self.value_range, fit=self.fit)
+        prepared: list[np.ndarray] = []
+        reasons: list[str | None] = []
+        for source in sources:
+            try:
+                prepared.append(prepare_picture(source, str(source)[:200], images, self.preparation)[1])
+                reasons.append(None)
+            except RejectedImage as error:
+                reasons.append(error.reason)
+        return prepared, reasons
+
+
+def _argmax(probabilities_NK: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(probabilities_NK, nan=-1.0).argmax(axis=1)

@@ -1,0 +1,295 @@
+"""experts: train networks on the curated set; store parameters after every epoch.
+
+    coordinator (one actor)  assigns experts to workers; its state can be rebuilt from the folder
+    Ray Train workers        acquire an expert -> train it -> write its shard -> acquire the next
+
+Expert k depends on `fold_in(seed, "expert", k)` alone: any worker may train it, in any order, on
+any number of machines. The folder's shards say which experts are finished.
+
+When a worker dies, Ray Train restarts the group. The coordinator assigns its experts again, and
+each continues after its last saved epoch. An expert that fails is tried again, a bounded number of
+times; the others finish without it.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from raydistill.artifacts.manifest import PARTIAL, Manifest
+from raydistill.config import Config, Experts, Resources
+from raydistill.distillation.cost_model import estimate_training
+from raydistill.distillation.diagnostics import Undertrained, check_undertrained
+from raydistill.errors import ClusterError, DivergenceError, RaydistillError
+from raydistill.figures import figures
+from raydistill.learning.networks import Network, build_network
+from raydistill.learning.options.training import ResolvedTraining, Training
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.checks import check_epochs
+from raydistill.pipeline.plan import Plan
+from raydistill.runtime.background import run_in_background
+from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
+from raydistill.runtime.ray_train import ExitAfterReport, IndependentWorkers
+from raydistill.runtime.resources import check_memory, choose_num_workers, on_driver_node
+from raydistill.runtime.signals import preserve_sigint
+from raydistill.runtime.stages import (
+    is_complete,
+    model_of,
+    require_classes,
+    require_votes,
+    resolve,
+    save_figure,
+    stage_context,
+    tracked_run,
+)
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
+from raydistill.stages.experts.classifier import MODEL_CODE, PictureClassifier
+from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
+from raydistill.stages.experts.nuisance import check_nuisance
+from raydistill.stages.experts.votes import log_counts
+from raydistill.stages.experts.worker import ExpertTask, train_experts
+from raydistill.storage import Folder, arrow_filesystem
+from raydistill.tracking.registry import CLASSIFIER, registered_name
+from raydistill.tracking.tracker import Run, Tracker
+
+log = get_logger(__name__)
+
+POLL_SECONDS = 0.5
+CURVES = "experts.png"
+DIAGNOSED = 8  # experts that are checked for being undertrained
+
+
+def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> TrajectoryStore:
+    """Train the missing experts of the plan, and open the store of all of them.
+
+    Parameters
+    ----------
+    plan
+        Where the artifacts of the run are.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    TrajectoryStore
+
+    Raises
+    ------
+    ConfigError
+        If the recipe of `distill` needs more epochs than the experts will store.
+    DivergenceError
+        If an expert's training diverges in each of its attempts.
+    ClusterError
+        If workers cannot start, or die too often.
+    """
+    config, spec = plan.config, plan.trajectories
+    if is_complete(spec):
+        return TrajectoryStore.open(spec.folder)
+    curated = CuratedSet.open(plan.curated.folder)
+    require_classes(curated)
+    curated.require_splits("train", "validation")
+    require_votes(config, curated)
+    check_nuisance(config, curated)
+    if config.experts.targets == "counts":
+        log_counts(curated)
+    register = partial(_register, plan=plan, curated=curated)
+    with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
+        _train_missing(plan, curated, run)
+        save_figure(spec, run, CURVES, lambda path: _draw_curves(path, curated, spec.folder, config.experts))
+    store = TrajectoryStore.open(spec.folder)
+    accuracies = [store.history(expert)["balanced_accuracy"] for expert in range(min(DIAGNOSED, store.num_experts))]
+    if finding := check_undertrained(accuracies, config.experts.training):
+        log.warning("experts: %s", describe_undertrained(finding, config.experts.training))
+    return store
+
+
+def _draw_curves(path: Path, curated: CuratedSet, folder: Folder, recipe: Experts) -> None:
+    accuracies = [read_history(folder, expert)["balanced_accuracy"] for expert in range(recipe.num_experts)]
+    figures.expert_curves(path, accuracies, curated.summary.survey)
+
+
+def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) -> None:
+    """Register the experts as one picture classifier, with `tracking.models`."""
+    config, spec = plan.config, plan.trajectories
+    if not (config.tracking.enabled and config.tracking.models):
+        return
+    store = TrajectoryStore.open(spec.folder, verify=False)
+    count = min(config.predict.experts or store.num_experts, store.num_experts)
+    final = [store.history(expert)["balanced_accuracy"][-1] for expert in range(count)]
+
+    def save(folder: Folder) -> None:
+        thetas = [store(expert, store.num_epochs) for expert in range(count)]
+        PictureClassifier.of_run(
+            plan.expert_network, config.curate, plan.pictures(), curated, curated.normalisation, thetas
+        ).save(folder)
+
+    name, mean = f"{registered_name(config.name)}_experts", sum(final) / count
+    run.register(model_of(name, CLASSIFIER, mean, manifest, spec, curated, config, save=save, code=MODEL_CODE))
+
+
+def describe_undertrained(finding: Undertrained, training: Training) -> str:
+    """Return a warning that names the config keys to change."""
+    return (
+        f"the experts were still learning (balanced accuracy on validation images rose by {finding.rise:.3f} from epoch "
+        f"{finding.since} to {finding.end}), and networks trained on distilled images are rarely "
+        f"better than the experts: raise experts.training.lr (now {training.lr:g}) or experts.training.epochs (now {training.epochs})"
+    )
+
+
+def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
+    config, folder, resources = plan.config, plan.trajectories.folder, plan.config.resources
+    network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
+    side, num_train = curated.summary.image_size, curated.summary.num_train
+    images = torch.Size((num_train, 3, side, side))
+    recipe, snapshots = config.experts, config.experts.snapshots(num_train)
+    check_epochs(config, snapshots.num_epochs)
+    training = _resolve_training(config, folder, run, network, images)
+    write_layout(folder, network.layout, recipe.num_experts, snapshots.steps, ends_only=recipe.keep == "ends")
+    missing = missing_experts(folder, recipe.num_experts)
+    if not missing:
+        return
+    log.info(
+        "experts: %d of %d to train, %s, %d parameters, %s",
+        len(missing),
+        recipe.num_experts,
+        plan.expert_network.name,
+        network.layout.num_parameters,
+        training.arithmetic,
+    )
+    if snapshots.parts > 1:
+        log.info(
+            "experts: an epoch has %d steps, and a snapshot is stored every %d; %d in all",
+            snapshots.steps_per_epoch,
+            snapshots.steps_between,
+            len(snapshots.stored),
+        )
+    task = ExpertTask(
+        folder.uri, curated.folder.uri, plan.expert_network, recipe, training, snapshots, config.seed,
+        resources.worker_threads, resources.gpus, plan.class_tree if recipe.targets != "hard" else None,
+    )  # fmt: skip
+    actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())
+    coordinator = actor.remote(missing, resources.max_restarts)
+    with translate_errors("experts"):
+        show = partial(_show_progress, coordinator, len(missing), recipe.training.epochs, run)
+        with run_in_background(show, timeout=10):
+            workers = choose_num_workers(resources, len(missing))
+            check_memory(resources, workers, images.numel() * torch.float32.itemsize, "experts")
+            _run_workers(resources, folder, task, coordinator, workers)
+        failures: dict[int, RaydistillError] = ray.get(coordinator.failures.remote())
+        group_error: RaydistillError | None = ray.get(coordinator.group_error.remote())
+    ray.kill(coordinator)  # Ray Train's controller holds a reference to it, as long as this Ray runs
+    _raise_error(folder, recipe, failures, group_error)
+
+
+def _resolve_training(
+    config: Config, folder: Folder, run: Run, network: Network, images: torch.Size
+) -> ResolvedTraining:
+    """Return the training without `auto`.
+
+    The work of all experts is estimated: the bits must not depend on the number of workers.
+    """
+    recipe, resources = config.experts, config.resources
+    work = estimate_training(recipe.training, network, images, recipe.num_experts)
+    arithmetic = resolve(folder, run, recipe.training, work, resources.gpus, resources.worker_threads)
+    return recipe.training.resolved(arithmetic)
+
+
+def _raise_error(
+    folder: Folder, recipe: Experts, failures: dict[int, RaydistillError], group_error: RaydistillError | None
+) -> None:
+    """Raise the first failure of an expert, or the reason why experts are missing."""
+    if failures:
+        expert, error = next(iter(failures.items()))
+        if not isinstance(error, DivergenceError):
+            raise error
+        raise DivergenceError(
+            f"{len(failures)} of {recipe.num_experts} experts diverged {MAX_ATTEMPTS} times (expert {expert}: {error.what})",
+            "experts", f"lower experts.training.lr (now {recipe.training.lr:g}); the finished experts are kept",
+        )  # fmt: skip
+    if missing := missing_experts(folder, recipe.num_experts):
+        what, fix = f"experts {missing[:5]} are missing or damaged", "run the same command again; it trains only these"
+        raise group_error or ClusterError(what, "experts", fix)
+
+
+class _ControllerCallback(ExitAfterReport):
+    """Run in the process of Ray Train's controller when workers die, and at the end."""
+
+    def __init__(self, coordinator: Any) -> None:
+        self._coordinator = coordinator
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Report dead workers to the coordinator; stop if no other group may start."""
+        if not ray.get(self._coordinator.group_died.remote(list(worker_exceptions))):
+            raise RuntimeError("the group of workers died too often")  # `Coordinator.group_error` has the reason
+
+
+def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordinator: Any, workers: int) -> None:
+    """Run the worker group to its end; the coordinator keeps all failures."""
+    # Typed as base classes, which lack `controller_failure_limit` and a range of workers.
+    failure_config: Any = ray.train.FailureConfig
+    scaling_config: Any = ray.train.ScalingConfig
+    callbacks: Any = [_ControllerCallback(coordinator)]  # typed as callbacks of Tune
+    system, path = arrow_filesystem((folder / PARTIAL / "ray").uri)
+    trainer = ray.train.torch.TorchTrainer(
+        train_experts,
+        train_loop_config={"task": task, "coordinator": coordinator},
+        torch_config=IndependentWorkers(backend="gloo"),
+        scaling_config=scaling_config(
+            # The group starts on the available machines; it grows and shrinks with the cluster.
+            num_workers=(1, workers) if workers > 1 else 1,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker={"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            # A new name keeps Ray from resuming a finished run: the stage keeps its own state.
+            name=f"experts-{uuid.uuid4().hex[:8]}",
+            storage_path=path,
+            storage_filesystem=system,
+            # The coordinator counts groups that died. The limit is for groups that cannot start,
+            # for example because a machine has just left.
+            failure_config=failure_config(max_failures=-1, controller_failure_limit=resources.max_restarts),
+            callbacks=callbacks,
+        ),
+    )
+    try:
+        with preserve_sigint():
+            trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        if ray.get(coordinator.failures.remote()) or ray.get(coordinator.group_error.remote()):
+            return  # the stage raises it
+        raise ClusterError(
+            f"no group of workers can start ({one_line(error)})",
+            "experts", "run the same command again; finished experts are kept",
+        ) from error  # fmt: skip
+
+
+def _show_progress(coordinator: Any, experts: int, epochs: int, run: Run, done: threading.Event) -> None:
+    """Poll the coordinator: show progress, and record finished experts in MLflow."""
+    groups = 1
+    # The driver's main thread reports the death of the coordinator.
+    with suppress(*WORKER_FAILURES), progress(experts * epochs, "training experts", "epochs") as shown:
+        while True:
+            last = done.wait(POLL_SECONDS)
+            state = ray.get(coordinator.progress.remote())
+            status = f"{state['finished']} done" if state["groups"] else "starting"
+            accuracy = {k: v for k, v in state["figures"].items() if k == "balanced_accuracy"}
+            shown.update(state["epochs"] + state["finished"] * epochs, experts=status, **accuracy)
+            if state["groups"] > groups:
+                groups = state["groups"]
+                log.warning("experts: another group of workers started; a worker died, or the cluster has changed")
+            for expert, figures in state["finals"]:
+                run.metrics({f"expert/{name}": value for name, value in figures.items()}, expert)
+            if last:
+                return

@@ -1,0 +1,198 @@
+"""Write one round for a person: learn from labels, rank the survey, write a sheet.
+
+Labels are all that a round knows of earlier ones. A labelled object is not shown again. One that
+was shown and not labelled is a candidate like any other, so it comes back while it ranks high.
+
+The survey passes twice, block by block: once for the scale of the features, once for the scores. So
+memory does not grow with the number of objects, apart from a few bytes for each.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.escaping import csv_text
+from raydistill.log import get_logger
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.seeding import fold_in
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.embedding import open_expert
+from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, ROUND, SCORES, SCORES_SCHEMA, SHEET, RoundSummary
+from raydistill.stages.hunt.config import Hunt
+from raydistill.stages.hunt.labels import KnownLabels, known_labels
+from raydistill.stages.hunt.learners import (
+    choose_arithmetic,
+    draw_background,
+    hunt_of,
+    reads_pictures,
+    synthetic_groups,
+    train_on_sources,
+)
+from raydistill.stages.hunt.pictures import prepare_pictures
+from raydistill.stages.hunt.science.examples import Bools, Floats, Group, collect
+from raydistill.stages.hunt.science.labels import LabelFile
+from raydistill.stages.hunt.science.learning import BlockScorer, fit_learner, uses_pixels
+from raydistill.stages.hunt.science.options import FixMatchLearner
+from raydistill.stages.hunt.science.pixels import POOL
+from raydistill.stages.hunt.science.ranking import WITHOUT_SCORES, Candidate, Shortlist
+from raydistill.stages.hunt.science.regression import Standardiser
+from raydistill.stages.hunt.sheet import SheetCandidate, contact_sheet
+from raydistill.stages.hunt.sources import Source, open_sources
+from raydistill.stages.hunt.survey import HuntedSurvey
+from raydistill.stages.hunt.values import Values
+from raydistill.storage import Folder
+from raydistill.tracking.tracker import Run
+
+log = get_logger(__name__)
+
+
+def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: HuntedSurvey, run: Run) -> None:
+    """Write the files of a round."""
+    folder, arithmetic = spec.folder, choose_arithmetic(plan, spec, run, curated.summary.image_size)
+    config = hunt_of(plan, arithmetic)
+    known = known_labels(survey, config.labels, config.threshold)
+    expert = open_expert(plan, curated)
+    sources: Sequence[Source] = open_sources(plan, curated, expert)
+    values = Values(survey)
+    standardiser = scale = Standardiser.of(features for _, features, _ in values.blocks())
+    if reads_pictures(config):
+        prepare_pictures(plan, survey, folder / PARTIAL)
+        values = Values(survey, folder / PARTIAL)
+    if config.source_network is not None:
+        sources, values = _describe(config, curated, known, sources, values)
+        scale = Standardiser.of(own for _, _, own in values.blocks())
+    scorer = _fit(config, curated, known, sources, values, scale)
+    if scorer is None:
+        level = logging.WARNING if len(known.rows) else logging.INFO
+        what = "hunt: nothing can be learnt from %d labels, %d of them wanted; the round explores"
+        log.log(level, what, len(known.rows), int(known.positive.sum()))
+    candidates = _rank(plan, folder, known, values, standardiser, scorer)
+    summary = RoundSummary(
+        target=config.target,
+        survey=survey.pictures.name,
+        number=known.next_round,
+        num_objects=int(survey.usable_N.sum()),
+        num_labels=len(known.rows),
+        num_found=int(known.positive.sum()),
+        threshold=config.threshold,
+        scale=known.file.scale,
+        learner="" if scorer is None else config.learner.kind,
+        sources=tuple(source.name for source in sources),
+    )
+    if summary.scale == "1-5":
+        log.info("hunt: grades of %d or more count as %s (hunt.threshold)", config.threshold, config.target)
+    write_sheet(plan, folder, survey, known.file, candidates, summary, spec.identity)
+    folder.write(ROUND, summary.to_json())
+
+
+def write_sheet(
+    plan: Plan, folder: Folder, survey: HuntedSurvey, labels: LabelFile, candidates: list[Candidate],
+    summary: RoundSummary, identity: str,
+) -> None:  # fmt: skip
+    """Write the contact sheet, the candidates as CSV, and the labels so far."""
+    config = plan.config.hunt
+    rows = [one.row for one in candidates]
+    names, ids = survey.filenames(rows), survey.ids
+    shown = survey.larger_pictures(rows, config.picture_size)
+    sheet = contact_sheet(
+        [
+            SheetCandidate(name, pixels, one.score, one.reason)
+            for name, pixels, one in zip(names, shown, candidates, strict=True)
+        ],
+        labels,
+        survey=survey.pictures.name,
+        target=config.target,
+        round_number=summary.number,
+        threshold=config.threshold,
+        store=identity[:12],
+        synthetics=_about_synthetics(summary.sources),
+    )
+    folder.write(SHEET, sheet.encode())
+    folder.write(LABELS, labels.text.encode())
+    table = [
+        (name, ids[one.row], None if math.isnan(one.score) else one.score, one.reason.value)
+        for name, one in zip(names, candidates, strict=True)
+    ]
+    folder.write(CANDIDATES, csv_text([("filename", "object_id", "score", "reason"), *table]).encode())
+
+
+def _about_synthetics(sources: tuple[str, ...]) -> str:
+    if not sources:
+        return ""
+    return (
+        f"The ranking also learnt from synthetic galaxies ({', '.join(sources)}); all galaxies here are of the survey."
+    )
+
+
+def _describe(
+    config: Hunt, curated: CuratedSet, known: KnownLabels, sources: Sequence[Source], pictures: Values
+) -> tuple[list[Source], Values]:
+    """Return sources and survey with features of the network trained on the sources."""
+    unlabelled = np.setdiff1d(np.flatnonzero(pictures.survey.usable_N), known.rows)
+    seed = fold_in(config.seed, "source")
+    _, background = pictures.of_rows(draw_background(unlabelled, config.source_background, seed))
+    network, described = train_on_sources(config, sources, background, curated.normalisation, seed)
+    return described, replace(pictures, network=network)
+
+
+def _fit(
+    config: Hunt, curated: CuratedSet, known: KnownLabels, sources: Sequence[Source], values: Values,
+    scale: Standardiser,
+) -> BlockScorer | None:  # fmt: skip
+    """Return the learner, fitted to labels, background and synthetic examples."""
+    usable = np.flatnonzero(values.survey.usable_N)
+    background = draw_background(np.setdiff1d(usable, known.rows), config.background, config.seed)
+    rows, found = values.of_rows(np.concatenate([known.rows, background]))
+    wanted = dict(zip(known.rows.tolist(), known.positive.tolist(), strict=True))
+    labelled = np.isin(rows, known.rows)
+    groups = [
+        Group(found[labelled], np.array([wanted[row] for row in rows[labelled].tolist()], bool)),
+        Group(found[~labelled], np.zeros(int((~labelled).sum()), bool)),
+        *synthetic_groups(sources, uses_pixels(config.learner), config.synthetic_weight),
+    ]
+    pool = np.empty((0, 1, 1, 3), np.uint8)
+    if isinstance(config.learner, FixMatchLearner):
+        _, pool = values.of_rows(draw_background(usable, POOL, fold_in(config.seed, "pool")))
+    return fit_learner(
+        collect(groups), config.learner, scale, curated.normalisation, pool, fold_in(config.seed, "learner")
+    )
+
+
+def _rank(
+    plan: Plan, folder: Folder, known: KnownLabels, values: Values, standardiser: Standardiser,
+    scorer: BlockScorer | None,
+) -> list[Candidate]:  # fmt: skip
+    """Write the scores of all objects, and return the candidates."""
+    config = plan.config.hunt
+    shares = WITHOUT_SCORES if scorer is None else config.quotas
+    shortlist = Shortlist(shares, config.per_round, fold_in(config.seed, "round", len(known.rows)))
+    num_objects = len(values.survey.usable_N)
+    scores_N: Floats = np.full(num_objects, np.nan)
+    labelled_N: Bools = np.zeros(num_objects, bool)
+    labelled_N[known.rows] = True
+    for rows, features, own in values.blocks():
+        if scorer is not None:
+            scores_N[rows] = scorer.score(own)
+        free = ~labelled_N[rows]
+        if free.any():
+            scores = None if scorer is None else scores_N[rows[free]]
+            shortlist.add(rows[free], scores, standardiser.apply(features[free]))
+    labels = np.zeros(num_objects, bool)
+    labels[known.rows] = known.positive
+    columns = [
+        values.survey.pictures.objects["object_id"].combine_chunks(),
+        pa.array(scores_N, mask=np.isnan(scores_N)),
+        pa.array(labels, mask=~labelled_N),
+    ]
+    with folder.writing(SCORES) as path:
+        pq.write_table(pa.table(columns, schema=SCORES_SCHEMA), path, compression="zstd")
+    return shortlist.candidates()

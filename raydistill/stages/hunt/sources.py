@@ -1,0 +1,131 @@
+"""Open a hunt's synthetic sources, and describe them by the experts' features."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raydistill.artifacts.tables import decode_images
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate import artifact as curated_sets
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.embedding import Expert
+from raydistill.stages.generate import artifact as generator
+from raydistill.stages.hunt.science.examples import Bools, Features
+from raydistill.stages.hunt.science.pixels import Pixels
+from raydistill.stages.hunt.specs import NEGATIVE, POSITIVE, synthetic_specs
+from raydistill.stages.sample.artifact import SyntheticSet
+
+PICTURES_AT_ONCE = 512
+
+
+class Source(NamedTuple):
+    """The synthetic examples of one source.
+
+    Attributes
+    ----------
+    name
+        Name of the source.
+    features_LF
+        float16 [L, F], as those of `predict`.
+    pixels_LHWC
+        uint8 [L, H, W, 3].
+    positive_L
+        Whether each shows the wanted kind.
+    seen
+        Ids of the real galaxies that were used for both sets: those of which the pictures were
+        made, those to which an injection was fitted, and those on which a generator was trained.
+    """
+
+    name: str
+    features_LF: Features
+    pixels_LHWC: Pixels
+    positive_L: Bools
+    seen: frozenset[str]
+
+
+def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Collection[str] = ()) -> list[Source]:
+    """Return the sources of the config.
+
+    Parameters
+    ----------
+    plan
+        Its config names the sources.
+    curated
+        The curated set of the experts, whose pictures the synthetic ones must resemble.
+    expert
+        Gives the features.
+    held_out
+        Real galaxies that no example may be made of; such examples are left out.
+
+    Raises
+    ------
+    ArtifactMissing
+        A set does not exist.
+    ArtifactIncompatible
+        Its pictures have another size, crop or alignment, or no picture is left.
+    """
+    specs, sources = synthetic_specs(plan), []
+    for name in sorted(plan.config.hunt.synthetic):
+        parts = []
+        for role in (POSITIVE, NEGATIVE):
+            spec = specs[f"{name}_{role}"]
+            if not spec.exists:
+                fix = "run 'raydistill run CONFIG --to hunt'"
+                raise ArtifactMissing(f"the {role} examples of the source '{name}' do not exist", spec.folder.uri, fix)
+            found = SyntheticSet.open(spec.folder)
+            check_pictures(found, curated)
+            parts.append((role == POSITIVE, *_pictures_of(found, frozenset(held_out))))
+        pixels = np.concatenate([part[1] for part in parts])
+        positive = np.repeat([part[0] for part in parts], [len(part[1]) for part in parts])
+        seen = frozenset().union(*(part[2] for part in parts))
+        sources.append(Source(name, features_of(expert, pixels), pixels, positive, seen))
+    return sources
+
+
+def features_of(expert: Expert, pixels_NHWC: Pixels) -> Features:
+    """Return features as `predict` stores them: float16, clipped to its range."""
+    largest = float(np.finfo(np.float16).max)
+    parts: list[npt.NDArray[np.float32]] = [
+        expert.features(torch.tensor(pixels_NHWC[first : first + PICTURES_AT_ONCE])).numpy()
+        for first in range(0, len(pixels_NHWC), PICTURES_AT_ONCE)
+    ]
+    return np.concatenate(parts).clip(-largest, largest).astype(np.float16)
+
+
+def _pictures_of(found: SyntheticSet, held_out: frozenset[str]) -> tuple[Pixels, frozenset[str]]:
+    """Return the pictures, and the ids of the real galaxies that were used for them."""
+    rows = found.table(["image", "origin", "start"])
+    made_of = [rows[name].to_pylist() for name in ("origin", "start")]
+    kept = np.array([not held_out & {ids[row] for ids in made_of} for row in range(len(rows))], bool)
+    if not kept.any():
+        what = "no example is left, because all were made of galaxies that are held out"
+        raise ArtifactIncompatible(what, found.folder.uri, "set hunt.oracle.setting=seen, or sample other galaxies")
+    origins = {ids[row] for row in np.flatnonzero(kept) for ids in made_of} - {None}
+    pixels: Pixels = decode_images(rows["image"].filter(kept), found.summary.image_size).numpy()
+    return pixels, frozenset(origins) | set(found.summary.source.get("examples", ())) | _training_ids(found)
+
+
+def _training_ids(found: SyntheticSet) -> set[str]:
+    """Return the ids of the galaxies on which a set's generator was trained.
+
+    The result is empty for other sources.
+    """
+    if generator.KIND not in found.manifest.parents:
+        return set()
+    parent = CuratedSet.open(found.manifest.parents[curated_sets.KIND].uri, verify=False)
+    return set(parent.table("train", ["object_id"])["object_id"].to_pylist())
+
+
+def check_pictures(found: SyntheticSet, curated: CuratedSet) -> None:
+    """Raise ArtifactIncompatible unless pictures are prepared as the experts' were."""
+    theirs, own = found.summary, curated.summary
+    for key in ("image_size", "crop_fraction", "aligned"):
+        if getattr(theirs, key) != getattr(own, key):
+            what = f"its pictures have {key} {getattr(theirs, key)}, and those of the survey {getattr(own, key)}"
+            raise ArtifactIncompatible(what, found.folder.uri, "sample a set from this config")

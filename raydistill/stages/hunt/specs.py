@@ -1,0 +1,95 @@
+"""The artifacts of a hunt: its inputs, and the round or the report that it writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from raydistill.artifacts import kinds
+from raydistill.config import Sample, identity_part
+from raydistill.errors import ConfigError
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest
+from raydistill.surveys.specs import spec_of_survey
+
+POSITIVE, NEGATIVE = "positive", "negative"
+
+
+def sample_plan(plan: Plan, sample: Sample) -> Plan:
+    """Return the plan with another `sample` section."""
+    return Plan(replace(plan.config, sample=sample))
+
+
+def synthetic_specs(plan: Plan) -> dict[str, ArtifactSpec]:
+    """Return the synthetic sets of all sources, by source and role.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+        A path is no finished synthetic set.
+    """
+    found = {}
+    for name, source in sorted(plan.config.hunt.synthetic.items()):
+        for role, given in ((POSITIVE, source.positive), (NEGATIVE, source.negative)):
+            if isinstance(given, Sample):
+                found[f"{name}_{role}"] = sample_plan(plan, given).synthetic
+            else:
+                fix = f"correct hunt.synthetic.{name}.{role}, or run 'raydistill sample CONFIG'"
+                found[f"{name}_{role}"] = existing_spec(kinds.SYNTHETIC, given, fix)
+    return found
+
+
+def truth_table(plan: Plan) -> str:
+    """Return the URI of the table of the truth.
+
+    Raises
+    ------
+    ConfigError
+        The config names none, and the survey is not simulated.
+    """
+    oracle = plan.config.hunt.oracle
+    assert oracle is not None
+    if oracle.table is not None:
+        return oracle.table
+    if plan.truth is not None and plan.config.hunt.survey is None:
+        return plan.truth
+    what = "no table of the truth is given, and the survey is not the simulated one of this config"
+    raise ConfigError(what, "hunt.oracle.table", "give a table with object ids and the columns of hunt.oracle.positive")
+
+
+def hunt_spec(plan: Plan) -> ArtifactSpec:
+    """Return the round, or the report of a scripted labeller.
+
+    The identity covers the content of the files that the config names, not their paths.
+    """
+    config = plan.config.hunt
+    parts: dict[str, Any] = {}
+    oracle = config.oracle
+    if oracle is not None:
+        if config.labels is not None:
+            raise ConfigError("the oracle labels by itself", "hunt.labels", "leave it out, or set hunt.oracle=null")
+        truth_table(plan)
+        if oracle.table is not None:
+            parts["table_sha256"] = file_digest(oracle.table, "table of the truth", "hunt.oracle.table")
+        if oracle.examples is not None:
+            parts["examples_sha256"] = file_digest(oracle.examples, "file of examples", "hunt.oracle.examples")
+    elif config.labels is not None:
+        parts["labels_sha256"] = file_digest(config.labels, "file of labels", "hunt.labels")
+    own = {key: value for key, value in identity_part(config).items() if key not in ("survey", "labels")}
+    own["synthetic"] = sorted(config.synthetic)  # the identities of the sets are those of the parents
+    if oracle is not None:
+        own["oracle"] = {key: value for key, value in own["oracle"].items() if key not in ("table", "examples")}
+    parts["hunt"] = own
+    parents = {
+        kinds.CURATED: plan.curated,
+        kinds.TRAJECTORIES: plan.trajectories,
+        kinds.PREDICTIONS: spec_of_survey(plan, config.survey),
+    }
+    kind = kinds.HUNT_ROUND if oracle is None else kinds.HUNT
+    return plan.spec(kind, parts, {**parents, **synthetic_specs(plan)}, config.seed)
+
+
+def hunt_specs(plan: Plan) -> list[ArtifactSpec]:
+    """Return the artifacts that `hunt` reads, and the one that it writes."""
+    own = hunt_spec(plan)
+    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

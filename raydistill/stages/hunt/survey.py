@@ -1,0 +1,123 @@
+"""Open the survey of a hunt: its objects, their features, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.hunt.science.examples import Bools, Features
+from raydistill.stages.hunt.science.pixels import Pixels
+from raydistill.stages.hunt.science.ranking import Rows
+from raydistill.stages.predict.artifact import PredictionSet
+from raydistill.surveys.assumed_levels import assume_levels
+from raydistill.surveys.opening import open_survey
+from raydistill.surveys.preparing import prepare_picture
+from raydistill.surveys.specs import predictions_spec
+from raydistill.surveys.survey import SurveyPictures
+
+
+@dataclass(frozen=True)
+class HuntedSurvey:
+    """The survey of a hunt.
+
+    Attributes
+    ----------
+    pictures
+        Its objects and how their pictures are read.
+    predictions
+        The features of its objects, in the same order.
+    usable_N
+        Whether the picture of each object could be used.
+    """
+
+    pictures: SurveyPictures
+    predictions: PredictionSet
+    usable_N: Bools
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the object ids, in the order of the survey."""
+        return list(self.pictures.objects["object_id"].to_pylist())
+
+    @property
+    def paths(self) -> list[str | None]:
+        """Return the path of each object's picture, if it is a file of its own."""
+        objects = self.pictures.objects
+        alone = pc.is_null(objects["row"])
+        return list(pc.if_else(alone, objects["path"], pa.scalar(None, pa.string())).to_pylist())
+
+    def blocks(self) -> Iterator[tuple[Rows, Features]]:
+        """Yield rows and features of usable objects, per block of the predictions."""
+        first, width = 0, self.predictions.summary.num_features
+        for block in self.predictions.blocks(["reason", "features"]):
+            usable = pc.is_null(block["reason"])
+            rows = first + np.flatnonzero(usable.to_numpy())
+            values = block.filter(usable)["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            yield rows, values.reshape(-1, width)
+            first += len(block)
+
+    def filenames(self, rows: list[int]) -> list[str]:
+        """Return each object's name in a CSV of labels: its picture's name, or its id."""
+        ids, paths = self.pictures.objects["object_id"], self.pictures.objects["path"]
+        alone = self.pictures.objects["row"]
+        names = []
+        for row in rows:
+            path = paths[row].as_py() if alone[row].as_py() is None else None
+            names.append(path.rpartition("/")[2] if path else ids[row].as_py())
+        unique = len(set(names)) == len(names)
+        return names if unique else [ids[row].as_py() for row in rows]
+
+    def larger_pictures(self, rows: list[int], size: int) -> list[Pixels]:
+        """Return the pictures of some objects for a person, uint8 [size, size, 3] each.
+
+        Pictures of an artifact keep their size.
+        """
+        preparation = self.pictures.preparation
+        if preparation.crop_fraction < 1 or preparation.min_size > 1:  # not the pictures of an artifact
+            preparation = replace(preparation, image_size=max(size, preparation.image_size))
+        shown = []
+        for row in rows:
+            (source,) = self.pictures.reader.read(self.pictures.objects.slice(row, 1))
+            try:
+                shown.append(prepare_picture(source, "", self.pictures.images, preparation)[1])
+            except RejectedImage:  # it was usable when it was predicted
+                shown.append(np.zeros((8, 8, 3), np.uint8))
+        return shown
+
+
+def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:
+    """Return the survey of the config's hunt.
+
+    Raises
+    ------
+    ArtifactMissing
+        Its predictions do not exist.
+    ArtifactIncompatible
+        The predictions have no features.
+    """
+    pictures = open_survey(plan, plan.config.hunt.survey)
+    predictions = _open_predictions(predictions_spec(plan, pictures), plan.config.hunt.survey)
+    if not predictions.summary.num_features:
+        fix = "set predict.features=true and run 'raydistill predict' again"
+        raise ArtifactIncompatible("these predictions have no features", predictions.folder.uri, fix)
+    reasons = [block["reason"] for block in predictions.blocks(["reason"])]
+    usable_N = np.concatenate([pc.is_null(reason).to_numpy() for reason in reasons])
+    pictures, _ = assume_levels(pictures, curated.summary.levels)
+    return HuntedSurvey(pictures, predictions, usable_N)
+
+
+def _open_predictions(spec: ArtifactSpec, survey: str | None) -> PredictionSet:
+    try:
+        return PredictionSet.open(spec.folder)
+    except ArtifactMissing as error:
+        fix = f"run 'raydistill predict CONFIG {survey or 'CONFIG'}', or 'raydistill run CONFIG --to hunt'"
+        raise ArtifactMissing("the survey has no predictions yet", spec.folder.uri, fix) from error

@@ -1,0 +1,240 @@
+"""The Ray task of a scripted hunt: one strategy with one seed.
+
+A task maps {strategy, seed} to a file.
+
+The driver writes the inputs of all trials into one file. A trial depends on them, its strategy and
+its seed alone, so the number of workers changes no bit. A killed hunt resumes with the missing
+ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.tensors import unpack_tensors
+from raydistill.learning.normalise import AnyNormalisation
+from raydistill.seeding import fold_in
+from raydistill.stages.hunt.config import Hunt, Oracle
+from raydistill.stages.hunt.learners import draw_background, synthetic_groups, train_on_sources
+from raydistill.stages.hunt.science.examples import Bools, Floats, Group, collect
+from raydistill.stages.hunt.science.learning import AnyLearner, fit_learner, uses_pixels
+from raydistill.stages.hunt.science.loop import Scorer, Trace, choose, hunt
+from raydistill.stages.hunt.science.metrics import Ranked, rank_metrics
+from raydistill.stages.hunt.science.pixels import POOL
+from raydistill.stages.hunt.science.ranking import Quotas, Rows
+from raydistill.stages.hunt.science.regression import Standardiser, cross_fitted_scores
+from raydistill.stages.hunt.sources import Source
+from raydistill.storage import Folder, checked
+
+INPUTS = "inputs.safetensors"
+BEST_ONLY = Quotas(high_score=1, uncertain=0, diverse=0, random=0)  # for scores that do not learn
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Features [M, F], pictures (or None), truth, and synthetic sources of a hunt."""
+
+    features_MF: npt.NDArray[np.float16]
+    pixels_MHWC: npt.NDArray[np.uint8] | None
+    truth_M: Bools
+    attributes_M: Floats | None
+    examples: Rows | None
+    sources: tuple[Source, ...]
+
+    @cached_property
+    def standardiser(self) -> Standardiser:
+        """Return the scale of the features."""
+        return Standardiser.of([self.features_MF])
+
+    @cached_property
+    def standardised(self) -> Floats:
+        """Return the features in units of that scale, float64 [M, F]."""
+        return self.standardiser.apply(self.features_MF)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the inputs as tensors, to be written."""
+        found: dict[str, Any] = {"features": self.features_MF, "truth": self.truth_M}
+        found |= {} if self.pixels_MHWC is None else {"pixels": self.pixels_MHWC}
+        found |= {} if self.attributes_M is None else {"attributes": self.attributes_M}
+        found |= {} if self.examples is None else {"examples": self.examples}
+        for one in self.sources:
+            found |= {f"{one.name}/features": one.features_LF, f"{one.name}/positive": one.positive_L}
+            found |= {f"{one.name}/pixels": one.pixels_LHWC}
+        return {name: torch.tensor(values) for name, values in found.items()}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> Inputs:
+        """Return the inputs in tensors."""
+        found = {name: values.numpy() for name, values in tensors.items()}
+        names = sorted({name.rpartition("/")[0] for name in found} - {""})
+        sources = [
+            Source(name, found[f"{name}/features"], found[f"{name}/pixels"], found[f"{name}/positive"], frozenset())
+            for name in names
+        ]
+        return cls(
+            found["features"], found.get("pixels"), found["truth"], found.get("attributes"), found.get("examples"),
+            tuple(sources),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrialRunner:
+    """Run trials. A worker receives it by pickle, and reads the inputs once.
+
+    Attributes
+    ----------
+    folder
+        URI of the folder of inputs and finished trials.
+    config
+        The hunt.
+    normalisation
+        Of the pictures.
+    threads
+        Torch threads of a worker.
+    """
+
+    folder: str
+    config: Hunt
+    normalisation: AnyNormalisation
+    threads: int
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Run the trial of a row {strategy, seed}; return the row after writing its file."""
+        torch.set_num_threads(self.threads)
+        (row,) = block.to_pylist()
+        inputs = _inputs(self.folder)
+        result = self.run(inputs, row["strategy"], row["seed"])
+        checked.write(Folder(self.folder), trial_name(row["strategy"], row["seed"]), json.dumps(result).encode())
+        return block
+
+    def run(self, inputs: Inputs, strategy: str, seed: int) -> dict[str, Any]:
+        """Return what was labelled and found, and the metrics at the start and at the end."""
+        oracle = self.config.oracle
+        assert oracle is not None
+        root = fold_in(self.config.seed, "trial", seed)
+        start = draw_examples(inputs, oracle.num_examples, root)
+        scorer = self._scorer(inputs, strategy, oracle, start, root)
+        learns = strategy not in ("ceiling", "attributes")
+        quotas = self.config.quotas if learns else BEST_ONLY
+        trace = hunt(
+            scorer, inputs.standardised, inputs.truth_M, start, quotas, oracle.rounds, self.config.per_round, root
+        )
+        shown_M = np.zeros(len(inputs.truth_M), bool)
+        shown_M[start] = shown_M[trace.rows] = True
+        following = choose(
+            trace.last_N, inputs.standardised, shown_M, quotas, self.config.per_round, fold_in(root, oracle.rounds)
+        )
+        return {
+            "start_rows": start.tolist(),
+            "next": [[one.row, None if np.isnan(one.score) else one.score, one.reason.value] for one in following],
+            "rows": trace.rows.tolist(),
+            "found": trace.found.tolist(),
+            "reasons": list(trace.reasons),
+            **_metrics(trace, inputs.truth_M, start, oracle.purity),
+        }
+
+    def _scorer(self, inputs: Inputs, strategy: str, oracle: Oracle, start: Rows, root: int) -> Scorer | None:
+        if strategy == "random":
+            return None
+        if strategy == "attributes":
+            assert inputs.attributes_M is not None
+            attributes_M = inputs.attributes_M
+            return lambda rows, labels, number: attributes_M
+        sources = [one for one in inputs.sources if strategy in (one.name, "ceiling")]
+        if sources and self.config.source_network is not None:
+            inputs, sources = self._describe(inputs, sources, start, root)
+        if strategy == "ceiling":
+            strength = getattr(self.config.learner, "strength", 10.0)
+            ceiling_M = cross_fitted_scores(
+                inputs.features_MF, inputs.truth_M, inputs.standardiser, strength, oracle.folds, root
+            )
+            return lambda rows, labels, number: ceiling_M
+        learners: dict[str, AnyLearner] = {"network": oracle.network, "fixmatch": oracle.fixmatch}
+        return self._learning(inputs, learners.get(strategy, self.config.learner), sources, root)
+
+    def _describe(
+        self, inputs: Inputs, sources: Sequence[Source], start: Rows, root: int
+    ) -> tuple[Inputs, list[Source]]:
+        """Return inputs and sources with features of the network trained on the sources."""
+        pixels, seed = inputs.pixels_MHWC, fold_in(root, "source")
+        assert pixels is not None
+        unlabelled = np.setdiff1d(np.arange(len(pixels)), start)
+        background = pixels[draw_background(unlabelled, self.config.source_background, seed)]
+        network, described = train_on_sources(self.config, sources, background, self.normalisation, seed)
+        return replace(inputs, features_MF=network.join(inputs.features_MF, pixels)), described
+
+    def _learning(self, inputs: Inputs, learner: AnyLearner, sources: Sequence[Source], root: int) -> Scorer:
+        """Return a scorer that learns from labels, background and synthetic examples."""
+        pixels = uses_pixels(learner)
+        values: npt.NDArray[Any] = inputs.features_MF
+        pool = np.empty((0, 1, 1, 3), np.uint8)
+        if pixels:
+            assert inputs.pixels_MHWC is not None
+            values = inputs.pixels_MHWC
+            pool = values[draw_background(np.arange(len(values)), POOL, fold_in(root, "pool"))]
+        background = draw_background(np.arange(len(values)), self.config.background, root)
+        synthetic = synthetic_groups(sources, pixels, self.config.synthetic_weight)
+
+        def score(rows: Rows, labels: Bools, number: int) -> Floats | None:
+            presumed = np.setdiff1d(background, rows)
+            groups = [Group(values[rows], labels), Group(values[presumed], np.zeros(len(presumed), bool)), *synthetic]
+            fitted = fit_learner(
+                collect(groups), learner, inputs.standardiser, self.normalisation, pool, fold_in(root, number)
+            )
+            return None if fitted is None else fitted.score(values)
+
+        return score
+
+
+def draw_examples(inputs: Inputs, count: int, seed: int) -> Rows:
+    """Return the rows known at the start: given, or `count` wanted and as many others."""
+    if inputs.examples is not None:
+        return inputs.examples
+    rng = np.random.default_rng(fold_in(seed, "examples"))
+    kinds = [np.flatnonzero(inputs.truth_M == kind) for kind in (True, False)]
+    return np.sort(np.concatenate([rng.permutation(rows)[:count] for rows in kinds]))
+
+
+def _metrics(trace: Trace, truth_M: Bools, start: Rows, purity: float) -> dict[str, list[float] | None]:
+    """Return the metrics over all objects without the examples.
+
+    At the end the labelled objects have their label as their score: this is the catalogue that a
+    user then has.
+    """
+    judged = np.ones(len(truth_M), bool)
+    judged[start] = False
+    if not truth_M[judged].any():
+        return {"start": None, "end": None}
+    ends: dict[str, list[float] | None] = {}
+    for moment, scores_M in (("start", trace.first_N), ("end", trace.last_N)):
+        if scores_M is None:
+            ends[moment] = None
+            continue
+        scores_M = scores_M.copy()
+        if moment == "end":
+            scores_M[trace.rows] = np.where(trace.found, 2.0, -1.0)  # scores lie in [0, 1]
+        ends[moment] = list(rank_metrics(scores_M[judged], truth_M[judged], purity))
+    return ends
+
+
+METRICS = Ranked._fields
+
+
+@lru_cache(maxsize=1)
+def _inputs(folder: str) -> Inputs:
+    return Inputs.of(unpack_tensors(checked.require(Folder(folder), INPUTS))[0])
+
+
+def trial_name(strategy: str, seed: int) -> str:
+    """Return the name of the file of a finished trial."""
+    return f"trial-{strategy}-{seed:04d}.json"

@@ -1,0 +1,247 @@
+"""predict: write the experts' class probabilities and features of survey pictures.
+
+    driver    -> the objects of the survey, in blocks of `predict.block_size`
+    Ray Data  -> prepare the pictures of a block, predict them, write its Parquet file
+    driver    -> counts of the finished blocks, summary, manifest
+
+Memory does not grow with the number of pictures: the driver holds ids and paths, and a worker holds
+one block. A block depends on its own objects alone, so the number of workers changes no bit.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from raydistill.artifacts.manifest import check_parent
+from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
+from raydistill.learning.networks import build_network, last_linear
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.plan import Plan
+from raydistill.runtime.failures import translate_errors
+from raydistill.runtime.ray_data import MAX_RETRIES, ONE_BLOCK, accepted_deprecations, pack, quiet_context
+from raydistill.runtime.resources import choose_num_workers
+from raydistill.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.summary import Levels
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.predict.artifact import DATA, SUMMARY, BlockRecord, PredictionSet, PredictionSummary, read_record
+from raydistill.stages.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_packed
+from raydistill.storage import Folder, disk_errors
+from raydistill.surveys.assumed_levels import assume_levels
+from raydistill.surveys.levels import LevelChecks
+from raydistill.surveys.opening import open_survey
+from raydistill.surveys.specs import predictions_spec
+from raydistill.surveys.survey import SurveyPictures
+from raydistill.tracking.formatting import InputDataset
+from raydistill.tracking.tracker import Run, Tracker
+
+log = get_logger(__name__)
+
+
+def predict(plan: Plan, survey: str | None, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
+    """Write the predictions for a survey, or open the existing ones.
+
+    Parameters
+    ----------
+    plan
+        Where the experts are.
+    survey
+        The survey, see `raydistill.surveys.opening.open_survey`.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    PredictionSet
+
+    Raises
+    ------
+    ArtifactMissing
+        The curated set or the experts do not exist.
+    ArtifactIncompatible
+        There are fewer experts than requested.
+    CatalogError
+        The survey has no pictures, or none of them can be used.
+    """
+    pictures = open_survey(plan, survey)
+    spec = predictions_spec(plan, pictures)
+    if not is_complete(spec):
+        ensemble, levels = load_experts(plan)
+        pictures, levels = assume_levels(pictures, levels)
+        inputs = [InputDataset(pictures.name, spec.identity, pictures.uri, len(pictures.objects), "prediction")]
+        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, inputs=inputs) as run:
+            _write(plan, spec.folder, pictures, ensemble, levels, run)
+    return PredictionSet.open(spec.folder)
+
+
+def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
+    """Return the experts and normalisation, and black and white of their curated set.
+
+    Raises
+    ------
+    ArtifactMissing
+        The curated set or the experts do not exist.
+    ArtifactIncompatible
+        There are fewer experts than `predict.experts`, or they belong to another curated set.
+    ConfigError
+        Features are requested of a network that has none.
+    """
+    config, resources = plan.config, plan.config.resources
+    curated = CuratedSet.open(plan.curated.folder)
+    store = TrajectoryStore.open(plan.trajectories.folder)
+    check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+    count = config.predict.experts or store.num_experts
+    if count > store.num_experts:
+        what = f"predict.experts asks for {count} experts, and the run has {store.num_experts}"
+        raise ArtifactIncompatible(what, store.folder.uri, "lower it, or raise experts.num_experts")
+    if config.predict.features:
+        try:
+            last_linear(build_network(plan.expert_network, curated.num_classes, config.curate.image_size))
+        except ValueError as error:
+            raise ConfigError(str(error), "network", "set predict.features=false") from error
+    ensemble = EnsembleSource(
+        store.folder.uri, plan.expert_network, config.curate.image_size, curated.normalisation, tuple(curated.class_names),
+        count, config.predict.features, config.predict.batch_size, resources.worker_threads, resources.gpus,
+    )  # fmt: skip
+    return ensemble, curated.summary.levels
+
+
+def _write(
+    plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, levels: Levels, run: Run
+) -> None:
+    """Write the blocks that are not finished, and the summary."""
+    blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
+    finished = {n: record for n, block in enumerate(blocks) if (record := read_record(folder, n, len(block)))}
+    todo = [block for n, block in enumerate(blocks) if n not in finished]
+    if finished:
+        log.info("predict: %d of %d blocks are finished", len(finished), len(blocks))
+    started, before = time.monotonic(), sum(record.num_rows for record in finished.values())
+    rejected = sum(sum(record.rejected.values()) for record in finished.values())
+    with (
+        disk_errors(folder.uri),
+        progress(len(pictures.objects), "predicting", "pictures", start=before) as shown,
+        translate_errors("predict"),
+    ):
+        for index, record in _predict_blocks(plan, folder, todo, pictures, ensemble):
+            finished[index] = record
+            rejected += sum(record.rejected.values())
+            shown.advance(record.num_rows, rejected=rejected)
+    seconds = time.monotonic() - started
+    summary = _summarise(pictures, ensemble, [finished[n] for n in sorted(finished)], folder)
+    _warn_of_levels(pictures, finished.values())
+    summary = replace(summary, levels=levels)
+    folder.write(SUMMARY, summary.to_json())
+    _log_summary(summary, run, (summary.num_pictures - before) / seconds if todo else None)
+
+
+def divide_into_blocks(objects: pa.Table, size: int) -> list[pa.Table]:
+    """Return slices of so many objects, each with its number in the column `block`."""
+    objects = objects.combine_chunks()
+    slices = [objects.slice(first, size) for first in range(0, len(objects), size)]
+    return [part.append_column("block", pa.array([n] * len(part), pa.int64())) for n, part in enumerate(slices)]
+
+
+def _predict_blocks(
+    plan: Plan, folder: Folder, blocks: list[pa.Table], pictures: SurveyPictures, ensemble: EnsembleSource
+) -> Iterator[tuple[int, BlockRecord]]:
+    """Yield the number and the record of each block when its file is complete."""
+    if not blocks:
+        return
+    resources = plan.config.resources
+    workers = choose_num_workers(resources, len(blocks))
+    source = PictureSource(pictures.reader, pictures.images, pictures.preparation)
+    quiet_context(preserve_order=False)
+    with accepted_deprecations():
+        rows: ray.data.Dataset = ray.data.from_arrow([pack(block) for block in blocks])
+        if resources.gpus:
+            prepare: Any = prepare_packed
+            rows = rows.map_batches(
+                prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
+            )
+        rows = rows.map_batches(
+            BlockPredictor, fn_constructor_args=(ensemble, folder.uri, None if resources.gpus else source),
+            batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=0 if resources.gpus else resources.cpus, num_gpus=resources.gpus,
+            max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
+        )  # fmt: skip
+    reports: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
+    for report in reports:
+        for row in report.to_pylist():
+            if row["error"] is not None:
+                raise CatalogError(*json.loads(row["error"]))
+            yield row["block"], BlockRecord(**json.loads(row["record"]))
+
+
+def _summarise(
+    pictures: SurveyPictures, ensemble: EnsembleSource, records: list[BlockRecord], folder: Folder
+) -> PredictionSummary:
+    """Return the summary.
+
+    Raises CatalogError, and removes the blocks, if no picture could be used.
+    """
+    rejected = _total(record.rejected for record in records)
+    count = sum(record.num_rows for record in records)
+    if rejected.total() == count:
+        first = next(record.first_rejected for record in records if record.first_rejected)
+        folder.remove(DATA)
+        raise _all_rejected(pictures, rejected, first)
+    predicted = _total(record.predicted for record in records)
+    return PredictionSummary(
+        survey=pictures.name,
+        class_names=ensemble.class_names,
+        num_pictures=count,
+        predicted={name: predicted[name] for name in ensemble.class_names},
+        rejected=dict(sorted(rejected.items())),
+        num_experts=ensemble.num_experts,
+        num_features=max(record.num_features for record in records),
+        image_size=pictures.preparation.image_size,
+        crop_fraction=pictures.preparation.crop_fraction,
+        aligned=pictures.preparation.align,
+    )
+
+
+def _warn_of_levels(pictures: SurveyPictures, records: Iterable[BlockRecord]) -> None:
+    """Warn of dark, flat and saturated pictures, as curate does."""
+    checks = LevelChecks()
+    for record in records:
+        levels: Any = record.levels
+        checks.merge(LevelChecks(**levels))
+    checks.warn(pictures.images, "predict")
+
+
+def _all_rejected(pictures: SurveyPictures, rejected: Counter[str], first: tuple[str, str]) -> CatalogError:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common())
+    detail = f" ({first[1]})" if first[1] else ""
+    what = f"none of its {rejected.total()} pictures could be used: {reasons}; first: {first[0]}{detail}"
+    return CatalogError(what, pictures.uri, "check the pictures, or predict another survey")
+
+
+def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return total
+
+
+def _log_summary(summary: PredictionSummary, run: Run, rate: float | None) -> None:
+    """Log the counts per class, and record them."""
+    width = max(len(name) for name in summary.class_names)
+    for name, count in summary.predicted.items():
+        log.info("%-*s %10d pictures", width, name, count)
+    if summary.rejected:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
+        log.warning("predict: rejected pictures: %s (column reason)", reasons)
+    run.metrics({f"predicted/{name}": count for name, count in summary.predicted.items()}, 0)
+    run.metrics({f"rejected/{reason}": count for reason, count in summary.rejected.items()}, 0)
+    if rate is not None:
+        run.metrics({"images_per_second": rate}, 0)

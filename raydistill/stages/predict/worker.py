@@ -1,0 +1,214 @@
+"""The Ray Data tasks of predict: prepare, predict and write a block of pictures.
+
+    {block, object_id, path, row_group, row}
+        -> prepare_block -> {block, object_id, pixels, reason, detail}
+        -> BlockPredictor -> block-000007.parquet, and one row {block, record, error} for the driver
+
+On CPUs one worker does both. On GPUs other workers prepare, so that a GPU does not wait for
+decoding.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from raydistill.config import Images
+from raydistill.datasets.base import DataSet
+from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.learning.architectures import Architecture
+from raydistill.learning.ensemble import Ensemble, EnsemblePrediction
+from raydistill.learning.networks import build_network
+from raydistill.learning.normalise import AnyNormalisation
+from raydistill.runtime.ray_data import pack, unpack
+from raydistill.runtime.resources import device_of
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.predict.artifact import SCHEMA, write_block
+from raydistill.storage import Folder
+from raydistill.surveys.levels import LevelChecks, measure_levels, planes
+from raydistill.surveys.preparing import Preparation, prepare_picture
+from raydistill.surveys.readers import Reader
+
+PREPARED = pa.schema(
+    [
+        ("block", pa.int64()),
+        ("object_id", pa.string()),
+        ("pixels", pa.large_binary()),  # uint8 [size, size, 3], or null
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("error", pa.string()),  # JSON of an error of the storage, which ends the stage
+    ]
+)
+REPORT = pa.schema([("block", pa.int64()), ("record", pa.string()), ("error", pa.string())])
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """How to read, decode and prepare the pictures of a survey."""
+
+    reader: Reader
+    images: Images | DataSet
+    preparation: Preparation
+
+
+@dataclass(frozen=True)
+class EnsembleSource:
+    """Where the experts are, and how they predict.
+
+    Parameters
+    ----------
+    store
+        URI of the trajectories.
+    architecture, num_classes, image_size
+        The network.
+    normalisation
+        Of the curated set of the experts.
+    class_names
+        Names of the classes.
+    num_experts
+        The first experts of the store predict.
+    features
+        Also return features.
+    batch_size
+        Pictures per forward pass; None: chosen by device.
+    threads, gpus
+        Threads of torch, and GPUs of a worker.
+    """
+
+    store: str
+    architecture: Architecture
+    image_size: int
+    normalisation: AnyNormalisation
+    class_names: tuple[str, ...]
+    num_experts: int
+    features: bool
+    batch_size: int | None
+    threads: int
+    gpus: float
+
+    def load(self, device: str) -> Ensemble:
+        """Return the experts after their last epoch."""
+        store = TrajectoryStore.open(self.store, verify=False)  # the driver has verified it
+        network = build_network(self.architecture, len(self.class_names), self.image_size)
+        thetas = [store(expert, store.num_epochs).to(device) for expert in range(self.num_experts)]
+        return Ensemble(network, thetas, features=self.features)
+
+
+def prepare_block(objects: pa.Table, source: PictureSource) -> pa.Table:
+    """Return a block's prepared pictures, or reasons for none: OBJECTS -> PREPARED."""
+    block, ids = objects["block"][0].as_py(), objects["object_id"].to_pylist()
+    rows: list[dict[str, Any]] = []
+    try:
+        for object_id, picture in zip(ids, source.reader.read(objects), strict=True):
+            row = {"block": block, "object_id": object_id}
+            try:
+                _, pixels = prepare_picture(picture, "", source.images, source.preparation)
+                rows.append(row | {"pixels": pixels.tobytes()})
+            except RejectedImage as error:
+                rows.append(row | {"reason": error.reason, "detail": error.fix})
+    except CatalogError as error:  # the storage, not this picture, is at fault
+        rows = [{"block": block, "error": json.dumps([error.what, error.where or "predict", error.fix])}]
+    return pa.Table.from_pylist(rows, PREPARED)
+
+
+def prepare_packed(packed: pa.Table, source: PictureSource) -> pa.Table:
+    """Apply `prepare_block` to a packed block."""
+    return pack(prepare_block(unpack(packed), source))
+
+
+class BlockPredictor:
+    """Predict a packed block's prepared pictures; write its file: PREPARED -> REPORT.
+
+    Parameters
+    ----------
+    ensemble
+        The experts.
+    output
+        URI of the artifact.
+    source
+        Prepares the pictures in this worker; None: blocks arrive prepared.
+    """
+
+    def __init__(self, ensemble: EnsembleSource, output: str, source: PictureSource | None) -> None:
+        torch.set_num_threads(ensemble.threads)
+        self._device = device_of(ensemble.gpus)
+        self._options, self._ensemble = ensemble, ensemble.load(self._device)
+        self._folder, self._source = Folder(output), source
+
+    def __call__(self, packed: pa.Table) -> pa.Table:
+        """Return the record of the block; its file is complete before."""
+        block = unpack(packed)
+        prepared = block if self._source is None else prepare_block(block, self._source)
+        index, errors = prepared["block"][0].as_py(), prepared["error"].drop_null()
+        if len(errors):
+            return pa.Table.from_pylist([{"block": index, "error": errors[0].as_py()}], REPORT)
+        pixels_NHWC = self._pixels(prepared)
+        checks = LevelChecks()
+        checks.add_measured(measure_levels(planes(pixels_NHWC)) if len(pixels_NHWC) else {})
+        record = write_block(self._folder, index, self._rows(prepared, pixels_NHWC), asdict(checks))
+        return pa.Table.from_pylist([{"block": index, "record": json.dumps(asdict(record))}], REPORT)
+
+    def _pixels(self, prepared: pa.Table) -> np.ndarray:
+        """Return the prepared pictures, uint8 [N, size, size, 3]."""
+        pictures, size = prepared["pixels"].drop_null().to_pylist(), self._options.image_size
+        return np.frombuffer(bytearray(b"".join(pictures)), np.uint8).reshape(len(pictures), size, size, 3)
+
+    def _rows(self, prepared: pa.Table, pixels_NHWC: np.ndarray) -> pa.Table:
+        """Return the predictions of a block, with nulls for unusable pictures."""
+        usable = pc.is_valid(prepared["pixels"]).to_numpy()
+        prediction = self._predict(pixels_NHWC) if len(pixels_NHWC) else None
+        columns: dict[str, Any] = {name: prepared[name] for name in ("object_id", "reason", "detail")}
+        columns |= predicted_columns(prediction, self._options.class_names, usable)
+        return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
+
+    def _predict(self, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
+        images_NCHW = self._options.normalisation.apply(torch.from_numpy(pixels_NHWC))
+        return self._ensemble.predict(images_NCHW.to(self._device), self._options.batch_size)
+
+
+def predicted_columns(
+    prediction: EnsemblePrediction | None, class_names: tuple[str, ...], usable: np.ndarray
+) -> dict[str, pa.Array]:
+    """Return the columns of `SCHEMA` that hold predictions.
+
+    Parameters
+    ----------
+    prediction
+        Of the usable pictures; None if there are none.
+    class_names
+        Names of the classes.
+    usable
+        bool [N]: which rows have a prediction; the others are null.
+    """
+    if prediction is None:
+        names = ("predicted_class", "probability", "spread", "features")
+        return {name: pa.nulls(len(usable), SCHEMA.field(name).type) for name in names}
+    mean_NK, spread_NK, features_NF = (values.cpu().numpy() for values in prediction)
+    rows = pa.array(np.where(usable, np.cumsum(usable) - 1, 0), mask=~usable)  # null: no prediction
+    columns: dict[str, pa.Array] = {
+        "predicted_class": pa.array(class_names, pa.string()).take(pa.array(mean_NK.argmax(axis=1))),
+        "probability": to_lists(mean_NK),
+        "spread": to_lists(spread_NK),
+        "features": to_lists(to_float16(features_NF)) if features_NF.shape[1] else None,
+    }
+    absent = pa.nulls(len(usable), SCHEMA.field("features").type)
+    return {name: absent if values is None else values.take(rows) for name, values in columns.items()}
+
+
+def to_float16(values_NF: np.ndarray) -> np.ndarray:
+    """Return values as float16; those beyond ±65504 become ±65504."""
+    largest = float(np.finfo(np.float16).max)
+    return values_NF.clip(-largest, largest).astype(np.float16)
+
+
+def to_lists(values_NF: np.ndarray) -> pa.ListArray:
+    """Return the rows of an array as a list column."""
+    offsets = pa.array(np.arange(len(values_NF) + 1, dtype=np.int32) * values_NF.shape[1], pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(values_NF.ravel()))

@@ -1,0 +1,189 @@
+"""Define the part of a config about sampling synthetic galaxies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.diffusion.options.sampling import Sampling
+from raydistill.fields import later
+from raydistill.galaxies.catalog_schemas import Fractions
+from raydistill.galaxies.selection import Split
+from raydistill.stages.sample.source import GeneratorSource, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassConditions:
+    """Sample galaxies of given classes, the same number of each.
+
+    Parameters
+    ----------
+    classes
+        Names of classes of the curated set. Empty: all.
+    like
+        "galaxies": each sample takes the whole condition of a random training galaxy of the class.
+        "label": the class alone is known to the generator, which needs its condition `class`.
+    """
+
+    kind: Literal["classes"] = "classes"
+    classes: tuple[str, ...] = ()
+    like: Literal["galaxies", "label"] = "galaxies"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConditions:
+    """Sample galaxies with given vote fractions.
+
+    Parameters
+    ----------
+    answers
+        Fraction of each answer among the volunteers who were asked, e.g. {smooth: 0.9,
+        features_or_disk: 0.1}. The fractions of a named question sum to 1, within 0.01. Answers
+        that are not named count as 0. Questions that are not named are unknown to the generator.
+    petro_r90
+        Petrosian radius with 90 % of the flux, in arcsec. None: unknown.
+    colour
+        log10 of the mean red, and of the mean blue, over the mean green of the picture. None:
+        unknown.
+    """
+
+    kind: Literal["answers"] = "answers"
+    answers: dict[str, float]
+    petro_r90: PositiveFloat | None = None
+    colour: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConditions:
+    """Sample galaxies with the conditions of a table's rows, in turn.
+
+    Parameters
+    ----------
+    table
+        Table of votes of any format at any URI; `survey.catalog` has the same forms. Its column
+        petro_r90 in arcsec is read too. A missing number is unknown to the generator.
+    dialect
+        Name of the table's column schema, or "auto": found by its columns.
+    fractions
+        Use raw, weighted or debiased vote fractions.
+    columns
+        Columns with unusual names, e.g. {id: GalaxyID}.
+    """
+
+    kind: Literal["table"] = "table"
+    table: str
+    dialect: str = "auto"
+    fractions: Fractions = "weighted"
+    columns: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GalaxyConditions:
+    """Sample galaxies with conditions of real ones in turn, with some answers changed.
+
+    Parameters
+    ----------
+    object_ids
+        Galaxies of the curated set. Empty: all of the split.
+    split
+        Part of the curated set; only used without `object_ids`.
+    answers
+        Fractions that replace those of the galaxies, e.g. {odd_yes: 1}. A changed question is
+        changed as a whole, by the rules of kind "answers". Questions that cannot be reached any
+        more become unknown.
+    """
+
+    kind: Literal["galaxies"] = "galaxies"
+    object_ids: tuple[str, ...] = ()
+    split: Split = "train"
+    answers: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NoConditions:
+    """Sample galaxies of any kind: the generator knows nothing of them."""
+
+    kind: Literal["nothing"] = "nothing"
+
+
+Condition = ClassConditions | AnswerConditions | TableConditions | GalaxyConditions | NoConditions
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Keep only samples that a classifier recognises as galaxies of their class.
+
+    The classifier is the mean probability of experts, after their last epoch.
+
+    Parameters
+    ----------
+    min_probability
+        Smallest probability of the sample's class.
+    experts
+        Folder of other experts' trajectories, trained on the same classes. None: those of the run.
+    max_samples_per_image
+        Limit of the samples per wanted image. A class that needs more stays smaller.
+    """
+
+    min_probability: float = 0.5
+    experts: str | None = None
+    max_samples_per_image: PositiveFloat = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_probability <= 1:
+            raise ValueError(f"min_probability must lie in (0, 1], got {self.min_probability:g}")
+        if self.max_samples_per_image < 1:
+            raise ValueError(f"max_samples_per_image must be at least 1, got {self.max_samples_per_image:g}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sample synthetic galaxies.
+
+    Parameters
+    ----------
+    num_images
+        Number of images. Classes share them equally.
+    per_class
+        Number of images of each class, instead of `num_images`; for the kind "classes".
+    conditions
+        What the images show. None: every class of the curated set.
+    sampling
+        Solver and guidance. None: those of the generator, `generate.sampling`.
+    filter
+        Keep only images that a classifier recognises; None: keep all.
+    seed
+        Root of the noise. Another value gives other images.
+    block_size
+        Images that are sampled together. It decides the last bits of an image, because sums depend
+        on the shape of a batch.
+    source
+        Where the images come from. `conditions` and `sampling` belong to the generator.
+    """
+
+    num_images: PositiveInt = 128
+    per_class: PositiveInt | None = None
+    conditions: Annotated[Condition, BY_KIND, infer_kind(Condition)] | None = None
+    sampling: Sampling | None = None
+    filter: Filter | None = None
+    seed: int = 0
+    block_size: PositiveInt = 32
+    source: Annotated[Source, BY_KIND, infer_kind(Source)] = later(GeneratorSource())
+
+    @property
+    def needs_generator(self) -> bool:
+        """Whether the images are sampled from the run's generator."""
+        return self.source.kind == "generator"
+
+    def __post_init__(self) -> None:
+        if self.source.kind != "generator":
+            for name in ("conditions", "sampling"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"the key '{name}' belongs to the source 'generator', and the source is '{self.source.kind}'"
+                    )
+        if self.per_class is not None and not isinstance(self.conditions, ClassConditions | None):
+            raise ValueError("per_class is the number of images of each class; give num_images for other conditions")

@@ -1,0 +1,1 @@
+"""Give intervals, tests and comparisons of samples; numpy and scipy alone."""
