@@ -337,8 +337,9 @@ def compare(spec: Spec, answers: Any) -> None:
     import torch
 
     from raydistill.distillation.initial import hard_labels
-    from raydistill.distillation.matching import Batch, Matcher, student_loss
+    from raydistill.distillation.matching import Batch, Matcher
     from raydistill.learning.augment import Augmentation
+    from raydistill.learning.losses import student_loss
 
     theirs = torch.load(Path(spec["out"]) / "iteration.pt")
     dtype = getattr(torch, spec["precision"])

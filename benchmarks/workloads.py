@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from raydistill.distillation.engines import engine_options
-from raydistill.distillation.matching import Batch, Matcher, student_loss
+from raydistill.distillation.matching import Batch, Matcher
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.arithmetic import EngineName, Precision
 from raydistill.learning.augment import Augmentation
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.options.training import Training
 from raydistill.learning.training import _gradient

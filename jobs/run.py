@@ -5,7 +5,10 @@
 Runs `raydistill run` on the job's cluster; add any `key=value`. Every node must be able to read the survey.
 """
 
-from raydistill.cli import run_job
+import sys
+
+from raydistill.cli import main
 
 if __name__ == "__main__":
-    run_job(__file__)
+    sys.argv.insert(1, "run")
+    main()

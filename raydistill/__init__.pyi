@@ -1,17 +1,7 @@
-from .api.configs import load_config, open, setup_logging
-from .api.detection import detect
-from .api.distillation import analyse, curate, distill, evaluate, experts, predict_survey, run, simulate, tune
-from .api.fetching import fetch, fetch_cutouts
-from .api.generation import audit_set, augment, sample
-from .api.hunting import hunt
-from .api.surveys import adapt_survey
+import os
+
+from .api import fetch, fetch_cutouts, load_config, open, run, setup_logging
 from .config import Config
-from .distillation.distiller import Distiller
-from .distillation.engines import Adjoint, Unrolled
-from .distillation.matching import Matcher
-from .distillation.recipe import Recipe
-from .distillation.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
-from .distillation.trajectories import InMemoryTrajectories
 from .errors import (
     ArtifactCorrupt,
     ArtifactError,
@@ -25,11 +15,6 @@ from .errors import (
     RaydistillError,
 )
 from .fetching.cutouts import CutoutRequest
-from .learning.architectures import ConvNet
-from .learning.augment import Augmentation
-from .learning.networks import Network, build_network, initial_parameters
-from .learning.options.training import Training
-from .learning.training import fit, predict, train
 from .stages.adapt.artifact import AdaptationReport
 from .stages.analyse.artifact import AnalysisReport
 from .stages.audit.artifact import AuditReport
@@ -39,6 +24,7 @@ from .stages.detect.artifact import DetectionReport
 from .stages.distill.artifact import DistilledSet
 from .stages.evaluate.artifact import EvaluationReport
 from .stages.experts.artifact import TrajectoryStore
+from .stages.generate.artifact import GeneratorArtifact
 from .stages.hunt.artifact import HuntReport, HuntRound
 from .stages.predict.artifact import PredictionSet
 from .stages.sample.artifact import SyntheticSet
@@ -47,51 +33,37 @@ from .stages.tune.artifact import SearchReport
 
 __all__ = [
     "AdaptationReport",
-    "Adjoint",
     "AnalysisReport",
     "ArtifactCorrupt",
     "ArtifactError",
     "ArtifactIncompatible",
     "ArtifactMissing",
     "AuditReport",
-    "Augmentation",
     "AugmentationReport",
     "CatalogError",
     "ClusterError",
     "Config",
     "ConfigError",
-    "ConvNet",
     "CuratedSet",
     "CutoutRequest",
     "DetectionReport",
     "DistilledSet",
-    "Distiller",
     "DivergenceError",
     "DownloadError",
     "EvaluationReport",
-    "Fixed",
+    "GeneratorArtifact",
     "HuntReport",
     "HuntRound",
-    "InMemoryTrajectories",
-    "LossWeighted",
-    "Matcher",
-    "Network",
     "PredictionSet",
     "RaydistillError",
-    "Recipe",
     "SearchReport",
-    "SelfAdaptive",
-    "StepwiseWindow",
     "Survey",
     "SyntheticSet",
-    "Training",
     "TrajectoryStore",
-    "Unrolled",
-    "adapt_survey",
+    "adapt",
     "analyse",
-    "audit_set",
+    "audit",
     "augment",
-    "build_network",
     "curate",
     "detect",
     "distill",
@@ -99,18 +71,32 @@ __all__ = [
     "experts",
     "fetch",
     "fetch_cutouts",
-    "fit",
+    "generate",
     "hunt",
-    "initial_parameters",
     "load_config",
     "open",
     "predict",
-    "predict_survey",
     "run",
     "sample",
     "setup_logging",
     "simulate",
-    "train",
     "tune",
 ]
 __version__: str
+
+# The functions of the stages, as `api.stage_function` makes them from the table.
+def simulate(config: Config | str | os.PathLike[str], *overrides: str) -> Survey: ...
+def curate(config: Config | str | os.PathLike[str], *overrides: str) -> CuratedSet: ...
+def experts(config: Config | str | os.PathLike[str], *overrides: str) -> TrajectoryStore: ...
+def distill(config: Config | str | os.PathLike[str], *overrides: str) -> DistilledSet: ...
+def evaluate(config: Config | str | os.PathLike[str], *overrides: str) -> EvaluationReport: ...
+def predict(config: Config | str | os.PathLike[str], *overrides: str) -> PredictionSet: ...
+def tune(config: Config | str | os.PathLike[str], *overrides: str) -> SearchReport: ...
+def analyse(config: Config | str | os.PathLike[str], *overrides: str) -> AnalysisReport: ...
+def generate(config: Config | str | os.PathLike[str], *overrides: str) -> GeneratorArtifact: ...
+def sample(config: Config | str | os.PathLike[str], *overrides: str) -> SyntheticSet: ...
+def audit(config: Config | str | os.PathLike[str], *overrides: str) -> AuditReport: ...
+def augment(config: Config | str | os.PathLike[str], *overrides: str) -> AugmentationReport: ...
+def detect(config: Config | str | os.PathLike[str], *overrides: str) -> DetectionReport: ...
+def hunt(config: Config | str | os.PathLike[str], *overrides: str) -> HuntRound | HuntReport: ...
+def adapt(config: Config | str | os.PathLike[str], *overrides: str) -> AdaptationReport: ...

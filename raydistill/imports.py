@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import sys
 from types import ModuleType
+from typing import Any
 
 _REGISTRATIONS = ("torchvision._meta_registrations", "torchvision._autograd_registrations")
 
@@ -45,3 +46,18 @@ def _import_torchvision() -> None:
         for registration in _REGISTRATIONS:
             sys.modules[registration] = ModuleType(registration)
         importlib.import_module("torchvision")
+
+
+def public_name(package: str, name: str) -> Any:
+    """Return a name of the module `public` of a package, which is imported for the first one.
+
+    Raises
+    ------
+    AttributeError
+        There is no such name. Or it is that of a module, which Python then imports.
+    """
+    if name.startswith("_") or importlib.util.find_spec(f"{package}.{name}") is not None:
+        raise AttributeError(f"module '{package}' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"{package}.public"), name)
+    setattr(sys.modules[package], name, value)
+    return value

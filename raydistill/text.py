@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 
 from raydistill.escaping import for_terminal
 
@@ -60,6 +61,11 @@ def text_table(title: str, rows: Sequence[Sequence[str]], width: int = WIDTH) ->
     return "\n".join(line for line, after in zip(lines, [*lines[1:], "end"], strict=True) if line or after)
 
 
+def sentence(text: str, indent: str = "") -> str:
+    """Return text in lines of at most 80 columns, the later ones indented."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def interval(mean: float, low: float, high: float, sign: str = "", between: str = " ") -> str:
     """Return a mean and its 95 % interval; "-" for an unknown mean.
 
@@ -72,3 +78,17 @@ def interval(mean: float, low: float, high: float, sign: str = "", between: str 
         return "-"
     form = f"{sign}.{3 if abs(mean) < 1 else 1}f"
     return f"{mean:{form}}" + ("" if math.isnan(low) else f"{between}[{low:{form}}, {high:{form}}]")
+
+
+def format_number(value: float) -> str:
+    """Return a number with three digits."""
+    if not math.isfinite(value):
+        return "unknown"
+    if value == 0:
+        return "0"
+    return f"{value:{'.0f' if 1000 <= abs(value) < 1e6 else '#.3g'}}".rstrip(".").replace("-", "\N{MINUS SIGN}")
+
+
+def glossary(words: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return a line for each name that `words` explain."""
+    return "\n".join(sentence(f"{shown_name(name)}: {words[name]}", indent="  ") for name in names if name in words)

@@ -19,18 +19,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raydistill"
+LIBRARY = ("statistics", "learning", "distillation")
 PURE_PACKAGES = (
-    "core",
     "galaxies",
     "diffusion",
-    "audit",
     "morphology",
     "simulation",
     "storage",
     "datasets",
     "artifacts",
     "config",
-    "analysis",
+    "figures",
+    "stages/audit/science",
+    "stages/hunt/science",
 )
 PURE_MODULES = (
     "raydistill.errors",
@@ -39,9 +40,17 @@ PURE_MODULES = (
     "raydistill.log",
     "raydistill.seeding",
 )
-# Core may import these and the standard library.
-CORE_LIBRARIES = {"torch", "numpy", "scipy", "geomloss"}
-CORE_INTERNAL = ("raydistill.distillation", "raydistill.errors", "raydistill.escaping", "raydistill.seeding")
+# The library of distillation may import these and the standard library.
+LIBRARIES = {"torch", "numpy", "scipy", "geomloss", "lazy_loader"}
+INTERNAL = (
+    *(f"raydistill.{name}" for name in LIBRARY),
+    "raydistill.errors",
+    "raydistill.escaping",
+    "raydistill.imports",
+    "raydistill.seeding",
+    "raydistill.table",
+    "raydistill.text",
+)
 
 
 def modules(package: str) -> list[str]:
@@ -86,13 +95,13 @@ print(json.dumps({"failed": failed, "loaded": loaded, "changed": changed}))
 
 @pytest.fixture(scope="module")
 def pure_import() -> dict[str, Any]:
-    """Import core, then all pure packages, in a process without ray and mlflow."""
+    """Import the library, then all pure packages, in a process without ray and mlflow."""
     others = [*PURE_MODULES, *(name for package in PURE_PACKAGES for name in modules(package))]
-    assert {"raydistill.distillation.distiller", "raydistill.artifacts.manifest", "raydistill.galaxies.tree"} < set(
-        others
-    )
+    library = [name for package in LIBRARY for name in modules(package)]
+    assert "raydistill.distillation.distiller" in library
+    assert {"raydistill.artifacts.manifest", "raydistill.galaxies.tree"} < set(others)
     assert {"raydistill.simulation.simulate", "raydistill.storage", "raydistill.config.tree"} < set(others)
-    result: dict[str, Any] = json.loads(run_python(IMPORT_WITHOUT_RAY, json.dumps([modules("core"), others])))
+    result: dict[str, Any] = json.loads(run_python(IMPORT_WITHOUT_RAY, json.dumps([library, others])))
     return result
 
 
@@ -100,10 +109,10 @@ def test_pure_packages_need_neither_ray_nor_mlflow(pure_import: dict[str, Any]) 
     assert not pure_import["failed"], "these modules cannot be imported without ray and mlflow"
 
 
-def test_importing_core_loads_no_other_package(pure_import: dict[str, Any]) -> None:
-    after_core = pure_import["loaded"][0]
-    foreign = [name for name in after_core if not name.startswith(CORE_INTERNAL)]
-    assert not foreign, f"core imports packages above or beside it: {foreign}"
+def test_importing_the_library_loads_no_other_package(pure_import: dict[str, Any]) -> None:
+    after_library = pure_import["loaded"][0]
+    foreign = [name for name in after_library if not name.startswith(INTERNAL)]
+    assert not foreign, f"the library imports packages above or beside it: {foreign}"
 
 
 def test_importing_pure_packages_changes_no_environment_variable(pure_import: dict[str, Any]) -> None:
@@ -124,19 +133,19 @@ def imports_of(path: Path) -> Iterator[str]:
             yield node.module or "."
 
 
-def test_core_imports_only_numerical_libraries() -> None:
-    files = sorted((PACKAGE / "core").rglob("*.py"))
-    foreign = {(path.name, name) for path in files for name in imports_of(path) if not allowed_in_core(name)}
+def test_the_library_imports_only_numerical_packages() -> None:
+    files = [path for package in LIBRARY for path in sorted((PACKAGE / package).rglob("*.py"))]
+    foreign = {(path.name, name) for path in files for name in imports_of(path) if not allowed_in_the_library(name)}
     assert not foreign, (
-        f"core may import {sorted(CORE_LIBRARIES)}, {CORE_INTERNAL} and the standard library, not {foreign}"
+        f"the library may import {sorted(LIBRARIES)}, {INTERNAL} and the standard library, not {foreign}"
     )
 
 
-def allowed_in_core(name: str) -> bool:
+def allowed_in_the_library(name: str) -> bool:
     if name.startswith("raydistill"):
-        return name.startswith(CORE_INTERNAL)
+        return name.startswith(INTERNAL)
     top = name.split(".")[0]
-    return top in sys.stdlib_module_names or top in CORE_LIBRARIES
+    return top in sys.stdlib_module_names or top in LIBRARIES
 
 
 def test_mlflow_is_imported_by_its_client_and_by_the_code_of_a_model_in_mlflow() -> None:
@@ -145,7 +154,7 @@ def test_mlflow_is_imported_by_its_client_and_by_the_code_of_a_model_in_mlflow()
         for path in PACKAGE.rglob("*.py")
         if re.search(r"^\s*(import|from) mlflow\b", path.read_text(), re.MULTILINE)
     ]
-    assert sorted(importers) == ["pipeline/pictures/model_code.py", "pipeline/tracking/mlflow_client.py"]
+    assert sorted(importers) == ["stages/experts/model_code.py", "tracking/mlflow_client.py"]
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
@@ -181,7 +190,11 @@ RUN_CODE = {
     "eval", "exec", "compile", "__import__", "query", "system", "popen", "Popen", "read_pickle", "read_hdf", "torch.load",
     "yaml.load", "full_load", "unsafe_load", "load_all", "load_dataset", "literal_eval", "Template", "extractall",
 }  # fmt: skip
-IMPORTERS = {"core/architectures.py", "imports.py"}  # they import modules by names that are not constants
+IMPORTERS = {
+    "learning/architectures.py",
+    "imports.py",
+    "table.py",
+}  # they import modules by names that are not constants
 
 
 def may_run_code(path: Path) -> Iterator[str]:
@@ -208,7 +221,11 @@ def may_run_code(path: Path) -> Iterator[str]:
         if {"shell", "trust_remote_code"} & keywords.keys() or keywords.get("weights_only") == "False":
             yield text
         # Pillow starts Ghostscript for a file that is PostScript.
-        if name == "Image.open" and inside.startswith(("artifacts", "pipeline")) and "formats" not in keywords:
+        if (
+            name == "Image.open"
+            and inside.startswith(("artifacts", "pipeline", "stages", "surveys"))
+            and "formats" not in keywords
+        ):
             yield text
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from raydistill import table
 from raydistill.config import Config
-from raydistill.pipeline.report import report_text
 
 
 def words_of(page: str) -> set[str]:
@@ -26,5 +26,7 @@ def false_words(text: str) -> set[str]:
 def check_simulated(stage: str, config: Config, artifact: Any) -> None:
     """Assert that pages and printed text of an artifact say nothing false."""
     shown = {name: artifact.folder.read(name).decode() for name in artifact.manifest.files if name.endswith(".html")}
-    shown |= {"printed": report_text(stage, config, artifact), "repr": repr(artifact)}
+    show = table.stages()[stage].show
+    text = "" if show is None else table.resolve(show)(config, artifact)
+    shown |= {"printed": text, "repr": repr(artifact)}
     assert {name: found for name, text in shown.items() if (found := false_words(text))} == {}

@@ -26,6 +26,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from raydistill import table
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from raydistill.log import get_logger
 from raydistill.storage import Folder
@@ -34,47 +35,8 @@ from raydistill.storage.checked import from_json, to_json
 log = get_logger(__name__)
 
 SCHEMA_VERSION = 1
-# Increment a revision when the code writes other data for the same config: older artifacts then do
-# not match.
-REVISIONS = {
-    "survey": 1,
-    "curated": 1,
-    "trajectories": 1,
-    "distilled": 1,
-    "evaluation": 1,
-    "search": 1,
-    "synthetic": 1,
-    "predictions": 1,
-    "generator": 1,
-    "audit": 1,
-    "detection": 1,
-    "hunt": 2,
-    "hunt_round": 2,
-    "augmentation": 1,
-    "adaptation": 2,
-    "analysis": 1,
-}
 NAME = "manifest.json"
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
-# Noun for each kind in messages, and the command that builds it.
-_DESCRIPTIONS = {
-    "survey": ("simulated survey", "simulate"),
-    "curated": ("curated set", "curate"),
-    "trajectories": ("set of expert trajectories", "experts"),
-    "distilled": ("distilled set", "distill"),
-    "evaluation": ("evaluation", "evaluate"),
-    "search": ("search", "tune"),
-    "synthetic": ("synthetic set", "sample"),
-    "predictions": ("set of predictions", "predict"),
-    "generator": ("generator", "generate"),
-    "audit": ("audit", "audit"),
-    "detection": ("detection report", "detect"),
-    "hunt": ("report of a hunt", "hunt"),
-    "hunt_round": ("round of a hunt", "hunt"),
-    "augmentation": ("comparison of training sets", "augment"),
-    "adaptation": ("report of an adaptation", "adapt"),
-    "analysis": ("analysis", "analyse"),
-}
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
 
@@ -102,9 +64,7 @@ class Manifest:
     Attributes
     ----------
     kind
-        "survey", "curated", "trajectories", "distilled", "evaluation", "search", "synthetic",
-        "predictions", "generator", "audit", "detection", "hunt", "hunt_round",
-        "augmentation", "adaptation" or "analysis".
+        Kind of artifact, such as "curated" (`raydistill.table`).
     identity
         Hex digest of kind, config, parents' identities and seed.
     content
@@ -142,7 +102,7 @@ class Manifest:
 
 def identity_of(kind: str, config: Any, parents: Mapping[str, str], seed: int) -> str:
     """Return the hex digest of an artifact's inputs; `config` must be JSON data."""
-    revision = REVISIONS.get(kind, 1)
+    revision = table.revision(kind)
     head = [SCHEMA_VERSION, kind, *([revision] if revision > 1 else [])]
     text = json.dumps([*head, config, dict(sorted(parents.items())), seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -269,8 +229,9 @@ def _is_inside(name: str) -> bool:
 
 def describe_kind(kind: str) -> tuple[str, str]:
     """Return the noun for artifacts of this kind, and the command that builds them."""
-    noun, stage = _DESCRIPTIONS.get(kind, (kind, "run"))
-    return noun, f"'raydistill {stage} CONFIG'"
+    if kind not in table.kinds():
+        return kind, "'raydistill run CONFIG'"
+    return table.kinds()[kind].noun, f"'raydistill {table.stage_of(kind).name} CONFIG'"
 
 
 # Change tokens of the artifacts that this process has verified, by URI. The stages of a run open

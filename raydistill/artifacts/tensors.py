@@ -11,7 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from raydistill.errors import ArtifactCorrupt
-from raydistill.learning.normalise import Whitening
+from raydistill.learning.normalise import AnyNormalisation, Whitening
 from raydistill.storage import Folder
 
 WHITENING = "whitening.safetensors"
@@ -86,3 +86,14 @@ def read_whitening(folder: Folder) -> Whitening:
         return Whitening(tensors["mean"], tensors["forward"], tensors["inverse"], info["eps"])
     except KeyError as error:
         raise ArtifactCorrupt(f"'{WHITENING}' lacks {error}", folder.uri, "write it again") from error
+
+
+def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict[str, Any]:
+    """Return the header entries that undo a normalisation.
+
+    A whitening is written into a file of its own: its matrices are larger than most sets of images.
+    """
+    if isinstance(normalisation, Whitening):
+        write_whitening(folder, normalisation)
+        return {"whitening": WHITENING}
+    return {"mean": normalisation.mean_C, "std": normalisation.std_C}

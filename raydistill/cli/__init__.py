@@ -6,8 +6,7 @@ Logs and progress go to stderr. The last line of stdout is the path of the artif
 stay inside the subcommands, so that help and usage errors are immediate.
 
 base      the application, shared arguments, exit codes
-table     group, help and example of each stage's command
-stages    the commands of the stages
+stages    the commands of the stages, from the table of stages
 runs      all stages in order
 fetching  downloads of public records and cut-outs
 tools     copies for other programs, the shipped configs
@@ -15,9 +14,6 @@ ending    what a command made, and the next command
 """
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 from raydistill.cli.base import app
 from raydistill.cli.supervisor import supervise
@@ -31,8 +27,3 @@ from raydistill.cli import runs, stages, fetching, tools  # noqa: F401
 def main() -> None:
     """Run the command of this process's arguments."""
     supervise(app)
-
-
-def run_job(script: str) -> None:
-    """Run the command named after a script in `jobs/`, with the script's arguments."""
-    supervise(lambda: app([Path(script).stem, *sys.argv[1:]]))

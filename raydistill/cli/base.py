@@ -14,8 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from raydistill import __version__, shipped
-from raydistill.cli.table import GROUPS
+from raydistill import __version__, shipped, table
 from raydistill.errors import RaydistillError, find_known_error
 
 EXIT_CODES = """Exit codes:
@@ -38,7 +37,7 @@ class _Groups(TyperGroup):
     """List the commands in their groups."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        for group in GROUPS:
+        for group in table.GROUPS:
             commands = [(name, self.commands[name]) for name in self.commands]
             own = [(name, one) for name, one in commands if getattr(one, "rich_help_panel", None) == group]
             with formatter.section(group):
@@ -104,39 +103,43 @@ def options(
     """
 
 
-def run_stage(
-    name: str,
-    path: str,
-    overrides: list[str] | None,
-    dry: bool,
-    as_json: bool,
-    verbose: int,
-    *arguments: str | None,
-) -> None:
+def run_stage(stage: table.Stage, path: str, words: list[str], dry: bool, as_json: bool, verbose: int) -> None:
     """Run one stage of a config, or print what it would write.
 
-    A stage whose artifact exists is skipped. `arguments` are the stage's own, as
-    `pipeline.run.run_stage` takes them.
+    A stage whose artifact exists is skipped. The first of `words` may be the value of the stage's
+    argument.
     """
     with exit_on_error():
-        plan = load_plan(path, overrides, verbose)
+        words = _spelled_out(stage, path, words)
+        plan = load_plan(path, words, verbose)
         from raydistill.pipeline import run as pipeline
 
-        specs = pipeline.specs_of_stage(name, plan, *arguments)
+        spec = pipeline.spec_of(plan, stage.name)
         if dry or as_json:
-            print_plan(plan, specs, dry, as_json)
+            print_plan(plan, spec, dry, as_json)
             return
-        finished = pipeline.is_finished(specs)
-        artifact = None if finished else pipeline.run_stage(name, plan, *arguments)
-        words = [path, *(overrides or [])]
-        finish(name, plan, specs[-1].folder if artifact is None else artifact.folder, words, artifact)
+        artifact = None if pipeline.is_finished(spec) else pipeline.run_stage(stage.name, plan)
+        finish(stage, plan, artifact or spec, [path, *words])
 
 
-def print_plan(plan: Any, specs: Any, dry: bool, as_json: bool) -> None:
+def _spelled_out(stage: table.Stage, path: str, words: list[str]) -> list[str]:
+    """Return the words with the key of the stage's argument.
+
+    The config itself is the argument's default."""
+    if stage.argument is None or not words or "=" in words[0]:
+        return words
+    if stage.argument.defaults_to_config and words[0] == path:
+        return words[1:]
+    return [f"{stage.argument.key}={words[0]}", *words[1:]]
+
+
+def print_plan(plan: Any, spec: Any, dry: bool, as_json: bool) -> None:
     """Print what would be built, for a person or as JSON."""
     from raydistill.pipeline import preview
+    from raydistill.pipeline.run import lineage
 
     require_dry_run(dry)
+    specs = lineage(spec)
     print_result(preview.as_json(plan, specs) if as_json else preview.as_text(plan, specs))
 
 
@@ -148,19 +151,22 @@ def require_dry_run(dry: bool) -> None:
         raise ConfigError("the option is for a dry run", "--json", "add --dry-run")
 
 
-def finish(name: str, plan: Any, folder: Any, words: list[str], artifact: Any = None) -> None:
-    """Print the result of a stage, what to look at, the next command, and the path."""
+def finish(stage: table.Stage, plan: Any, made: Any, words: list[str]) -> None:
+    """Print the result of a stage, what to look at, the next command, and the path.
+
+    `made` is the artifact, or the spec of one that existed before.
+    """
     from raydistill.artifacts.manifest import kind_of
     from raydistill.cli.ending import end
-    from raydistill.pipeline.report import REPORTS, report_text
 
-    if name in REPORTS:
+    if stage.show is not None:
         from raydistill.artifacts.opening import open_artifact
+        from raydistill.pipeline.specs import ArtifactSpec
 
-        text = report_text(name, plan.config, artifact or open_artifact(folder))
-        print(text, file=sys.stderr)
-    end(plan, kind_of(folder), folder, words)
-    print_result(folder)
+        artifact = open_artifact(made.folder) if isinstance(made, ArtifactSpec) else made
+        print(table.resolve(stage.show)(plan.config, artifact), file=sys.stderr)
+    end(plan, table.kinds()[kind_of(made.folder)], made.folder, words)
+    print_result(made.folder)
 
 
 def load_plan(path: str, overrides: list[str] | None, verbose: int) -> Any:

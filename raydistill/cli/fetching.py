@@ -11,8 +11,8 @@ import typer
 
 from raydistill.cli.base import Json, Verbose, app, epilog, exit_on_error, print_result, require_dry_run
 from raydistill.cli.ending import show
-from raydistill.cli.table import DATA
 from raydistill.fetching.records import KAGGLE, RECORDS, Record, find_record
+from raydistill.table import SURVEY
 
 To = Annotated[str, typer.Option(metavar="FOLDER", help="Destination; each record has a folder in it.")]
 BaseUrl = Annotated[
@@ -35,7 +35,7 @@ fetch = typer.Typer(
     no_args_is_help=True, epilog=epilog("raydistill fetch efigi --to data", PAGE), rich_markup_mode=None,
     help="Download public records of galaxies, or cut-outs by position. An interrupted download resumes.",
 )  # fmt: skip
-app.add_typer(fetch, name="fetch", rich_help_panel=DATA)
+app.add_typer(fetch, name="fetch", rich_help_panel=SURVEY)
 
 
 def _add_command(record: Record) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from raydistill import table
 from raydistill.cli.base import (
     ConfigPath,
     DryRun,
@@ -19,35 +19,18 @@ from raydistill.cli.base import (
     load_plan,
     print_plan,
 )
-from raydistill.cli.table import MAIN
 
-
-class Stage(StrEnum):
-    """A stage of the pipeline, by the name of its command."""
-
-    SIMULATE = "simulate"
-    CURATE = "curate"
-    EXPERTS = "experts"
-    DISTILL = "distill"
-    EVALUATE = "evaluate"
-    GENERATE = "generate"
-    SAMPLE = "sample"
-    AUDIT = "audit"
-    PREDICT = "predict"
-    HUNT = "hunt"
-    ANALYSE = "analyse"
-
-
+LAST = "evaluate"
 LastStage = Annotated[
-    Stage, typer.Option("--to", metavar="STAGE", help="The last stage; it and all that it needs are run.")
+    str, typer.Option("--to", metavar="STAGE", help="The last stage; it and all that it needs are run.")
 ]
 
 
-@command(MAIN, "raydistill run demo_hunt --to hunt", "tutorial.md")
+@command(table.DISTIL, "raydistill run demo_hunt --to hunt", "tutorial.md")
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
-    to: LastStage = Stage.EVALUATE,
+    to: LastStage = LAST,
     dry_run: DryRun = False,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -61,7 +44,7 @@ def run(
     _run_stages(config, overrides, dry_run, as_json, verbose, to)
 
 
-@command(MAIN, "raydistill demo", "tutorial.md")
+@command(table.DISTIL, "raydistill demo", "tutorial.md")
 def demo(
     overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False, verbose: Verbose = 0
 ) -> None:  # fmt: skip
@@ -69,18 +52,18 @@ def demo(
 
     It takes about five minutes on two cores. `raydistill run demo` does the same.
     """
-    _run_stages("demo", overrides, dry_run, as_json, verbose, Stage.EVALUATE)
+    _run_stages("demo", overrides, dry_run, as_json, verbose, LAST)
 
 
-def _run_stages(path: str, overrides: list[str] | None, dry: bool, as_json: bool, verbose: int, last: Stage) -> None:
+def _run_stages(path: str, overrides: list[str] | None, dry: bool, as_json: bool, verbose: int, last: str) -> None:
     with exit_on_error():
+        stage = table.find(last)
         plan = load_plan(path, overrides, verbose)
         from raydistill.pipeline import run as pipeline
 
-        specs = pipeline.specs_of(plan, last.value)
+        spec = pipeline.spec_of(plan, last)
         if dry or as_json:
-            print_plan(plan, specs, dry, as_json)
+            print_plan(plan, spec, dry, as_json)
             return
-        artifact = None if pipeline.is_finished(specs) else pipeline.run(plan, last.value)
-        words = [path, *(overrides or [])]
-        finish(last.value, plan, specs[-1].folder if artifact is None else artifact.folder, words, artifact)
+        artifact = None if pipeline.is_finished(spec) else pipeline.run(plan, last)
+        finish(stage, plan, artifact or spec, [path, *(overrides or [])])

@@ -14,7 +14,7 @@ import typer
 from raydistill import shipped
 from raydistill.cli.base import command, exit_on_error, print_result
 from raydistill.cli.ending import show
-from raydistill.cli.table import DATA, TOOLS
+from raydistill.table import SURVEY
 
 
 class ExportForm(StrEnum):
@@ -33,7 +33,7 @@ _LOOK = {
 }
 
 
-@command(DATA, "raydistill export SET cards --format huggingface", "how-to/share.md")
+@command(SURVEY, "raydistill export SET cards --format huggingface", "how-to/share.md")
 def export(
     artifact: Annotated[
         str, typer.Argument(metavar="SET", help="The folder of a finished distilled, curated or synthetic set.")
@@ -60,7 +60,7 @@ def export(
         print_result(target)
 
 
-@command(TOOLS, "raydistill configs --show demo > my.yaml", "config.md")
+@command(SURVEY, "raydistill configs --show demo > my.yaml", "config.md")
 def configs(
     shown: Annotated[
         str | None, typer.Option("--show", metavar="NAME", help="Print the file of one, to read or to copy.")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, ClassVar
 
+from pydantic_core import to_jsonable_python
+
 MAX_REPR = 300
 
 
@@ -53,6 +55,11 @@ def differences(value: Any, default: Any = MISSING, key: str = "") -> Iterator[t
     for name, (one, other) in below.items():
         if one != other:
             yield from differences(one, other, f"{key}.{name}" if key else name)
+
+
+def chosen(config: Any) -> dict[str, Any]:
+    """Return the values that differ from their defaults, as plain values by dotted key."""
+    return {key: to_jsonable_python(value) for key, value, _ in differences(config)}
 
 
 def _default(field: Field[Any]) -> Any:

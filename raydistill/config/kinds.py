@@ -1,13 +1,14 @@
 """Choose among a union's classes by `kind`, as pydantic's discriminated unions do.
 
-The classes themselves are plain dataclasses, most of them in `core`, which does not import
-pydantic.
+The classes themselves are plain dataclasses, most of them of the library, which does not
+import pydantic. A package of other people adds a class by an entry point.
 """
 
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Annotated, Any, get_args
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -38,6 +39,20 @@ def _misfit(cls: Any, value: dict[str, Any]) -> int:
     return len(value.keys() - {f.name for f in fields(cls)}) + len(required - value.keys())
 
 
-AnyArchitecture = Annotated[ClassifierArchitecture, BY_KIND, infer_kind(ClassifierArchitecture)]
-AnySchedule = Annotated[Schedule, BY_KIND, infer_kind(Schedule)]
+def by_kind(union: Any) -> Any:
+    """Return the annotation of a value of one of these classes, chosen by `kind`."""
+    return Annotated[union, BY_KIND, infer_kind(union)]
+
+
+def with_added(union: Any, group: str) -> Any:
+    """Return a union with the classes of a group of entry points."""
+    return Union[(union, *(point.load() for point in entry_points(group=group)))]
+
+
+if TYPE_CHECKING:
+    AnyArchitecture = ClassifierArchitecture
+    AnySchedule = Schedule
+else:
+    AnyArchitecture = by_kind(with_added(ClassifierArchitecture, "raydistill.networks"))
+    AnySchedule = by_kind(with_added(Schedule, "raydistill.schedules"))
 AnyStep = Annotated[Step, BY_KIND, infer_kind(Step)]

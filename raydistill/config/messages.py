@@ -6,6 +6,7 @@ It names the key and the nearest known one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Union
 from pydantic import Discriminator, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
-from raydistill.config.tree import Config
+from raydistill.config.tree import config_class
 from raydistill.errors import nearest, shorten
 
 UNKNOWN_KIND = ("union_tag_invalid",)  # pydantic's names of error types
@@ -32,7 +33,10 @@ def _dataclasses(annotation: Any) -> Iterator[type]:
         yield from _dataclasses(argument)
 
 
-CLASSES = {cls.__name__: cls for cls in _dataclasses(Config)}
+@functools.cache
+def classes() -> dict[str, type]:
+    """Return the dataclasses of the tree of configs by name."""
+    return {cls.__name__: cls for cls in _dataclasses(config_class())}
 
 
 def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
@@ -47,7 +51,7 @@ def format_validation_error(error: ValidationError) -> tuple[str, str, str]:
         tag, annotation = first["ctx"]["tag"], _resolve(first["loc"])[-1][1]
         return f"there is no kind '{tag}'", f"{place}.kind", nearest(tag, list(_members(annotation)))
     if first["type"] in UNKNOWN_KEY:
-        owner = _resolve(first["loc"][:-1], members=True)[-1][1] if len(keys) > 1 else Config
+        owner = _resolve(first["loc"][:-1], members=True)[-1][1] if len(keys) > 1 else config_class()
         known = sorted(field.name for field in dataclasses.fields(owner))
         return f"there is no key '{keys[-1]}'", place, nearest(str(keys[-1]), known)
     if first["type"] in MISSING_KEY:
@@ -79,7 +83,7 @@ def _resolve(location: Sequence[Any], members: bool = False) -> list[tuple[Any, 
     value. Neither is a key. With `members`, the annotation is the class of the kind.
     """
     steps: list[tuple[Any, Any]] = []
-    annotation: Any = Config
+    annotation: Any = config_class()
     for key in location:
         if kinds := _members(annotation):
             annotation = kinds.get(key)

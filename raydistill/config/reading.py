@@ -19,9 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from raydistill import shipped
 from raydistill.config.limits import check_limits
-from raydistill.config.messages import CLASSES, format_validation_error
+from raydistill.config.messages import classes, format_validation_error
 from raydistill.config.overrides import parse_overrides
-from raydistill.config.tree import Config, plain
+from raydistill.config.tree import Config, config_class, plain
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
 from raydistill.escaping import is_utf8, literal
@@ -232,7 +232,9 @@ def _default_kinds() -> dict[str, Any]:
     step.
     """
     defaults = {
-        field.name: plain(field.default_factory()) for field in fields(Config) if callable(field.default_factory)
+        field.name: plain(field.default_factory())
+        for field in fields(config_class())
+        if callable(field.default_factory)
     }
     return _with_kinds(defaults)
 
@@ -351,7 +353,7 @@ def _adapter() -> TypeAdapter[Config]:
     """Return the validator; pydantic needs `extra="forbid"` in the tree's dataclasses."""
     global _ADAPTER
     if _ADAPTER is None:
-        for cls in CLASSES.values():
+        for cls in classes().values():
             cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
-        _ADAPTER = TypeAdapter(Config)
+        _ADAPTER = TypeAdapter(config_class())
     return _ADAPTER

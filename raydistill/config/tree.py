@@ -7,13 +7,14 @@ its documentation and default in one place.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass, field, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import TypeAdapter
 
+from raydistill import table
 from raydistill.config.differences import ShownByDifferences
-from raydistill.config.kinds import BY_KIND, AnyArchitecture, infer_kind
+from raydistill.config.kinds import BY_KIND, AnyArchitecture, infer_kind, with_added
 from raydistill.config.resources import Resources, Tracking
 from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.binary import Cifar10, Cifar100, Idx
@@ -22,8 +23,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import ConfigError
 from raydistill.fields import drop_later_defaults
-from raydistill.learning.architectures import Architecture, ConvNet, Custom
-from raydistill.learning.timm_networks import Timm
+from raydistill.learning.architectures import Architecture, ConvNet
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.stages.adapt.config import Adapt
 from raydistill.stages.analyse.config import Analyse
@@ -41,9 +41,14 @@ from raydistill.stages.sample.config import Sample
 from raydistill.stages.tune.config import Search
 
 MAX_NAME = 100  # bytes
-Survey = (
+EXTENDED = "ExtendedConfig"
+Surveys = (
     CatalogSurvey | SimulatedSurvey | ImageFolder | ImageTable | TorchvisionSet | Cifar10 | Cifar100 | Idx | ArraySet
 )
+if TYPE_CHECKING:
+    Survey = Surveys
+else:
+    Survey = with_added(Surveys, "raydistill.surveys")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -126,6 +131,26 @@ class Config(ShownByDifferences):
         _check_name(self.name)
 
 
+@functools.cache
+def config_class() -> type[Config]:
+    """Return `Config` with a field for each stage that another package adds.
+
+    It is made when the first config is read, because modules of such stages import configs.
+    """
+    parts = {one.name: table.resolve(one.config) for one in table.stages().values() if one.config is not None}
+    if not parts:
+        return Config
+    added = [(name, part, field(default_factory=part)) for name, part in parts.items()]
+    own = {"__module__": __name__}
+    return make_dataclass(EXTENDED, added, bases=(Config,), frozen=True, kw_only=True, repr=False, namespace=own)
+
+
+def __getattr__(name: str) -> type[Config]:
+    if name == EXTENDED:  # a worker looks for the class of a config by its name
+        return config_class()
+    raise AttributeError(name)
+
+
 def _check_name(name: str) -> None:
     """Raise ConfigError unless a name can be that of a folder on every file system."""
     is_path = any(one in name for one in "/\\") or name.startswith((".", "~"))
@@ -158,7 +183,7 @@ def sources(*networks: Architecture) -> list[str]:
 
     These are the code of custom networks and the weights of timm.
     """
-    digests = [network.source_sha256 for network in networks if isinstance(network, Custom | Timm)]
+    digests = [getattr(network, "source_sha256", "") for network in networks]
     return [digest for digest in digests if digest]
 
 

@@ -79,7 +79,8 @@ class Distiller:
 
     Notes
     -----
-    A new run calls `begin` before its first `step`; a resumed run calls `load_state_dict`.
+    `step` begins a new run by itself, with its initial images as typical ones. If these are class
+    means, call `begin` with real images first. A resumed run calls `load_state_dict`.
     """
 
     def __init__(
@@ -145,6 +146,10 @@ class Distiller:
             log_lrs = self.log_lrs[-1:]
         return torch.stack(log_lrs).exp()
 
+    @property
+    def _has_begun(self) -> bool:
+        return self._lr_is_chosen and self.image_lr is not None
+
     def targets(self) -> Tensor:
         """Return the student's target probabilities [S, K]."""
         return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
@@ -181,7 +186,12 @@ class Distiller:
             self._set_step_sizes()
 
     def step(self) -> list[Record]:
-        """Run one iteration, and return one record per segment."""
+        """Run one iteration, and return one record per segment.
+
+        The first one begins the run (`begin`) with the initial images, if that was not done.
+        """
+        if not self._has_begun:
+            self.begin(self.images[None])
         return self.advance(self.measure_all())
 
     def measure_all(self) -> list[SegmentResult]:
@@ -200,7 +210,7 @@ class Distiller:
         ValueError
             If the recipe leaves a learning rate to "auto", and `begin` was not called.
         """
-        if not self._lr_is_chosen or self.image_lr is None:
+        if not self._has_begun:
             raise ValueError('call Distiller.begin first: it chooses the learning rates that are "auto"')
         return SharedState(self.images, self.targets(), torch.stack(self.log_lrs), self.schedule)
 

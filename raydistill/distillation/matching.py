@@ -29,7 +29,6 @@ from raydistill.distillation.engines.adjoint import Adjoint
 from raydistill.distillation.engines.base import (
     Batch,
     EngineOptions,
-    LossFunction,
     MatchResult,
     Outcome,
     Problem,
@@ -40,9 +39,7 @@ from raydistill.distillation.engines.base import (
     matching_loss,
 )
 from raydistill.learning.arithmetic import Precision
-from raydistill.learning.augment import GROUPS, Augmentation, Symmetries
-from raydistill.learning.augmenting import AugmentationParameters, orbit
-from raydistill.learning.networks import Network
+from raydistill.learning.losses import LossFunction
 
 __all__ = [
     "Batch",
@@ -51,10 +48,8 @@ __all__ = [
     "Matcher",
     "Outcome",
     "Precision",
-    "cross_entropy",
     "matching_loss",
     "no_match",
-    "student_loss",
 ]
 
 
@@ -62,49 +57,6 @@ def no_match(images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor) -> MatchResult
     """Return the result for a stationary expert: loss NaN, gradients 0, no step."""
     zeros = (torch.zeros_like(images_SCHW), torch.zeros_like(targets_SK), torch.zeros_like(lr))
     return MatchResult(torch.full_like(lr, float("nan")), *zeros, steps=0)
-
-
-def cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
-    """Return the batch mean of -sum_k y_k log p_k for probabilities y (hard: one-hot)."""
-    return -(targets_BK * logits_BK.log_softmax(dim=1)).sum(dim=1).mean()
-
-
-def student_loss(
-    network: Network,
-    augmentation: Augmentation,
-    precision: Precision = "float32",
-    average_over: Symmetries = "none",
-) -> LossFunction:
-    """Return `loss(theta_P, images_BCHW, targets_BK, parameters)`.
-
-    It is the cross entropy of augmented images.
-
-    Parameters
-    ----------
-    network
-        The student's network.
-    augmentation
-        Random operations. Their parameters are the last argument of the loss.
-    precision
-        "bfloat16" applies to the matrix products.
-    average_over
-        Group of symmetries. The loss is the mean over the versions of every image under each of
-        them, all augmented with the parameters of that image. So the loss, and every derivative in
-        theta, stays the same if an image is replaced by one of its versions. G symmetries cost the
-        time and memory of G times as many images.
-    """
-    versions = len(GROUPS[average_over])
-
-    def loss(theta_P: Tensor, images_BCHW: Tensor, targets_BK: Tensor, parameters: AugmentationParameters) -> Tensor:
-        if versions > 1:
-            images_BCHW, targets_BK = orbit(images_BCHW, average_over), targets_BK.repeat_interleave(versions, dim=0)
-            parameters = {name: value.repeat_interleave(versions, dim=0) for name, value in parameters.items()}
-        images = augmentation.apply(images_BCHW, parameters)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = network(theta_P, images)
-        return cross_entropy(logits.to(theta_P.dtype), targets_BK)
-
-    return loss
 
 
 class Matcher:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raydistill.distillation.engines.base import LossFunction
 from raydistill.distillation.matching import Batch, Matcher, MatchResult, Outcome
 from raydistill.distillation.options.outcome import OutcomeMatching
 from raydistill.learning.augment import Augmentation
+from raydistill.learning.losses import LossFunction
 from raydistill.learning.networks import Network, initial_parameters
 
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation.engines import engine_options
-from raydistill.distillation.matching import Batch, Matcher, MatchResult, no_match, student_loss
+from raydistill.distillation.matching import Batch, Matcher, MatchResult, no_match
 from raydistill.distillation.outcome import OutcomeEvaluator, RealImages
 from raydistill.distillation.recipe import Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.distillation.schedule import ScheduleState
 from raydistill.distillation.trajectories import Path, Straight, Trajectories
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import Network, build_network
 from raydistill.seeding import fold_in, generator
 

@@ -49,11 +49,12 @@ from torch import Tensor
 
 from raydistill.artifacts.manifest import describe_kind
 from raydistill.artifacts.opening import open_artifact
+from raydistill.artifacts.tensors import write_normalisation
 from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.escaping import csv_text
 from raydistill.exporting.dataset_card import dataset_card
 from raydistill.exporting.huggingface import ROWS, HubSplit, PictureSet, describe
-from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages, write_normalisation
+from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages
 from raydistill.storage import Folder
 
 Form = Literal["dd-ranking", "png", "huggingface"]

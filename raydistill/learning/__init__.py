@@ -1,1 +1,1 @@
-"""Build and train networks: what experts, students, classifiers and detectors share."""
+"""Build and train networks: what experts, students and classifiers share."""

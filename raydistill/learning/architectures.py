@@ -278,7 +278,7 @@ ClassifierArchitecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Cust
 
 @dataclass(frozen=True)
 class AnswerNetwork:
-    """A network that predicts votes: answer outputs, then classes (`learning.dirichlet`).
+    """A network that predicts votes: answer outputs, then classes.
 
     The stage `experts` makes it of `network` and the class tree, for `experts.targets: counts`.
 

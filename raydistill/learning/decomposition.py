@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raydistill.distillation.engines.base import LossFunction
 from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.augmenting import AugmentationParameters
+from raydistill.learning.losses import LossFunction
 from raydistill.learning.networks import Network, embedding, last_linear
 
 TINY = 1e-12  # the penalty of an image fades out where its gradients vanish

@@ -19,7 +19,7 @@ class SharpnessAware:
     """Sharpness-aware training (GSAM): seek flat minima at twice the cost of an epoch.
 
     With g the gradient at theta and g' the gradient at theta + e on the same batch, the step
-    follows
+    follows::
 
         g' - alpha (g - (g . g') g' / |g'|^2),
         e = rho |theta|^2 g / ||theta| g|  (adaptive; else rho g / |g|).

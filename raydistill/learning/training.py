@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.distillation.matching import student_loss
 from raydistill.learning import metrics
 from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.compiling import compiled
 from raydistill.learning.decomposition import Decomposition
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import Network
 from raydistill.learning.options.training import ResolvedTraining, Training
 from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from raydistill.distillation.engines.base import LossFunction
 from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.augmenting import AugmentationParameters
 from raydistill.learning.dirichlet import concentrations, negative_log_likelihood
+from raydistill.learning.losses import LossFunction
 from raydistill.learning.networks import Network, without_readout
 
 
 @dataclass(frozen=True)
 class VoteLikelihood:
-    """The Dirichlet-multinomial likelihood of `learning.dirichlet` as training objective.
+    """The Dirichlet-multinomial likelihood as training objective.
 
     Parameters
     ----------

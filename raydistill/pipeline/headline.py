@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from raydistill.escaping import for_markdown, markdown_table
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.report import fraction_of_experts
 from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
+from raydistill.stages.evaluate.printing import fraction_of_experts
 from raydistill.stages.evaluate.text import HEAD, accuracy_table, verdict
 from raydistill.text import shown_name
 from raydistill.tracking.tracker import Run
 
-if TYPE_CHECKING:
-    from raydistill.artifacts.opening import Artifact
 
-
-def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None:
+def record_headline(run: Run, plan: Plan, last: str, artifact: Any) -> None:
     """Record a note and the last stage's figures and pictures in a pipeline run.
 
     Parameters
@@ -56,6 +53,6 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Artifact) -> None
     parts += [
         f"Files: `{artifact.folder}`",
         "The runs of the stages are below this one; each has its figures as artifacts.",
-        f"Repeat it with `raydistill run CONFIG --to {last}` and the values below Parameters.",
+        f"Repeat it with `raydistill run CONFIG --to {last}` and config.yaml below Artifacts as CONFIG.",
     ]
     run.note("\n\n".join(parts))

@@ -24,7 +24,7 @@ from typing import Any
 
 from raydistill import config as configs
 from raydistill.artifacts import kinds
-from raydistill.artifacts.manifest import REVISIONS, open_manifest
+from raydistill.artifacts.manifest import open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill, Images, TableConditions
 from raydistill.datasets.base import DataSet
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
@@ -37,6 +37,7 @@ from raydistill.simulation.config import SimulatedSurvey
 from raydistill.stages.sample.source import SimulatorSource
 from raydistill.stages.simulate.artifact import CATALOG, TRUTH
 from raydistill.storage import Folder
+from raydistill.table import revision
 
 
 class Plan:
@@ -233,7 +234,7 @@ class Plan:
         if isinstance(sample.conditions, TableConditions):
             parts["table_sha256"] = file_digest(sample.conditions.table, "table", "sample.conditions.table")
         if isinstance(sample.source, SimulatorSource):
-            parts["simulator"] = REVISIONS["survey"]  # another renderer gives other pictures
+            parts["simulator"] = revision("survey")  # another renderer gives other pictures
         parents = {kinds.CURATED: self.curated}
         if self.config.sample.needs_generator:
             parents[kinds.GENERATOR] = self.generator
@@ -249,24 +250,6 @@ class Plan:
         parents = {kinds.CURATED: self.curated, kinds.DISTILLED: self.evaluated_set}
         return self.spec(kinds.EVALUATION, parts, parents, self.config.seed)
 
-    def synthetic_specs(self) -> list[ArtifactSpec]:
-        """Return the artifacts that `sample` reads, and the synthetic set that it writes."""
-        experts = [] if self.config.sample.filter is None else [self.filter_experts]
-        own = self.generator_specs() if self.config.sample.needs_generator else [self.survey, self.curated]
-        specs = [*own, *experts, self.synthetic]
-        return [spec for spec in specs if spec is not None]
-
-    def generator_specs(self) -> list[ArtifactSpec]:
-        """Return the artifacts that `generate` reads, and the generator that it trains."""
-        experts = [self.trajectories] if self.config.generate.needs_experts else []
-        specs = [self.survey, self.curated, *experts, *self.extra_sets, self.generator]
-        return [spec for spec in specs if spec is not None]
-
-    def search_specs(self) -> list[ArtifactSpec]:
-        """Return the artifacts that `tune` reads, and the search report that it builds."""
-        specs = [self.survey, self.curated, self.trajectories, self.search]
-        return [spec for spec in specs if spec is not None]
-
     def spec(self, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int) -> ArtifactSpec:
         """Return an artifact of this run; `specs.make_spec` describes the parameters."""
-        return make_spec(self.root, kind, parts, parents, seed)
+        return make_spec(self, kind, parts, parents, seed)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from textwrap import fill
 
-from raydistill.artifacts.manifest import describe_kind
+from raydistill import table
 from raydistill.config import plain
 from raydistill.pipeline.estimates import estimate
 from raydistill.pipeline.plan import Plan
@@ -26,12 +26,12 @@ def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
     rows = [("stage", "artifact", "", "time", "disk")]
     seconds, size, unknown = 0.0, 0.0, []
     for one in artifacts:
-        stage = describe_kind(one.kind)[1].split()[1]
+        stage = table.stage_of(one.kind).name
         name = one.folder.shown.removeprefix(f"{plan.root.shown}/")
         if one.exists:
             rows.append((stage, name, "exists", "", ""))
             continue
-        own = estimate(plan, one.kind)
+        own = estimate(one.plan or plan, one.kind)
         rows.append((stage, name, "to build", duration(own.seconds), volume(own.bytes)))
         seconds, size = seconds + (own.seconds or 0), size + (own.bytes or 0)
         if own.seconds is None:

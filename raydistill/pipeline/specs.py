@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from raydistill import config as configs
 from raydistill.artifacts.manifest import Manifest, commit, describe_kind, exists, identity_of, open_manifest
@@ -16,6 +16,9 @@ from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import ParquetImages
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    from raydistill.pipeline.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class ArtifactSpec:
         The part of the config that determines the artifact, as plain values.
     parents
         The artifacts that the stage reads, by their role.
+    plan
+        The plan by which its stage builds it. None: it exists, and comes from another run.
     """
 
     kind: str
@@ -44,6 +49,7 @@ class ArtifactSpec:
     seed: int
     config: dict[str, Any]
     parents: dict[str, ArtifactSpec]
+    plan: Plan | None = field(default=None, repr=False, compare=False)
 
     @property
     def exists(self) -> bool:
@@ -66,14 +72,15 @@ class ArtifactSpec:
 
 
 def make_spec(
-    root: Folder, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int
+    plan: Plan, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int
 ) -> ArtifactSpec:
     """Return the artifact that parts of a config, parents and a seed determine.
 
     Parameters
     ----------
-    root
-        Folder of the run; the artifact's folder is `<kind>-<first 12 digits of the identity>` below.
+    plan
+        The plan that builds it. The artifact's folder is `<kind>-<first 12 digits of the identity>`
+        below that of the run.
     kind
         Kind of artifact.
     parts
@@ -85,7 +92,7 @@ def make_spec(
     """
     config = {name: configs.identity_part(part) for name, part in parts.items()}
     identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
-    return ArtifactSpec(kind, identity, root / f"{kind}-{identity[:12]}", seed, config, dict(parents))
+    return ArtifactSpec(kind, identity, plan.root / f"{kind}-{identity[:12]}", seed, config, dict(parents), plan)
 
 
 def existing_spec(kind: str, uri: str, fix: str) -> ArtifactSpec:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raydistill.artifacts.manifest import PARTIAL, Manifest, check_parent
-from raydistill.config import CatalogSurvey, Config, plain
+from raydistill.config import CatalogSurvey, Config, chosen, plain
 from raydistill.datasets.base import DataSet
 from raydistill.distillation.cost_model import Hardware, WorkEstimate, resolve_auto
 from raydistill.errors import ArtifactIncompatible
@@ -142,7 +142,8 @@ def tracked_run(
         tracker.run(
             spec.kind,
             identity=spec.identity,
-            params=plain(plan.config),
+            config=plain(plan.config),
+            params=chosen(plan.config),
             parents={name: parent.identity for name, parent in spec.parents.items()},
             inputs=[*_inputs(plan, spec, curated), *inputs],
             parent_run_id=parent_run,

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from raydistill.seeding import fold_in
-from raydistill.stages.audit.science.findings import Finding, make_findings
+from raydistill.statistics.findings import Finding, make_findings
 from raydistill.statistics.nearest import RealNeighbours
 from raydistill.statistics.permutation import Bools, Floats, Metric
 from raydistill.statistics.testing import NUM_PARTS, adjusted_p_values, interval

@@ -134,16 +134,16 @@ def to_dict(value: Any) -> Any:
     return value
 
 
-def format_params(tree: dict[str, Any]) -> tuple[dict[str, str], bool]:
-    """Return the leaves of a config under dotted names, and whether one was cut."""
-    params, was_cut = {}, False
+def format_params(tree: dict[str, Any]) -> dict[str, str]:
+    """Return the leaves of nested values under dotted names, as text of at most `MAX_PARAM`."""
+    params = {}
     for name, value in _leaves(tree):
         text = str(value)
         if len(text) > MAX_PARAM:
-            note = f" … [cut: {len(text)} characters, whole in params.json]"
-            text, was_cut = text[: MAX_PARAM - len(note)] + note, True
+            note = f" … [cut: {len(text)} characters]"
+            text = text[: MAX_PARAM - len(note)] + note
         params[valid_name(name)] = text
-    return params, was_cut
+    return params
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

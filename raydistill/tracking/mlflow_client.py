@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-PARAMS_PER_BATCH = 100  # mlflow/utils/validation.py, 3.17
+MOST_PARAMS = 60
 ENVIRONMENT = {  # a user's own values stay
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's default of 7 retries of 120 s would block a step for minutes
@@ -118,18 +118,16 @@ def kill_run(client: MlflowClient, run_id: str) -> None:
     _close_stale_runs(client, experiment, f"tags.`mlflow.parentRunId` = '{run_id}'")
 
 
-def log_params(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
-    """Record a nested config as parameters.
+def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    """Record nested values as parameters: the first ones, because MLflow's page of many is slow."""
+    values = formatting.format_params(formatting.to_dict(params))
+    entities = [_mlflow().entities.Param(name, value) for name, value in values.items()]
+    client.log_batch(run_id, params=entities[:MOST_PARAMS])
 
-    If a value had to be cut, `params.json` has the whole config.
-    """
-    tree = formatting.to_dict(config)
-    params, was_cut = formatting.format_params(tree)
-    entities = [_mlflow().entities.Param(name, value) for name, value in params.items()]
-    for first in range(0, len(entities), PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=entities[first : first + PARAMS_PER_BATCH])
-    if was_cut:
-        client.log_dict(run_id, tree, "params.json")
+
+def log_config(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
+    """Record the whole config as a file."""
+    client.log_dict(run_id, dict(config), "config.yaml")
 
 
 def log_inputs(client: MlflowClient, run_id: str, inputs: Iterable[InputDataset]) -> None:

@@ -87,6 +87,7 @@ class Tracker:
         stage: str,
         *,
         identity: str,
+        config: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         parents: Mapping[str, str] | None = None,
         inputs: Sequence[InputDataset] = (),
@@ -102,8 +103,10 @@ class Tracker:
         identity
             Identity of its artifact. Runs of the same identity that are still RUNNING become
             KILLED: their process has died.
+        config
+            The resolved config; recorded as the file config.yaml, which `raydistill run` reads.
         params
-            The resolved config as nested mappings or dataclasses; recorded under dotted names.
+            Values as nested mappings or dataclasses; the first 60 are recorded under dotted names.
         parents
             Kind of each parent artifact and its digest, for the tags `raydistill.parent.<kind>`.
         inputs
@@ -121,11 +124,11 @@ class Tracker:
         if not self.enabled:
             yield Run()
             return
-        config = formatting.to_dict(params or {})
-        tags = formatting.format_tags(stage, identity, parents or {}, parent_run_id) | formatting.search_tags(config)
-        title = " ".join([stage, *([config["name"]] if "name" in config else []), f"#{identity[:8]}"])
+        described = formatting.search_tags(config or formatting.to_dict(params or {}))
+        tags = formatting.format_tags(stage, identity, parents or {}, parent_run_id) | described
+        title = " ".join([stage, *([config["name"]] if config else []), f"#{identity[:8]}"])
         run = _MlflowRun(self, name or title, tags)
-        run.describe(params or {}, inputs)
+        run.describe(params or {}, config or {}, inputs)
         status, error = "FINISHED", None
         measured = self.system_metrics and stage != "trial"
         with sigterm_raises():
@@ -196,8 +199,10 @@ class _MlflowRun(Run):
         self._queue: RecordQueue[MlflowClient, Metric] = RecordQueue(self._breaker, create, send_metrics)
         self._queue.send()
 
-    def describe(self, config: Mapping[str, Any], inputs: Sequence[InputDataset]) -> None:
-        self._queue.put("params", lambda client: mlflow_client.log_params(client, self._opened_id, config))
+    def describe(self, params: Mapping[str, Any], config: Mapping[str, Any], inputs: Sequence[InputDataset]) -> None:
+        self._queue.put("params", lambda client: mlflow_client.log_params(client, self._opened_id, params))
+        if config:
+            self._queue.put("config", lambda client: mlflow_client.log_config(client, self._opened_id, config))
         if inputs:
             self._queue.put("inputs", lambda client: mlflow_client.log_inputs(client, self._opened_id, inputs))
 

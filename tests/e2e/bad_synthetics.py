@@ -108,7 +108,7 @@ SYNTHETIC_CONFIG_ROWS = [
     R("a number of samples per class without classes", "sample tiny.yaml sample.per_class=3 sample.conditions.kind=nothing", 2,
       "command line, sample: per_class is the number of images of each class; give num_images for other conditions; fix "
       "the value"),
-    R("a filter of samples above 1", "sample tiny.yaml --filter 2", 2,
+    R("a filter of samples above 1", "sample tiny.yaml sample.filter.min_probability=2", 2,
       "command line, sample.filter: min_probability must lie in (0, 1], got 2; fix the value"),
     R("an unknown source of samples", "sample tiny.yaml sample.source.kind=telescope", 2,
       "command line, sample.source.kind: there is no kind 'telescope'; known are: generator, injection, simulator"),

@@ -62,13 +62,13 @@ def test_every_stage_runs_as_a_job(head: Head, undisturbed: Path, tmp_path: Path
         if kind == "search":  # it has its own distilled sets
             assert tools.contents(tmp_path) == tools.contents(undisturbed)
         words = (str(tools.TINY), f"output={tmp_path / 'runs'}", search)
-        submitted = head.submit(tmp_path, "python", f"jobs/{stage}.py", *words)
+        submitted = head.submit(tmp_path, "python", "jobs/stage.py", stage, *words)
         assert submitted.process.returncode == 0, submitted.out.read_text()[-4000:] + submitted.log[-4000:]
         assert log_of(submitted)[-1] == str(tools.artifact(tmp_path, kind)), stage
 
 
 def test_failed_job_reports_the_reason(head: Head, tmp_path: Path) -> None:
-    submitted = head.submit(tmp_path, "python", "jobs/distill.py", str(tools.TINY), "distill.itertions=3")
+    submitted = head.submit(tmp_path, "python", "jobs/stage.py", "distill", str(tools.TINY), "distill.itertions=3")
     output = submitted.out.read_text() + submitted.log
     assert submitted.process.returncode != 0, output[-4000:]
     (sentence,) = [line for line in log_of(submitted) if line.startswith("raydistill:")]

@@ -66,14 +66,13 @@ def test_no_running_run_is_marked_as_killed(undisturbed: Path) -> None:
     assert "left running by a killed process" not in log
 
 
-def test_params_are_the_whole_config_with_dotted_names(runs: dict[str, Any]) -> None:
+def test_params_are_the_values_that_differ_from_their_defaults(runs: dict[str, Any]) -> None:
     for stage, run in runs.items():
         params = run.data.params
         assert params["distill.iterations"] == "20", stage
         assert params["experts.training.epochs"] == "3", stage
-        assert params["network.kind"] == "convnet", stage
-        assert params["evaluate.protocols.paper.training.momentum"] == "0.9", stage
         assert params["seed"] == "3", stage
+        assert len(params) <= 60, stage
 
 
 def test_lineage_matches_the_manifests(undisturbed: Path, runs: dict[str, Any]) -> None:

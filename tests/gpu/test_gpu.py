@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.api.configs import load_config
+from raydistill.api import load_config
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import build_generator
 from raydistill.diffusion.options.model import Model
@@ -25,9 +25,10 @@ from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.sampling import sample
 from raydistill.diffusion.training import TrainingImages, init_training
 from raydistill.diffusion.training import train as train_generator
-from raydistill.distillation.matching import Batch, Matcher, student_loss
+from raydistill.distillation.matching import Batch, Matcher
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.augment import DSA, Augmentation
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options.training import Training

@@ -70,7 +70,7 @@ def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def adapted(root: Path, target: str, *overrides: str) -> AdaptationReport:
-    return stage.adapt(Plan(tiny(root, *SMALL, *overrides)), target, SILENT)
+    return stage.adapt(Plan(tiny(root, *SMALL, *overrides, f"adapt.target={target}")), SILENT)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_existing_report_is_opened_by_its_path(report: AdaptationReport) -> None
 def test_a_killed_adaptation_trains_only_the_missing_networks(
     plain: AdaptationReport, root: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *SMALL))
+    plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *SMALL, f"adapt.target={target}"))
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -195,8 +195,8 @@ def test_a_killed_adaptation_trains_only_the_missing_networks(
     with monkeypatch.context() as patch:
         patch.setattr(stage, "write_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            stage.adapt(plan, target, SILENT)
-    files = sorted((Path(adaptation_spec(plan, target).folder.uri) / runner.FITS).iterdir())
+            stage.adapt(plan, SILENT)
+    files = sorted((Path(adaptation_spec(plan).folder.uri) / runner.FITS).iterdir())
     files[1].unlink()
     files[2].write_bytes(files[2].read_bytes()[:-1])
     stored: list[str] = []
@@ -207,7 +207,7 @@ def test_a_killed_adaptation_trains_only_the_missing_networks(
         store(self, fit, result)
 
     monkeypatch.setattr(runner.FitRunner, "_store", count)
-    resumed = stage.adapt(plan, target, SILENT)
+    resumed = stage.adapt(plan, SILENT)
     assert sorted(stored) == sorted(file.stem for file in files[1:3])
     assert resumed.manifest.content == plain.manifest.content
 

@@ -43,7 +43,8 @@ def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audited(root: Path, *overrides: str, path: str | None = None) -> AuditReport:
-    return stage.audit(Plan(tiny(root, *FEW, *overrides)), path, SILENT)
+    given = [] if path is None else [f"audit.set={path}"]
+    return stage.audit(Plan(tiny(root, *FEW, *overrides, *given)), SILENT)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +110,9 @@ def test_an_existing_audit_is_opened(report: AuditReport, root: Path) -> None:
 
 def test_a_killed_worker_changes_nothing(report: AuditReport, root: Path, tmp_path: Path) -> None:
     plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW, "resources.workers=1"))
-    blocks = Path(audit_spec(plan, None).folder.uri) / "partial" / "blocks"
+    blocks = Path(audit_spec(plan).folder.uri) / "partial" / "blocks"
     with killing("MapBatches", lambda: blocks.is_dir() and len(list(blocks.glob("*.safetensors"))) > 1):
-        killed = stage.audit(plan, None, SILENT)
+        killed = stage.audit(plan, SILENT)
     assert killed.manifest.content == report.manifest.content
 
 
@@ -119,7 +120,7 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
     report: AuditReport, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW))
-    blocks = Path(audit_spec(plan, None).folder.uri) / "partial" / "blocks"
+    blocks = Path(audit_spec(plan).folder.uri) / "partial" / "blocks"
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -127,7 +128,7 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
     with monkeypatch.context() as patch:
         patch.setattr(stage, "_compare", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            stage.audit(plan, None, SILENT)
+            stage.audit(plan, SILENT)
     lost = sorted(blocks.iterdir())[3]
     lost.unlink()
     map_blocks, measured = stage.map_blocks, []
@@ -137,7 +138,7 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
         return map_blocks(tables, measure, resources)
 
     monkeypatch.setattr(stage, "map_blocks", count)
-    resumed = stage.audit(plan, None, SILENT)
+    resumed = stage.audit(plan, SILENT)
     assert measured == [f"blocks/{lost.name}"]
     assert resumed.manifest.content == report.manifest.content
     assert not blocks.exists()

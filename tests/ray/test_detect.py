@@ -63,7 +63,7 @@ def copied(root: Path, to: Path) -> Path:
 
 
 def detected(root: Path, data: Path, *overrides: str) -> DetectionReport:
-    return stage.detect(Plan(tiny(root, *FEW, *overrides)), str(data / "synthetic"), SILENT)
+    return stage.detect(Plan(tiny(root, *FEW, *overrides, f"detect.set={data}/synthetic")), SILENT)
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +129,10 @@ def test_two_workers_give_the_same_content(report: DetectionReport, root: Path, 
 
 
 def test_a_killed_trainer_resumes_from_its_checkpoint(report: DetectionReport, root: Path, tmp_path: Path) -> None:
-    plan = Plan(tiny(copied(root, tmp_path), *FEW))
-    folder = Path(detection_spec(plan, str(root / "synthetic")).folder.uri)
+    plan = Plan(tiny(copied(root, tmp_path), *FEW, f"detect.set={root}/synthetic"))
+    folder = Path(detection_spec(plan).folder.uri)
     with killing("train_detector", lambda: (folder / STATE).exists()):
-        killed = stage.detect(plan, str(root / "synthetic"), SILENT)
+        killed = stage.detect(plan, SILENT)
     assert killed.manifest.content == report.manifest.content
 
 

@@ -270,7 +270,8 @@ def test_empty_validation_split_is_refused(
     for entry in summary["classes"]:
         entry["validation"] = 0
     folder.write("summary.json", json.dumps(summary).encode())
-    manifest["files"]["summary.json"]["sha256"] = folder.sha256("summary.json")
+    size = folder.size("summary.json")
+    manifest["files"]["summary.json"] = {"sha256": folder.sha256("summary.json"), "bytes": size}
     folder.write(NAME, to_json(manifest))
     with pytest.raises(
         ArtifactIncompatible, match=r"the validation split holds no galaxy; enlarge its part in curate\.split"

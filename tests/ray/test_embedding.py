@@ -15,7 +15,7 @@ from ray_tools import SILENT, copy_of, tiny
 from raydistill.config import Config
 from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import specs_of
+from raydistill.pipeline.run import lineage
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.embedding import Embedder, open_expert
 from raydistill.stages.generate.artifact import GeneratorArtifact
@@ -84,5 +84,5 @@ def test_generator_with_embeddings_needs_experts(curated_root: Path, config: Con
     without = Plan(tiny(copy_of(curated_root, tmp_path, "survey", "curated"), *WORDS))
     with pytest.raises(ArtifactMissing, match="raydistill experts CONFIG"):
         generate(without, SILENT)
-    kinds = [spec.kind for spec in specs_of(without, "sample")]
+    kinds = [spec.kind for spec in lineage(without.synthetic)]
     assert kinds == ["survey", "curated", "trajectories", "generator", "synthetic"]

@@ -16,7 +16,6 @@ from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.learning import scores
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.report import report_text
 from raydistill.pipeline.run import run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
@@ -26,6 +25,7 @@ from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.baselines import Baselines
 from raydistill.stages.evaluate.compatibility import check_compatible
 from raydistill.stages.evaluate.fit_cache import FOLDER, FitCache
+from raydistill.stages.evaluate.printing import evaluation_report
 from raydistill.stages.evaluate.stage import evaluate, load_split
 from raydistill.stages.evaluate.text import verdict
 from raydistill.stages.evaluate.training_sets import TrainingSets, load_teachers
@@ -365,7 +365,7 @@ def test_scores_and_another_network_train_only_the_missing_fits(
 
     assert (Path(scored.folder.uri) / "networks.png").stat().st_size > 0
     assert not (Path(report.folder.uri) / "networks.png").exists(), "the figure needs two networks"
-    text = report_text("evaluate", config, scored)
+    text = evaluation_report(config, scored)
     assert max(map(len, text.splitlines())) <= 80
     assert "label-robust" in text
     assert f"{robust['augmentation_robust']['score']:.3f}" in text

@@ -11,7 +11,7 @@ from ray_tools import SILENT, content, copy_of, killing, tiny
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import run, stages_of
+from raydistill.pipeline.run import lineage, run, spec_of
 from raydistill.stages.hunt import stage
 from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, SCORES, SHEET, HuntReport, HuntRound
 from raydistill.stages.hunt.specs import hunt_spec
@@ -36,7 +36,7 @@ def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = copy_of(trained_root, tmp_path_factory.mktemp("hunt"), "survey", "curated", "trajectories")
     write_generator(Plan(tiny(root)))
     sample(Plan(tiny(root, *FEW)), SILENT)
-    predict(Plan(tiny(root)), None, SILENT)
+    predict(Plan(tiny(root)), SILENT)
     return root
 
 
@@ -172,7 +172,8 @@ def test_run_samples_the_sources_first(root: Path, tmp_path: Path) -> None:
     )
     oracle = "hunt.oracle={positive: truth_class <= 2, rounds: 1, seeds: 1, num_examples: 0}"
     plan = Plan(tiny(other, "hunt.per_round=5", f"hunt.synthetic={{lanes: {{{sets}}}}}", oracle))
-    assert stages_of(plan.config, "hunt") == ["simulate", "curate", "experts", "predict", "hunt"]
+    needed = [spec.kind for spec in lineage(spec_of(plan, "hunt"), needed=True)]
+    assert needed == ["predictions", "synthetic", "synthetic", "hunt"]
     report = run(plan, "hunt")
     assert report.summary.strategies == ("ceiling", "lanes", "real", "random")
     table = report.table().set_index(["strategy", "moment", "metric"])
@@ -196,7 +197,7 @@ def test_missing_predictions_and_features_are_refused(root: Path, tmp_path: Path
         ArtifactMissing, match="the survey has no predictions yet; run 'raydistill predict CONFIG CONFIG'"
     ):
         next_round(empty)
-    predict(Plan(tiny(empty, "predict.features=false")), None, SILENT)
+    predict(Plan(tiny(empty, "predict.features=false")), SILENT)
     with pytest.raises(ArtifactIncompatible, match=r"set predict\.features=true"):
         next_round(empty, "predict.features=false")
 

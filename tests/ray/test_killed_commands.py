@@ -84,20 +84,17 @@ class KilledCommand:
         Pattern of the finished parts below its folder.
     least
         Number of finished parts at which it is killed.
-    path
-        Name of its second argument.
     later
         File that must exist too when it is killed.
     worker
         Worker that is killed too, when the command has resumed and finished one more part.
     """
 
-    build: Callable[[Plan, str], Any]
+    build: Callable[[Plan], Any]
     kinds: tuple[str, ...]
     overrides: tuple[str, ...]
     parts: str
     least: int
-    path: str = ""
     root: str = "curated_root"
     later: str = ""
     worker: str = ""
@@ -119,7 +116,7 @@ class KilledCommand:
 FITS, BLOCKS = "partial/fits/*.safetensors", "partial/blocks/*"
 COMMANDS = {
     "augment": KilledCommand(
-        build=lambda plan, _: augment(plan, SILENT),
+        build=lambda plan: augment(plan, SILENT),
         kinds=CURATED,
         overrides=(
             "augment.methods=[oversampling, mixup, real_synthetic]", "augment.shots=[2]", "augment.seeds=2",
@@ -132,45 +129,44 @@ COMMANDS = {
         worker="train_fit",
     ),
     "adapt": KilledCommand(
-        build=lambda plan, path: adapt(plan, path, SILENT),
+        build=lambda plan: adapt(plan, SILENT),
         kinds=CURATED,
         overrides=(
-            "adapt.classes={round: null}", "adapt.network={depth: 2, width: 8}", "adapt.lr_grid=[0.01]",
+            "adapt.target=TARGET", "adapt.classes={round: null}", "adapt.network={depth: 2, width: 8}", "adapt.lr_grid=[0.01]",
             "adapt.training={steps: 30, batch_size: 8}", "adapt.strengths=[0.5, 2]", "adapt.seeds=2",
         ),
         parts=FITS,
         least=2,
-        path="TARGET",
         worker="train_fit",
     ),
     "detect": KilledCommand(
-        build=lambda plan, path: detect(plan, path, SILENT),
+        build=lambda plan: detect(plan, SILENT),
         kinds=CURATED,
         overrides=(
+            "detect.set=SYNTHETIC",
             "detect.fields={side: 64, contrast: 8.81, min_area: 12}", "detect.train_fields=16", "detect.test_fields=8",
             "detect.steps=20", "detect.frames=FRAMES",
         ),
         parts="fields/*/*.png",
         least=16 + 2 * 8,
-        path="SYNTHETIC",
         later="partial/state.safetensors",
     ),
     "sample-injection": KilledCommand(
-        build=lambda plan, _: sample(plan, SILENT),
+        build=lambda plan: sample(plan, SILENT),
         kinds=CURATED,
         overrides=(INJECTION, "sample.block_size=1", "sample.num_images=20"),
         parts=BLOCKS,
         least=2,
     ),
     "sample-simulator": KilledCommand(
-        build=lambda plan, _: sample(plan, SILENT),
+        build=lambda plan: sample(plan, SILENT),
         kinds=CURATED,
         overrides=(SIMULATOR, "sample.block_size=1", "sample.num_images=60"),
         parts=BLOCKS,
         least=2,
     ),
     "curate-filter": KilledCommand(
-        build=lambda plan, _: curate(plan, SILENT),
+        build=lambda plan: curate(plan, SILENT),
         kinds=("survey",),
         overrides=(
             "curate.filter={false_rejection_rate: 0.1, steps: 20, reasons: [low-surface-brightness]}",
@@ -180,25 +176,23 @@ COMMANDS = {
         least=1,
     ),
     "audit": KilledCommand(
-        build=lambda plan, path: audit(plan, path, SILENT),
+        build=lambda plan: audit(plan, SILENT),
         kinds=TRAINED,
         root="trained_root",
-        overrides=("audit.permutations=99",),
+        overrides=("audit.permutations=99", "audit.set=SYNTHETIC"),
         parts=BLOCKS,
         least=2,
-        path="SYNTHETIC",
     ),
     "predict": KilledCommand(
-        build=lambda plan, path: predict(plan, path, SILENT),
+        build=lambda plan: predict(plan, SILENT),
         kinds=TRAINED,
         root="trained_root",
-        overrides=("predict.block_size=1",),
+        overrides=("predict.block_size=1", "predict.survey=TARGET"),
         parts="partial/block-*.json",  # written after the block
         least=3,
-        path="TARGET",
     ),
     "hunt": KilledCommand(
-        build=lambda plan, _: hunt(plan, SILENT),
+        build=lambda plan: hunt(plan, SILENT),
         kinds=(*TRAINED, "predictions"),
         root="predicted_root",
         overrides=(
@@ -215,14 +209,14 @@ COMMANDS = {
 # Commands whose kills other tests repeat.
 FURTHER = {
     "experts": KilledCommand(
-        build=lambda plan, _: experts(plan, SILENT),
+        build=lambda plan: experts(plan, SILENT),
         kinds=CURATED,
         overrides=("experts.num_experts=3",),
         parts="partial/expert-*/state.npz",
         least=1,
     ),
     "distill": KilledCommand(
-        build=lambda plan, _: distill(plan, SILENT),
+        build=lambda plan: distill(plan, SILENT),
         kinds=TRAINED,
         root="trained_root",
         overrides=("resources.checkpoint_seconds=0",),
@@ -230,7 +224,7 @@ FURTHER = {
         least=1,
     ),
     "generate": KilledCommand(
-        build=lambda plan, _: generate(plan, SILENT),
+        build=lambda plan: generate(plan, SILENT),
         kinds=CURATED,
         overrides=(
             "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1}",
@@ -345,16 +339,15 @@ class Killed:
         def fill(word: str) -> str:
             return re.sub("|".join(paths), lambda found: paths[found[0]], word)
 
-        self._case, self._path = case, fill(case.path)
+        self._case = case
         root: Path = request.getfixturevalue(case.root)
         calm, killed = (copy_of(root, tmp_path / one, *case.kinds) for one in ("calm", "killed"))
         overrides = [*map(fill, case.overrides), "resources.workers=1", "tracking.enabled=false"]
-        expected = case.build(Plan(tiny(calm, *overrides)), self._path)
+        expected = case.build(Plan(tiny(calm, *overrides)))
         self.expected: str = expected.manifest.content
         self._plan = Plan(tiny(killed, *overrides))
         self.folder = killed / "tiny" / Path(expected.folder.uri).name
-        command, arguments = name.partition("-")[0], [self._path] if case.path else []
-        self.words = (command, str(tools.TINY), *arguments, f"output={killed}", *overrides)
+        self.words = (name.partition("-")[0], str(tools.TINY), f"output={killed}", *overrides)
         with closing(tools.typed(tmp_path, env, *self.words)) as first:
             first.wait_until(f"{case.least} parts are finished", lambda: case.is_under_way(self.folder))
             first.kill()
@@ -364,7 +357,7 @@ class Killed:
 
     def build(self) -> None:
         """Resume the command in this process."""
-        self._case.build(self._plan, self._path)
+        self._case.build(self._plan)
 
     @property
     def content(self) -> str:

@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 import ray
-from ray_tools import folder_survey, tiny
+from ray_tools import copy_of, folder_survey, tiny
 
-from raydistill.cli.runs import Stage
 from raydistill.config import CatalogSurvey, Config, Curate, Resources, Tracking, load
 from raydistill.errors import ClusterError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import IN_A_RUN, run, specs_of, stages_of
+from raydistill.pipeline.run import lineage, run, spec_of
 from raydistill.runtime import resources
 from raydistill.runtime.failures import translate_errors
-
-ARTIFACT_OF = {"curate": "curated", "distill": "distilled", "sample": "synthetic", "audit": "audit"}
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ def test_manifest_contains_licence_and_citation(tmp_path: Path) -> None:
 
 def test_whitening_changes_the_identity_of_every_artifact_but_the_survey(tmp_path: Path) -> None:
     def identities(*overrides: str) -> list[str]:
-        return [spec.identity for spec in specs_of(Plan(tiny(tmp_path, *overrides)))]
+        return [spec.identity for spec in lineage(Plan(tiny(tmp_path, *overrides)).evaluation)]
 
     plain, white = identities(), identities("curate.whitening=zca")
     assert [a == b for a, b in zip(plain, white, strict=True)] == [True, False, False, False, False]
@@ -72,33 +69,43 @@ def test_seed_of_the_generator_gives_another_generator_of_the_same_galaxies(tmp_
     assert first.generator.identity != second.generator.identity
 
 
-def test_run_that_evaluates_a_given_set_trains_no_experts(tmp_path: Path) -> None:
-    assert stages_of(tiny(tmp_path)) == ["simulate", "curate", "experts", "distill", "evaluate"]
-    assert stages_of(tiny(tmp_path, "distilled=elsewhere")) == ["simulate", "curate", "evaluate"]
+@pytest.mark.parametrize(
+    ("stage", "overrides", "expected"),
+    [
+        ("curate", [], ["curated"]),
+        ("distill", [], ["curated", "trajectories", "distilled"]),
+        ("evaluate", [], ["curated", "trajectories", "distilled", "evaluation"]),
+        ("audit", [], ["curated", "generator", "synthetic", "audit"]),
+        ("detect", [], ["curated", "curated", "generator", "synthetic", "detection"]),
+        ("sample", ["sample.filter={min_probability: 0.5}"], ["curated", "generator", "trajectories", "synthetic"]),
+        ("audit", ["audit.spaces=[experts]"], ["curated", "generator", "synthetic", "trajectories", "audit"]),
+        ("tune", [], ["curated", "trajectories", "search"]),
+        (
+            "augment",
+            ["augment.methods=[real, oversampling, real_synthetic]"],
+            ["curated", "generator", "synthetic", "augmentation"],
+        ),
+        ("adapt", ["adapt.target=demo"], ["curated", "survey", "curated", "adaptation"]),
+    ],
+)
+def test_run_up_to_a_stage_builds_what_it_needs(
+    stage: str, overrides: list[str], expected: list[str], tmp_path: Path
+) -> None:
+    spec = spec_of(Plan(tiny(tmp_path, *overrides)), stage)
+    assert sorted(one.kind for one in lineage(spec, needed=True)) == sorted(["survey", *expected])
+    assert lineage(spec, needed=True)[-1] is spec
 
 
-def test_run_up_to_a_stage_runs_what_it_needs(tmp_path: Path) -> None:
-    def stages(last: str, *overrides: str) -> list[str]:
-        config = tiny(tmp_path, *overrides)
-        assert [spec.kind for spec in specs_of(Plan(config), last)][-1] == ARTIFACT_OF[last]
-        return stages_of(config, last)
-
-    generated = ["simulate", "curate", "generate", "sample"]
-    assert stages("audit") == [*generated, "audit"]
-    assert stages("sample", "sample.filter={min_probability: 0.5}") == ["simulate", "curate", "experts", *generated[2:]]
-    assert stages("audit", "audit.spaces=[experts]") == ["simulate", "curate", "experts", *generated[2:], "audit"]
-    assert stages("distill") == ["simulate", "curate", "experts", "distill"]
-    assert stages("curate") == ["simulate", "curate"]
+def test_run_that_evaluates_a_given_set_trains_no_experts(distilled_root: Path, tmp_path: Path) -> None:
+    given = Plan(tiny(distilled_root)).distilled.folder
+    plan = Plan(tiny(copy_of(distilled_root, tmp_path, "survey", "curated"), f"distilled={given}"))
+    assert [spec.kind for spec in lineage(plan.evaluation, needed=True)] == ["evaluation"]
 
 
 def test_run_to_hunt_makes_the_synthetic_sets_of_its_sources(tmp_path: Path) -> None:
     plan = Plan(load("demo_hunt", [f"output={tmp_path}"]))
-    made = [spec.kind for spec in specs_of(plan, "hunt")]
+    made = [spec.kind for spec in lineage(spec_of(plan, "hunt"))]
     assert made == ["survey", "curated", "trajectories", "predictions", "synthetic", "synthetic", "hunt"]
-
-
-def test_stages_of_the_command_line_are_those_of_run() -> None:
-    assert [stage.value for stage in Stage] == list(IN_A_RUN)
 
 
 def test_run_to_simulate_says_that_a_survey_is_not_simulated(tmp_path: Path) -> None:

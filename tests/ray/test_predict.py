@@ -19,8 +19,8 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classifier import PictureClassifier
 from raydistill.stages.predict.artifact import PredictionSet
+from raydistill.stages.predict.specs import predictions_spec
 from raydistill.stages.predict.stage import predict
-from raydistill.surveys.specs import predict_specs
 
 BLOCKS = "predict.block_size=16"
 
@@ -39,7 +39,7 @@ def curated(root: Path) -> CuratedSet:
 @pytest.fixture(scope="module")
 def predictions(root: Path, curated: CuratedSet) -> PredictionSet:
     """Return the predictions for the curated set, by two workers."""
-    return predict(Plan(tiny(root, BLOCKS, "resources.workers=2")), curated.folder.uri, SILENT)
+    return predict(Plan(tiny(root, BLOCKS, "resources.workers=2", f"predict.survey={curated.folder.uri}")), SILENT)
 
 
 def test_every_picture_of_the_curated_set_is_predicted(predictions: PredictionSet, curated: CuratedSet) -> None:
@@ -73,20 +73,20 @@ def test_number_of_workers_changes_no_bit(
     predictions: PredictionSet, root: Path, curated: CuratedSet, tmp_path: Path
 ) -> None:
     copied = copy_of(root, tmp_path, "survey", "curated", "trajectories")
-    alone = predict(Plan(tiny(copied, BLOCKS, "resources.workers=1")), curated.folder.uri, SILENT)
+    alone = predict(Plan(tiny(copied, BLOCKS, "resources.workers=1", f"predict.survey={curated.folder.uri}")), SILENT)
     assert alone.manifest.content == predictions.manifest.content
 
 
 def test_existing_predictions_are_opened(predictions: PredictionSet, root: Path, curated: CuratedSet) -> None:
-    plan = Plan(tiny(root, BLOCKS))
-    spec = predict_specs(plan, curated.folder.uri)[-1]
+    plan = Plan(tiny(root, BLOCKS, f"predict.survey={curated.folder.uri}"))
+    spec = predictions_spec(plan)
     assert spec.exists
-    assert content(spec) == predict(plan, curated.folder.uri, SILENT).manifest.content
+    assert content(spec) == predict(plan, SILENT).manifest.content
 
 
 def test_pictures_are_prepared_as_curate_does(predictions: PredictionSet, root: Path) -> None:
     """The survey's original pictures get the predictions of the curated ones."""
-    whole = predict(Plan(tiny(root, BLOCKS)), None, SILENT).to_pandas().set_index("object_id")
+    whole = predict(Plan(tiny(root, BLOCKS)), SILENT).to_pandas().set_index("object_id")
     curated = predictions.to_pandas().set_index("object_id")
     assert set(curated.index) <= set(whole.index)
     for column in ("probability", "spread"):
@@ -100,7 +100,7 @@ def test_the_experts_in_mlflow_predict_picture_files_as_predict_does(root: Path)
     The model that MLflow stores is this classifier.
     """
     plan = Plan(tiny(root, BLOCKS))
-    whole = predict(plan, None, SILENT).to_pandas().set_index("object_id")[:20]
+    whole = predict(plan, SILENT).to_pandas().set_index("object_id")[:20]
     curated, store = CuratedSet.open(plan.curated.folder), TrajectoryStore.open(plan.trajectories.folder)
     images = plan.pictures()
     assert isinstance(images, FolderImages)
@@ -131,7 +131,7 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(root: Path, folder: Path) -> PredictionSet:
     """Return the predictions for the folder, written without faults."""
-    return predict(Plan(tiny(root, "predict.block_size=4")), str(folder), SILENT)
+    return predict(Plan(tiny(root, "predict.block_size=4", f"predict.survey={folder}")), SILENT)
 
 
 @pytest.fixture
@@ -155,12 +155,12 @@ def test_killed_worker_changes_no_bit(fresh: Path, folder: Path, undisturbed: Pr
     words = ("predict.block_size=4", "resources.workers=1")
     data = below_predictions(fresh, folder, *words) / "data"
     with killing("MapWorker", lambda: data.exists() and len(list(data.glob("block-*"))) > 2):
-        killed = predict(Plan(tiny(fresh, *words)), str(folder), SILENT)
+        killed = predict(Plan(tiny(fresh, *words, f"predict.survey={folder}")), SILENT)
     assert killed.manifest.content == undisturbed.manifest.content
 
 
 def below_predictions(root: Path, folder: Path, *words: str) -> Path:
-    return Path(predict_specs(Plan(tiny(root, *words)), str(folder))[-1].folder.uri)
+    return Path(predictions_spec(Plan(tiny(root, *words, f"predict.survey={folder}"))).folder.uri)
 
 
 def test_survey_whose_pictures_are_all_rejected_is_refused(fresh: Path, tmp_path: Path) -> None:
@@ -169,5 +169,5 @@ def test_survey_whose_pictures_are_all_rejected_is_refused(fresh: Path, tmp_path
     for n in range(3):
         (pictures / f"{n}.jpg").write_bytes(b"no picture")
     with pytest.raises(CatalogError, match="none of its 3 pictures could be used: 3 corrupt; first: 0"):
-        predict(Plan(tiny(fresh)), str(pictures), SILENT)
+        predict(Plan(tiny(fresh, f"predict.survey={pictures}")), SILENT)
     assert not list(below_predictions(fresh, pictures).glob("data/*"))

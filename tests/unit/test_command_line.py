@@ -10,12 +10,9 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from raydistill import shipped
-from raydistill.artifacts.manifest import REVISIONS
+from raydistill import shipped, table
 from raydistill.cli import app
 from raydistill.cli.base import _complete_config
-from raydistill.cli.ending import ENDINGS
-from raydistill.cli.table import GROUPS, STAGES
 from raydistill.config import load
 from raydistill.distillation.cost_model import forward_flops
 from raydistill.learning.architectures import ConvNet
@@ -23,7 +20,7 @@ from raydistill.learning.networks import build_network
 from raydistill.pipeline.estimates import network_size
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.preview import as_text
-from raydistill.pipeline.run import specs_of
+from raydistill.pipeline.run import lineage
 from raydistill.text import WIDTH, text_table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,7 +35,7 @@ def call(*words: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_group_an_example_and_a_page(name: str) -> None:
     command = COMMANDS[name]
-    assert command.rich_help_panel in GROUPS
+    assert command.rich_help_panel in table.GROUPS
     example, page = command.epilog.split("\n\n")[:2]
     assert example.startswith(f"Example: raydistill {name}")
     path = page.removeprefix("Documentation: ").removesuffix(" in the source of raydistill")
@@ -48,7 +45,7 @@ def test_every_command_has_a_group_an_example_and_a_page(name: str) -> None:
 
 def test_help_lists_each_command_below_its_group() -> None:
     _, text, _ = call("--help")
-    order = [text.index(f"\n{group}:") for group in GROUPS]
+    order = [text.index(f"\n{group}:") for group in table.GROUPS]
     assert order == sorted(order)
     assert all(f"\n  {name} " in text for name in COMMANDS)
     assert "--install-completion" in text
@@ -78,7 +75,7 @@ def test_plan_for_a_person_is_narrow_and_says_what_would_be_built(tmp_path: Path
     plan = Plan(load("demo", [f"output={tmp_path}"]))
     assert plan.survey is not None
     plan.survey.commit()
-    text = as_text(plan, specs_of(plan))
+    text = as_text(plan, lineage(plan.evaluation))
     assert max(map(len, text.splitlines()[1:])) <= WIDTH  # the first line has the path of the output
     rows = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
     assert "exists" in rows["simulate"]
@@ -88,10 +85,11 @@ def test_plan_for_a_person_is_narrow_and_says_what_would_be_built(tmp_path: Path
 
 def test_nothing_is_said_of_time_where_nothing_is_known(tmp_path: Path) -> None:
     plan = Plan(load("demo", [f"output={tmp_path}", "network={kind: vit}"]))
-    rows = as_text(plan, specs_of(plan)).splitlines()
+    rows = as_text(plan, lineage(plan.evaluation)).splitlines()
     assert next(line for line in rows if line.lstrip().startswith("experts")).rstrip().endswith("to build")
     assert "without experts, distill, evaluate" in " ".join(rows)
-    assert "about" not in as_text(Plan(load("demo", ["resources.gpus=1"])), specs_of(plan))
+    plan = Plan(load("demo", [f"output={tmp_path}", "resources.gpus=1"]))
+    assert "about" not in as_text(plan, lineage(plan.evaluation))
 
 
 @pytest.mark.parametrize("network", [ConvNet(), ConvNet(depth=2, width=8, norm="none"), ConvNet(depth=4, width=48)])
@@ -104,9 +102,9 @@ def test_work_of_a_network_is_that_of_its_modules(network: ConvNet, size: int) -
 # ---- the end of a command ----
 
 
-def test_every_kind_of_artifact_has_an_ending() -> None:
-    assert set(ENDINGS) == set(REVISIONS)
-    assert {one.then.split()[0] for one in ENDINGS.values() if one.then} <= set(STAGES) | {"run"}
+def test_next_commands_are_commands() -> None:
+    following = [kind.then.split()[0] for kind in table.kinds().values() if kind.then]
+    assert set(following) <= {*table.stages(), "run"}
 
 
 def test_command_ends_with_what_it_made_and_the_next_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

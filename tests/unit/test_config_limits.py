@@ -110,9 +110,9 @@ def test_whole_number_beyond_its_limit_is_rejected(key: str) -> None:
 
 
 def test_limits_are_those_of_keys() -> None:
-    from raydistill.config.messages import CLASSES
+    from raydistill.config.messages import classes
 
-    known = {field.name for cls in CLASSES.values() for field in dataclasses.fields(cls)}
+    known = {field.name for cls in classes().values() for field in dataclasses.fields(cls)}
     assert set(LIMITS) <= known
 
 

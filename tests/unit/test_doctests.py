@@ -13,7 +13,7 @@ WITH_EXAMPLES = sorted(path for path in (ROOT / "raydistill").rglob("*.py") if "
 
 
 def test_the_public_api_has_examples() -> None:
-    assert ROOT / "raydistill" / "api" / "configs.py" in WITH_EXAMPLES
+    assert ROOT / "raydistill" / "api.py" in WITH_EXAMPLES
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -15,7 +15,7 @@ import pytest
 
 from raydistill.config import load
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import specs_of_stage
+from raydistill.pipeline.run import spec_of
 from raydistill.stages.curate.summary import ClassSummary, Summary
 
 HEAVY = ("torch", "scipy", "pandas", "ray", "mlflow", "matplotlib", "diffusers", "sklearn")
@@ -36,7 +36,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     plan = Plan(load("demo", [f"output={folder}"]))
     for name in DONE:
-        spec = specs_of_stage(name, plan)[-1]
+        spec = spec_of(plan, name)
+        assert spec is not None
         summary = Summary("demo", True, 32, 0.5, (0.1,), (0.2,), (ClassSummary("round", 3, 3, 1, 1, 1, 0.9),), {})
         spec.folder.write("summary.json", summary.to_json())
         spec.commit()

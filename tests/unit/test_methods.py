@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from raydistill import distillation
 from raydistill.config import plain
 from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Fixed, SelfAdaptive, StepwiseWindow
 from raydistill.learning.networks import build_network
 from raydistill.learning.sharpness import SharpnessAware
@@ -55,6 +57,14 @@ def test_a_method_is_a_combination_of_options(read: Read, method: str) -> None:
     assert {name: getattr(config.distill, name) for name in METHODS[method]} == METHODS[method]
     assert (config.experts.training.flat == SharpnessAware()) == (method in {"ftd", "datm", "pad"})
     assert config.experts.keep == ("ends" if method == "mct" else "all")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_preset_is_the_recipe_of_the_library(read: Read, method: str) -> None:
+    given = read(SIMULATED, f"extends=methods/{method}").distill
+    own = getattr(distillation, method)(images_per_class=given.images_per_class)
+    same = {field.name: getattr(given, field.name) for field in fields(Recipe)}
+    assert {name: getattr(own, name) for name in same} == same
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -39,7 +39,6 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from raydistill.distillation.engines.base import (
-    LossFunction,
     MatchResult,
     Problem,
     StudentSteps,
@@ -49,6 +48,7 @@ from raydistill.distillation.engines.base import (
 )
 from raydistill.learning.augmenting import AugmentationParameters
 from raydistill.learning.compiling import compiled
+from raydistill.learning.losses import LossFunction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from raydistill.learning.augmenting import AugmentationParameters
-
-LossFunction = Callable[[Tensor, Tensor, Tensor, AugmentationParameters], Tensor]
+from raydistill.learning.losses import LossFunction
 
 
 class Batch(NamedTuple):
@@ -52,7 +51,7 @@ def matching_loss(end_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        L = |theta_N - theta*|^2 / |theta_0 - theta*|^2, a scalar. 0: the student reached the
+        ``L = |theta_N - theta*|^2 / |theta_0 - theta*|^2``, a scalar. 0: the student reached the
         target. 1: it is as far away as at the start. Above 1: it moved away.
 
     Raises

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raydistill.distillation.engines.base import LossFunction, MatchResult, Problem, StudentSteps, advance, endpoint
+from raydistill.distillation.engines.base import MatchResult, Problem, StudentSteps, advance, endpoint
 from raydistill.learning.augmenting import AugmentationParameters
+from raydistill.learning.losses import LossFunction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Define the hyper-parameters of distribution matching (`distillation.distribution`)."""
+"""Define the hyper-parameters of distribution matching."""
 
 from __future__ import annotations
 

@@ -5,12 +5,12 @@ r"""Define schedules: the start epochs that images are trained on, and their cha
 - `loss_weighted`: no window. Start epochs are drawn by the losses that matching produces.
 
 A schedule is a frozen record of hyper-parameters; `init` and `step` return new state and a
-`Decision`.
+`Decision`. `base.ScheduleBase` says what a run calls.
 """
 
 from __future__ import annotations
 
-from raydistill.distillation.schedule.base import Decision, Matched, ScheduleState
+from raydistill.distillation.schedule.base import Decision, Matched, ScheduleBase, ScheduleState
 from raydistill.distillation.schedule.loss_weighted import LossWeighted
 from raydistill.distillation.schedule.self_adaptive import SelfAdaptive
 from raydistill.distillation.schedule.windows import Fixed, StepwiseWindow
@@ -23,6 +23,7 @@ __all__ = [
     "LossWeighted",
     "Matched",
     "Schedule",
+    "ScheduleBase",
     "ScheduleState",
     "SelfAdaptive",
     "StepwiseWindow",

@@ -1,7 +1,8 @@
-"""Define the state, decisions and common methods of schedules."""
+"""Define a schedule: its state, its decisions, and what a run calls."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -81,11 +82,44 @@ class Matched(NamedTuple):
     loss: float
 
 
-class ScheduleDefaults:
-    """Defaults of schedules: no next-epoch loss, all epochs of the window drawn alike."""
+class ScheduleBase:
+    """A schedule: which start epochs the images are trained on, and how they change.
+
+    A schedule of one's own is a frozen dataclass that derives from this class, and overrides what it
+    changes. All values that change are in the `ScheduleState`, so a resumed run continues as it was.
+
+    Attributes
+    ----------
+    min_start_epoch
+        First start epoch of the window; the last one is `state.cap - 1`.
+    """
+
+    min_start_epoch: int = 0
+
+    def init(self) -> ScheduleState:
+        """Return the state before the first iteration; `cap` is that of the first window."""
+        return ScheduleState(cap=ALL_EPOCHS)
+
+    def step(
+        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
+    ) -> tuple[ScheduleState, Decision]:
+        """Return the state after one more iteration, and what follows from it.
+
+        Parameters
+        ----------
+        state
+            The state before. `state.after_iteration()` counts the iteration.
+        next_epoch_loss
+            The matching loss at start epoch `state.cap`, if `needs_next_epoch_loss`.
+        last_epoch
+            The last start epoch from which the experts have a target.
+        matched
+            The matching loss of each segment of the iteration.
+        """
+        return state.after_iteration(), Decision.STAY
 
     def needs_next_epoch_loss(self, state: ScheduleState, last_epoch: int) -> bool:
-        """Return whether the loss at start epoch = cap is needed."""
+        """Return whether `step` needs the loss at start epoch `state.cap`."""
         return False
 
     def with_longer_students(self, state: ScheduleState) -> ScheduleState | None:

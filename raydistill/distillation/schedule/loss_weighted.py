@@ -34,7 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -43,7 +43,7 @@ from raydistill.distillation.schedule.base import (
     Decision,
     Matched,
     RecentLoss,
-    ScheduleDefaults,
+    ScheduleBase,
     ScheduleState,
 )
 from raydistill.learning.checks import at_least, at_least_0_below_1, positive, strictly_between_0_and_1
@@ -53,7 +53,7 @@ TEST_EVERY = 10  # iterations between two tests
 
 
 @dataclass(frozen=True)
-class LossWeighted(ScheduleDefaults):
+class LossWeighted(ScheduleBase):
     """Draw start epochs by their own losses; the window is all epochs.
 
     The module states the equations.
@@ -82,7 +82,6 @@ class LossWeighted(ScheduleDefaults):
     max_groups: int = 24
     patience: int | None = 200
     significance: float = 2.0
-    min_start_epoch: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         at_least_0_below_1(decay=self.decay)

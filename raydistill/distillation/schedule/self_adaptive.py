@@ -30,9 +30,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Literal
 
-from raydistill.distillation.schedule.base import Decision, Matched, ScheduleDefaults, ScheduleState
+from raydistill.distillation.schedule.base import Decision, Matched, ScheduleBase, ScheduleState
 from raydistill.learning.checks import at_least, positive, strictly_between_0_and_1
 
 RISING = 3.0  # sigma at which a rising next-epoch loss ends a stage (the authors' code)
@@ -73,7 +73,7 @@ def _against_time(losses: tuple[float, ...]) -> tuple[list[float], list[float], 
 
 
 @dataclass(frozen=True)
-class SelfAdaptive(ScheduleDefaults):
+class SelfAdaptive(ScheduleBase):
     """The schedule of arXiv:2311.17967.
 
     Parameters
@@ -112,7 +112,6 @@ class SelfAdaptive(ScheduleDefaults):
     fine_tune_floor: float = 0.05
     # `raydistill.fields.later`, which core cannot import: older artifacts lack the key.
     effective_sample_size: bool = field(default=False, metadata={"raydistill.later": True})
-    min_start_epoch: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         positive(self, "significance")

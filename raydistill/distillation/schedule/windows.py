@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from raydistill.distillation.schedule.base import Decision, Matched, ScheduleDefaults, ScheduleState
+from raydistill.distillation.schedule.base import Decision, Matched, ScheduleBase, ScheduleState
 from raydistill.learning.checks import at_least
 
 
 @dataclass(frozen=True)
-class Fixed(ScheduleDefaults):
+class Fixed(ScheduleBase):
     """The window from `min_start_epoch` to `max_start_epoch`, for all iterations.
 
     MTT (Cazenavette et al. 2022, arXiv:2203.11932) takes such a window.
@@ -44,7 +44,7 @@ class Fixed(ScheduleDefaults):
 
 
 @dataclass(frozen=True)
-class StepwiseWindow(ScheduleDefaults):
+class StepwiseWindow(ScheduleBase):
     """A window that grows by an epoch at regular intervals and may omit the first.
 
     DATM's sequential generation (Guo et al. 2024, arXiv:2310.05773) takes such a window.

@@ -108,7 +108,7 @@ class Surveys:
         ]
 
 
-def open_surveys(plan: Plan, target: str) -> Surveys:
+def open_surveys(plan: Plan) -> Surveys:
     """Open and check both surveys.
 
     Raises
@@ -120,8 +120,8 @@ def open_surveys(plan: Plan, target: str) -> Surveys:
     ConfigError
         `adapt.classes` names an unknown class, or a class of the target has no class of the source.
     """
-    require_target(plan, target)
-    source, other = CuratedSet.open(plan.curated.folder), CuratedSet.open(target_spec(plan, target).folder)
+    require_target(plan)
+    source, other = CuratedSet.open(plan.curated.folder), CuratedSet.open(target_spec(plan).folder)
     for one in (source, other):
         require_classes(one)
         one.require_splits("train", "validation", "test")

@@ -8,7 +8,7 @@ from raydistill import config as configs
 from raydistill import shipped
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import NAME
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
 from raydistill.storage import Folder
@@ -16,23 +16,22 @@ from raydistill.storage import Folder
 TARGET = "target"  # the role of the target among the parents
 
 
-def target_spec(plan: Plan, target: str) -> ArtifactSpec:
-    """Return the curated set of the target; that of a config need not exist yet.
+def target_spec(plan: Plan) -> ArtifactSpec:
+    """Return the curated set of `adapt.target`; that of a config need not exist yet.
 
-    Parameters
-    ----------
-    plan
-        The plan of the source.
-    target
-        A config or the name of a shipped one, or the folder of a curated set. The set of a config
-        is looked for in its own output, then in that of the source.
+    The set of a config is looked for in its own output, then in that of the source.
 
     Raises
     ------
+    ConfigError
+        No target is given.
     ArtifactMissing, ArtifactIncompatible
         There is no such set, or it is that of the source.
     """
+    target = plan.config.adapt.target
     fix = "give the config of another survey, or the folder of its curated set"
+    if target is None:
+        raise ConfigError("no survey to adapt to is given", "adapt.target", fix)
     if target.endswith((".yaml", ".yml")) or (shipped.find(target) and not Folder(target).exists(NAME)):
         other = configs.load(target)
         spec = Plan(other).curated
@@ -45,12 +44,14 @@ def target_spec(plan: Plan, target: str) -> ArtifactSpec:
     return spec
 
 
-def require_target(plan: Plan, target: str) -> None:
+def require_target(plan: Plan) -> None:
     """Raise ArtifactMissing unless the curated set of the target exists."""
-    spec = target_spec(plan, target)
+    spec = target_spec(plan)
     if not spec.exists:
         what = "there is no curated set of the target here"
-        raise ArtifactMissing(what, spec.folder.uri, f"run 'raydistill run {target} --to curate' first")
+        raise ArtifactMissing(
+            what, spec.folder.uri, f"run 'raydistill run {plan.config.adapt.target} --to curate' first"
+        )
 
 
 def training_specs(plan: Plan) -> dict[str, list[ArtifactSpec]]:
@@ -66,21 +67,15 @@ def training_specs(plan: Plan) -> dict[str, list[ArtifactSpec]]:
     return found
 
 
-def adaptation_spec(plan: Plan, target: str) -> ArtifactSpec:
-    """Return the report of the adaptation to a target."""
+def adaptation_spec(plan: Plan) -> ArtifactSpec:
+    """Return the report of the adaptation to `adapt.target`."""
     options = plan.config.adapt
-    parents = {kinds.CURATED: plan.curated, TARGET: target_spec(plan, target)}
+    parents = {kinds.CURATED: plan.curated, TARGET: target_spec(plan)}
     for kind, specs in training_specs(plan).items():
         parents |= {f"{kind}_{number}": spec for number, spec in enumerate(specs, start=1)}
     # Paths of the sets do not matter, but their identities do.
     parts = {
-        "adapt": configs.identity_part(replace(options, synthetics=(), distilled=None)),
+        "adapt": configs.identity_part(replace(options, target=None, synthetics=(), distilled=None)),
         "sources": configs.sources(options.network),
     }
     return plan.spec(kinds.ADAPTATION, parts, parents, plan.config.seed)
-
-
-def adaptation_specs(plan: Plan, target: str) -> list[ArtifactSpec]:
-    """Return the artifacts that `adapt` reads, and the report that it writes."""
-    own = adaptation_spec(plan, target)
-    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

@@ -34,15 +34,13 @@ from raydistill.tracking.tracker import Run, Tracker
 log = get_logger(__name__)
 
 
-def adapt(plan: Plan, target: str, tracker: Tracker, parent_run: str | None = None) -> AdaptationReport:
+def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AdaptationReport:
     """Write the report of an adaptation, or open the existing one.
 
     Parameters
     ----------
     plan
         Where the source and its sets are.
-    target
-        The config of another survey, or the folder of its curated set.
     tracker
         Where the run is recorded.
     parent_run
@@ -61,9 +59,9 @@ def adapt(plan: Plan, target: str, tracker: Tracker, parent_run: str | None = No
     ConfigError
         The classes of the target do not match those of the source.
     """
-    spec = adaptation_spec(plan, target)
+    spec = adaptation_spec(plan)
     if not is_complete(spec):
-        surveys = open_surveys(plan, target)
+        surveys = open_surveys(plan)
         training_sets = open_training_sets(plan, surveys)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, surveys.source) as run:
             runner = _runner(plan, spec, run, surveys, training_sets)

@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from raydistill.figures.page_charts import format_number
 from raydistill.figures.pages import render
 from raydistill.stages.analyse.sections import SIGNIFICANCE, FigureRecord, SectionRecord, Statement, html_file
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import survey_adjective
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.storage import Folder
+from raydistill.text import format_number
 
 MAX_VECTOR = 400_000  # bytes: a larger figure is shown as PNG
 SHOWN = 5  # significant statements of a section in the summary

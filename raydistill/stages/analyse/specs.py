@@ -26,9 +26,3 @@ def analysis_spec(plan: Plan) -> ArtifactSpec:
         parts["spectra_sha256"] = file_digest(spectra.root, "folder of spectra", "analyse.spectra.root")
         parts["analyse"]["spectra"].pop("root")
     return plan.spec(kinds.ANALYSIS, parts, parents, plan.config.analyse.seed)
-
-
-def analysis_specs(plan: Plan) -> list[ArtifactSpec]:
-    """Return the artifacts that `analyse` reads, and the analysis that it writes."""
-    own = analysis_spec(plan)
-    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

@@ -22,8 +22,8 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table, write_rows
-from raydistill.stages.audit.science.findings import Finding
 from raydistill.stages.curate.summary import survey_adjective
+from raydistill.statistics.findings import Finding
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class AuditReport(Displayed):
         Returns
         -------
         pandas.DataFrame
-            The columns of `raydistill.stages.audit.science.findings.Finding`.
+            The columns of `raydistill.statistics.findings.Finding`.
         """
         return read_table(self.folder, FINDINGS).to_pandas()
 

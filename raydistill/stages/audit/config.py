@@ -20,6 +20,9 @@ class Audit:
 
     Parameters
     ----------
+    set
+        Folder of the set to audit: a synthetic set, a distilled set, or the curated set of another
+        survey. None: that of `sample`.
     num_pictures
         Pictures of each of three samples: synthetic, held-out and training. The smallest of them
         limits all. Memory and time grow with the square.
@@ -38,6 +41,7 @@ class Audit:
         Decides samples and permutations.
     """
 
+    set: str | None = None
     num_pictures: PositiveInt = MAX_PICTURES
     spaces: tuple[Space, ...] | None = None
     match_classes: bool = True
@@ -52,5 +56,5 @@ class Audit:
             raise ValueError(f"permutations must be at least {MIN_PERMUTATIONS}, got {self.permutations}")
         if self.spaces is not None and not self.spaces:
             raise ValueError(f"spaces must name at least one of {', '.join(SPACES)}")
-        if self.spaces is not None and len(set(self.spaces)) < len(self.spaces):
+        if self.spaces is not None and len(dict.fromkeys(self.spaces)) < len(self.spaces):
             raise ValueError(f"spaces must not name one twice, got {', '.join(self.spaces)}")

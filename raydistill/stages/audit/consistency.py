@@ -12,9 +12,9 @@ from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.trees import TREES
 from raydistill.stages.audit.blocks import Blocks, Measured
 from raydistill.stages.audit.science.consistency import Seen, consistency
-from raydistill.stages.audit.science.findings import Finding
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.conditions import votes_of
+from raydistill.statistics.findings import Finding
 
 EXPERTS = "experts"
 

@@ -11,8 +11,8 @@ from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditSummary, Words
 from raydistill.stages.audit.blocks import Blocks, Measured
 from raydistill.stages.audit.quiz import quiz_page
 from raydistill.stages.audit.report_page import NUM_PAIRS, GridRow, Pair, grid_row, pair, report_page
-from raydistill.stages.audit.science.findings import Finding
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.statistics.findings import Finding
 from raydistill.storage import Folder
 
 Pixels = npt.NDArray[np.uint8]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.figures.page_charts import Range, format_number, histogram, value_range
 from raydistill.figures.pages import Picture, picture, render
 from raydistill.stages.audit.artifact import SYNTHETIC, AuditSummary, Words
-from raydistill.stages.audit.science.findings import SIGNIFICANCE, Finding
+from raydistill.stages.audit.page_charts import Range, histogram, value_range
+from raydistill.statistics.findings import SIGNIFICANCE, Finding
+from raydistill.text import format_number
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import describe_kind, exists, kind_of
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
@@ -10,14 +12,15 @@ from raydistill.pipeline.specs import ArtifactSpec, existing_spec
 from raydistill.storage import Folder
 
 
-def audited_spec(plan: Plan, path: str | None) -> ArtifactSpec:
-    """Return the set to audit: the run's synthetic set, or the one in another folder.
+def audited_spec(plan: Plan) -> ArtifactSpec:
+    """Return the set to audit: the run's synthetic set, or that of `audit.set`.
 
     Raises
     ------
     ArtifactMissing, ArtifactIncompatible
         The folder has no finished synthetic, distilled or other curated set.
     """
+    path = plan.config.audit.set
     if path is None:
         return plan.synthetic
     folder, fix = Folder(path), "give the folder of a synthetic, a distilled or another curated set"
@@ -32,23 +35,19 @@ def audited_spec(plan: Plan, path: str | None) -> ArtifactSpec:
     return spec
 
 
-def audit_spec(plan: Plan, path: str | None) -> ArtifactSpec:
-    """Return the audit of the run's synthetic set, or of the set in another folder."""
-    audited = audited_spec(plan, path)
+def audit_spec(plan: Plan) -> ArtifactSpec:
+    """Return the audit of the run's synthetic set, or of that of `audit.set`."""
+    audited = audited_spec(plan)
     role = "other" if audited.kind == kinds.CURATED else audited.kind
     parents = {kinds.CURATED: plan.curated, role: audited}
     if uses_experts(plan):
         parents[kinds.TRAJECTORIES] = plan.trajectories
-    return plan.spec(kinds.AUDIT, {"audit": plan.config.audit}, parents, plan.config.audit.seed)
+    # The path of the set does not matter, but its identity does.
+    parts = {"audit": replace(plan.config.audit, set=None)}
+    return plan.spec(kinds.AUDIT, parts, parents, plan.config.audit.seed)
 
 
 def uses_experts(plan: Plan) -> bool:
     """Return whether the audit compares features of the run's experts."""
     spaces = plan.config.audit.spaces
     return plan.trajectories.exists if spaces is None else "experts" in spaces
-
-
-def audit_specs(plan: Plan, path: str | None) -> list[ArtifactSpec]:
-    """Return the artifacts that `audit` reads, and the audit that it writes."""
-    own = audit_spec(plan, path)
-    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

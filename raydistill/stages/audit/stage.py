@@ -44,7 +44,6 @@ from raydistill.stages.audit.pages import write_pages
 from raydistill.stages.audit.row_groups import Galaxies
 from raydistill.stages.audit.samples import draw_samples
 from raydistill.stages.audit.science.comparison import compare
-from raydistill.stages.audit.science.findings import Finding, combine
 from raydistill.stages.audit.science.limits import MIN_PICTURES
 from raydistill.stages.audit.specs import audit_spec, audited_spec, uses_experts
 from raydistill.stages.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
@@ -52,6 +51,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.ensemble import check_experts
 from raydistill.stages.experts.stored_networks import own_networks
+from raydistill.statistics.findings import Finding, combine
 from raydistill.statistics.memorisation import memorisation
 from raydistill.statistics.nearest import RealNeighbours, num_nearest
 from raydistill.storage import checked, disk_errors
@@ -62,15 +62,13 @@ log = get_logger(__name__)
 PIXELS = "pixels"  # the feature space of the search for copies
 
 
-def audit(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None = None) -> AuditReport:
+def audit(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AuditReport:
     """Write the audit of a set, or open the existing one.
 
     Parameters
     ----------
     plan
         Where the curated set is.
-    path
-        Folder of a synthetic, distilled or other curated set; None: the synthetic set of the plan.
     tracker
         Where the run is recorded.
     parent_run
@@ -87,16 +85,16 @@ def audit(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None
     ArtifactIncompatible
         The set or the experts were made from another curated set, or there are too few pictures.
     """
-    spec = audit_spec(plan, path)
+    spec = audit_spec(plan)
     if is_complete(spec):
         return AuditReport.open(spec.folder)
     curated = CuratedSet.open(plan.curated.folder)
-    audited = open_audited(audited_spec(plan, path), curated)
+    audited = open_audited(audited_spec(plan), curated)
     _check_experts(plan, curated)
-    blocks = _draw(plan, curated, audited, audited_spec(plan, path).folder.uri)
+    blocks = _draw(plan, curated, audited, audited_spec(plan).folder.uri)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-        _measure(plan, path, curated, blocks)
-        _compare(plan, path, curated, blocks, run)
+        _measure(plan, curated, blocks)
+        _compare(plan, curated, blocks, run)
     return AuditReport.open(spec.folder)
 
 
@@ -137,9 +135,9 @@ def spaces_of(plan: Plan) -> tuple[str, ...]:
     return tuple(name for name in SPACES if name in wanted and (name != "experts" or uses_experts(plan)))
 
 
-def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) -> None:
+def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
     """Write the files of all blocks that are not finished."""
-    resources, folder = plan.config.resources, audit_spec(plan, path).folder / PARTIAL
+    resources, folder = plan.config.resources, audit_spec(plan).folder / PARTIAL
     todo = [table for table in blocks.tables() if not checked.is_intact(folder, table["block"][0].as_py())]
     measurer = BlockMeasurer(
         folder=folder.uri,
@@ -166,9 +164,9 @@ def _measure(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks) 
                 shown.advance(count)
 
 
-def _compare(plan: Plan, path: str | None, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
+def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     """Compare the measured pictures, and write tables and pages."""
-    config, folder = plan.config.audit, audit_spec(plan, path).folder
+    config, folder = plan.config.audit, audit_spec(plan).folder
     summary = _summarise(plan, curated, blocks)
     log.info("audit: compares %d pictures of each kind in %s", len(blocks.samples), ", ".join(summary.spaces))
     measured = read_measured(folder / PARTIAL, blocks, summary.spaces, tuple(curated.class_names))

@@ -65,9 +65,3 @@ def augmentation_spec(plan: Plan) -> ArtifactSpec:
         "sources": configs.sources(options.network),
     }
     return plan.spec(kinds.AUGMENTATION, parts, parents, plan.config.seed)
-
-
-def augmentation_specs(plan: Plan) -> list[ArtifactSpec]:
-    """Return the artifacts that `augment` reads, and the report that it writes."""
-    own = augmentation_spec(plan)
-    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from raydistill.artifacts.tables import decode_images
 from raydistill.escaping import for_markdown, markdown_table
-from raydistill.figures import figures
+from raydistill.figures.image_grids import image_grid
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import partition
@@ -69,4 +69,4 @@ def _draw_examples(path: Path, summary: Summary, folder: Folder) -> None:
             images.append(decode_images(pa.chunked_array([batch["image"]]), summary.image_size).numpy())
             labels += [label] * len(batch)
     names = [entry.name for entry in summary.classes]
-    figures.image_grid(np.concatenate(images), np.array(labels), names, path, columns=PER_CLASS)
+    image_grid(np.concatenate(images), np.array(labels), names, path, columns=PER_CLASS)

@@ -105,7 +105,7 @@ class DetectionReport(Displayed):
         return json.loads(self.folder.read(f"{name}.json"))
 
     def detector(self) -> nn.Module:
-        """Return the trained detector, for `raydistill.stages.detect.science.network.detect`."""
+        """Return the trained detector, for `science.network.detect`."""
         return read_detector(self.folder)
 
 

@@ -15,6 +15,8 @@ class Detect:
 
     Parameters
     ----------
+    set
+        Folder of a synthetic set. None: that of `sample`.
     fields
         Fields of synthetic galaxies.
     train_fields
@@ -41,6 +43,7 @@ class Detect:
         Decides fields, weights, batches and intervals.
     """
 
+    set: str | None = None
     fields: FieldModel = field(default_factory=FieldModel)
     train_fields: PositiveInt = 400
     test_fields: PositiveInt = 100

@@ -11,17 +11,18 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
 
 
-def synthetic_spec(plan: Plan, path: str | None) -> ArtifactSpec:
-    """Return the synthetic set of the run, or the one in another folder.
+def synthetic_spec(plan: Plan) -> ArtifactSpec:
+    """Return the synthetic set of the run, or that of `detect.set`.
 
     Raises
     ------
     ArtifactMissing, ArtifactIncompatible
         The folder has no finished synthetic set.
     """
-    return (
-        plan.synthetic if path is None else existing_spec(kinds.SYNTHETIC, path, "give the folder of a synthetic set")
-    )
+    path = plan.config.detect.set
+    if path is None:
+        return plan.synthetic
+    return existing_spec(kinds.SYNTHETIC, path, "give the folder of a synthetic set")
 
 
 def frames_spec(plan: Plan) -> ArtifactSpec:
@@ -56,15 +57,9 @@ def _whole(plan: Plan) -> Curate:
     return replace(plan.config.curate, crop_fraction=1.0, image_size=side, align=False, whitening=None)
 
 
-def detection_spec(plan: Plan, path: str | None) -> ArtifactSpec:
-    """Return the report of a detector trained on the run's or another synthetic set."""
+def detection_spec(plan: Plan) -> ArtifactSpec:
+    """Return the report of a detector trained on a synthetic set."""
     detect = plan.config.detect
-    parents = {"frames": frames_spec(plan), kinds.SYNTHETIC: synthetic_spec(plan, path)}
-    # The path of the frames does not matter, but their identity does.
-    return plan.spec(kinds.DETECTION, {"detect": replace(detect, frames=None)}, parents, detect.seed)
-
-
-def detection_specs(plan: Plan, path: str | None) -> list[ArtifactSpec]:
-    """Return the artifacts that `detect` reads, and the report that it writes."""
-    own = detection_spec(plan, path)
-    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]
+    parents = {"frames": frames_spec(plan), kinds.SYNTHETIC: synthetic_spec(plan)}
+    # The paths of the frames and the set do not matter, but their identities do.
+    return plan.spec(kinds.DETECTION, {"detect": replace(detect, frames=None, set=None)}, parents, detect.seed)

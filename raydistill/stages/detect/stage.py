@@ -63,15 +63,13 @@ BLOCK = 16  # fields or pictures of a task
 Record = dict[str, Any]
 
 
-def detect(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | None = None) -> DetectionReport:
+def detect(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> DetectionReport:
     """Train and evaluate a detector, or open the existing report.
 
     Parameters
     ----------
     plan
         Where the synthetic set and the frames are.
-    path
-        Folder of another synthetic set; None: that of the plan.
     tracker
         Where the run is recorded.
     parent_run
@@ -93,12 +91,12 @@ def detect(plan: Plan, path: str | None, tracker: Tracker, parent_run: str | Non
     DivergenceError
         If the loss is not finite.
     """
-    spec = detection_spec(plan, path)
+    spec = detection_spec(plan)
     if is_complete(spec):
         return DetectionReport.open(spec.folder)
     require_frames(plan)
     import_detection()
-    synthetic = SyntheticSet.open(synthetic_spec(plan, path).folder)
+    synthetic = SyntheticSet.open(synthetic_spec(plan).folder)
     frames = CuratedSet.open(frames_spec(plan).folder)
     frames.require_splits("train", "test")
     if frames.summary.image_size != plan.config.detect.fields.side:

@@ -35,10 +35,10 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
-from raydistill.artifacts.tensors import WHITENING, read_tensors, read_whitening, write_tensors, write_whitening
+from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.pictures.images import encode_png
-from raydistill.learning.normalise import AnyNormalisation, Normalisation, Whitening
+from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -321,17 +321,6 @@ def write_frame(folder: Folder, images: SyntheticImages, images_per_class: int) 
     tiles = pixels.reshape(-1, images_per_class, height, width, channels).swapaxes(1, 2)
     mosaic = tiles.reshape(-1, images_per_class * width, channels)
     folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic))
-
-
-def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict[str, Any]:
-    """Return the header entries that undo a normalisation.
-
-    A whitening is written into a file of its own: its matrices are larger than most sets of images.
-    """
-    if isinstance(normalisation, Whitening):
-        write_whitening(folder, normalisation)
-        return {"whitening": WHITENING}
-    return {"mean": normalisation.mean_C, "std": normalisation.std_C}
 
 
 def write_seen(folder: Folder, galaxies: pa.Table) -> None:

@@ -18,7 +18,7 @@ from raydistill.stages.experts.config import GALAXIES
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeOptions(OutcomeMatching):
-    """Set the iterations that match the outcome, not trajectories (`distillation.outcome`).
+    """Set the iterations that match the outcome, not trajectories.
 
     Parameters
     ----------

@@ -12,12 +12,13 @@ from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
 from raydistill.distillation.segments import OUTCOME
-from raydistill.figures import figures
+from raydistill.figures.image_grids import Provenance, atlas, image_grid
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, read_images
 from raydistill.stages.distill.fits import Card, write_prototypes
+from raydistill.stages.distill.history import training_curves
 from raydistill.stages.distill.prototypes import class_means, most_confident, nearest_real_means
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
@@ -27,7 +28,7 @@ def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: l
     """Draw the images, one row per class."""
     labels = np.repeat(np.arange(len(class_names)), ipc)
     with folder.writing(name) as path:
-        figures.image_grid(images.display().numpy(), labels, class_names, path)
+        image_grid(images.display().numpy(), labels, class_names, path)
 
 
 def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -> None:
@@ -65,14 +66,14 @@ def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: Synthet
     images, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
     best = most_confident(labels, train.confidence_N, k, 4)
     has_confidence = np.ptp(train.confidence_N) > 0  # constant in a survey of labels without votes
-    figures.atlas(
+    atlas(
         path,
         curated.class_names,
         [images[label * ipc : (label + 1) * ipc] for label in range(k)],
         class_means(real, labels, k),
         [real[index] for index in best],
         list(nearest_real_means(images[::ipc], real, min(10, len(real)))[:, None]),
-        figures.Provenance(curated.summary.survey, spec.identity[:12], ipc, curated.summary.simulated),
+        Provenance(curated.summary.survey, spec.identity[:12], ipc, curated.summary.simulated),
         examples="most confident" if has_confidence else "examples",
     )
 
@@ -87,7 +88,7 @@ def _history(path: Any, folder: Folder) -> None:
         return np.array([np.nan, *rows[key]])
 
     is_outcome = curve("expert") == OUTCOME
-    figures.training_curves(
+    training_curves(
         path,
         {
             "iteration": np.array(iterations),

@@ -11,7 +11,7 @@ import ray
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.manifest import REVISIONS, identity_of
+from raydistill.artifacts.manifest import identity_of
 from raydistill.config import Baseline, Config, identity_part, sources
 from raydistill.distillation import coreset
 from raydistill.distillation.characteristic import characteristic_matching
@@ -27,6 +27,7 @@ from raydistill.runtime.resources import device_of, ensure_schedulable
 from raydistill.seeding import fold_in, generator
 from raydistill.stages.evaluate.fit_cache import FitCache
 from raydistill.stages.evaluate.fits import Split
+from raydistill.table import revision
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Baselines:
         config, options = self.config, _options(self.config, name)
         seed = fold_in(self.root, name, options.seed)
         inputs = {
-            "revision": REVISIONS["evaluation"],
+            "revision": revision("evaluation"),
             name: identity_part(options),
             "network": identity_part(config.network),
             "sources": sources(config.network),

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from raydistill.artifacts.manifest import REVISIONS
 from raydistill.config import identity_part, sources
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.options.training import Training
+from raydistill.table import revision
 from raydistill.text import shown_name
 
 Split = tuple[Tensor, Tensor]  # normalised images [N, C, H, W], labels [N]
@@ -60,7 +60,7 @@ class Fit:
             sources(self.architecture),
             self.seed,
         ]
-        text = json.dumps([REVISIONS["evaluation"], self.data.digest, inputs, evaluated_on])
+        text = json.dumps([revision("evaluation"), self.data.digest, inputs, evaluated_on])
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

@@ -83,7 +83,7 @@ def write_groups(
 
 
 def measured(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
-    """Return the figures of `stages.evaluate.group_robustness.measure` of one column, for each network."""
+    """Return the figures of `group_robustness.measure` of one column, by network."""
     return [figures for row in rows for figures in row["groups"] if figures["column"] == column]
 
 

@@ -1,4 +1,4 @@
-"""The files of an evaluation: `runs.parquet`, `evaluation.json` and the figures."""
+"""The files of an evaluation: `runs.parquet`, `evaluation.json` and the charts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydistill.config import Config, network_names
-from raydistill.figures import figures
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.evaluate import charts
 from raydistill.stages.evaluate.artifact import (
     RUNS_SCHEMA,
     SUBJECTS,
@@ -70,7 +70,7 @@ def record_with_model(run: Run, identity: str, summary: dict[str, Any], curated:
 def _draw_confusion(path: Path, matrices: list[np.ndarray], curated: CuratedSet) -> None:
     total_KK = np.sum(matrices, axis=0).reshape(curated.num_classes, curated.num_classes)
     title = f"{curated.summary.survey}: {len(matrices)} networks trained on the distilled set, summed"
-    figures.confusion_matrix(path, total_KK, curated.class_names, title)
+    charts.confusion_matrix(path, total_KK, curated.class_names, title)
 
 
 def _draw_accuracy(path: Path, summary: dict[str, Any], curated: CuratedSet, network: str) -> None:
@@ -79,7 +79,7 @@ def _draw_accuracy(path: Path, summary: dict[str, Any], curated: CuratedSet, net
         for name in SUBJECTS
         if name in summary and (mean := summary[name]["balanced_accuracy"])["mean"] is not None
     ]
-    figures.accuracy_table(path, rows, curated.summary.survey, 1 / curated.num_classes)
+    charts.accuracy_table(path, rows, curated.summary.survey, 1 / curated.num_classes)
 
 
 def _draw_networks(path: Path, summary: dict[str, Any], curated: CuratedSet, config: Config) -> None:
@@ -91,9 +91,9 @@ def _draw_networks(path: Path, summary: dict[str, Any], curated: CuratedSet, con
         if (mean := accuracies.get(name, {}).get(network)) and mean["mean"] is not None
     ]
     title = f"{curated.summary.survey}: accuracy of other networks trained on the same images"
-    figures.network_matrix(path, rows, title, 1 / curated.num_classes)
+    charts.network_matrix(path, rows, title, 1 / curated.num_classes)
 
 
-def _accuracy_row(training_set: str, network: str, accuracy: dict[str, Any]) -> figures.AccuracyRow:
+def _accuracy_row(training_set: str, network: str, accuracy: dict[str, Any]) -> charts.AccuracyRow:
     ci95 = float("nan") if accuracy["ci95"] is None else accuracy["ci95"]
-    return figures.AccuracyRow(training_set, accuracy["mean"], ci95, network)
+    return charts.AccuracyRow(training_set, accuracy["mean"], ci95, network)

@@ -97,7 +97,7 @@ def evaluate_experts(
 
 
 def _group_figures(network: Network, theta_P: Tensor, test: Split, groups: tuple[Groups, ...]) -> dict[str, Any]:
-    """Return the figures of `stages.evaluate.group_robustness` by column, or nothing without groups."""
+    """Return the figures of `group_robustness` by column; nothing without groups."""
     if not groups:
         return {}
     images, labels_N = test

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.tensors import read_tensors, read_whitening, write_tensors
+from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
 from raydistill.config import Curate, Images
 from raydistill.config.tree import plain
 from raydistill.datasets.base import DataSet
@@ -33,7 +33,6 @@ from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.networks import shared_network
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.artifact import write_normalisation
 from raydistill.stages.experts.stored_networks import read_architecture
 from raydistill.storage import Folder
 from raydistill.surveys.preparing import Preparation, prepare_original, prepare_picture

@@ -30,7 +30,6 @@ from raydistill.config import Config, Experts, Resources
 from raydistill.distillation.cost_model import estimate_training
 from raydistill.distillation.diagnostics import Undertrained, check_undertrained
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
-from raydistill.figures import figures
 from raydistill.learning.networks import Network, build_network
 from raydistill.learning.options.training import ResolvedTraining, Training
 from raydistill.log import get_logger, progress
@@ -55,6 +54,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.stages.experts.classifier import MODEL_CODE, PictureClassifier
 from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
+from raydistill.stages.experts.curves import expert_curves
 from raydistill.stages.experts.nuisance import check_nuisance
 from raydistill.stages.experts.votes import log_counts
 from raydistill.stages.experts.worker import ExpertTask, train_experts
@@ -117,7 +117,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
 
 def _draw_curves(path: Path, curated: CuratedSet, folder: Folder, recipe: Experts) -> None:
     accuracies = [read_history(folder, expert)["balanced_accuracy"] for expert in range(recipe.num_experts)]
-    figures.expert_curves(path, accuracies, curated.summary.survey)
+    expert_curves(path, accuracies, curated.summary.survey)
 
 
 def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) -> None:

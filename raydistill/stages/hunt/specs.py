@@ -10,7 +10,7 @@ from raydistill.config import Sample, identity_part
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest
-from raydistill.surveys.specs import spec_of_survey
+from raydistill.stages.predict.specs import predictions_of
 
 POSITIVE, NEGATIVE = "positive", "negative"
 
@@ -83,13 +83,7 @@ def hunt_spec(plan: Plan) -> ArtifactSpec:
     parents = {
         kinds.CURATED: plan.curated,
         kinds.TRAJECTORIES: plan.trajectories,
-        kinds.PREDICTIONS: spec_of_survey(plan, config.survey),
+        kinds.PREDICTIONS: predictions_of(plan, config.survey),
     }
     kind = kinds.HUNT_ROUND if oracle is None else kinds.HUNT
     return plan.spec(kind, parts, {**parents, **synthetic_specs(plan)}, config.seed)
-
-
-def hunt_specs(plan: Plan) -> list[ArtifactSpec]:
-    """Return the artifacts that `hunt` reads, and the one that it writes."""
-    own = hunt_spec(plan)
-    return [*([plan.survey] if plan.survey is not None else []), *own.parents.values(), own]

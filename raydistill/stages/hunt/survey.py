@@ -18,10 +18,10 @@ from raydistill.stages.hunt.science.examples import Bools, Features
 from raydistill.stages.hunt.science.pixels import Pixels
 from raydistill.stages.hunt.science.ranking import Rows
 from raydistill.stages.predict.artifact import PredictionSet
+from raydistill.stages.predict.specs import spec_of_pictures
 from raydistill.surveys.assumed_levels import assume_levels
 from raydistill.surveys.opening import open_survey
 from raydistill.surveys.preparing import prepare_picture
-from raydistill.surveys.specs import predictions_spec
 from raydistill.surveys.survey import SurveyPictures
 
 
@@ -105,7 +105,7 @@ def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:
         The predictions have no features.
     """
     pictures = open_survey(plan, plan.config.hunt.survey)
-    predictions = _open_predictions(predictions_spec(plan, pictures), plan.config.hunt.survey)
+    predictions = _open_predictions(spec_of_pictures(plan, pictures), plan.config.hunt.survey)
     if not predictions.summary.num_features:
         fix = "set predict.features=true and run 'raydistill predict' again"
         raise ArtifactIncompatible("these predictions have no features", predictions.folder.uri, fix)

@@ -13,6 +13,9 @@ class Predict:
 
     Parameters
     ----------
+    survey
+        The survey to predict: a config or the name of a shipped one, the folder of a curated set, or
+        a folder or zip of pictures. None: that of the config.
     experts
         Number of experts that predict, the first ones of the run. None: all.
     features
@@ -25,6 +28,7 @@ class Predict:
         last bits.
     """
 
+    survey: str | None = None
     experts: PositiveInt | None = None
     features: bool = True
     block_size: PositiveInt = 1024

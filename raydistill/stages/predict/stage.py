@@ -33,12 +33,12 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import Levels
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.predict.artifact import DATA, SUMMARY, BlockRecord, PredictionSet, PredictionSummary, read_record
+from raydistill.stages.predict.specs import spec_of_pictures
 from raydistill.stages.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_packed
 from raydistill.storage import Folder, disk_errors
 from raydistill.surveys.assumed_levels import assume_levels
 from raydistill.surveys.levels import LevelChecks
 from raydistill.surveys.opening import open_survey
-from raydistill.surveys.specs import predictions_spec
 from raydistill.surveys.survey import SurveyPictures
 from raydistill.tracking.formatting import InputDataset
 from raydistill.tracking.tracker import Run, Tracker
@@ -46,15 +46,13 @@ from raydistill.tracking.tracker import Run, Tracker
 log = get_logger(__name__)
 
 
-def predict(plan: Plan, survey: str | None, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
+def predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
     """Write the predictions for a survey, or open the existing ones.
 
     Parameters
     ----------
     plan
         Where the experts are.
-    survey
-        The survey, see `raydistill.surveys.opening.open_survey`.
     tracker
         Where the run is recorded.
     parent_run
@@ -73,8 +71,8 @@ def predict(plan: Plan, survey: str | None, tracker: Tracker, parent_run: str | 
     CatalogError
         The survey has no pictures, or none of them can be used.
     """
-    pictures = open_survey(plan, survey)
-    spec = predictions_spec(plan, pictures)
+    pictures = open_survey(plan, plan.config.predict.survey)
+    spec = spec_of_pictures(plan, pictures)
     if not is_complete(spec):
         ensemble, levels = load_experts(plan)
         pictures, levels = assume_levels(pictures, levels)

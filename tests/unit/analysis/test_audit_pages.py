@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydistill.figures.page_charts import RANGE_WIDTH, format_number, histogram, value_range
 from raydistill.morphology.pictures import QUANTITIES
 from raydistill.stages.audit.artifact import AuditSummary
+from raydistill.stages.audit.page_charts import RANGE_WIDTH, histogram, value_range
 from raydistill.stages.audit.quiz import quiz_page
 from raydistill.stages.audit.report_page import METRICS, grid_row, group_findings, pair, report_page
 from raydistill.stages.audit.science.comparison import FeatureArray, Features, compare
 from raydistill.stages.audit.science.consistency import Seen, consistency
-from raydistill.stages.audit.science.findings import Finding, combine
+from raydistill.statistics.findings import Finding, combine
 from raydistill.statistics.memorisation import memorisation
 from raydistill.statistics.nearest import RealNeighbours
+from raydistill.text import format_number
 from tests.words import words_of
 
 NAMES = ("round", "<b>odd</b> & 'quoted'")

@@ -15,20 +15,12 @@ from PIL import Image
 import raydistill.stages.experts.curves as experts_module
 from raydistill.errors import RaydistillError
 from raydistill.figures import image_grids
-from raydistill.figures.all_figures import (
-    AccuracyRow,
-    Provenance,
-    accuracy_table,
-    atlas,
-    confusion_matrix,
-    displayable,
-    expert_curves,
-    image_grid,
-    network_matrix,
-    training_curves,
-)
+from raydistill.figures.image_grids import Provenance, atlas, displayable, image_grid
 from raydistill.stages.distill import history
+from raydistill.stages.distill.history import training_curves
 from raydistill.stages.evaluate import charts
+from raydistill.stages.evaluate.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix
+from raydistill.stages.experts.curves import expert_curves
 
 NAMES = ["round", "edge_on"]
 COUNTS = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
@@ -133,8 +125,9 @@ def test_bytes_do_not_depend_on_the_users_settings(draw: Callable[[io.BytesIO], 
 def test_drawing_needs_neither_pyplot_nor_torch_nor_ray() -> None:
     code = (
         "import sys, io, numpy as np\n"
-        "from raydistill.figures import figures, fits, prototypes\n"
-        "figures.accuracy_table(io.BytesIO(), [figures.AccuracyRow('a', .5)])\n"
+        "from raydistill.stages.distill import fits, history, prototypes\n"
+        "from raydistill.stages.evaluate import charts\n"
+        "charts.accuracy_table(io.BytesIO(), [charts.AccuracyRow('a', .5)])\n"
         "print([m for m in ('matplotlib.pyplot', 'torch', 'ray', 'mlflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 
+from raydistill import table
 from raydistill.artifacts import manifest
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.opening import KINDS
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.simulate.artifact import Survey
 from raydistill.storage import Folder
 from tests.unit.artifacts import test_curated
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", table.kinds())
 def test_every_artifact_has_a_short_repr(kind: str) -> None:
-    module, _, name = KINDS[kind].partition(":")
-    assert issubclass(getattr(import_module(f"raydistill.artifacts.{module}"), name), Displayed)
+    assert issubclass(table.resolve(table.kinds()[kind].artifact), Displayed)
 
 
 def test_repr_says_what_an_artifact_holds_and_where(folder: Folder) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from raydistill.artifacts.manifest import Parent, commit
-from raydistill.artifacts.opening import KINDS, open_artifact
+from raydistill.artifacts.opening import open_artifact
 from raydistill.artifacts.tables import write_rows
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout
@@ -49,6 +49,7 @@ from raydistill.stages.sample.artifact import SyntheticClass, SyntheticSummary
 from raydistill.stages.tune import artifact as search
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
+from raydistill.table import kinds
 
 EVIL = "raydistill_evil_module"
 CUSTOM = {"kind": "custom", "factory": f"{EVIL}:make", "options": {}}
@@ -180,7 +181,7 @@ def opens_or_refuses(folder: Folder, *, verify: bool = True) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_hostile_manifest_opens_without_running_code(kind: str, here: Path) -> None:
     hostile = {
         "network": CUSTOM,
@@ -197,7 +198,7 @@ def test_hostile_manifest_opens_without_running_code(kind: str, here: Path) -> N
         assert opens_or_refuses(folder)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize(
     "name", ["../outside", "/etc/passwd", "a/../../outside", "a\0b", "..", "", ".", "a//b", "./a", "..\\x"]
 )
@@ -211,7 +212,7 @@ def test_hostile_names_of_files_are_refused(kind: str, name: str, verify: bool, 
     assert not opens_or_refuses(folder, verify=verify)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if _files(kind)])
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if _files(kind)])
 def test_hostile_values_are_opened_or_refused_with_one_sentence(kind: str, here: Path) -> None:
     folder = Folder(here / "artifact")
     for name, valid in write(folder, kind).items():

@@ -5,11 +5,13 @@ Opening reports a missing, foreign or damaged one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raydistill import table
 from raydistill.artifacts import manifest
 from raydistill.artifacts.manifest import Manifest, check_parent, commit, identity_of, kind_of, open_manifest
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
@@ -222,9 +224,9 @@ def test_identity_depends_on_every_input_and_on_nothing_else() -> None:
 
 
 def test_a_new_revision_changes_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in manifest.REVISIONS}
-    monkeypatch.setitem(manifest.REVISIONS, "curated", 2)
-    after = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in manifest.REVISIONS}
+    before = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in table.kinds()}
+    monkeypatch.setitem(table.kinds(), "curated", replace(table.kinds()["curated"], revision=2))
+    after = {kind: identity_of(kind, {"a": 1}, {}, 0) for kind in table.kinds()}
     assert {kind for kind in before if before[kind] != after[kind]} == {"curated"}
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from raydistill.stages.audit.samples import draw_samples
 from raydistill.stages.audit.science.comparison import compare
 from raydistill.stages.audit.science.features import picture_features
-from raydistill.stages.audit.science.findings import Finding, combine
+from raydistill.statistics.findings import Finding, combine
 from raydistill.statistics.memorisation import memorisation, picture_distances
 from raydistill.statistics.nearest import RealNeighbours
 

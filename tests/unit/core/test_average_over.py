@@ -13,11 +13,12 @@ from torch import Tensor
 
 from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.engines import Unrolled
-from raydistill.distillation.matching import Matcher, student_loss
+from raydistill.distillation.matching import Matcher
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Fixed
 from raydistill.learning.augment import GROUPS, Augmentation, Symmetries
 from raydistill.learning.augmenting import orbit
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
 from tests import zoo

@@ -15,8 +15,9 @@ from torch import Tensor
 from raydistill.distillation.engines import Adjoint, Unrolled, engine_options
 from raydistill.distillation.engines.adjoint import plan_memory
 from raydistill.distillation.engines.base import Problem, StudentSteps, Target, endpoint
-from raydistill.distillation.matching import Batch, Matcher, cross_entropy, matching_loss, student_loss
+from raydistill.distillation.matching import Batch, Matcher, matching_loss
 from raydistill.learning.augment import DSA, Augmentation
+from raydistill.learning.losses import cross_entropy, student_loss
 from tests import zoo
 
 ENGINES = [Adjoint(), Unrolled()]

@@ -12,9 +12,10 @@ from torch import nn
 
 from raydistill.config import sources
 from raydistill.distillation.engines import Adjoint, Unrolled
-from raydistill.distillation.matching import Matcher, student_loss
+from raydistill.distillation.matching import Matcher
 from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, Custom, ResNet18, ViT
 from raydistill.learning.augment import Augmentation
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import Layout, Network, build_network, check_network, embedding, initial_parameters
 from tests import zoo
 

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.engines import Adjoint, Unrolled
-from raydistill.distillation.matching import Batch, Matcher, MatchResult, Outcome, student_loss
+from raydistill.distillation.matching import Batch, Matcher, MatchResult, Outcome
 from raydistill.distillation.options.outcome import OutcomeMatching
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import Adam, Recipe
 from raydistill.distillation.schedule import LossWeighted, SelfAdaptive
 from raydistill.distillation.segments import OUTCOME, SegmentEvaluator
 from raydistill.learning.augment import Augmentation
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
 from tests import zoo

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation.engines import Adjoint, Unrolled
-from raydistill.distillation.matching import Batch, Matcher, student_loss
+from raydistill.distillation.matching import Batch, Matcher
 from raydistill.learning.architectures import MLP, AnswerNetwork, ConvNet, ViT
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.dirichlet import concentrations, mean_fractions, negative_log_likelihood
+from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import (
     Network,
     build_network,

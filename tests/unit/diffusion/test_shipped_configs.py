@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydistill.api.configs import load_config
+from raydistill.api import load_config
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import build_generator
 from raydistill.diffusion.training import TrainingImages, init_training, train

@@ -18,6 +18,7 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import spec_of
 from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
 from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.curate.summary import ClassSummary, Summary
@@ -164,4 +165,4 @@ def test_extra_sets_are_in_the_identity_by_content_and_not_by_path(folder: Folde
 
 def test_missing_extra_set_is_named(read: Read, tmp_path: Path) -> None:
     with pytest.raises(ArtifactMissing, match=r"no finished curated set is here; correct generate.extra_sets"):
-        Plan(read(SIMULATED, f"generate.extra_sets=[{tmp_path}/none]")).generator_specs()
+        spec_of(Plan(read(SIMULATED, f"generate.extra_sets=[{tmp_path}/none]")), "generate")

@@ -12,11 +12,13 @@ import pytest
 
 from raydistill.artifacts.tables import write_rows
 from raydistill.config import load
-from raydistill.pipeline.report import audit_verdict, hunt_verdict, report_text
 from raydistill.stages.audit.artifact import AuditReport, AuditSummary
-from raydistill.stages.audit.science.findings import Finding
+from raydistill.stages.audit.printing import audit_report, audit_verdict
 from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
+from raydistill.stages.evaluate.printing import evaluation_report
 from raydistill.stages.hunt.artifact import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary
+from raydistill.stages.hunt.printing import hunt_report, hunt_verdict
+from raydistill.statistics.findings import Finding
 from raydistill.storage import Folder
 from raydistill.text import WIDTH, shown_name
 from tests.words import false_words
@@ -68,7 +70,7 @@ def test_audit_of_many_metrics_is_narrow() -> None:
         ("wasserstein", "colour_red_green"),
     ]
     findings = [replace(FINDING, metric=metric, feature=of, significant=True, p_value=0.0025) for metric, of in names]
-    text = report_text("audit", load("demo"), AuditReport(NARROW, NO_MANIFEST, SUMMARY, tuple(findings)))
+    text = audit_report(load("demo"), AuditReport(NARROW, NO_MANIFEST, SUMMARY, tuple(findings)))
     assert max(map(len, text.splitlines())) <= WIDTH
     assert "p = 0.003" in text or "p = 0.002" in text
 
@@ -82,7 +84,7 @@ def _evaluation() -> EvaluationReport:
 
 def test_evaluation_shows_its_table_and_verdict() -> None:
     report = _evaluation()
-    text = report_text("evaluate", load("demo"), report)
+    text = evaluation_report(load("demo"), report)
     assert max(map(len, text.splitlines())) <= WIDTH
     for shown in (repr(report), report._repr_html_(), text):
         assert all(shown_name(name) in shown for name in SUBJECTS)
@@ -117,7 +119,7 @@ def test_hunt_shows_each_strategy_with_its_meaning(tmp_path: Path) -> None:
         {"strategy": name, "moment": moment, "metric": metric, **row} for name in strategies for moment, metric in keys
     ]
     write_rows(folder, METRICS, rows, METRICS_SCHEMA)
-    text = report_text("hunt", load("demo_hunt"), HuntReport(folder, NO_MANIFEST, summary))
+    text = hunt_report(load("demo_hunt"), HuntReport(folder, NO_MANIFEST, summary))
     assert max(map(len, text.splitlines())) <= WIDTH
     assert not false_words(text)
     assert "lanes: learns from labels and from synthetic examples" in text

@@ -22,10 +22,10 @@ from raydistill.stages.audit.science.distances import (
     sliced_wasserstein,
     wasserstein,
 )
-from raydistill.stages.audit.science.findings import Finding, make_findings
 from raydistill.stages.audit.science.limits import MIN_PICTURES, NUM_PERMUTATIONS
 from raydistill.stages.audit.science.neighbours import neighbour_metrics
 from raydistill.stages.audit.science.realism import classifier_auc
+from raydistill.statistics.findings import Finding, make_findings
 from raydistill.statistics.frame import Frame
 from raydistill.statistics.permutation import Floats, PooledStatistic, concatenate, two_groups
 from raydistill.statistics.testing import adjusted_p_values, interval, jackknife_error, permuted_groups

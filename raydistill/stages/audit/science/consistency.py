@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from raydistill.stages.audit.science.findings import Finding
+from raydistill.statistics.findings import Finding
 from raydistill.statistics.frame import Frame
 from raydistill.statistics.permutation import Floats
 from raydistill.statistics.testing import holm

@@ -1,4 +1,4 @@
-"""Define the learners that read pixels (`stages.hunt.science.pixels`), without torch."""
+"""Define the learners that read pixels, without torch."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.stages.audit.science.findings import Finding
+from raydistill.statistics.findings import Finding
+from raydistill.text import format_number
 
 Floats = npt.NDArray[np.float64]
 
@@ -94,12 +95,3 @@ def value_range(finding: Finding) -> Range | None:
     at = MARGIN + (RANGE_WIDTH - 2 * MARGIN) * (numbers - low) / span
     positions = [round(float(position), 1) for position in at]
     return Range(positions[0], max(2.0, round(positions[1] - positions[0], 1)), *positions[2:])
-
-
-def format_number(value: float) -> str:
-    """Return a number with three digits."""
-    if not np.isfinite(value):
-        return "unknown"
-    if value == 0:
-        return "0"
-    return f"{value:{'.0f' if 1000 <= abs(value) < 1e6 else '#.3g'}}".rstrip(".").replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,107 @@
+"""The public names of the library, which `raydistill.distillation` gives."""
+
+from raydistill.distillation.characteristic import characteristic_matching
+from raydistill.distillation.coreset import Coreset, class_mean, herding, k_center, noise, random_real
+from raydistill.distillation.distiller import Distiller, Record
+from raydistill.distillation.distribution import distribution_matching
+from raydistill.distillation.engines import Adjoint, Unrolled
+from raydistill.distillation.engines.base import matching_loss
+from raydistill.distillation.initial import expert_labels, hard_labels, initial_images, initial_labels
+from raydistill.distillation.matching import Batch, Matcher, MatchResult
+from raydistill.distillation.methods import att, datm, ftd, mct, mtt, pad, stm, tesla
+from raydistill.distillation.options.characteristic import CharacteristicMatching
+from raydistill.distillation.options.distribution import DistributionMatching
+from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.recipe import SGD, Adam, Recipe
+from raydistill.distillation.schedule import (
+    Decision,
+    Fixed,
+    LossWeighted,
+    Matched,
+    Schedule,
+    ScheduleBase,
+    ScheduleState,
+    SelfAdaptive,
+    StepwiseWindow,
+)
+from raydistill.distillation.trajectories import InMemoryTrajectories, Trajectories
+from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, ResNet18, ViT
+from raydistill.learning.augment import Augmentation
+from raydistill.learning.losses import LossFunction, cross_entropy, student_loss
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import Normalisation, one_hot
+from raydistill.learning.options.training import Training
+from raydistill.learning.sharpness import SharpnessAware
+from raydistill.learning.training import evaluate, fit, predict, train
+from raydistill.seeding import fold_in, generator
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "VGG11",
+    "Adam",
+    "Adjoint",
+    "AlexNet",
+    "Augmentation",
+    "Batch",
+    "CharacteristicMatching",
+    "ConvNet",
+    "Coreset",
+    "Decision",
+    "Distiller",
+    "DistributionMatching",
+    "Fixed",
+    "InMemoryTrajectories",
+    "LossFunction",
+    "LossWeighted",
+    "MatchResult",
+    "Matched",
+    "Matcher",
+    "Network",
+    "Normalisation",
+    "OutcomeMatching",
+    "Recipe",
+    "Record",
+    "ResNet18",
+    "Schedule",
+    "ScheduleBase",
+    "ScheduleState",
+    "SelfAdaptive",
+    "SharpnessAware",
+    "StepwiseWindow",
+    "Training",
+    "Trajectories",
+    "Unrolled",
+    "ViT",
+    "att",
+    "build_network",
+    "characteristic_matching",
+    "class_mean",
+    "cross_entropy",
+    "datm",
+    "distribution_matching",
+    "evaluate",
+    "expert_labels",
+    "fit",
+    "fold_in",
+    "ftd",
+    "generator",
+    "hard_labels",
+    "herding",
+    "initial_images",
+    "initial_labels",
+    "initial_parameters",
+    "k_center",
+    "matching_loss",
+    "mct",
+    "mtt",
+    "noise",
+    "one_hot",
+    "pad",
+    "predict",
+    "random_real",
+    "stm",
+    "student_loss",
+    "tesla",
+    "train",
+]

@@ -1,0 +1,85 @@
+"""A stage, a network and a schedule of another package are found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ray_tools import copy_of
+
+SOURCES = Path(__file__).parents[1] / "data" / "outside"
+ENTRY_POINTS = """
+[raydistill.stages]
+brightness = brightness:STAGE
+[raydistill.networks]
+tiny = added_network:Tiny
+[raydistill.schedules]
+growing = added_schedule:Growing
+"""
+API = """
+import json, sys
+import raydistill as rd
+report = rd.brightness("tests/configs/tiny.yaml", *sys.argv[1:])
+again = rd.open(report.folder.uri)
+print(json.dumps([type(again).__name__, again.means == report.means, repr(report), "brightness" in dir(rd)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a process in which the package is installed."""
+    metadata = tmp_path_factory.mktemp("site") / "outside-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    here = os.pathsep.join([str(SOURCES), str(metadata.parent), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": here}
+
+
+def call(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *words], env=env, capture_output=True, text=True, check=False, cwd=SOURCES.parents[2]
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def cli(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return call(env, "-m", "raydistill.cli", *words)
+
+
+def test_each_is_one_short_file() -> None:
+    assert all(len(path.read_text().splitlines()) <= 60 for path in SOURCES.glob("*.py"))
+
+
+def test_help_and_plan_know_the_stage(env: dict[str, str], tmp_path: Path) -> None:
+    assert "  brightness " in cli(env, "--help").stdout
+    assert "Measure the brightness of each class." in cli(env, "brightness", "--help").stdout
+    planned = cli(env, "run", "demo", "--to", "brightness", f"output={tmp_path}", "brightness.split=train", "--dry-run")
+    assert [line.split()[0] for line in planned.stdout.splitlines() if "to build" in line] == [
+        "simulate", "curate", "brightness",
+    ]  # fmt: skip
+
+
+def test_network_and_schedule_are_kinds_of_a_config(env: dict[str, str], tmp_path: Path) -> None:
+    words = ("network={kind: tiny, width: 4}", "distill.schedule={kind: growing, every: 3}")
+    planned = json.loads(cli(env, "run", "demo", f"output={tmp_path}", *words, "--dry-run", "--json").stdout)
+    assert planned["config"]["network"] == {"kind": "tiny", "width": 4}
+    assert planned["config"]["distill"]["schedule"] == {"kind": "growing", "every": 3}
+
+
+def test_stage_runs_from_the_command_line_and_from_python(
+    env: dict[str, str], curated_root: Path, tmp_path: Path
+) -> None:
+    root = copy_of(curated_root, tmp_path, "survey", "curated")
+    ended = cli(env, "run", "tests/configs/tiny.yaml", "--to", "brightness", f"output={root}")
+    assert "stage 1 of 1, brightness: Measure the brightness of each class." in ended.stderr
+    assert "5 classes" in ended.stderr
+    assert ended.stdout.startswith(f"{root}/tiny/brightness-")
+    name, same, shown, listed = json.loads(call(env, "-c", API, f"output={root}").stdout.splitlines()[-1])
+    assert (name, same, listed) == ("BrightnessReport", True, True)
+    assert shown.startswith("<BrightnessReport")
