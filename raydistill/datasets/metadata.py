@@ -130,7 +130,7 @@ def _read(uri: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, An
             columns = list(reader.fieldnames or ())
             refuse_twins([name for name in columns if name in needed], uri)
             return columns, list(reader)
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        rows = [json.loads(line, object_pairs_hook=_object) for line in text.split("\n") if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
             raise ValueError("a line is no object")
         return list(dict.fromkeys(key for row in rows for key in row)), rows
@@ -139,6 +139,16 @@ def _read(uri: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, An
     except (ValueError, csv.Error, pa.ArrowException, OSError, RecursionError) as error:
         what = f"cannot be read as metadata ({describe_arrow_error(error)})"
         raise CatalogError(what, uri, "correct it, or download it again") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; ValueError for a key that it has twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"a line has the key '{twice}' twice")
+    return found
 
 
 def _label(value: Any, where: str, column: str) -> str | None:

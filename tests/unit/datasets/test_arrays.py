@@ -209,6 +209,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "4 x 14 labels, and each picture needs one",
     ),
     "fractions": ({"images": IMAGES, "labels": np.array([0.5, 1, 2, 3])}, "labels are no whole numbers"),
+    "huge": (
+        {"images": IMAGES, "labels": np.array([0, 1, 2, 2**64 - 1], dtype=np.uint64)},
+        "labels are as large as 18446744073709551615",
+    ),
 }
 
 

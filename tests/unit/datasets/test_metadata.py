@@ -122,6 +122,8 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("metadata.jsonl", '{"file_name": "a.png", "label": 0.5}', "metadata.jsonl: column 'label' has the value 0.5, which is no label"),
     ("metadata.jsonl", '{"file_name": "a.png", "label": "\\ud800"}', r"metadata.jsonl: column 'label' has the value \ud800, which"),
     ("metadata.jsonl", '{"file_name": "a.png"', "metadata.jsonl: cannot be read as metadata ("),
+    ("metadata.jsonl", '{"file_name": "a.png", "label": 1, "label": 2}',
+     "metadata.jsonl: cannot be read as metadata (a line has the key 'label' twice)"),
     ("metadata.jsonl", "[1]", "metadata.jsonl: cannot be read as metadata (a line is no object)"),
     ("metadata.parquet", "PAR1", "metadata.parquet: cannot be read as metadata ("),
 ]  # fmt: skip
