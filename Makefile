@@ -54,9 +54,10 @@ test: check slow ## check (with coverage from Python 3.12), plus tests with Ray,
 test-all: COVERAGE = --cov
 test-all: check slow long ## test, plus the long fault and cluster tests
 
-lint: setup ## check style and formatting
+lint: setup ## check style, formatting and the language of docs and docstrings
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/python dev/lint_language.py
 
 type: setup ## check static types
 	@$(BIN)/mypy

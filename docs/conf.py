@@ -1,4 +1,4 @@
-"""Configuration of the documentation site: `make docs` builds it into build/docs, offline."""
+"""Configure the site that `make docs` builds into build/docs, offline."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ html_sidebars = {page: [] for page in ("index", "tutorial", "results", "method",
 def shorten_signature(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
 ) -> Any:
-    """Write `...` for a default that a factory builds, and leave out types with validators, which would fill a page."""
+    """Write `...` for a default of a factory, and leave out types with validators."""
     if signature is None:
         return None
     if "Annotated[" in signature:

@@ -49,7 +49,7 @@ def _import_torchvision() -> None:
 
 
 def public_name(package: str, name: str) -> Any:
-    """Return a name of the module `public` of a package, which is imported for the first one.
+    """Return a name of the module `public` of a package; import it for the first one.
 
     Raises
     ------

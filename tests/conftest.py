@@ -1,8 +1,12 @@
-"""Set up every test: no telemetry, one thread, the folder of the real data."""
+"""Set up every test: no telemetry, one thread, the folder of the real data.
+
+Each run writes its slowest tests to build/slowest.txt.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import hypothesis
@@ -20,12 +24,25 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOW = ("ray", "e2e", "gpu")  # folders of tests that need Ray, a server or a separate process
+SLOWEST = 25  # tests whose times are written
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write the seconds of the slowest tests, each with its fixtures."""
+    seconds: dict[str, float] = defaultdict(float)
+    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid] += report.duration
+    path = terminalreporter.config.rootpath / "build" / "slowest.txt"
+    path.parent.mkdir(exist_ok=True)
+    slowest = sorted(seconds.items(), key=lambda item: -item[1])[:SLOWEST]
+    path.write_text("".join(f"{spent:8.2f} s  {name}\n" for name, spent in slowest))
 
 
 @pytest.fixture(scope="session")

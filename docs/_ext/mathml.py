@@ -1,4 +1,4 @@
-"""Sphinx math renderer "mathml": equations become MathML at build time, so pages need no script."""
+"""Render equations as MathML when the docs are built, so pages need no script."""
 
 from __future__ import annotations
 

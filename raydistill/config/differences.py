@@ -58,7 +58,7 @@ def differences(value: Any, default: Any = MISSING, key: str = "") -> Iterator[t
 
 
 def chosen(config: Any) -> dict[str, Any]:
-    """Return the values that differ from their defaults, as plain values by dotted key."""
+    """Return the values that differ from their defaults, plain, by dotted key."""
     return {key: to_jsonable_python(value) for key, value, _ in differences(config)}
 
 

@@ -135,7 +135,7 @@ def to_dict(value: Any) -> Any:
 
 
 def format_params(tree: dict[str, Any]) -> dict[str, str]:
-    """Return the leaves of nested values under dotted names, as text of at most `MAX_PARAM`."""
+    """Return nested values by dotted name, as text of at most `MAX_PARAM`."""
     params = {}
     for name, value in _leaves(tree):
         text = str(value)

@@ -119,7 +119,7 @@ def kill_run(client: MlflowClient, run_id: str) -> None:
 
 
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
-    """Record nested values as parameters: the first ones, because MLflow's page of many is slow."""
+    """Record the first nested values as parameters: MLflow's page of many is slow."""
     values = formatting.format_params(formatting.to_dict(params))
     entities = [_mlflow().entities.Param(name, value) for name, value in values.items()]
     client.log_batch(run_id, params=entities[:MOST_PARAMS])
