@@ -14,9 +14,9 @@ from scipy import stats
 from raydistill.statistics.crossed import crossed_mean
 
 
-def test_one_replicate_gives_students_t() -> None:
-    values = np.array([0.3, 0.1, -0.2, 0.5, 0.25])
-    result = crossed_mean(values[:, None])
+@pytest.mark.parametrize("values", [[0.3, 0.1], [0.3, 0.1, -0.2, 0.5, 0.25]])
+def test_one_replicate_gives_students_t(values: list[float]) -> None:
+    result = crossed_mean(np.array(values)[:, None])
     expected = stats.ttest_1samp(values, 0.0)
     interval = expected.confidence_interval(0.95)
     assert result.p_value == pytest.approx(expected.pvalue, rel=1e-12)
@@ -34,6 +34,14 @@ def test_equal_seeds_give_students_t_over_the_replicates() -> None:
     values = np.array([0.3, 0.1, -0.2])
     repeated = crossed_mean(np.repeat(values[None, :], 4, axis=0))
     assert repeated[:4] == pytest.approx(crossed_mean(values[:, None])[:4], rel=1e-12)
+
+
+def test_interval_has_satterthwaites_degrees_of_freedom() -> None:
+    """By hand, the mean squares are 72 (2 degrees), 54 (1) and 8 (2)."""
+    result = crossed_mean(np.array([[0.0, 2.0], [4.0, 10.0], [8.0, 18.0]]))
+    freedom = 118**2 / (72**2 / 2 + 54**2 / 1 + 8**2 / 2)
+    expected = stats.t.interval(0.95, freedom, 7.0, math.sqrt(118 / 6))
+    assert (result.low, result.high) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("of_replicates", [0.0, 1.0], ids=["no effect of replicates", "replicates differ"])

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from raydistill.distillation.schedule import Decision, LossWeighted, Matched, ScheduleState
 from raydistill.distillation.schedule.base import RecentLoss
@@ -118,9 +119,17 @@ def test_trend_is_the_t_value_of_a_slope_beside_a_level_of_each_group() -> None:
     assert trend(losses) == pytest.approx(expected, rel=1e-9)
 
 
+def test_trend_needs_three_losses_of_a_group() -> None:
+    losses = [RecentLoss(i, 0, loss) for i, loss in enumerate((0.9, 0.5, 0.6))]
+    fit = stats.linregress([0, 1, 2], [0.9, 0.5, 0.6])
+    assert trend(losses) == pytest.approx(fit.slope / fit.stderr)
+    assert trend(losses[:2]) == -math.inf
+
+
 def test_trend_of_few_or_noiseless_losses() -> None:
     assert trend([]) == -math.inf
     assert trend([RecentLoss(i, i, 0.5) for i in range(5)]) == -math.inf  # one loss in each group
+    assert trend([RecentLoss(i, i // 2, 0.5 - i / 8) for i in range(3)]) == -math.inf  # no degree of freedom
     assert trend([RecentLoss(i, 0, 0.5) for i in range(5)]) == 0
     assert trend([RecentLoss(i, 0, 0.5 - i / 8) for i in range(5)]) == -math.inf
 

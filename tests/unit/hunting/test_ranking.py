@@ -65,6 +65,14 @@ def test_survey_smaller_than_a_round_is_shown_completely():
     assert sorted(one.row for one in choose(rows, scores, features)) == [0, 1, 2, 3, 4]
 
 
+def test_rows_that_tie_with_the_last_one_are_chosen_in_their_order():
+    rows, scores, features = survey(50)
+    only_scores = Quotas(1, 0, 0, 0)
+    assert [one.row for one in choose(rows, np.full(50, 0.5), features, only_scores, 3)] == [0, 1, 2]
+    best = np.argsort(-scores, kind="stable")[:9].tolist()
+    assert [one.row for one in choose(rows, scores, features, only_scores, 9)] == best
+
+
 def test_memory_does_not_grow_with_the_survey():
     shortlist = Shortlist(QUOTAS, 20, 0)
     for block in range(50):
@@ -74,6 +82,7 @@ def test_memory_does_not_grow_with_the_survey():
 
 
 def test_quotas_share_a_round_by_largest_remainders():
+    assert list(Quotas().counts(20).values()) == [12, 4, 2, 2]
     assert list(Quotas(1, 1, 1, 0).counts(10).values()) == [4, 3, 3, 0]
     assert sum(Quotas(0.6, 0.2, 0.1, 0.1).counts(7).values()) == 7
     with pytest.raises(ValueError, match="at least one quota must be positive"):
