@@ -34,7 +34,7 @@ EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 8e-3}  # overhead of the calls in a st
 # times as long as in float32, an expert's step 1.05 times (docs/benchmarks.md).
 FAST_BFLOAT16 = ("amx_bf16", "bf16")
 # Below this a second thread waits. The demo's W32 (4e8 per step) is 1.7 times slower with two; W128
-# (3e9) is faster (docs/log.md).
+# (3e9) is faster (dev/log.md).
 STEP_FLOPS_OF_A_THREAD = 1e9
 LONG_SECONDS = 200.0  # of eager work: above this, compiling pays for itself
 

@@ -317,7 +317,7 @@ class Recipe:
 
         "auto" halves the images of several per class: a step costs half as much as one on all
         images. Smaller batches have noisier gradients; 50 and 90 images distilled with them were
-        worse (docs/log.md, 2026-11-23).
+        worse (dev/log.md, 2026-11-23).
         """
         if self.batch_size == "auto":
             return num_images if self.images_per_class == 1 else num_images // 2

@@ -16,7 +16,7 @@ from raydistill.distillation.segments import SegmentEvaluator
 from raydistill.seeding import generator
 
 # `student_lr: auto`: the student's displacement on the initial images, relative to the experts'
-# (docs/log.md, 2026-11-21).
+# (dev/log.md, 2026-11-21).
 TARGET_DISPLACEMENT_RATIO = 0.8
 RATES_PER_OCTAVE = 8  # resolution of `student_lr: auto`
 FIRST_STEP = 0.03  # `image_step: {kind: sgd, lr: auto}`: first displacement of a pixel, in standard deviations

@@ -211,7 +211,7 @@ def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: 
         Normalised images, on the device of theta_P.
     batch_size
         Images per forward pass. None: 512 on a GPU, and 16 on a CPU, whose caches hold that much
-        (docs/log.md).
+        (dev/log.md).
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 Known are the number of galaxies of a simulated or a finished curated set, and the work of built-in
 networks (`distillation.cost_model`). Nothing is said of other artifacts, of GPUs and of clusters. The
-figures are right within a factor of about two (docs/log.md has times of the demo).
+figures are right within a factor of about two (dev/log.md has times of the demo).
 """
 
 from __future__ import annotations

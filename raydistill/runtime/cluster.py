@@ -37,7 +37,7 @@ GROUP_START_SECONDS = 60.0  # limit for the start of a group of workers whose ma
 PROGRESS_INTERVAL = 1.0  # seconds between two progress updates of a worker
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
 # A private Ray has no dashboard (1 GB), so these metrics, traces and logs stay unread.
-# They cost 4 % of one core where two workers keep two cores busy (docs/log.md).
+# They cost 4 % of one core where two workers keep two cores busy (dev/log.md).
 QUIET_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -84,11 +84,11 @@ def set_environment() -> None:
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         # Threads that spin at a barrier, and workers of low priority, crawl when one core is busy:
-        # 1.5 s an iteration of the demo against 0.7 s with these two (docs/log.md).
+        # 1.5 s an iteration of the demo against 0.7 s with these two (dev/log.md).
         "OMP_WAIT_POLICY": "PASSIVE",
         "RAY_worker_niceness": "0",
         # By default glibc returns freed activations to the kernel, which clears their pages again
-        # at the next step: 0.76 s an expert's step against 0.45 s (docs/log.md). One arena, because
+        # at the next step: 0.76 s an expert's step against 0.45 s (dev/log.md). One arena, because
         # Ray Train runs its loop in a thread, whose own arena would ignore the thresholds.
         "MALLOC_MMAP_THRESHOLD_": str(10**9),
         "MALLOC_TRIM_THRESHOLD_": str(10**9),

@@ -36,7 +36,7 @@ class IndependentWorkers(ray.train.torch.TorchConfig):
 class ExitAfterReport(ray.train.UserCallback):
     """Let Ray Train's controller exit before Ray's shutdown hooks, where 1 in 12 hung.
 
-    Measured with Ray 2.60.0 (docs/log.md, 2026-11-25). Every worker must report once, at its end.
+    Measured with Ray 2.60.0 (dev/log.md, 2026-11-25). Every worker must report once, at its end.
     """
 
     def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:

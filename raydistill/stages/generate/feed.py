@@ -188,7 +188,7 @@ class Feed:
 
         Each task is a data set of its own, which ends before its pictures are used. Ray Data's
         executor runs in this process. While a block waits for the training, it would look for work
-        without pause, which took a whole core (docs/log.md, 2026-11-26).
+        without pause, which took a whole core (dev/log.md, 2026-11-26).
         """
         quiet_context(preserve_order=True)
         with accepted_deprecations():
