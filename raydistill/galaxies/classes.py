@@ -292,7 +292,7 @@ def _listed_class(entry: str | int | LabelledClass) -> GalaxyClass:
 def parse_class_tree(content: Any, where: str = "class tree") -> ClassTree:
     """Return the tree in a YAML file's content. ConfigError names the invalid entry."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
-        raise ConfigError("a class tree needs a 'name' and a list 'classes'", where, "see docs/how-to/own-survey.md")
+        raise ConfigError("a class tree needs a 'name' and a list 'classes'", where, "see docs/how-to/own-votes.md")
     _check_keys(content, ("name", "tree", "classes"), where)
     tree = TREES.get(str(content.get("tree", GZ2.name)))
     if tree is None:

@@ -22,7 +22,7 @@ class Properties:
         A table of any format.
     columns
         Units by column, such as `{redshift: "", petroMag_r: mag}`. A key may be an expression of
-        columns: `petroMag_u - petroMag_r`. docs/how-to/own-survey.md has the grammar.
+        columns: `petroMag_u - petroMag_r`. docs/how-to/own-votes.md has the grammar.
     id
         The table's column of object ids. None: objid, or the first column.
     """

@@ -90,7 +90,7 @@ class Exclusion:
     ----------
     where
         Condition on columns of a table, such as "redshift > 0.1" or "truth_dust_lane > 0". Galaxies
-        that fulfil it are left out. docs/how-to/own-survey.md has the grammar.
+        that fulfil it are left out. docs/how-to/own-votes.md has the grammar.
     table
         Table of any format with object ids and these columns. None: that of the survey; of a
         simulated survey its truth.

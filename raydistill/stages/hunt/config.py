@@ -50,7 +50,7 @@ class Oracle:
     ----------
     positive
         Condition on columns of the table, such as "truth_class <= 2 and truth_dust_lane > 0".
-        docs/how-to/own-survey.md has the grammar.
+        docs/how-to/own-votes.md has the grammar.
     table
         Table of any format. None: the truth of the simulated survey.
     id
