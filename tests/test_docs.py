@@ -96,7 +96,8 @@ def test_every_format_of_what_can_be_read_names_its_test() -> None:
 def test_files_named_in_the_docs_exist(page: Path) -> None:
     named = set(
         re.findall(
-            r"`((?:configs|tests|benchmarks|dev|docs|raydistill|jobs|examples)/[\w/.-]+\.(?:py|yaml|md))`", page.read_text()
+            r"`((?:configs|tests|benchmarks|dev|docs|raydistill|jobs|examples)/[\w/.-]+\.(?:py|yaml|md))`",
+            page.read_text(),
         )
     )
     assert not [name for name in named if not (ROOT / name).exists()]
