@@ -103,6 +103,13 @@ def test_files_named_in_the_docs_exist(page: Path) -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_every_paper_that_the_code_names_is_in_the_citation_file() -> None:
+    files = [*(ROOT / "raydistill").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml")]
+    named = {number for file in files for number in re.findall(r"arXiv:(\d{4}\.\d{4,5})", file.read_text())}
+    assert len(named) > 50
+    assert sorted(named - set(re.findall(r"arXiv:([\d.]+)", (ROOT / "CITATION.cff").read_text()))) == []
+
+
 def test_symbols_named_in_contributing_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = re.findall(r"`(\w+)(?:\.\w+)?` in `([\w/]+\.py)`", text)
