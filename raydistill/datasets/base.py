@@ -185,7 +185,7 @@ class EncodedDataSet(DataSet):
     Parameters
     ----------
     value_range
-        Black and white of pictures of more than 8 bits. "auto": the bits that a sample fills, such
+        Display range of pictures of more than 8 bits. "auto": the bits that a sample fills, such
         as 12 of 16. "full": the whole container, 0 to 65535, or 0 to 1 for floats. [low, high]:
         these values; a high of at most 255 also stretches 8-bit pictures.
     """

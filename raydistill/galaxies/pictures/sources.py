@@ -45,7 +45,7 @@ class FolderImages:
         A table with the columns objid and asset_id (`gz2_filename_mapping.csv`). `{id}` is then the
         asset id.
     value_range
-        Black and white of pictures of more than 8 bits. "auto": the bits that a sample fills, such
+        Display range of pictures of more than 8 bits. "auto": the bits that a sample fills, such
         as 12 of 16. "full": the whole container, 0 to 65535, or 0 to 1 for floats. [low, high]:
         these values; a high of at most 255 also stretches 8-bit pictures.
     path_column
@@ -109,7 +109,7 @@ class ParquetImages:
         JPEG, PNG, … as bytes, or Hugging Face's struct of bytes and path. A relative path begins
         at the folder of the Parquet file. Or arrays, H x W x 3 or 3 x H x W.
     value_range
-        Black and white of pictures of more than 8 bits; see `FolderImages`.
+        Display range of pictures of more than 8 bits; see `FolderImages`.
     fit
         "square", "crop" or "pad"; see `FolderImages`.
     allow_outside

@@ -61,7 +61,7 @@ class PictureClassifier:
     preparation
         Checks, crop, alignment and size of the pictures.
     value_range
-        Black and white of picture files of more than 8 bits, see `FolderImages`.
+        Display range of picture files of more than 8 bits, see `FolderImages`.
     fit
         Treatment of pictures that are not square, see `FolderImages`.
     parameters_EP

@@ -112,14 +112,14 @@ class Hunt:
     Parameters
     ----------
     target
-        Name of the wanted kind, for pages and figures.
+        Name of the target class, for pages and figures.
     survey
         The survey, as SURVEY of `raydistill predict`: its predictions must exist. None: that of
         the config.
     labels
         CSV of the labels so far, with the columns filename and label. None: none.
     threshold
-        Smallest grade from 1 to 5 of a wanted object, if the labels are grades.
+        Smallest grade from 1 to 5 of an object of the target class, if the labels are grades.
     learner
         Learns from the labels: a regression on the features of `predict`, a network on the pixels,
         or FixMatch.
@@ -128,7 +128,7 @@ class Hunt:
     per_round
         Objects of a round.
     background
-        Random objects without a label that count as not wanted.
+        Random objects without a label that count as not of the target class.
     synthetic
         Sources of synthetic galaxies, by name. A round uses all of them.
     synthetic_weight
