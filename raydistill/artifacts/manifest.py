@@ -262,15 +262,8 @@ def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> No
         )
 
 
-# Digests name files as schema version 1 did, so a renamed file keeps the digests of older
-# artifacts.
-NAMES_IN_DIGESTS = {"resolved.json": "settled.json"}
-
-
 def _content(files: Mapping[str, FileEntry]) -> str:
-    data = sorted(
-        (NAMES_IN_DIGESTS.get(name, name), entry.sha256) for name, entry in files.items() if not name.endswith(".png")
-    )
+    data = sorted((name, entry.sha256) for name, entry in files.items() if not name.endswith(".png"))
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from raydistill.config.differences import chosen
 from raydistill.config.reading import EXTENDS, load, override, vary
 from raydistill.config.resources import Resources, Tracking
-from raydistill.config.tree import Config, Survey, identity_part, network_names, plain, sources
+from raydistill.config.tree import Config, Survey, network_names, plain, sources
 from raydistill.stages.adapt.config import Adapt
 from raydistill.stages.audit.config import Audit
 from raydistill.stages.augment.config import Augment
@@ -22,5 +22,5 @@ __all__ = [
     "Evaluate", "Exclusion", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
     "Nuisance", "PictureFilter",
     "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
-    "chosen", "identity_part", "load", "network_names", "override", "plain", "sources", "vary",
+    "chosen", "load", "network_names", "override", "plain", "sources", "vary",
 ]  # fmt: skip

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from raydistill.fields import later
-
 
 @dataclass(frozen=True)
 class Resources:
@@ -97,8 +95,8 @@ class Tracking:
     enabled: bool = True
     uri: str | None = None
     experiment: str | None = None
-    models: bool = later(False)
-    system_metrics: bool = later(False)
+    models: bool = False
+    system_metrics: bool = False
 
     def __post_init__(self) -> None:
         if self.uri and re.search(r"//[^/]*:[^/]*@", self.uri):

@@ -22,7 +22,6 @@ from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import ConfigError
-from raydistill.fields import drop_later_defaults
 from raydistill.learning.architectures import Architecture, ConvNet
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.stages.adapt.config import Adapt
@@ -168,14 +167,6 @@ def plain(config: Any) -> Any:
 @functools.cache  # building one takes a tenth of a second for the whole tree
 def _adapter(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
-
-
-def identity_part(config: Any) -> Any:
-    """Return the part of `plain(config)` that an identity covers.
-
-    It lacks later keys at their defaults.
-    """
-    return drop_later_defaults(config, plain(config))
 
 
 def sources(*networks: Architecture) -> list[str]:

@@ -30,7 +30,6 @@ from raydistill.datasets.base import (
 )
 from raydistill.datasets.split_names import PARTS
 from raydistill.errors import CatalogError
-from raydistill.fields import later
 from raydistill.galaxies.pictures.cells import to_npy
 from raydistill.galaxies.pictures.files import Source
 from raydistill.log import get_logger
@@ -104,8 +103,8 @@ class ArraySet(EncodedDataSet, PackedDataSet):
         Name of the array of labels, where names and shapes do not tell.
     """
 
-    image_key: str | None = later(None)
-    label_key: str | None = later(None)
+    image_key: str | None = None
+    label_key: str | None = None
     kind: Literal["arrays"] = "arrays"
 
     def files(self) -> dict[str, int]:

@@ -25,7 +25,6 @@ import pyarrow.fs as pafs
 
 from raydistill.datasets.split_names import PARTS, part_names
 from raydistill.errors import CatalogError, listed, nearest
-from raydistill.fields import later
 from raydistill.galaxies.folders import Listing, list_folder
 from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.pictures.files import Source, read_source
@@ -85,8 +84,8 @@ class DataSet(ABC):
     splits: dict[str, Split | None] = field(default_factory=dict)
     licence: str = ""
     citation: str = ""
-    fit: Literal["crop", "pad"] = later("crop")
-    allow_outside: bool = later(False)
+    fit: Literal["crop", "pad"] = "crop"
+    allow_outside: bool = False
 
     _if_no_split: ClassVar[str] = ""  # the way out if a name is no split after all
 
@@ -190,7 +189,7 @@ class EncodedDataSet(DataSet):
         these values; a high of at most 255 also stretches 8-bit pictures.
     """
 
-    value_range: ValueRange = later("auto")
+    value_range: ValueRange = "auto"
 
     def __post_init__(self) -> None:
         check_range(self.value_range, "survey.value_range")

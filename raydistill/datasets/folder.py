@@ -15,7 +15,6 @@ from raydistill.datasets.metadata import Metadata, read_metadata
 from raydistill.datasets.other_forms import ARCHIVES, other_form
 from raydistill.datasets.split_names import part_names
 from raydistill.errors import CatalogError
-from raydistill.fields import later
 from raydistill.galaxies.folders import Listing
 from raydistill.galaxies.hidden import is_hidden
 from raydistill.galaxies.pictures.archives import find_archive
@@ -48,8 +47,8 @@ class ImageFolder(EncodedDataSet):
         Column of the classes in the metadata.
     """
 
-    layout: Literal["auto", "classes"] = later("auto")
-    label_column: str = later("label")
+    layout: Literal["auto", "classes"] = "auto"
+    label_column: str = "label"
     kind: Literal["image-folder"] = "image-folder"
 
     _if_no_split: ClassVar[str] = "; if the folders are classes, set survey.layout=classes"

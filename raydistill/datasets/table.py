@@ -20,7 +20,6 @@ from raydistill.datasets.hub import files_of_config
 from raydistill.datasets.other_forms import saved_to_disk
 from raydistill.datasets.split_names import are_splits
 from raydistill.errors import CatalogError, describe_arrow_error, nearest
-from raydistill.fields import later
 from raydistill.galaxies.pictures.cells import check_chunks, is_picture_type, is_text_type, read_cell
 from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET, check_source
@@ -66,8 +65,8 @@ class ImageTable(EncodedDataSet, PackedDataSet):
     label_column: str = "label"
     split_column: str = _USUAL_SPLIT_COLUMN
     id_columns: tuple[str, ...] = ()
-    config_name: str | None = later(None)
-    duplicates: Duplicates = later("refuse")
+    config_name: str | None = None
+    duplicates: Duplicates = "refuse"
     kind: Literal["image-parquet"] = "image-parquet"
 
     def files(self) -> dict[str, int]:

@@ -193,7 +193,7 @@ class Plan:
     def generator(self) -> ArtifactSpec:
         """The generator of galaxy pictures."""
         # Paths of extra sets do not matter, but their identities do.
-        parts = {"generate": configs.identity_part(replace(self.config.generate.with_digest(), extra_sets=()))}
+        parts = {"generate": configs.plain(replace(self.config.generate.with_digest(), extra_sets=()))}
         if self.config.generate.model.network.kind == "stable-diffusion":
             parts["generate"]["model"]["network"].pop("path")  # the digest names the weights, wherever they are
         parents = {kinds.CURATED: self.curated}

@@ -90,7 +90,7 @@ def make_spec(
     seed
         The seed of the stage; 0 where nothing is random.
     """
-    config = {name: configs.identity_part(part) for name, part in parts.items()}
+    config = {name: configs.plain(part) for name, part in parts.items()}
     identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
     return ArtifactSpec(kind, identity, plan.root / f"{kind}-{identity[:12]}", seed, config, dict(parents), plan)
 
@@ -126,7 +126,7 @@ def survey_parts(survey: configs.Survey) -> tuple[dict[str, Any], dict[str, str]
     Licence and citation do not affect the data, so the identity leaves them out; the manifest has
     them.
     """
-    parts: dict[str, Any] = {"survey": configs.identity_part(survey)}
+    parts: dict[str, Any] = {"survey": configs.plain(survey)}
     if isinstance(survey, SimulatedSurvey):
         return parts, {}
     provenance = {key: parts["survey"].pop(key) for key in ("licence", "citation")}

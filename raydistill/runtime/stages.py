@@ -231,7 +231,7 @@ def resolve(
                 here,
             )
     folder.write(RESOLVED, json.dumps(arithmetic._asdict()).encode())
-    run.tags({"raydistill.settled": str(arithmetic)})
+    run.tags({"raydistill.resolved": str(arithmetic)})
     return arithmetic
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from raydistill.errors import ConfigError
-from raydistill.fields import later
 
 NUM_CLASSES = 9
 SDSS_PSF, SDSS_PIXEL = 1.3, 0.396  # arcsec
@@ -87,8 +86,8 @@ class SimulatedSurvey:
     num_galaxies: int = 1500
     image_size: int = 424
     class_weights: tuple[float, ...] | None = None
-    telescope: Telescope = later(SDSS)
-    lens_fraction: float = later(0.0)
+    telescope: Telescope = SDSS
+    lens_fraction: float = 0.0
     frame_r90: ClassVar[float] = 8.48  # side of a picture / petroR90_r, as in Galaxy Zoo 2
 
     def __post_init__(self) -> None:

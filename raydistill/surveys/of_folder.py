@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raydistill.config import CatalogSurvey, Images, identity_part
+from raydistill.config import CatalogSurvey, Images, plain
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.hidden import is_hidden
@@ -98,4 +98,4 @@ def _with_nulls(objects: pa.Table) -> pa.Table:
 
 def _plain_images(images: Images) -> dict[str, Any]:
     """Return the options of the decoder without its folder."""
-    return {key: value for key, value in identity_part(images).items() if key != "root"}
+    return {key: value for key, value in plain(images).items() if key != "root"}

@@ -70,8 +70,8 @@ class ScheduleState(NamedTuple):
         """Return the state of `_asdict()` after its way through JSON, which has no tuples."""
         return cls(**values)._replace(
             losses=tuple(values["losses"]),
-            group_losses=tuple(values.get("group_losses", ())),
-            recent=tuple(RecentLoss(*one) for one in values.get("recent", ())),
+            group_losses=tuple(values["group_losses"]),
+            recent=tuple(RecentLoss(*one) for one in values["recent"]),
         )
 
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -110,8 +110,7 @@ class SelfAdaptive(ScheduleBase):
     fine_tune_every: int = 50
     fine_tune_factor: float = 0.8
     fine_tune_floor: float = 0.05
-    # `raydistill.fields.later`, which core cannot import: older artifacts lack the key.
-    effective_sample_size: bool = field(default=False, metadata={"raydistill.later": True})
+    effective_sample_size: bool = False
 
     def __post_init__(self) -> None:
         positive(self, "significance")

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.fields import later
 from raydistill.galaxies.pictures.files import (
     FITS_SUFFIXES,
     Source,
@@ -94,11 +93,11 @@ class FitsImages:
     q: float = 10.0
     minimum: float | tuple[float, float, float] = 0.01
     kind: Literal["fits"] = "fits"
-    fill: Fill = later("none")
-    max_fill: float = later(0.1)
-    path_column: str | None = later(None)
-    fit: Fit = later("square")
-    allow_outside: bool = later(False)
+    fill: Fill = "none"
+    max_fill: float = 0.1
+    path_column: str | None = None
+    fit: Fit = "square"
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern.replace("{band}", "band"))

@@ -12,7 +12,6 @@ import numpy as np
 from fsspec.utils import glob_translate
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.fields import later
 from raydistill.galaxies.pictures.archives import find_archive
 from raydistill.galaxies.pictures.files import Source, digest_files, list_files
 from raydistill.galaxies.pictures.fits import Fill, FitsImages
@@ -81,7 +80,7 @@ class MosaicImages:
     kind: Literal["mosaic"] = "mosaic"
     fill: Fill = "none"
     max_fill: float = 0.1
-    allow_outside: bool = later(False)
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         _parse_size(self.size)

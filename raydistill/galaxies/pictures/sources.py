@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
-from raydistill.fields import later
 from raydistill.galaxies.pictures.cells import check_chunks, check_text, is_picture_type, is_text_type, parquet_rows
 from raydistill.galaxies.pictures.files import (
     Source,
@@ -63,10 +62,10 @@ class FolderImages:
     pattern: str = "{id}.jpg"
     mapping: str | None = None
     kind: Literal["folder"] = "folder"
-    value_range: ValueRange = later("auto")
-    path_column: str | None = later(None)
-    fit: Fit = later("square")
-    allow_outside: bool = later(False)
+    value_range: ValueRange = "auto"
+    path_column: str | None = None
+    fit: Fit = "square"
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
@@ -121,9 +120,9 @@ class ParquetImages:
     id_column: str = "id_str"
     image_column: str = "image"
     kind: Literal["parquet"] = "parquet"
-    value_range: ValueRange = later("auto")
-    fit: Fit = later("square")
-    allow_outside: bool = later(False)
+    value_range: ValueRange = "auto"
+    fit: Fit = "square"
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         check_range(self.value_range, "survey.images.value_range")

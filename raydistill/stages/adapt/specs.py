@@ -75,7 +75,7 @@ def adaptation_spec(plan: Plan) -> ArtifactSpec:
         parents |= {f"{kind}_{number}": spec for number, spec in enumerate(specs, start=1)}
     # Paths of the sets do not matter, but their identities do.
     parts = {
-        "adapt": configs.identity_part(replace(options, target=None, synthetics=(), distilled=None)),
+        "adapt": configs.plain(replace(options, target=None, synthetics=(), distilled=None)),
         "sources": configs.sources(options.network),
     }
     return plan.spec(kinds.ADAPTATION, parts, parents, plan.config.seed)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.kinds import AnyArchitecture
-from raydistill.fields import later
 
 MIN_PERMUTATIONS = 99  # with fewer no p-value lies far below 0.05
 
@@ -99,8 +98,8 @@ class Analyse:
     properties: Properties | None = None
     spectra: Spectra | None = None
     repeats: NonNegativeInt = 0
-    expert_groups: NonNegativeInt = later(0)  # newer than the first analyses, as is the next key
-    networks: tuple[AnyArchitecture, ...] = later(())
+    expert_groups: NonNegativeInt = 0
+    networks: tuple[AnyArchitecture, ...] = ()
     permutations: PositiveInt = 1999
     seed: int = 0
 

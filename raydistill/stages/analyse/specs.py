@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raydistill.artifacts import kinds
-from raydistill.config import identity_part
+from raydistill.config import plain
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, file_digest
 
@@ -18,7 +18,7 @@ def analysis_spec(plan: Plan) -> ArtifactSpec:
     parents = {kinds.CURATED: plan.curated, kinds.DISTILLED: plan.evaluated_set}
     optional = {kinds.TRAJECTORIES: plan.trajectories, kinds.GENERATOR: plan.generator}
     parents |= {kind: spec for kind, spec in optional.items() if spec.exists}
-    parts: dict[str, Any] = {"analyse": identity_part(plan.config.analyse)}
+    parts: dict[str, Any] = {"analyse": plain(plan.config.analyse)}
     if (properties := plan.config.analyse.properties) is not None:
         parts["properties_sha256"] = file_digest(properties.table, "table", "analyse.properties.table")
         parts["analyse"]["properties"].pop("table")  # its digest names it, wherever it is

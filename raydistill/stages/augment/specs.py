@@ -61,7 +61,7 @@ def augmentation_spec(plan: Plan) -> ArtifactSpec:
         parents[LABELLED] = labelled_spec(plan)
     # Paths of the sets do not matter, but their identities do.
     parts = {
-        "augment": configs.identity_part(replace(options, synthetics={}, distilled=None, labelled=None)),
+        "augment": configs.plain(replace(options, synthetics={}, distilled=None, labelled=None)),
         "sources": configs.sources(options.network),
     }
     return plan.spec(kinds.AUGMENTATION, parts, parents, plan.config.seed)

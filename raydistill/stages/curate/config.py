@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, PositiveFloat, PositiveInt, StrictInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
-from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.labels import LabelledClass, parse_classes
 from raydistill.galaxies.pictures.fits import FitsImages
@@ -65,11 +64,11 @@ class CatalogSurvey:
     dialect: str = "auto"
     fractions: Fractions = "weighted"
     columns: dict[str, str | None] = field(default_factory=dict)
-    hdu: int | str | None = later(None)
+    hdu: int | str | None = None
     frame_r90: PositiveFloat | None = None
     licence: str = ""
     citation: str = ""
-    duplicates: Duplicates = later("refuse")
+    duplicates: Duplicates = "refuse"
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, MosaicImages) or self.images.frame_r90 is None:
@@ -170,9 +169,9 @@ class Curate:
     min_picture_size: int = 32
     whitening: Literal["zca"] | None = None
     whitening_eps: PositiveFloat = 0.1
-    duplicates: Literal["keep", "drop", "refuse"] = later("keep")
-    filter: PictureFilter | None = later(None)
-    exclude: Exclusion | None = later(None)
+    duplicates: Literal["keep", "drop", "refuse"] = "keep"
+    filter: PictureFilter | None = None
+    exclude: Exclusion | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", parse_classes(self.classes))  # Python may give a dict

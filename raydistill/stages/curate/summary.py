@@ -99,12 +99,5 @@ class Summary:
         return sum(entry.train for entry in self.classes)
 
     def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`.
-
-        Fields that older sets lack are left out if they are empty.
-        """
-        values = asdict(self)
-        for name in ("duplicates", "levels", "near_duplicates", "tree"):
-            if not values[name]:
-                del values[name]
-        return json.dumps(values, indent=1).encode()
+        """Return the bytes of `summary.json`."""
+        return json.dumps(asdict(self), indent=1).encode()

@@ -281,7 +281,7 @@ class DistilledSet(Displayed):
         Returns
         -------
         dict of int to numpy.ndarray
-            uint8 [S, H, W, 3], sorted by class; empty for sets of older releases.
+            uint8 [S, H, W, 3], sorted by class.
         """
         rows, columns = len(self.class_names), self.images_per_class
         found = {}

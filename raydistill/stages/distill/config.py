@@ -11,7 +11,6 @@ from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
 from raydistill.distillation.options.outcome import OutcomeMatching
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import LossWeighted
-from raydistill.fields import later
 from raydistill.learning.augment import Augmentation, Symmetries
 from raydistill.stages.experts.config import GALAXIES
 
@@ -83,10 +82,10 @@ class Distill(Recipe):
     lr_step: AnyStep = field(default_factory=lambda: Recipe().lr_step)
     label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
     augmentation: Augmentation = GALAXIES
-    average_over: Symmetries = later("none")  # newer than the artifacts of the first releases
-    outcome: OutcomeOptions | None = later(None)
-    multi_formation: PositiveInt = later(1)
-    experts: tuple[NonNegativeInt, ...] | None = later(None)
+    average_over: Symmetries = "none"
+    outcome: OutcomeOptions | None = None
+    multi_formation: PositiveInt = 1
+    experts: tuple[NonNegativeInt, ...] | None = None
     seed: int = 0
     validate_every: PositiveInt = 100
     validation_networks: PositiveInt = 3

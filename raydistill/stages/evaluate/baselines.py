@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.manifest import identity_of
-from raydistill.config import Baseline, Config, identity_part, sources
+from raydistill.config import Baseline, Config, plain, sources
 from raydistill.distillation import coreset
 from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset
@@ -84,13 +84,13 @@ class Baselines:
         seed = fold_in(self.root, name, options.seed)
         inputs = {
             "revision": revision("evaluation"),
-            name: identity_part(options),
-            "network": identity_part(config.network),
+            name: plain(options),
+            "network": plain(config.network),
             "sources": sources(config.network),
             "ipc": self.ipc,
         }
         if name == "ncfm":
-            inputs["augmentation"] = identity_part(config.evaluate.dm.augmentation)
+            inputs["augmentation"] = plain(config.evaluate.dm.augmentation)
         key = f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}"
         if (cached := self.cache.load_images(key)) is not None:
             return cached

@@ -10,7 +10,6 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from raydistill.config.kinds import AnyArchitecture
 from raydistill.distillation.options.characteristic import CharacteristicMatching
 from raydistill.distillation.options.distribution import DistributionMatching
-from raydistill.fields import later
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.options.training import Training
 from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
@@ -134,8 +133,8 @@ class Evaluate:
     full_data: FullDataTraining = field(default_factory=FullDataTraining)
     full_data_networks: NonNegativeInt = 3
     scores: bool = False
-    groups: GroupOptions | None = later(None)
-    ncfm: CharacteristicMatching = later(CharacteristicMatching())
+    groups: GroupOptions | None = None
+    ncfm: CharacteristicMatching = CharacteristicMatching()
 
     def __post_init__(self) -> None:
         if not self.protocols:

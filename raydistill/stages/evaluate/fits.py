@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from raydistill.config import identity_part, sources
+from raydistill.config import plain, sources
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.options.training import Training
 from raydistill.table import revision
@@ -54,9 +54,9 @@ class Fit:
     def digest(self, evaluated_on: str) -> str:
         """Return the key of this fit's cached result. evaluated_on: as in `Evaluator`."""
         inputs = [
-            identity_part(self.training),
+            plain(self.training),
             self.lr,
-            identity_part(self.architecture),
+            plain(self.architecture),
             sources(self.architecture),
             self.seed,
         ]

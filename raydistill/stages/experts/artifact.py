@@ -100,7 +100,7 @@ class TrajectoryStore(Displayed):
     ends_only
         Whether the store keeps only the initial and the final parameters (`experts.keep: ends`).
     steps
-        SGD steps before each snapshot; empty in older artifacts.
+        SGD steps before each snapshot.
     """
 
     folder: Folder

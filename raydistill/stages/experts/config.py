@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from raydistill.distillation.snapshots import Snapshots, plan_snapshots
-from raydistill.fields import later
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.options.training import Training
 
@@ -95,9 +94,9 @@ class Experts:
     keep: Literal["all", "ends"] = "all"
     targets: Literal["hard", "votes", "counts"] = "hard"
     training: ExpertTraining = field(default_factory=ExpertTraining)
-    decompose: Decompose | None = later(None)
-    snapshot_steps: PositiveInt | Literal["auto"] | None = later("auto")  # newer than the first artifacts
-    max_snapshots: PositiveInt = later(200)
+    decompose: Decompose | None = None
+    snapshot_steps: PositiveInt | Literal["auto"] | None = "auto"
+    max_snapshots: PositiveInt = 200
 
     def __post_init__(self) -> None:
         if self.targets == "counts" and self.decompose is not None:

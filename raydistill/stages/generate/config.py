@@ -14,7 +14,6 @@ from raydistill.diffusion.options.sampling import Sampling
 from raydistill.diffusion.options.spaces import PixelSpace, Space
 from raydistill.diffusion.options.training import GeneratorTraining
 from raydistill.diffusion.processes import Process, RectifiedFlow
-from raydistill.fields import later
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ class Generate:
     preview_every: PositiveInt = 500
     preview_images: PositiveInt = 32
     record_every: PositiveInt = 50
-    extra_sets: tuple[str, ...] = later(())
-    seed: int | None = later(None)
+    extra_sets: tuple[str, ...] = ()
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.conditions and len(set(self.conditions)) < len(self.conditions):

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
-from raydistill.fields import later
 from raydistill.learning.checks import not_negative, strictly_between_0_and_1
 from raydistill.stages.hunt.science.options import FixMatchLearner, NetworkLearner
 from raydistill.stages.hunt.science.ranking import Quotas
@@ -156,8 +155,8 @@ class Hunt:
     background: NonNegativeInt = 200
     synthetic: dict[str, SyntheticSource] = field(default_factory=dict)
     synthetic_weight: float = 0.3
-    source_network: NetworkLearner | None = later(None)
-    source_background: PositiveInt = later(1000)
+    source_network: NetworkLearner | None = None
+    source_background: PositiveInt = 1000
     picture_size: PositiveInt = 128
     seed: int = 0
     oracle: Oracle | None = None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from raydistill.artifacts import kinds
-from raydistill.config import Sample, identity_part
+from raydistill.config import Sample, plain
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest
@@ -75,7 +75,7 @@ def hunt_spec(plan: Plan) -> ArtifactSpec:
             parts["examples_sha256"] = file_digest(oracle.examples, "file of examples", "hunt.oracle.examples")
     elif config.labels is not None:
         parts["labels_sha256"] = file_digest(config.labels, "file of labels", "hunt.labels")
-    own = {key: value for key, value in identity_part(config).items() if key not in ("survey", "labels")}
+    own = {key: value for key, value in plain(config).items() if key not in ("survey", "labels")}
     own["synthetic"] = sorted(config.synthetic)  # the identities of the sets are those of the parents
     if oracle is not None:
         own["oracle"] = {key: value for key, value in own["oracle"].items() if key not in ("table", "examples")}

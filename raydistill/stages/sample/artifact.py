@@ -63,7 +63,6 @@ SCHEMA = pa.schema(
         ("parameters", pa.map_(pa.string(), pa.float64())),  # the truth of an injection or a simulation, or null
     ]
 )
-LATER = ("made_by", "start", "injected", "parameters")  # columns that sets of older releases lack
 
 
 @dataclass(frozen=True)
@@ -251,7 +250,7 @@ class SyntheticSet(Displayed):
         tables = [schema.empty_table()]
         for label in (NO_CLASS, *range(self.num_classes)):
             if (name := partition(label)) in self.manifest.files:
-                rows = _with_later_columns(read_table(self.folder, name, read), read)
+                rows = read_table(self.folder, name, read)
                 tables.append(rows.append_column("label", pa.array([label] * len(rows))).cast(schema))
         return pa.concat_tables(tables).sort_by("index").select([*selected, "label"])
 
@@ -357,16 +356,3 @@ def png_text(how: str, seed: int, index: int) -> Mapping[str, str]:
     `how` is "generator" and its digest, or another source and what it made.
     """
     return {"Software": "raydistill", "Comment": f"synthetic: {how}, seed {seed}, index {index}"}
-
-
-def _with_later_columns(rows: pa.Table, names: list[str]) -> pa.Table:
-    """Return the rows of an older set with the columns that it lacks.
-
-    A generator made the samples of these sets.
-    """
-    for name in LATER:
-        if name in names and name not in rows.column_names:
-            kind = SCHEMA.field(name).type
-            values = pa.array(["generator"] * len(rows)) if name == "made_by" else pa.nulls(len(rows), kind)
-            rows = rows.append_column(name, values)
-    return rows.select(names)

@@ -9,7 +9,6 @@ from pydantic import PositiveFloat, PositiveInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.diffusion.options.sampling import Sampling
-from raydistill.fields import later
 from raydistill.galaxies.catalog_schemas import Fractions
 from raydistill.galaxies.selection import Split
 from raydistill.stages.sample.source import GeneratorSource, Source
@@ -171,7 +170,7 @@ class Sample:
     filter: Filter | None = None
     seed: int = 0
     block_size: PositiveInt = 32
-    source: Annotated[Source, BY_KIND, infer_kind(Source)] = later(GeneratorSource())
+    source: Annotated[Source, BY_KIND, infer_kind(Source)] = GeneratorSource()
 
     @property
     def needs_generator(self) -> bool:

@@ -77,11 +77,6 @@ def test_the_summary_is_read_as_written(curated: CuratedSet) -> None:
     assert curated.normalisation.std_C == SUMMARY.std
 
 
-def test_summary_names_the_tree_of_votes_if_it_is_not_galaxy_zoo_2s() -> None:
-    assert "tree" not in json.loads(SUMMARY.to_json())  # so the bytes of older sets stay
-    assert json.loads(replace(SUMMARY, tree="gz-decals").to_json())["tree"] == "gz-decals"
-
-
 def test_a_split_is_sorted_by_object_id_and_rows_keep_pixels_and_label(curated: CuratedSet) -> None:
     train = curated.load("train")
     expected = sorted(key for key, (split, _) in ROWS.items() if split == "train")

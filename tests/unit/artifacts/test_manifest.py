@@ -248,16 +248,6 @@ def test_content_ignores_png_files_and_includes_file_names(folder: Folder) -> No
     assert renamed.content != one.content
 
 
-def test_renamed_file_of_schema_version_1_keeps_the_digest(folder: Folder) -> None:
-    contents = []
-    for name in ("settled.json", "resolved.json"):
-        (folder / name).write(name, b"{}")
-        made = commit(folder / name, kind="trajectories", identity="x", config={}, parents={}, seed=0, uris={})
-        assert list(made.files) == [name]
-        contents.append(made.content)
-    assert contents[0] == contents[1]
-
-
 def test_a_child_is_checked_against_its_parents_content(folder: Folder) -> None:
     parent = write(folder / "parent")
     child = write(folder / "child", parents={"curated": parent}, kind="trajectories")

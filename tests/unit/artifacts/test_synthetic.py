@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +20,6 @@ from raydistill.galaxies.pictures.images import encode_png
 from raydistill.stages.curate import artifact as curated
 from raydistill.stages.sample.artifact import (
     KIND,
-    LATER,
     NO_CLASS,
     SCHEMA,
     SyntheticClass,
@@ -148,22 +146,3 @@ def test_parameters_are_dictionaries_and_real_galaxies_are_named(samples: Synthe
     assert frame["parameters"].tolist() == [None, {"depth": 0.5, "width": 2.0}, {"depth": 0.5, "width": 3.0}]
     assert samples.real_galaxies() == {"g0", "g2", "g3"}
     assert "parameters" not in samples.to_astropy().colnames
-
-
-def test_a_set_of_an_older_release_is_read(folder: Folder) -> None:
-    rows = [row(index) for index, own in LABELS.items() if own == 0]
-    old = pa.schema([own for own in SCHEMA if own.name not in LATER])
-    with folder.writing(partition(0)) as path:
-        pq.write_table(pa.Table.from_pylist(rows, old), path)
-    summary = json.loads(SUMMARY.to_json())
-    del summary["source"]
-    summary["unlabelled"]["kept"] = 0
-    folder.write("summary.json", json.dumps(summary).encode())
-    commit(folder, kind=KIND, identity="0123456789abcdef", config={}, parents={}, seed=7, uris={})
-    samples = SyntheticSet.open(folder)
-    frame = samples.to_pandas()
-    assert frame["made_by"].tolist() == ["generator"] * 2
-    assert frame["parameters"].isna().all()
-    assert samples.summary.source == {"kind": "generator"}
-    assert samples.real_galaxies() == set()
-    assert samples.table(["origin", "start"]).column_names == ["origin", "start", "label"]

@@ -68,9 +68,6 @@ def test_all_epochs_are_drawn_alike_before_the_first_loss_and_where_nothing_is_l
 def test_loss_weighted_state_survives_json() -> None:
     state = after(LossWeighted(), [Matched(1, 0.4)])
     assert ScheduleState.from_json(json.loads(json.dumps(state._asdict()))) == state
-    new = ("group_losses", "recent", "lengthened")
-    older = {key: value for key, value in ScheduleState(cap=2)._asdict().items() if key not in new}
-    assert ScheduleState.from_json(older) == ScheduleState(cap=2)
 
 
 @pytest.mark.parametrize("late", [1.1, 0.3])

@@ -17,7 +17,6 @@ from PIL import Image, features
 
 from raydistill.config import Curate
 from raydistill.datasets.folder import ImageFolder
-from raydistill.fields import drop_later_defaults
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, pad_to_square
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
@@ -60,8 +59,6 @@ def test_default_rejects_pictures_of_a_survey_and_crops_those_of_a_data_set():
         assert (row["reason"], row["detail"]) == ("wrong-size", "64 x 40 px, not square")
     row = decode_row(0, encoded(WIDE), "0", SOURCES["data set"], replace(WHOLE, image_size=40))
     np.testing.assert_array_equal(pixels(row), WIDE[:, 12:52])
-    for source in (*SOURCES.values(), FitsImages("i")):
-        assert "fit" not in drop_later_defaults(source, dict(vars(source)))
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from raydistill.errors import CatalogError
 from raydistill.stages.curate.artifact import SPLITS
 from raydistill.stages.curate.duplicates import DuplicateFinder, check_duplicates, fingerprint
-from raydistill.stages.curate.summary import Summary
 
 
 def test_fingerprint_depends_on_the_pixels_alone():
@@ -98,11 +97,3 @@ def test_pictures_in_two_classes_are_reported(caplog):
     check_duplicates(finder_of([3, 3, 3, 2]), GALAXIES, "keep")
     what = "curate: 1 pictures have the label of one class and occur in another, too (first: b equals a)"
     assert what in caplog.messages
-
-
-def test_summary_without_copies_has_the_bytes_of_older_sets():
-    summary = Summary("x", False, 8, 1.0, (0.0,) * 3, (1.0,) * 3, (), {})
-    assert b"duplicates" not in summary.to_json(), "nor near_duplicates"
-    assert (
-        b'"duplicates": {\n  "train/test": 2' in Summary(**vars(summary) | {"duplicates": {"train/test": 2}}).to_json()
-    )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.config import CatalogSurvey, identity_part
+from raydistill.config import CatalogSurvey, plain
 from raydistill.errors import CatalogError
 from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.pictures.sources import FolderImages
@@ -171,7 +171,7 @@ def test_splits_in_a_dictionary_of_parquet(tmp_path: Path) -> None:
 def test_columns_of_splits_and_paths_are_part_of_the_identity() -> None:
     survey = CatalogSurvey(catalog="t.csv", images=FolderImages(root="images"))
     with_paths = replace(survey, images=FolderImages(root="images", path_column="file_loc"))
-    parts = [identity_part(one) for one in (survey, with_paths, replace(survey, columns={"split": "set"}))]
-    assert "path_column" not in parts[0]["images"]
+    parts = [plain(one) for one in (survey, with_paths, replace(survey, columns={"split": "set"}))]
+    assert parts[0]["images"]["path_column"] is None
     assert parts[1]["images"]["path_column"] == "file_loc"
     assert parts[2]["columns"] == {"split": "set"}

@@ -38,7 +38,7 @@ def test_resumed_run_keeps_the_resolved_values_of_the_first(tmp_path: Path) -> N
     assert first == Arithmetic(compile=False, precision="float32")
     assert sorted(folder.files()) == sorted([RESOLVED, STARTED_ON])
     assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
-    assert run.values == {"raydistill.settled": "float32, not compiled"}
+    assert run.values == {"raydistill.resolved": "float32, not compiled"}
     written = folder.read(RESOLVED)
     folder.write(RESOLVED, b"{damaged")
     assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
