@@ -22,7 +22,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from raydistill.config.tree import Config
+from raydistill.config.tree import config_class
 from raydistill.errors import ConfigError, describe_yaml_error, shorten
 from raydistill.storage.yaml_limits import MAX_CONFIG_VALUES, MAX_LEVELS, check_yaml
 
@@ -39,7 +39,9 @@ def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise ConfigError(f"'{text}' is not of the form key=value", where, "for example distill.iterations=500")
+            raise ConfigError(
+                f"'{shorten(text)}' is not of the form key=value", where, "for example distill.iterations=500"
+            )
         if (levels := 1 + key.count(".") + key.count("[")) > MAX_LEVELS:
             what = f"the key '{shorten(key, 30)}' has {levels} levels, and at most {MAX_LEVELS} are read"
             raise ConfigError(what, where, "see docs/config.md for the keys")
@@ -52,7 +54,7 @@ def parse_overrides(overrides: Sequence[str], where: str) -> DictConfig:
         try:
             OmegaConf.update(given, key, parsed, force_add=True)
         except (ValueError, TypeError) as error:
-            what = f"'{text}' does not fit the overrides before it, which give a list"
+            what = f"'{shorten(text)}' does not fit the overrides before it, which give a list"
             raise ConfigError(what, where, "remove one of them") from error
     return given
 
@@ -93,7 +95,7 @@ def _parse_yaml(text: str) -> tuple[Any, bool]:
     end = 0
     for token in yaml.scan(text):
         if comment := text[end : token.start_mark.index].strip():
-            raise yaml.MarkedYAMLError(problem=f"'{comment}' is a comment", problem_mark=token.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"'{shorten(comment)}' is a comment", problem_mark=token.start_mark)
         end = max(end, token.end_mark.index)
     node = yaml.compose(text)
     return value, isinstance(node, yaml.ScalarNode) and node.style in ("'", '"')
@@ -101,7 +103,7 @@ def _parse_yaml(text: str) -> tuple[Any, bool]:
 
 def takes_text(key: str) -> bool:
     """Return whether a dotted key of the config takes only text, or null."""
-    leaves = list(_leaves(Config, key.split(".")))
+    leaves = list(_leaves(config_class(), key.split(".")))
     return bool(leaves) and all(_is_text(leaf) for leaf in leaves)
 
 

@@ -116,3 +116,10 @@ def test_overrides_with_hashes_and_braces_reach_the_config(read: Read) -> None:
 def test_comment_behind_a_number_is_an_error(read: Read) -> None:
     with pytest.raises(ConfigError, match=r"distill.iterations: .*got '7 # seven'"):
         read(FOLDER, "distill.iterations=7 # seven")
+
+
+@pytest.mark.parametrize("words", [["=" + "[1," * 9000], ["a=[1]", "a.b=" + "x" * 9000], ["a=[1] # " + "x" * 9000]])
+def test_a_long_override_is_cut_in_the_sentence(words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_overrides(words, "command line")
+    assert len(str(caught.value)) < 2000
