@@ -39,7 +39,7 @@ class Adapt:
     ----------
     target
         The survey to adapt to: its config or the name of a shipped one, or the folder of its
-        curated set. Its labels train the ceiling and score the result; nothing else uses them.
+        curated set. Its labels train the upper bound and score the result; nothing else uses them.
     classes
         Class of the source for a class of the target of another name. null: the source lacks the
         class, so its galaxies are to be rejected. A class that is left out has its name in both.

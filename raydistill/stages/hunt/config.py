@@ -32,7 +32,7 @@ class SyntheticSource:
     Parameters
     ----------
     positive
-        Folder of a synthetic set that shows the wanted kind, or the `sample` section that makes it.
+        Folder of a synthetic set that shows the target class, or the `sample` section that makes it.
     negative
         The same for a set that does not show it.
     """
@@ -59,11 +59,11 @@ class Oracle:
     seeds
         Number of repetitions, with other examples and exploration.
     num_examples
-        Known examples of the wanted kind at the start, drawn by seed, and as many others.
+        Known examples of the target class at the start, drawn by seed, and as many others.
     examples
         CSV of examples that are known at the start, instead of drawn ones.
     setting
-        "strict": the attributes and the synthetic sets use no galaxy of the wanted kind. "seen":
+        "strict": the attributes and the synthetic sets use no galaxy of the target class. "seen":
         they may.
     strategies
         Strategies to compare: ceiling, real, random, attributes, network, fixmatch, and names of
@@ -73,7 +73,7 @@ class Oracle:
     purity
         Required purity of the recall.
     folds
-        Folds of the ceiling, which knows all labels but those of the fold. It has the features of
+        Folds of the upper bound `ceiling`, which knows all labels but those of the fold. It has the features of
         a `source_network` of all sources.
     network, fixmatch
         The learners of these strategies.
