@@ -289,7 +289,7 @@ AUDIT = (
     SMALL_RUN
     + """
 from raydistill.pipeline.plan import Plan
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 
 config = rd.load_config("demo", *few, "sample.num_images=90", "sample.sampling={steps: 2}")
 write_generator(Plan(config))
@@ -301,7 +301,7 @@ DETECT = (
     SMALL_RUN
     + """
 from raydistill.storage import Folder
-from tests.unit.pipeline.detect_tools import write_synthetic
+from tests.unit.stages.detect_tools import write_synthetic
 
 config = rd.load_config(
     "demo", *few, "detect.fields={side: 64, contrast: 8.81, min_area: 12}", "detect.train_fields=32",
@@ -321,8 +321,8 @@ import pyarrow as pa
 from raydistill.exporting.export import export
 from raydistill.stages.predict.artifact import SCHEMA
 from raydistill.storage import Folder
-from tests.unit.artifacts.test_huggingface import distilled, many_galaxies
-from tests.unit.artifacts.test_predictions import committed
+from tests.unit.exporting.test_huggingface import distilled, many_galaxies
+from tests.unit.stages.predict.test_predictions import committed
 
 made = many_galaxies(Folder("runs/demo/curated-0"))
 features = {"predicted_class": "Er", "probability": [0.5, 0.5], "spread": [0.1, 0.1]}

@@ -21,7 +21,7 @@ from raydistill.stages.distill.artifact import LAST, SELECTED, read_images, writ
 from raydistill.storage import Folder
 from tests.damage import flipped
 from tests.e2e import tools
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 
 
 def artifact(root: Path, kind: str) -> Path:

@@ -25,7 +25,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.stage import sample
 from raydistill.stages.simulate.stage import simulate
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

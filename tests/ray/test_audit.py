@@ -24,7 +24,7 @@ from raydistill.stages.sample.artifact import SyntheticSet
 from raydistill.stages.sample.stage import sample
 from raydistill.stages.simulate.stage import simulate
 from raydistill.statistics.memorisation import picture_distances
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")

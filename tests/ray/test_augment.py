@@ -24,7 +24,7 @@ from raydistill.stages.augment.specs import augmentation_spec
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.stage import sample
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -29,8 +29,8 @@ from raydistill.stages.detect.specs import detection_spec
 from raydistill.stages.detect.training import STATE
 from raydistill.stages.simulate.stage import simulate
 from raydistill.storage import Folder
-from tests.unit.detection.test_coco import SCHEMA
-from tests.unit.pipeline.detect_tools import write_synthetic
+from tests.unit.stages.detect.test_coco import SCHEMA
+from tests.unit.stages.detect_tools import write_synthetic
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -17,7 +17,7 @@ from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, SCORES, SHEET, H
 from raydistill.stages.hunt.specs import hunt_spec
 from raydistill.stages.predict.stage import predict
 from raydistill.stages.sample.stage import sample
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -32,7 +32,7 @@ from raydistill.stages.analyse.stability import stability_section
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 
 
 def inputs_of(root: Path, *words: str) -> AnalysisInputs:

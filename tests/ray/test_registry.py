@@ -24,7 +24,7 @@ from raydistill.tracking.registry import CLASSIFIER, DISTILLED_SET, Model, move_
 from raydistill.tracking.tracker import Tracker
 from raydistill.tracking.uris import default_uri
 from tests.servers import free_port
-from tests.unit.pipeline.classifier_tools import NAMES, SIZE, classifier, pictures
+from tests.unit.stages.classifier_tools import NAMES, SIZE, classifier, pictures
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_a_custom_network_in_mlflow_is_imported_only_if_its_user_names_it(
 ) -> None:
     import mlflow
 
-    custom = Custom(factory="tests.unit.core.test_networks:linear")
+    custom = Custom(factory="tests.unit.learning.test_networks:linear")
     parameters = initial_parameters(build_network(custom, len(NAMES), SIZE), 1)[None]
     own = replace(classifier(), architecture=custom, parameters_EP=parameters)
     model = Model(

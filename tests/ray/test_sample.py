@@ -22,7 +22,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.sample import stage
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticSet
 from raydistill.stages.sample.recognition import Recogniser
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -23,7 +23,7 @@ from raydistill.simulation.injections.light import lupton_contrast
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.sample import stage
 from raydistill.stages.sample.artifact import SyntheticSet
-from tests.unit.pipeline.sample_tools import write_generator
+from tests.unit.stages.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -11,7 +11,7 @@ last advance against time:
 - neither for `max_duration` iterations: fine-tune (the image step shrinks), then stop.
 
 The test runs every `test_every` iterations on losses that are correlated in time. "5 sigma" is
-therefore a rule and not a calibrated significance; `tests/unit/core/test_schedule.py` measures how
+therefore a rule and not a calibrated significance; `tests/unit/distillation/test_schedule.py` measures how
 often it fires on noise. Since |r| <= 1, a fall cannot advance before n > significance^2 + 2, nor a
 rise before n > RISING^2 + 2.
 

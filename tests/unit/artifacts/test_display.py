@@ -10,7 +10,7 @@ from raydistill.artifacts.display import Displayed
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.simulate.artifact import Survey
 from raydistill.storage import Folder
-from tests.unit.artifacts import test_curated
+from tests.unit.stages.curate import test_curated
 
 
 @pytest.mark.parametrize("kind", table.kinds())
