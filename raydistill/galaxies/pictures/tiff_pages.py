@@ -72,7 +72,7 @@ def _beginning_at(content: bytes, offset: int) -> bytes:
 
 
 def _pages(content: bytes) -> Iterator[_Page]:
-    """Yield the pages of a TIFF. Pages behind a damaged one, or in a loop, are left out."""
+    """Yield the pages of a TIFF up to a damaged one or a loop."""
     from tifffile import TiffFile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of damage, which is left to the reader
