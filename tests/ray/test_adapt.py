@@ -200,13 +200,13 @@ def test_a_killed_adaptation_trains_only_the_missing_networks(
     files[1].unlink()
     files[2].write_bytes(files[2].read_bytes()[:-1])
     stored: list[str] = []
-    store = runner.FitRunner._store
+    store = runner.FitRunner.store
 
-    def count(self: runner.FitRunner, fit: Any, result: Any) -> None:
-        stored.append(fit.key)
-        store(self, fit, result)
+    def count(self: runner.FitRunner, fit: Any, result: Any) -> Any:
+        stored.append(self.key(fit))
+        return store(self, fit, result)
 
-    monkeypatch.setattr(runner.FitRunner, "_store", count)
+    monkeypatch.setattr(runner.FitRunner, "store", count)
     resumed = stage.adapt(plan, SILENT)
     assert sorted(stored) == sorted(file.stem for file in files[1:3])
     assert resumed.manifest.content == plain.manifest.content

@@ -185,13 +185,13 @@ def test_a_stopped_comparison_trains_only_the_missing_fits(
     gone, damaged = sorted(fits.iterdir())[:2]
     gone.unlink()
     damaged.write_bytes(damaged.read_bytes()[:-8])
-    store, stored = FitRunner._store, []
+    store, stored = FitRunner.store, []
 
-    def count(runner: FitRunner, fit: Any, result: Any) -> None:
-        stored.append(f"{fit.key}.safetensors")
-        store(runner, fit, result)
+    def count(runner: FitRunner, fit: Any, result: Any) -> Any:
+        stored.append(f"{runner.key(fit)}.safetensors")
+        return store(runner, fit, result)
 
-    monkeypatch.setattr(FitRunner, "_store", count)
+    monkeypatch.setattr(FitRunner, "store", count)
     resumed = stage.augment(plan, SILENT)
     assert sorted(stored) == [gone.name, damaged.name]
     assert resumed.manifest.content == report.manifest.content

@@ -24,7 +24,7 @@ from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.baselines import Baselines
 from raydistill.stages.evaluate.compatibility import check_compatible
-from raydistill.stages.evaluate.fit_cache import FOLDER, FitCache
+from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.printing import evaluation_report
 from raydistill.stages.evaluate.stage import evaluate, load_split
 from raydistill.stages.evaluate.text import verdict
@@ -121,7 +121,7 @@ def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationRe
     root = Path(shutil.copytree(root, tmp_path / "runs"))
 
     def fits(at: Path) -> dict[str, tuple[int, int]]:
-        paths = (at / "tiny" / FOLDER).glob("*.json")
+        paths = (at / "tiny" / FIT_CACHE).glob("*.json")
         return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
     before = fits(root)
@@ -135,7 +135,7 @@ def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationRe
     assert len(after) - len(before) == len(subjects)
 
     damaged = sorted(after)[0]
-    cached = root / "tiny" / FOLDER / damaged
+    cached = root / "tiny" / FIT_CACHE / damaged
     cached.write_bytes(flipped(cached.read_bytes(), cached.stat().st_size // 2))
     (below(tiny(root, "evaluate.num_networks=3"), "evaluation") / "manifest.json").unlink()
     evaluate(Plan(more), SILENT)
@@ -150,9 +150,9 @@ def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationRe
 
 def test_learned_rate_competes_with_the_grid(root: Path, report: EvaluationReport, tmp_path: Path) -> None:
     root = Path(shutil.copytree(root, tmp_path / "runs"))
-    before = set((root / "tiny" / FOLDER).glob("*.json"))
+    before = set((root / "tiny" / FIT_CACHE).glob("*.json"))
     both = evaluate(Plan(tiny(root, "evaluate.protocols.paper.learned_lr=candidate")), SILENT)
-    tried = len(set((root / "tiny" / FOLDER).glob("*.json")) - before)
+    tried = len(set((root / "tiny" / FIT_CACHE).glob("*.json")) - before)
     ours = [row for row in both.runs.to_pylist() if row["subject"] in ("distilled", "distilled_last")]
     assert tried == len(ours) > 0, "the distilled sets are trained at the grid's rate too, and the baselines are cached"
     for subject in {row["subject"] for row in ours}:
@@ -268,7 +268,7 @@ def test_experts_label_the_baselines_of_a_set_with_soft_labels(root: Path, tmp_p
     teachers = load_teachers(plan, soft, curated)
     assert teachers is not None
     train = load_split(curated, "train", soft.selected.normalisation)
-    cache, content = FitCache(Folder(str(tmp_path / "run"))), curated.manifest.content
+    cache, content = Folder(str(tmp_path / "run")), curated.manifest.content
     baselines = Baselines(config, train, curated.num_classes, 1, 0, cache, content)
     for sets in TrainingSets(config.evaluate, soft, baselines, teachers, None).small():
         for training_set in sets:
@@ -380,7 +380,7 @@ def test_scores_compare_soft_labels_with_hard_ones(root: Path, tmp_path: Path) -
     soft = distill(plan, SILENT)
     curated = CuratedSet.open(str(below(config, "curated")))
     train = load_split(curated, "train", soft.selected.normalisation)
-    baselines = Baselines(config, train, 5, 1, 0, FitCache(Folder(str(tmp_path / "run"))), curated.manifest.content)
+    baselines = Baselines(config, train, 5, 1, 0, Folder(str(tmp_path / "run")), curated.manifest.content)
     subjects = TrainingSets(config.evaluate, soft, baselines, load_teachers(plan, soft, curated), None)
     additional = list(subjects.for_scores())
     assert [(sets[0].name, name) for sets, name, _ in additional] == [

@@ -25,7 +25,6 @@ from raydistill.stages.distill.task import DistillTask
 from raydistill.stages.distill.trainer import Trainer
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.baselines import Baselines
-from raydistill.stages.evaluate.fit_cache import FitCache
 from raydistill.stages.evaluate.stage import evaluate, load_split
 from raydistill.stages.evaluate.training_sets import TrainingSets, load_votes
 from raydistill.stages.experts.artifact import TrajectoryStore
@@ -131,7 +130,7 @@ def test_baselines_get_the_votes_of_their_galaxies(config: Config, curated: Cura
     votes = load_votes(plan, result, curated)
     assert votes is not None
     train = load_split(curated, "train", result.selected.normalisation)
-    baselines = Baselines(config, train, 5, 2, 0, FitCache(Folder(str(tmp_path))), curated.manifest.content)
+    baselines = Baselines(config, train, 5, 2, 0, Folder(str(tmp_path)), curated.manifest.content)
     images = train[0]
     for (training_set,) in TrainingSets(config.evaluate, result, baselines, None, votes).small():
         torch.testing.assert_close(training_set.targets_NK.sum(dim=1), torch.ones(10))

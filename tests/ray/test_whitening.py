@@ -21,7 +21,7 @@ from raydistill.stages.curate.stage import curate
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.fits import read_prototypes
 from raydistill.stages.distill.stage import distill
-from raydistill.stages.evaluate.fit_cache import FOLDER
+from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.stage import evaluate
 from raydistill.stages.experts.stage import experts
 from raydistill.stages.tune.stage import tune
@@ -94,7 +94,7 @@ def test_experts_are_trained_on_whitened_images(white: Config) -> None:
 
 def test_plain_and_whitened_sets_are_evaluated_with_their_own_normalisation(white: Config) -> None:
     """Cached results and baseline images of one must not be used for the other."""
-    output, cache = white.output, Path(white.output) / "tiny" / FOLDER
+    output, cache = white.output, Path(white.output) / "tiny" / FIT_CACHE
     plain_set, white_set = below(tiny(output), "distilled"), below(white, "distilled")
     for config in (tiny(output, *EVALUATED), tiny(output, *EVALUATED, f"distilled={white_set}")):
         before = set(cache.iterdir())

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from raydistill.errors import ArtifactCorrupt
-from raydistill.stages.evaluate.fit_cache import FitCache
 from raydistill.storage import Folder, checked
 from tests.damage import flipped
 
@@ -62,18 +60,3 @@ def test_document_holds_its_own_digest(values: dict[str, object]) -> None:
     for at in range(len(content)):
         with pytest.raises(ValueError, match="its digest is missing or wrong"):
             checked.from_json(flipped(content, at, 5))  # the bit between upper and lower case
-
-
-def test_damaged_results_of_an_evaluation_are_not_used(folder: Folder) -> None:
-    cache, row, images = FitCache(folder), {"balanced_accuracy": 0.75, "lr": None}, torch.rand(2, 3, 4, 4)
-    cache.store_result("a", row)
-    cache.store_images("b", images)
-    assert cache.load_result("a") == row
-    assert torch.equal(cache.load_images("b"), images)  # type: ignore[arg-type]
-    for name in folder.files():
-        content = folder.read(name)
-        for at in range(0, len(content), 7):
-            folder.write(name, flipped(content, at))
-            assert cache.load_result("a") is None or not name.endswith("a.json")
-            assert cache.load_images("b") is None or name.endswith("a.json")
-        folder.write(name, content)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 Method = Literal["none", "adapted", "ceiling"]
@@ -33,11 +31,6 @@ class Fit:
     seed: int
     lr: float
     strength: float = 0.0
-
-    @property
-    def key(self) -> str:
-        """Return the name of its file below the folder of unfinished work."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def title(self) -> str:

@@ -26,7 +26,7 @@ from raydistill.stages.adapt.artifact import AdaptationReport
 from raydistill.stages.adapt.choosing import choose_fits
 from raydistill.stages.adapt.opening import Surveys, TrainingSet, open_surveys, open_training_sets
 from raydistill.stages.adapt.report import write_report
-from raydistill.stages.adapt.runner import FitRunner
+from raydistill.stages.adapt.runner import FITS, FitRunner
 from raydistill.stages.adapt.specs import adaptation_spec
 from raydistill.stages.adapt.worker import Common
 from raydistill.tracking.tracker import Run, Tracker
@@ -112,7 +112,7 @@ def _runner(
         "target": surveys.target_pictures("validation", "channels").known(),
     }
     return FitRunner(
-        folder=spec.folder,
+        folder=spec.folder / FITS,
         resources=resources,
         common=common,
         training_sets={name: ray.put(one) for name, one in {**training_sets, "": ceiling}.items()},

@@ -64,7 +64,6 @@ class Chooser:
     def __init__(self, runner: FitRunner, options: Augment) -> None:
         self._runner, self._options = runner, options
         self.tried: list[Fit] = []
-        self.filter_lrs: dict[int | None, float] = {}
 
     def choose(self, searches: Sequence[Search]) -> dict[Search, Choice]:
         """Return the choice of each search.
@@ -80,7 +79,7 @@ class Chooser:
         }
         chosen = self._best(starts, "choosing learning rates")
         self._warn_of_ends(chosen)
-        self.filter_lrs = {
+        self._runner.filter_lrs = {
             search.shots: choice.fit.lr for search, choice in chosen.items() if search.method == "oversampling"
         }
         mixed = {search: choice.fit for search, choice in chosen.items() if search.method in MIXED}
@@ -104,7 +103,7 @@ class Chooser:
         }
         flat = [fit for fits in trials.values() for fit in fits]
         self.tried += [fit for fit in flat if fit not in set(self.tried)]
-        results = dict(zip(flat, self._runner.train(flat, description, self.filter_lrs), strict=True))
+        results = dict(zip(flat, self._runner.train(flat, description), strict=True))
         scores = {
             fit: statistics.mean(
                 -1.0 if results[t].diverged else balanced_accuracy(results[t].confusion_RKK[-1]) for t in tries
@@ -132,9 +131,9 @@ def _filters(options: Augment) -> list[float | None]:
     return sorted(options.min_recognised, key=lambda least: least or 0.0)
 
 
-def trial_rows(fits: Sequence[Fit], runner: FitRunner, lrs: dict[int | None, float]) -> list[dict[str, Any]]:
+def trial_rows(fits: Sequence[Fit], runner: FitRunner) -> list[dict[str, Any]]:
     """Return a row per candidate fit, with its validation balanced accuracy."""
-    results = runner.train(fits, "reading", lrs)
+    results = runner.train(fits, "reading")
     return [
         fit.labels() | {"validation": balanced_accuracy(result.confusion_RKK[-1]), "diverged": result.diverged}
         for fit, result in zip(fits, results, strict=True)

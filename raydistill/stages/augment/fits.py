@@ -17,8 +17,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -67,11 +65,6 @@ class Fit:
     lr: float = 0.0
     ratio: float | None = None
     min_recognised: float | None = None
-
-    @property
-    def key(self) -> str:
-        """Return the name of its file below the folder of unfinished work."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def title(self) -> str:

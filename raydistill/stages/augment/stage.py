@@ -26,7 +26,7 @@ from raydistill.stages.augment.choosing import Choice, Chooser, Search, plan_sea
 from raydistill.stages.augment.fits import Fit
 from raydistill.stages.augment.opening import Images, load_split, open_images
 from raydistill.stages.augment.report import run_rows, write_report
-from raydistill.stages.augment.runner import FitRunner
+from raydistill.stages.augment.runner import FITS, FitRunner
 from raydistill.stages.augment.specs import augmentation_spec
 from raydistill.stages.augment.worker import Common
 from raydistill.tracking.tracker import Run, Tracker
@@ -99,14 +99,14 @@ def _compare(plan: Plan, images: Images, run: Run) -> None:
     # A filter needs the classifiers without one.
     for unfiltered in (True, False):
         part = [fit for fit in compared.all_fits if (fit.min_recognised is None) == unfiltered]
-        runner.train(part, "training", chooser.filter_lrs)
-    trained = dict(zip(compared.all_fits, runner.train(compared.all_fits, "reading", chooser.filter_lrs), strict=True))
+        runner.train(part, "training")
+    trained = dict(zip(compared.all_fits, runner.train(compared.all_fits, "reading"), strict=True))
     if diverged := [fit for fit, result in trained.items() if result.diverged]:
         what = "augment: %d of %d classifiers diverged and keep their initial parameters (first: %s)"
         log.warning(what, len(diverged), len(trained), diverged[0].title)
     tested = runner.test(compared.all_fits, load_split(images.curated, "test"))
     rows = run_rows(trained, tested, options.recorded)
-    tried = trial_rows(chooser.tried, runner, chooser.filter_lrs)
+    tried = trial_rows(chooser.tried, runner)
     write_report(plan.config, folder, images, rows, tried, run)
 
 
@@ -133,7 +133,7 @@ def _runner(plan: Plan, images: Images, run: Run, searches: list[Search]) -> Fit
     )
     labelled = "generator_labels" in options.methods
     return FitRunner(
-        folder=folder,
+        folder=folder / FITS,
         resources=resources,
         options=options,
         training=options.training.resolved(arithmetic),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.manifest import identity_of
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Baseline, Config, plain, sources
 from raydistill.distillation import coreset
 from raydistill.distillation.characteristic import characteristic_matching
@@ -25,8 +26,8 @@ from raydistill.runtime.cluster import PROGRESS_INTERVAL
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import device_of, ensure_schedulable
 from raydistill.seeding import fold_in, generator
-from raydistill.stages.evaluate.fit_cache import FitCache
 from raydistill.stages.evaluate.fits import Split
+from raydistill.storage import Folder, checked
 from raydistill.table import revision
 
 
@@ -47,7 +48,7 @@ class Baselines:
     root
         Seed of the evaluation.
     cache
-        Where images of `dm` and `ncfm` are cached.
+        Folder of cached images of `dm` and `ncfm`.
     evaluated_on
         As in `Evaluator`; part of the name under which images are cached.
     """
@@ -57,7 +58,7 @@ class Baselines:
     num_classes: int
     ipc: int
     root: int
-    cache: FitCache
+    cache: Folder
     evaluated_on: str
 
     def images(self, name: Baseline, draw: int) -> Coreset:
@@ -91,9 +92,9 @@ class Baselines:
         }
         if name == "ncfm":
             inputs["augmentation"] = plain(config.evaluate.dm.augmentation)
-        key = f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}"
-        if (cached := self.cache.load_images(key)) is not None:
-            return cached
+        file = f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}.safetensors"
+        if (cached := checked.read(self.cache, file)) is not None:
+            return unpack_tensors(cached)[0]["images"]
         resources = config.resources
         ensure_schedulable(resources, resources.cpus, resources.gpus, "")
         task: Any = ray.remote(
@@ -111,7 +112,7 @@ class Baselines:
                 iteration, loss, images = ray.get(reference)
                 shown.update(iteration, loss=loss)
         assert images is not None
-        self.cache.store_images(key, images)
+        checked.write(self.cache, file, pack_tensors({"images": images}))
         return images
 
 

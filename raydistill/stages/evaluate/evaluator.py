@@ -1,7 +1,8 @@
-"""The evaluator: train networks as Ray tasks, and cache the result of each."""
+"""The evaluator: choose learning rates, and train and score networks."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,14 +12,13 @@ from typing import Any
 import ray
 from torch import Tensor
 
-from raydistill.config import Resources
 from raydistill.learning.architectures import Architecture
 from raydistill.log import Progress, get_logger, progress
 from raydistill.runtime.failures import translate_errors
+from raydistill.runtime.fits import FitRunner
 from raydistill.runtime.resources import choose_num_workers
-from raydistill.runtime.tasks import run_tasks, worker_task
+from raydistill.runtime.tasks import worker_task
 from raydistill.stages.evaluate.artifact import DIVERGED
-from raydistill.stages.evaluate.fit_cache import FitCache
 from raydistill.stages.evaluate.fits import Fit, LearningRate, Split
 from raydistill.stages.evaluate.group_robustness import Groups
 from raydistill.stages.evaluate.lr_search import MAX_ROUNDS, LrSearch
@@ -31,35 +31,53 @@ TASKS_PER_WORKER = 4  # of the experts' evaluation; more than one, so that progr
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Evaluator:
+@dataclass(kw_only=True)
+class Evaluator(FitRunner[Fit, dict[str, Any]]):
     """Train networks and score them on the validation and test splits.
 
     Parameters
     ----------
-    cache
-        Where results are looked up and stored.
-    resources
-        CPUs, GPUs and threads of a worker, and the number of workers.
     validation, test
         The splits on which networks are scored.
     num_classes
         Number of classes.
     evaluated_on
-        Text that identifies the validation and test images; part of every cache key.
+        Text that identifies the validation and test images; part of every key.
     groups
         Bins of the test galaxies, by nuisance.
     """
 
-    cache: FitCache
-    resources: Resources
+    stage, task, suffix = "evaluate", train_fit, "json"
     validation: Split
     test: Split
     num_classes: int
     evaluated_on: str
     groups: tuple[Groups, ...] = ()
 
-    def run(self, searches: Sequence[LrSearch]) -> list[dict[str, Any]]:
+    def key(self, fit: Fit) -> str:
+        return fit.digest(self.evaluated_on)
+
+    def train_missing(self, fits: Sequence[Fit], bar: Progress) -> None:
+        """Train fits, and store their rows; those of one training set share its copy."""
+        self._splits = ray.put((self.validation, self.test))
+        self._sets = {digest: ray.put(data) for digest, data in {fit.data.digest: fit.data for fit in fits}.items()}
+        super().train_missing(fits, bar)
+        del self._splits, self._sets
+
+    def arguments(self, fit: Fit) -> tuple[Any, ...]:
+        work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes, self.groups)
+        return self._sets[fit.data.digest], self._splits, work, self.resources.worker_threads, self.resources.gpus
+
+    def pack(self, result: dict[str, Any]) -> bytes:
+        return json.dumps(result).encode()
+
+    def unpack(self, data: bytes) -> dict[str, Any]:
+        return dict(json.loads(data))
+
+    def shown(self, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
+        return {"training_set": shown_name(fit.data.name), "accuracy": result["balanced_accuracy"]}
+
+    def evaluate(self, searches: Sequence[LrSearch]) -> list[dict[str, Any]]:
         """Choose a learning rate in each search, and train its networks.
 
         The rows of the networks are in the order of the searches.
@@ -68,7 +86,7 @@ class Evaluator:
         with progress(total, "evaluating", "networks") as shown, translate_errors("evaluate"):
             scores = self._search_lrs(searches, shown)
             selected = [search.selected_fits(by_lr) for search, by_lr in zip(searches, scores, strict=True)]
-            rows = self.train([fit for fits in selected for fit in fits], shown)
+            rows = self._rows([fit for fits in selected for fit in fits], shown)
         remaining = iter(rows)
         for fits in selected:
             diverged = sum(next(remaining)["validation"] == DIVERGED for _ in fits)
@@ -87,7 +105,7 @@ class Evaluator:
             fits = [fit for n, lr in trials for fit in searches[n].trials(lr)]
             if number and shown.total is not None:
                 shown.set_total(shown.total + len(fits))  # the first round is part of `min_networks`
-            rows = iter(self.train(fits, shown))
+            rows = iter(self._rows(fits, shown))
             for n, lr in trials:
                 scores[n][lr] = statistics.mean(next(rows)["validation"] for _ in searches[n].trials(lr))
         for search, by_lr in zip(searches, scores, strict=True):
@@ -95,37 +113,16 @@ class Evaluator:
                 log.warning("evaluate: %s", search.boundary_warning(by_lr))
         return scores
 
-    def train(self, fits: Sequence[Fit], shown: Progress) -> list[dict[str, Any]]:
+    def _rows(self, fits: Sequence[Fit], shown: Progress) -> list[dict[str, Any]]:
         """Return a row per fit: validation, accuracies, confusion matrix and labels.
 
-        The accuracies are `accuracy` and `balanced_accuracy`. Cached fits are not trained.
+        The accuracies are `accuracy` and `balanced_accuracy`.
         """
-        digests = [fit.digest(self.evaluated_on) for fit in fits]
-        rows = {digest: row for digest in set(digests) if (row := self.cache.load_result(digest)) is not None}
-        missing = {d: fit for d, fit in zip(digests, fits, strict=True) if d not in rows}
+        missing = self.missing(fits)
         if shown.total is not None:
             shown.set_total(shown.total - (len(fits) - len(missing)))  # cached, or trained in the search
-        rows |= self._train_missing(missing, shown)
-        return [rows[digest] | fit.labels() for digest, fit in zip(digests, fits, strict=True)]
-
-    def _train_missing(self, missing: dict[str, Fit], shown: Progress) -> dict[str, dict[str, Any]]:
-        """Train fits as Ray tasks, one per worker; cache and return their rows by digest."""
-        resources, rows = self.resources, {}
-        task = worker_task(train_fit, resources)
-        splits = ray.put((self.validation, self.test))
-        sets = {fit.data.digest: fit.data for fit in missing.values()}
-        stored = {digest: ray.put(data) for digest, data in sets.items()}
-
-        def start(digest: str) -> Any:
-            fit = missing[digest]
-            work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes, self.groups)
-            return task.remote(stored[fit.data.digest], splits, work, resources.worker_threads, resources.gpus)
-
-        for digest, row in run_tasks(list(missing), start, resources):
-            self.cache.store_result(digest, row)
-            rows[digest] = row
-            shown.advance(training_set=shown_name(missing[digest].data.name), accuracy=row["balanced_accuracy"])
-        return rows
+        self.train_missing(missing, shown)
+        return [row | fit.labels() for fit, row in zip(fits, self.results(fits), strict=True)]
 
     def parameters(self, fit: Fit) -> Tensor:
         """Train the network of a fit again, and return its parameters, float32 [P]."""

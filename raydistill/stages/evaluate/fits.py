@@ -16,6 +16,8 @@ from raydistill.learning.options.training import Training
 from raydistill.table import revision
 from raydistill.text import shown_name
 
+FIT_CACHE = "fit_cache"  # folder of a run: results of fits, and images of slow baselines; it may be removed
+
 Split = tuple[Tensor, Tensor]  # normalised images [N, C, H, W], labels [N]
 LearningRate = float | None  # None: the training set's own learning rates
 

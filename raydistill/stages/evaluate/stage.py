@@ -29,8 +29,7 @@ from raydistill.stages.evaluate.classifiers import TrainedClassifier, train_clas
 from raydistill.stages.evaluate.comparison import plan_searches
 from raydistill.stages.evaluate.compatibility import check_compatible, independent_galaxies
 from raydistill.stages.evaluate.evaluator import Evaluator
-from raydistill.stages.evaluate.fit_cache import FitCache
-from raydistill.stages.evaluate.fits import Split
+from raydistill.stages.evaluate.fits import FIT_CACHE, Split
 from raydistill.stages.evaluate.groups import LabelledGroups, load_groups, write_groups
 from raydistill.stages.evaluate.report import record_with_model, write_report
 from raydistill.stages.evaluate.training_sets import TrainingSets, load_teachers, load_votes
@@ -107,14 +106,22 @@ def _train_networks(
             "set evaluate.scores=false",
         )
     root = fold_in(config.seed, "evaluate")
-    cache, evaluated_on = FitCache(plan.root), _evaluation_data(curated, normalisation, independent_N)
+    cache, evaluated_on = plan.root / FIT_CACHE, _evaluation_data(curated, normalisation, independent_N)
     baselines = Baselines(config, train, num_classes, distilled.stored_per_class, root, cache, evaluated_on)
     scored_on = evaluated_on if groups is None else f"{evaluated_on} in groups {groups.digest}"
     bins = () if groups is None else groups.columns
-    evaluator = Evaluator(cache, config.resources, validation, test, num_classes, scored_on, bins)
+    evaluator = Evaluator(
+        folder=cache,
+        resources=config.resources,
+        validation=validation,
+        test=test,
+        num_classes=num_classes,
+        evaluated_on=scored_on,
+        groups=bins,
+    )
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
     searches = plan_searches(config, root, training_sets)
-    rows = evaluator.run(searches)
+    rows = evaluator.evaluate(searches)
     if config.tracking.enabled and config.tracking.models:
         classifiers += train_classifier(evaluator, searches, rows)
     return rows + (evaluator.experts(teachers.store, teachers.architecture) if teachers else [])
