@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,12 @@ import ray
 from ray.util.annotations import RayDeprecationWarning
 
 from raydistill.config import Resources
+from raydistill.log import get_logger, progress
+from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import choose_num_workers
+from raydistill.storage import Folder, checked, disk_errors
+
+log = get_logger(__name__)
 
 MAX_RETRIES = 3  # of a block whose worker died, as for Ray's own tasks; Ray Data would retry without limit
 ONE_BLOCK = 1  # batch_size of packed blocks
@@ -91,6 +97,56 @@ def map_blocks(
         yield from reports
     finally:
         context.target_max_block_size = block_bytes
+
+
+def finish_blocks(
+    folder: Folder,
+    blocks: Iterable[tuple[str, int, pa.Table]],
+    work: Callable[[pa.Table], int],
+    resources: Resources,
+    *,
+    stage: str,
+    doing: str,
+    unit: str = "pictures",
+    is_finished: Callable[[Folder, str], object] = checked.is_intact,
+) -> None:
+    """Do the work of all blocks whose files are missing or damaged.
+
+    Parameters
+    ----------
+    folder
+        Folder of the files.
+    blocks
+        File, size and table of each block. The size counts as progress.
+    work
+        What a task does with a table: it writes the file of the block, and returns its size.
+    resources
+        CPUs and GPUs of a task, and the number of tasks at once.
+    stage, doing, unit
+        Words for errors and the progress bar.
+    is_finished
+        Returns whether a file of the folder is complete.
+    """
+    total, todo = 0, []
+    for file, size, table in blocks:
+        total += size
+        if not is_finished(folder, file):
+            todo.append((size, table))
+    pending = sum(size for size, _ in todo)
+    if pending < total:
+        log.info("%s: %d of %d %s are finished", stage, total - pending, total, unit)
+    with (
+        disk_errors(folder.uri),
+        progress(total, doing, unit, start=total - pending) as shown,
+        translate_errors(stage),
+    ):
+        for report in map_blocks([table for _, table in todo], partial(_sized, work), resources):
+            for size in report["size"].to_pylist():
+                shown.advance(size)
+
+
+def _sized(work: Callable[[pa.Table], int], table: pa.Table) -> pa.Table:
+    return pa.table({"size": [work(table)]})
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ray_tools import copy_of, tiny
 
 from raydistill.morphology.measures import MEASURES, SCHEMA, measure
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime import ray_data
 from raydistill.stages.analyse import measuring
 from raydistill.stages.analyse.inputs import open_inputs
 from raydistill.stages.analyse.morphology import morphology_section
@@ -39,13 +40,13 @@ def test_blocks_are_measured_once_and_make_a_section(
 
     lost = sorted((Path(inputs.spec.folder.uri) / "partial" / "morphology").iterdir())[0]
     lost.unlink()
-    map_blocks, measured = measuring.map_blocks, []
+    map_blocks, measured = ray_data.map_blocks, []
 
     def count(tables: list[Any], *options: Any) -> Any:
         measured.extend(table["block"][0].as_py() for table in tables)
         return map_blocks(tables, *options)
 
-    monkeypatch.setattr(measuring, "map_blocks", count)
+    monkeypatch.setattr(ray_data, "map_blocks", count)
     section = morphology_section(inputs)
     assert measured == [f"morphology/{lost.name}"]
     (compared, flags, *_) = (one.rows for one in section.tables)

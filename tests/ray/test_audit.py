@@ -15,6 +15,7 @@ from ray_tools import SILENT, copy_of, killing, tiny
 
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime import ray_data
 from raydistill.stages.audit import stage
 from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditReport
 from raydistill.stages.audit.specs import audit_spec
@@ -131,13 +132,13 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
             stage.audit(plan, SILENT)
     lost = sorted(blocks.iterdir())[3]
     lost.unlink()
-    map_blocks, measured = stage.map_blocks, []
+    map_blocks, measured = ray_data.map_blocks, []
 
     def count(tables: list[Any], measure: Any, resources: Any) -> Any:
         measured.extend(table["block"][0].as_py() for table in tables)
         return map_blocks(tables, measure, resources)
 
-    monkeypatch.setattr(stage, "map_blocks", count)
+    monkeypatch.setattr(ray_data, "map_blocks", count)
     resumed = stage.audit(plan, SILENT)
     assert measured == [f"blocks/{lost.name}"]
     assert resumed.manifest.content == report.manifest.content

@@ -1,7 +1,6 @@
 """Measure the morphology of galaxies and prototypes in Ray Data tasks, by block.
 
-{block, folder, file, index, label, size, rows, pixels}
-    ->  a file, and {block, pictures} for the driver
+{block, folder, file, index, label, size, rows, pixels} -> a file
 
 A block depends on its own pictures alone, so the number of workers changes no bit. A killed
 analysis resumes with the blocks that are missing.
@@ -19,9 +18,8 @@ import pyarrow as pa
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import decode_images, pack_table, unpack_table
-from raydistill.log import progress
 from raydistill.morphology.measures import measure
-from raydistill.runtime.ray_data import map_blocks
+from raydistill.runtime.ray_data import finish_blocks
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.inputs import AnalysisInputs
 from raydistill.stages.curate.artifact import CuratedSet
@@ -42,7 +40,6 @@ BLOCK = pa.schema(
         ("pixels", pa.large_binary()),
     ]
 )
-FINISHED = pa.schema([("block", pa.string()), ("pictures", pa.int64())])
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,8 @@ class PictureMeasurer:
     folder: str
     image_size: int
 
-    def __call__(self, block: pa.Table) -> pa.Table:
-        """Measure one block and return one row of `FINISHED`.
-
-        The file of the block is complete before this returns.
-        """
+    def __call__(self, block: pa.Table) -> int:
+        """Measure one block, write its file, and return how many pictures it has."""
         (row,) = block.to_pylist()
         if row["pixels"] is not None:
             shape = (-1, self.image_size, self.image_size, 3)
@@ -79,7 +73,7 @@ class PictureMeasurer:
         labels = pa.array([row["label"]] * len(ids), pa.int64())
         table = measured.add_column(0, "label", labels).add_column(0, "object_id", pa.array(ids, pa.string()))
         checked.write(Folder(self.folder), row["block"], pack_table(table))
-        return pa.Table.from_pylist([{"block": row["block"], "pictures": len(ids)}], FINISHED)
+        return len(ids)
 
 
 def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
@@ -98,14 +92,10 @@ def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
     pixels = inputs.distilled.selected.pixels().numpy()
     prototypes = list(_prototype_blocks(pixels, inputs.distilled.labels.numpy()))
     galaxies = list(_galaxy_blocks(inputs.curated, options.max_galaxies, options.seed))
-    blocks = [*prototypes, *galaxies]
-    todo = [one for one in blocks if not checked.is_intact(folder, _name(one))]
-    total, pending = (sum(len(one["rows"][0]) for one in tables) for tables in (blocks, todo))
+    blocks = ((_name(one), len(one["rows"][0]), one) for one in (*prototypes, *galaxies))
     resources = replace(inputs.plan.config.resources, gpus=0)  # statmorph runs on CPUs
-    with progress(total, "measuring morphology", "pictures", start=total - pending) as shown:
-        for report in map_blocks(todo, PictureMeasurer(folder.uri, size).__call__, resources):
-            for count in report["pictures"].to_pylist():
-                shown.advance(count)
+    measurer = PictureMeasurer(folder.uri, size)
+    finish_blocks(folder, blocks, measurer, resources, stage="analyse", doing="measuring morphology")
     first, second = (
         pa.concat_tables([unpack_table(checked.require(folder, _name(one))) for one in part])
         for part in (prototypes, galaxies)

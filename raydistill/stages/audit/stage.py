@@ -20,10 +20,9 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import write_table
 from raydistill.artifacts.tensors import pack_tensors
 from raydistill.errors import ArtifactIncompatible
-from raydistill.log import get_logger, progress
+from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
-from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.ray_data import map_blocks
+from raydistill.runtime.ray_data import finish_blocks
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.audit.artifact import NEAREST as NEAREST_FILE
 from raydistill.stages.audit.artifact import (
@@ -54,7 +53,7 @@ from raydistill.stages.experts.stored_networks import own_networks
 from raydistill.statistics.findings import Finding, combine
 from raydistill.statistics.memorisation import memorisation
 from raydistill.statistics.nearest import RealNeighbours, num_nearest
-from raydistill.storage import checked, disk_errors
+from raydistill.storage import checked
 from raydistill.tracking.tracker import Run, Tracker
 
 log = get_logger(__name__)
@@ -138,7 +137,6 @@ def spaces_of(plan: Plan) -> tuple[str, ...]:
 def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
     """Write the files of all blocks that are not finished."""
     resources, folder = plan.config.resources, audit_spec(plan).folder / PARTIAL
-    todo = [table for table in blocks.tables() if not checked.is_intact(folder, table["block"][0].as_py())]
     measurer = BlockMeasurer(
         folder=folder.uri,
         curated=curated.folder.uri,
@@ -150,18 +148,11 @@ def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
         threads=resources.worker_threads,
         gpus=resources.gpus,
     )
-    if todo:
+    if not checked.is_intact(folder, SHRUNK):
         pictures = torch.tensor(shrink_pixels(blocks.synthetic_images))
         checked.write(folder, SHRUNK, pack_tensors({"pictures": pictures}))
-    pending = sum(table["size"][0].as_py() for table in todo)
-    with (
-        disk_errors(folder.uri),
-        progress(blocks.num_pictures, "measuring", "pictures", start=blocks.num_pictures - pending) as shown,
-        translate_errors("audit"),
-    ):
-        for report in map_blocks(todo, measurer.__call__, resources):
-            for count in report["pictures"].to_pylist():
-                shown.advance(count)
+    tables = ((table["block"][0].as_py(), table["size"][0].as_py(), table) for table in blocks.tables())
+    finish_blocks(folder, tables, measurer, resources, stage="audit", doing="measuring")
 
 
 def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:

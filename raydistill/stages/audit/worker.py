@@ -44,7 +44,6 @@ BLOCK = pa.schema(
         ("pixels", pa.large_binary()),
     ]
 )
-FINISHED = pa.schema([("block", pa.string()), ("pictures", pa.int64())])
 SHRUNK = "synthetic.safetensors"  # the synthetic pictures with which real ones are compared
 BATCH = 128  # pictures
 PROBABILITY, NEAREST, DISTANCE = "probability", "nearest", "distance"  # names in a block's file
@@ -84,8 +83,8 @@ class BlockMeasurer:
     gpus: float
     own: tuple[Architecture, ...] = ()
 
-    def __call__(self, block: pa.Table) -> pa.Table:
-        """Measure one block, write its file, and then return one row of `FINISHED`."""
+    def __call__(self, block: pa.Table) -> int:
+        """Measure one block, write its file, and return how many pictures it has."""
         torch.set_num_threads(self.threads)
         (row,) = block.to_pylist()
         tensors = {}
@@ -101,7 +100,7 @@ class BlockMeasurer:
             tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
             images = images[np.array(row["rows"], np.int64)]
         checked.write(Folder(self.folder), row["block"], pack_tensors(tensors | self.features(images)))
-        return pa.Table.from_pylist([{"block": row["block"], "pictures": row["size"]}], FINISHED)
+        return int(row["size"])
 
     def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
         """Return features float64 [N, D] by space, and experts' mean probability [N, K]."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ import ray
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import decode_images
+from raydistill.config import Resources
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger, progress
 from raydistill.morphology.segmentation import Box, box_of, central_source, find_sources
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
-from raydistill.runtime.ray_data import map_blocks
+from raydistill.runtime.ray_data import finish_blocks
 from raydistill.runtime.resources import ensure_schedulable
 from raydistill.runtime.stages import is_complete, save_figure, stage_context, tracked_run
 from raydistill.simulation.injections.light import to_light
@@ -166,35 +168,33 @@ class _Stage:
         stamps = Stamps(self.synthetic.folder.uri, tuple(names), self.detect.fields, width, self.names != NO_CLASSES)
         galaxies = {name: origin for name, origin in zip(names, origins, strict=True) if origin is not None}
         maker = FieldMaker(self.folder.uri, stamps, galaxies, skies, self.detect, len(self.names) + 1)
-        blocks = {
-            f"{PARTIAL}/fields/{split}-{first:06d}.json": pa.table(
-                {"split": [split], "first": [first], "count": [min(BLOCK, count - first)]}
-            )
-            for first in range(0, count, BLOCK)
-        }
-        return self._run_blocks(blocks, maker.__call__, f"making {split} fields", count, gpus=False)
+        blocks = {}
+        for first in range(0, count, BLOCK):
+            size = min(BLOCK, count - first)
+            table = pa.table({"split": [split], "first": [first], "count": [size]})
+            blocks[f"{PARTIAL}/fields/{split}-{first:06d}.json"] = size, table
+        resources = replace(self.plan.config.resources, gpus=0)
+        return self._run_blocks(blocks, maker, f"making {split} fields", resources)
 
     def _find(self, name: str, pictures: Sequence[bytes]) -> list[Record]:
         """Return what the detector and photutils find in PNG pictures."""
         resources = self.plan.config.resources
         finder = SourceFinder(self.folder.uri, self.detect.fields, resources.worker_threads, resources.gpus)
-        blocks = {
-            f"{PARTIAL}/sources/{name}-{first:06d}.json": pa.table({"picture": list(pictures[first : first + BLOCK])})
-            for first in range(0, len(pictures), BLOCK)
-        }
-        return self._run_blocks(blocks, finder.__call__, f"detecting in {name}", len(pictures), gpus=True)
+        blocks = {}
+        for first in range(0, len(pictures), BLOCK):
+            part = list(pictures[first : first + BLOCK])
+            blocks[f"{PARTIAL}/sources/{name}-{first:06d}.json"] = len(part), pa.table({"picture": part})
+        return self._run_blocks(blocks, finder, f"detecting in {name}", resources)
 
     def _run_blocks(
-        self, blocks: dict[str, pa.Table], work: Callable[[pa.Table], pa.Table], what: str, total: int, *, gpus: bool
+        self, blocks: dict[str, tuple[int, pa.Table]], work: Callable[[pa.Table], int], doing: str, resources: Resources
     ) -> list[Record]:
         """Run the blocks that have no file yet; return the records of all files, in order."""
-        resources = self.plan.config.resources
-        todo = {name: table for name, table in blocks.items() if checked.recorded(self.folder, name) is None}
-        tables = [table.append_column("block", pa.array([name] * len(table))) for name, table in todo.items()]
-        with progress(total, what, "pictures") as shown, translate_errors("detect"):
-            for report in map_blocks(tables, work, resources):
-                for count in report["count"].to_pylist():
-                    shown.advance(count)
+        tables = (
+            (name, size, table.append_column("block", pa.array([name] * len(table))))
+            for name, (size, table) in blocks.items()
+        )
+        finish_blocks(self.folder, tables, work, resources, stage="detect", doing=doing, is_finished=checked.recorded)
         return [record for name in blocks for record in checked.values_of(self.folder, name)["records"]]
 
     def _train(self, fields: list[Record], run: Run) -> None:

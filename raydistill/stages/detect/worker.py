@@ -1,7 +1,7 @@
 """The Ray tasks of the detect stage: make fields, and find sources in pictures.
 
-FieldMaker: {block, split, first, count}  ->  PNG files, a JSON file, {block, count}
-SourceFinder: {block, picture}            ->  a JSON file, {block, count}
+FieldMaker: {block, split, first, count}  ->  PNG files, a JSON file
+SourceFinder: {block, picture}            ->  a JSON file
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from raydistill.stages.detect.science.network import detect
 from raydistill.stages.detect.science.options import FieldModel
 from raydistill.storage import Folder, checked
 
-FINISHED = pa.schema([("block", pa.string()), ("count", pa.int64())])
-
 
 @dataclass(frozen=True)
 class FieldMaker:
@@ -61,13 +59,13 @@ class FieldMaker:
     detect: Detect
     star: int
 
-    def __call__(self, block: pa.Table) -> pa.Table:
+    def __call__(self, block: pa.Table) -> int:
         """Make the fields of one block; its JSON file is written last."""
         (row,) = block.to_pylist()
         records = [self._make(row["split"], number) for number in range(row["first"], row["first"] + row["count"])]
         digests = {one["file_name"]: one["sha256"] for one in records}
         checked.record(Folder(self.folder), row["block"], digests, {"records": records})
-        return pa.Table.from_pylist([{"block": row["block"], "count": row["count"]}], FINISHED)
+        return len(records)
 
     def _make(self, split: FieldSplit, number: int) -> dict[str, Any]:
         rng = np.random.default_rng(fold_in(self.detect.seed, "field", split, number))
@@ -116,7 +114,7 @@ class SourceFinder:
     threads: int
     gpus: float
 
-    def __call__(self, block: pa.Table) -> pa.Table:
+    def __call__(self, block: pa.Table) -> int:
         """Find the sources of one block, and write them to its JSON file."""
         torch.set_num_threads(self.threads)
         name = block["block"][0].as_py()
@@ -132,7 +130,7 @@ class SourceFinder:
             for one, picture in zip(detections, pictures_NHWC, strict=True)
         ]
         checked.record(Folder(self.folder), name, {}, {"records": records})
-        return pa.Table.from_pylist([{"block": name, "count": len(records)}], FINISHED)
+        return len(records)
 
 
 def reference(picture: np.ndarray, model: FieldModel) -> list[dict[str, Any]]:

@@ -14,10 +14,8 @@ import torch
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet
-from raydistill.log import progress
 from raydistill.pipeline.plan import Plan
-from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.ray_data import map_blocks
+from raydistill.runtime.ray_data import finish_blocks
 from raydistill.stages.hunt.science.pixels import Pixels
 from raydistill.stages.hunt.survey import HuntedSurvey
 from raydistill.storage import Folder, checked
@@ -36,29 +34,26 @@ class BlockPreparer:
     images: Images | DataSet
     preparation: Preparation
 
-    def __call__(self, block: pa.Table) -> pa.Table:
-        """Return one row: the number of the block, and how many pictures it has."""
+    def __call__(self, block: pa.Table) -> int:
+        """Prepare one block, and return how many pictures it has."""
         number = block["block"][0].as_py()
         pictures = [prepare_picture(source, "", self.images, self.preparation)[1] for source in self.reader.read(block)]
         packed = pack_tensors({PICTURES: torch.tensor(np.stack(pictures))})
         checked.write(Folder(self.folder), block_name(number), packed)
-        return pa.table({"block": [number], "pictures": [len(pictures)]})
+        return len(pictures)
 
 
 def prepare_pictures(plan: Plan, survey: HuntedSurvey, folder: Folder) -> None:
     """Write the files of all blocks that are missing in a folder."""
     blocks = []
     for number, (rows, _) in enumerate(survey.blocks()):
-        if len(rows) and not checked.is_intact(folder, block_name(number)):
+        if len(rows):
             objects = survey.pictures.objects.take(pa.array(rows)).combine_chunks()
-            blocks.append(objects.append_column("block", pa.array([number] * len(rows), pa.int64())))
+            table = objects.append_column("block", pa.array([number] * len(rows), pa.int64()))
+            blocks.append((block_name(number), len(rows), table))
     pictures = survey.pictures
     preparer = BlockPreparer(folder.uri, pictures.reader, pictures.images, pictures.preparation)
-    total = sum(len(block) for block in blocks)
-    with progress(total, "preparing", "pictures") as shown, translate_errors("hunt"):
-        for report in map_blocks(blocks, preparer.__call__, plan.config.resources):
-            for count in report["pictures"].to_pylist():
-                shown.advance(count)
+    finish_blocks(folder, blocks, preparer, plan.config.resources, stage="hunt", doing="preparing")
 
 
 def read_block(folder: Folder, number: int) -> Pixels:

@@ -14,11 +14,9 @@ import pyarrow as pa
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import pack_tensors
-from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.ray_data import map_blocks
+from raydistill.runtime.ray_data import finish_blocks
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.hunt.attributes import attribute_scores
 from raydistill.stages.hunt.config import Hunt
@@ -31,8 +29,6 @@ from raydistill.stages.hunt.survey import HuntedSurvey
 from raydistill.stages.hunt.trials import INPUTS, Inputs, TrialRunner, trial_name
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
-
-log = get_logger(__name__)
 
 
 def write_report(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: HuntedSurvey, run: Run) -> None:
@@ -78,18 +74,10 @@ def _inputs(plan: Plan, curated: CuratedSet, scripted: Scripted, partial: Folder
 def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder, config: Hunt) -> None:
     """Write the files of missing trials; those of one strategy share compiled code."""
     resources = plan.config.resources
-    wanted = [(name, seed) for name in config.strategies for seed in range(oracle_of(config).seeds)]
-    todo = [
-        pa.table({"strategy": [name], "seed": [seed]})
-        for name, seed in wanted
-        if not checked.is_intact(partial, trial_name(name, seed))
-    ]
-    if len(todo) < len(wanted):
-        log.info("hunt: %d of %d trials are finished", len(wanted) - len(todo), len(wanted))
+    trials = (
+        (trial_name(name, seed), 1, pa.table({"strategy": [name], "seed": [seed]}))
+        for name in config.strategies
+        for seed in range(oracle_of(config).seeds)
+    )
     runner = TrialRunner(partial.uri, config, curated.normalisation, resources.worker_threads)
-    with (
-        progress(len(wanted), "hunting", "trials", start=len(wanted) - len(todo)) as shown,
-        translate_errors("hunt"),
-    ):
-        for report in map_blocks(todo, runner.__call__, resources):
-            shown.advance(len(report))
+    finish_blocks(partial, trials, runner, resources, stage="hunt", doing="hunting", unit="trials")
