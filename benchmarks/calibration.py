@@ -7,7 +7,7 @@ Experts differ in `experts.targets` (hard, votes or counts, see `learning.dirich
 rate. They are trained in this process, as a worker of the stage trains them. With --distil the
 stages train and distil each kind, and fresh networks are trained on the images. All are scored on
 test galaxies, as they are and with a temperature that is fitted on validation galaxies, to labels
-or to votes (`learning.calibration` defines the figures):
+or to votes (`calibration_measures.py` defines the figures):
 
 - balanced accuracy, Brier score and cross entropy (nats) against labels;
 - calibration error in percent: against labels in 15 bins of equal width and of equal counts, and
@@ -32,13 +32,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from calibration_measures import PathVotes, bootstrap, cross_entropy, fit_temperature, scale_logits
 from running import ROOT
 
 import raydistill as rd
 from raydistill.config import load
 from raydistill.galaxies.selection import Split
 from raydistill.galaxies.vote_counts import PathQuestions
-from raydistill.learning.calibration import PathVotes, bootstrap, cross_entropy, fit_temperature, scale_logits
 from raydistill.learning.dirichlet import ClassReadout, negative_log_likelihood
 from raydistill.learning.metrics import balanced_accuracy, brier, confusion, in_bins
 from raydistill.learning.networks import Network, build_network, initial_parameters

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import special, stats
-
-from raydistill.learning.calibration import (
+from calibration_measures import (
     PathVotes,
     bootstrap,
     cross_entropy,
     fit_temperature,
     scale_logits,
 )
+from scipy import special, stats
+
 from raydistill.learning.metrics import in_bins
 
 QUESTIONS = (3, 2, 3)
