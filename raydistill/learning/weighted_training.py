@@ -49,6 +49,18 @@ class StepState(NamedTuple):
     loss: float
 
 
+class TrainingSet(NamedTuple):
+    """Normalised images, their target probabilities, and their drawing probabilities."""
+
+    images_NCHW: Tensor
+    targets_NK: Tensor
+    probabilities_N: Tensor
+
+    def to(self, device: str) -> TrainingSet:
+        """Return a copy with images and targets on a device."""
+        return TrainingSet(self.images_NCHW.to(device), self.targets_NK.to(device), self.probabilities_N)
+
+
 class Mixing(NamedTuple):
     """Partners of a batch, int64 [B], and the images' weights against them, [B]."""
 

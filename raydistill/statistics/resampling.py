@@ -6,8 +6,9 @@ both of their values, which leaves out the scatter between pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from raydistill.seeding import fold_in
 from raydistill.statistics.intervals import NO_INTERVAL, Interval, percentile_interval
 
 Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 NUM_RESAMPLES = 2000
 _VALUES_AT_ONCE = 2_000_000  # 16 MB
@@ -52,6 +54,12 @@ def draws(size: int, seed: int, count: int = NUM_RESAMPLES) -> Iterator[npt.NDAr
 def bootstrap(statistic: Callable[[npt.NDArray[np.int64]], Floats], size: int, seed: int) -> Floats:
     """Return `NUM_RESAMPLES` values of a statistic of rows [b, size] -> [b]."""
     return np.concatenate([statistic(rows) for rows in draws(size, seed)])
+
+
+def bootstrap_interval(items: Sequence[T], statistic: Callable[[Sequence[T]], float], seed: int) -> Interval:
+    """Return a statistic of items, and its bootstrap interval of 1000 draws."""
+    rows = (row for block in draws(len(items), seed, 1000) for row in block)
+    return percentile_interval(statistic(items), [statistic([items[n] for n in row]) for row in rows])
 
 
 def mean_of_resamples(values_N: Floats, seed: int) -> Floats:

@@ -15,7 +15,7 @@ from raydistill.errors import ArtifactIncompatible, ConfigError, join_hint, near
 from raydistill.galaxies.selection import Split
 from raydistill.galaxies.spelling import spell
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.weighted_training import drawing_probabilities
+from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import require_classes
 from raydistill.stages.adapt.config import Matching
@@ -29,14 +29,6 @@ from raydistill.statistics.quantiles import QuantileMap
 
 UNSEEN = -1  # label of a target's galaxy whose class the source lacks
 MIN_SHARED = 2  # classes
-
-
-class TrainingSet(NamedTuple):
-    """Normalised images [N, C, H, W], target [N, K] and drawing probabilities [N]."""
-
-    images: Tensor
-    targets: Tensor
-    probabilities: Tensor
 
 
 class Pictures(NamedTuple):

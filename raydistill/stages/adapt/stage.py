@@ -16,7 +16,7 @@ import ray
 from raydistill.distillation.cost_model import estimate_steps
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.weighted_training import drawing_probabilities
+from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
@@ -24,7 +24,7 @@ from raydistill.runtime.stages import is_complete, resolve, stage_context, track
 from raydistill.seeding import fold_in
 from raydistill.stages.adapt.artifact import AdaptationReport
 from raydistill.stages.adapt.choosing import choose_fits
-from raydistill.stages.adapt.opening import Surveys, TrainingSet, open_surveys, open_training_sets
+from raydistill.stages.adapt.opening import Surveys, open_surveys, open_training_sets
 from raydistill.stages.adapt.report import write_report
 from raydistill.stages.adapt.runner import FITS, FitRunner
 from raydistill.stages.adapt.specs import adaptation_spec

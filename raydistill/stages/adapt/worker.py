@@ -15,12 +15,12 @@ from raydistill.learning.architectures import Architecture
 from raydistill.learning.networks import Network, initial_parameters, shared_network
 from raydistill.learning.options.weighted_training import WeightedTraining
 from raydistill.learning.training import evaluate
-from raydistill.learning.weighted_training import fit_steps
+from raydistill.learning.weighted_training import TrainingSet, fit_steps
 from raydistill.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.stages.adapt.alignment import fit_aligned
 from raydistill.stages.adapt.fits import Fit
-from raydistill.stages.adapt.opening import Pictures, TrainingSet
+from raydistill.stages.adapt.opening import Pictures
 from raydistill.stages.adapt.options import Alignment
 from raydistill.stages.evaluate.artifact import DIVERGED
 
@@ -65,14 +65,14 @@ def train_fit(
     device, network = device_of(common.gpus), common.network
     theta_P = initial_parameters(network, fold_in(common.root, "initial", fit.seed)).to(device)
     training, seed = replace(common.training, lr=fit.lr), fold_in(common.root, "training", fit.seed)
-    arguments = (data.images.to(device), data.targets.to(device), data.probabilities)
     diverged = False
     try:
         if unlabelled is None:
-            *_, state = fit_steps(network, theta_P, *arguments, training, seed)
+            *_, state = fit_steps(network, theta_P, *data.to(device), training, seed)
         else:
             alignment = replace(common.alignment, strength=fit.strength)
-            state = fit_aligned(network, theta_P, *arguments, unlabelled.to(device), training, alignment, seed)
+            arguments = (*data.to(device), unlabelled.to(device))
+            state = fit_aligned(network, theta_P, *arguments, training, alignment, seed)
         theta_P = state.average_P
     except DivergenceError:
         diverged = True

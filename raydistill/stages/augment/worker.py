@@ -16,7 +16,7 @@ from raydistill.learning.networks import Network, initial_parameters, shared_net
 from raydistill.learning.normalise import AnyNormalisation, one_hot
 from raydistill.learning.options.weighted_training import WeightedTraining
 from raydistill.learning.training import predict
-from raydistill.learning.weighted_training import drawing_probabilities, fit_steps
+from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities, fit_steps
 from raydistill.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.stages.augment.fits import ALONE, UNIFORM, Fit
@@ -68,14 +68,6 @@ class TrainedFit(NamedTuple):
     diverged: bool
 
 
-class TrainingSet(NamedTuple):
-    """Normalised images, their target probabilities, and their drawing probabilities."""
-
-    images_NCHW: Tensor
-    targets_NK: Tensor
-    probabilities_N: Tensor
-
-
 def train_fit(
     real: Pool, added: Pool | None, validation: Pool, fit: Fit, training: WeightedTraining,
     classifier_P: np.ndarray | None, common: Common,
@@ -102,12 +94,9 @@ def train_fit(
     seed = fold_in(common.root, "seed", fit.seed)  # of all methods, so that they are paired
     theta_P = initial_parameters(network, fold_in(seed, "initial")).to(device)
     data = compose(real, added, fit, classifier_P, common)
-    images, targets = data.images_NCHW.to(device), data.targets_NK.to(device)
     states, diverged = [], False
     try:
-        for state in fit_steps(
-            network, theta_P, images, targets, data.probabilities_N, training, seed, common.recorded
-        ):
+        for state in fit_steps(network, theta_P, *data.to(device), training, seed, common.recorded):
             states.append((state.average_P, state.loss))
     except DivergenceError:
         diverged = True

@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 
 from raydistill.morphology.segmentation import Box
-from raydistill.seeding import fold_in
 from raydistill.stages.detect.config import Detect
 from raydistill.stages.detect.science.coco import boxes_of
 from raydistill.stages.detect.science.measures import (
     Matches,
     average_precision,
     best_threshold,
-    bootstrap,
     central,
     match,
     precision_recall,
 )
-from raydistill.statistics.intervals import Interval
+from raydistill.statistics.resampling import bootstrap_interval
 
 EXACT, PHOTUTILS = "exact", "photutils"  # the truth
 DETECTOR, FIXED = "detector", "fixed box"  # the methods, beside photutils
@@ -80,7 +78,7 @@ def figures_of(
     rows: list[dict[str, Any]] = []
 
     def add(images: str, truth: str, method: str, metric: str, items: Sequence[Any], of: Callable[..., float]) -> None:
-        interval: Interval = bootstrap(items, of, fold_in(detect.seed, "bootstrap"))
+        interval = bootstrap_interval(items, of, detect.seed)
         values = {name: round(value, 5) for name, value in interval._asdict().items()}
         rows.append({"images": images, "truth": truth, "method": method, "metric": metric, **values, "n": len(items)})
 

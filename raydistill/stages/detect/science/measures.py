@@ -6,18 +6,16 @@ bottom [px]. All functions ignore classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from raydistill.morphology.segmentation import Floats
-from raydistill.statistics.intervals import Interval, percentile_interval
 
 OVERLAP = 0.5  # least intersection over union of a hit
 RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
-RESAMPLES = 1000
 CENTRED = 1 / 16  # of the side: greatest distance of a central detection from the centre of the frame
 WIDEST = 0.75  # of the side: greatest width and height of a central detection
 
@@ -107,10 +105,3 @@ def central(boxes_D4: Floats, side: float) -> np.ndarray:
     boxes = np.asarray(boxes_D4, np.float64).reshape(-1, 4)
     offset = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - side / 2).max(axis=1)
     return np.asarray((offset <= CENTRED * side) & ((boxes[:, 2:] - boxes[:, :2]).max(axis=1) <= WIDEST * side))
-
-
-def bootstrap(images: Sequence[Any], statistic: Callable[[Sequence[Any]], float], seed: int) -> Interval:
-    """Return the images' statistic, and its bootstrap interval of `RESAMPLES` draws."""
-    rng, count = np.random.default_rng(seed), len(images)
-    values = [statistic([images[n] for n in rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
-    return percentile_interval(statistic(images), values)

@@ -9,12 +9,12 @@ from raydistill.stages.detect.science.measures import (
     Matches,
     average_precision,
     best_threshold,
-    bootstrap,
     central,
     match,
     overlaps,
     precision_recall,
 )
+from raydistill.statistics.resampling import bootstrap_interval
 
 BOX = [0.0, 0.0, 10.0, 10.0]
 FAR = [50.0, 50.0, 60.0, 60.0]
@@ -88,7 +88,7 @@ def test_a_central_box_is_centred_and_not_the_whole_frame() -> None:
 
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     values = np.random.default_rng(1).normal(0, 1, 400).tolist()
-    found = bootstrap(values, lambda some: float(np.mean(some)), seed=0)
+    found = bootstrap_interval(values, lambda some: float(np.mean(some)), seed=0)
     assert found.value == pytest.approx(np.mean(values))
     assert found.high - found.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
-    assert found == bootstrap(values, lambda some: float(np.mean(some)), seed=0)
+    assert found == bootstrap_interval(values, lambda some: float(np.mean(some)), seed=0)
