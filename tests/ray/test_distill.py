@@ -39,7 +39,6 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.distill.artifact import DistilledSet, read_images
 from raydistill.stages.distill.checkpoint import STATE
-from raydistill.stages.distill.fits import read_prototypes
 from raydistill.stages.distill.stage import distill, record_progress
 from raydistill.stages.distill.task import make_task
 from raydistill.stages.distill.trainer import BEST, FINISHED, WRITTEN, ProgressUpdate, Trainer, is_finished
@@ -49,6 +48,7 @@ from raydistill.storage import Folder, checked
 from raydistill.storage.checked import from_json, to_json
 from raydistill.tracking.tracker import Run
 from tests.damage import flipped
+from tests.prototype_files import read_prototypes
 
 # Thirty iterations take some seconds: long enough to kill a worker in between.
 LONG = ("distill.iterations=30", "distill.validate_every=5")
@@ -280,7 +280,7 @@ def test_empty_validation_split_is_refused(
 
 
 def test_fits_header_has_seed_and_pixel_scale(distilled_root: Path) -> None:
-    header = read_prototypes(below(tiny(distilled_root), "distilled") / "prototypes.fits").header
+    _, header = read_prototypes(below(tiny(distilled_root), "distilled") / "prototypes.fits")
     assert header["SEED"] == 3, "the run's root seed"
     assert header["PIXSCALE"] == pytest.approx(4.24 / 16), "half of a picture of 8.48 R90 on 16 pixels"
 
@@ -386,7 +386,7 @@ def test_spiral_keeps_its_handedness_from_jpeg_to_fits(cluster: None, tmp_path: 
     assert result.class_names == list(SENSES)
     assert [winding(image.numpy()) for image in result.selected.display()] == senses
     assert [winding(tile) for tile in tiles(folder / "grid.png", 2)] == senses, "grid.png mirrors the images"
-    assert [winding(image) for image in read_prototypes(folder / "prototypes.fits").images] == senses
+    assert [winding(image) for image in read_prototypes(folder / "prototypes.fits")[0]] == senses
     with fits.open(folder / "prototypes.fits") as hdus:
         # DS9 draws the first row of an array at the bottom.
         as_ds9_shows = [np.moveaxis(hdu.data, 0, -1)[::-1] for hdu in hdus if hdu.name == "PROTO"]

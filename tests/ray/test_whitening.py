@@ -19,12 +19,12 @@ from raydistill.seeding import fold_in, generator
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.distill.fits import read_prototypes
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.stage import evaluate
 from raydistill.stages.experts.stage import experts
 from raydistill.stages.tune.stage import tune
+from tests.prototype_files import read_prototypes
 
 ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")
 EVALUATED = ("evaluate.num_networks=1", "evaluate.baselines=[random_real, dm]")
@@ -69,7 +69,7 @@ def test_distilled_set_contains_the_whitening_and_displays_galaxies(white: Confi
     distilled, curated = DistilledSet.open(str(folder)), curated_of(white)
     assert isinstance(distilled.selected.normalisation, Whitening)
     shown = distilled.selected.display().numpy()
-    np.testing.assert_allclose(read_prototypes(folder / "prototypes.fits").images, shown, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(read_prototypes(folder / "prototypes.fits")[0], shown, rtol=0, atol=1e-7)
 
     # Initial images are whitened training images; four iterations of Adam with lr 0.03 move a pixel by about 0.12.
     train, seed = curated.load("train"), fold_in(Plan(white).distilled.seed, "distill", 0)

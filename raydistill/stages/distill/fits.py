@@ -1,4 +1,4 @@
-"""Read and write prototypes as a multi-extension FITS file.
+"""Write prototypes as a multi-extension FITS file.
 
 - The primary header holds the provenance.
 - Each prototype is a `PROTO` image extension (EXTVER 1, 2, …). Its axes are NAXIS1 = x (columns),
@@ -6,15 +6,14 @@
   shows it.
 - A `LABELS` table holds the class of each prototype.
 
-FITS counts rows from the bottom, JPEG from the top. Writing and reading each flip the rows once, so
-DS9 shows the galaxy as the picture does and a spiral keeps its handedness. The file holds no date:
-equal prototypes give equal bytes.
+FITS counts rows from the bottom, JPEG from the top. Writing flips the rows, so DS9 shows the galaxy
+as the picture does and a spiral keeps its handedness. The file holds no date: equal prototypes give
+equal bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import BinaryIO
 
@@ -22,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
-from raydistill.errors import ArtifactCorrupt, ArtifactError, nearest
+from raydistill.errors import ArtifactError, nearest
 
 Card = str | int | float | bool
 
@@ -41,28 +40,6 @@ CARDS: dict[str, tuple[type, str]] = {
     "ORIGIN": (str, "written by"),
 }
 REQUIRED = ("IPC", "SEED", "DIGEST", "STRETCH", "SIMULATD")
-
-
-@dataclass(frozen=True)
-class FitsPrototypes:
-    """The contents of a prototype file.
-
-    Attributes
-    ----------
-    images
-        float32 [N, H, W, 3], first row on top, in display units (0 black, 1 white).
-    labels
-        int64 [N], indices into `class_names`.
-    class_names
-        Names of the classes.
-    header
-        Values of the cards in `CARDS`.
-    """
-
-    images: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    class_names: tuple[str, ...]
-    header: dict[str, Card]
 
 
 def write_prototypes(
@@ -86,7 +63,7 @@ def write_prototypes(
     labels
         [N] integers, indices into `class_names` (the largest entry of a soft label).
     class_names
-        Any text: non-ASCII characters are escaped in the file and restored on reading.
+        Any text: non-ASCII characters are escaped in the file.
     header
         Values of the cards in `CARDS`, at least those in `REQUIRED`. Leave out an unknown PIXSCALE.
 
@@ -110,32 +87,6 @@ def write_prototypes(
     primary.header["COMMENT"] = "Prototypes have no orientation on the sky."
     prototypes = [_prototype_hdu(images[i], int(labels[i]), class_names, i + 1, cards) for i in range(len(images))]
     fits.HDUList([primary, *prototypes, _label_table(labels, class_names)]).writeto(path, overwrite=True)
-
-
-def read_prototypes(path: str | PathLike[str] | BinaryIO) -> FitsPrototypes:
-    """Return the contents of a file of `write_prototypes`: the same float32 values.
-
-    Raises
-    ------
-    ArtifactCorrupt
-        The file is not FITS, or has another layout.
-    """
-    where = _where(path)
-    try:
-        with fits.open(path) as hdus:
-            primary = hdus[0].header
-            cubes = [hdu.data for hdu in hdus if hdu.name == "PROTO"]
-            labels = np.asarray(hdus["LABELS"].data["LABEL"], dtype=np.int64)
-            names = tuple(_unescape(primary[f"CLASS{label}"]) for label in range(primary["NCLASS"]))
-            images = np.stack([np.moveaxis(cube, 0, -1)[::-1] for cube in cubes]).astype(np.float32, order="C")
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ArtifactCorrupt(
-            f"not a prototype file ({error})", where, "write it again from the distilled set"
-        ) from error
-    if len(images) != len(labels):
-        raise ArtifactCorrupt(f"{len(images)} prototypes but {len(labels)} labels", where, "write the file again")
-    cards = {keyword: _unescape(primary[keyword]) for keyword in CARDS if keyword in primary}
-    return FitsPrototypes(images, labels, tuple(map(str, names)), cards)
 
 
 def _prototype_hdu(
@@ -225,7 +176,3 @@ def _with_comment(value: Card, comment: str) -> tuple[Card, str]:
 
 def _escape(name: str) -> str:
     return name.encode("unicode_escape").decode("ascii")
-
-
-def _unescape(card: Card) -> Card:
-    return card.encode("ascii").decode("unicode_escape") if isinstance(card, str) else card

@@ -50,12 +50,6 @@ class Stack(NamedTuple):
     wavelength_W: Floats
     flux_NW: Floats
 
-    @property
-    def number_known(self) -> npt.NDArray[np.int64]:
-        """Return the number of spectra at each wavelength."""
-        number: npt.NDArray[np.int64] = np.isfinite(self.flux_NW).sum(axis=0)
-        return number
-
     def mean_and_spread(self, rows: npt.NDArray[np.integer] | slice = slice(None)) -> tuple[Floats, Floats]:
         """Return mean and standard deviation of spectra by wavelength; NaN without values."""
         chosen = self.flux_NW[rows]
