@@ -18,7 +18,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar of
 # One line for a package that pip collects, and one for the last minute, in which pip says nothing.
 SHOW_STEPS = awk '/^(Collecting|Processing) / { sub(/.*\//, "", $$2); printf "  %3d %s\n", ++n, $$2 } /^Installing/ { print "  unpacking them: about a minute" } { fflush() }'
 
-.PHONY: help setup demo demo-diffusion demo-hunt check coverage test test-all lint type contracts unit fast slow long gpu docs bench ui clean
+.PHONY: help setup demo demo-diffusion demo-hunt check coverage test test-all lint type contracts unit fast slow long mutants gpu docs bench ui clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -52,7 +52,7 @@ test: COVERAGE = $(call NEW_PYTHON,--cov,)
 test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 16 minutes on two cores
 
 test-all: COVERAGE = --cov
-test-all: check slow long ## test, plus the long fault and cluster tests
+test-all: check slow long mutants ## test, plus the long fault and cluster tests, and changes of core modules
 
 lint: setup ## check style, formatting and the language of docs and docstrings
 	@$(BIN)/ruff check .
@@ -77,6 +77,9 @@ slow: setup ## run the tests with Ray, MLflow, faults and the command line
 
 long: setup ## run the long tests of docs/reliability.md
 	@$(BIN)/pytest -q -m long tests
+
+mutants: setup ## change operators of core modules; each change must fail a test
+	@$(BIN)/python dev/mutate.py
 
 gpu: setup ## run the tests and the benchmark for a GPU and print what they measured; without a GPU they are skipped
 	@$(BIN)/pytest -v -s -m "not long" tests/gpu

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.distillation.trajectories import SomeTrajectories, Straight, final_parameters, progress
+from raydistill.distillation.trajectories import (
+    InMemoryTrajectories,
+    SomeTrajectories,
+    Straight,
+    final_parameters,
+    progress,
+)
 from tests import zoo
 
 
@@ -29,6 +35,14 @@ class Given:
 
 def path(points: list[list[float]]) -> np.ndarray:
     return np.array(points, dtype=np.float32)
+
+
+def test_trajectories_in_memory_have_one_shape() -> None:
+    paths = [torch.zeros(4, 2), torch.ones(4, 2)]
+    assert InMemoryTrajectories(paths).num_epochs == 3
+    for wrong in ([], [*paths, torch.zeros(3, 2)]):
+        with pytest.raises(ValueError, match="at least one expert, and the same shape"):
+            InMemoryTrajectories(wrong)
 
 
 def test_straight_trajectory_is_not_changed() -> None:

@@ -37,10 +37,10 @@ def test_equal_seeds_give_students_t_over_the_replicates() -> None:
 
 
 def test_interval_has_satterthwaites_degrees_of_freedom() -> None:
-    """By hand, the mean squares are 72 (2 degrees), 54 (1) and 8 (2)."""
-    result = crossed_mean(np.array([[0.0, 2.0], [4.0, 10.0], [8.0, 18.0]]))
-    freedom = 118**2 / (72**2 / 2 + 54**2 / 1 + 8**2 / 2)
-    expected = stats.t.interval(0.95, freedom, 7.0, math.sqrt(118 / 6))
+    """By hand, the mean squares are 108 (2 degrees), 27 (2) and 4 (4)."""
+    result = crossed_mean(np.array([[3.0, 2.0, 7.0], [7.0, 10.0, 13.0], [11.0, 18.0, 19.0]]))
+    freedom = 131**2 / (108**2 / 2 + 27**2 / 2 + 4**2 / 4)
+    expected = stats.t.interval(0.95, freedom, 10.0, math.sqrt(131 / 9))
     assert (result.low, result.high) == pytest.approx(expected, rel=1e-9)
 
 

@@ -14,6 +14,7 @@ def test_interval_is_student_t_over_seeds() -> None:
     value, low, high = mean_interval([1.0, 2.0, 3.0])
     assert (value, high - value) == (2.0, pytest.approx(4.302652729696142 / math.sqrt(3), rel=1e-9))
     assert value - low == pytest.approx(high - value)
+    assert mean_interval([1.0, 3.0]).high == pytest.approx(2 + 12.706204736174694, rel=1e-9)
     assert all(math.isnan(end) for end in mean_interval([1.0])[1:])
 
 

@@ -17,6 +17,8 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 def test_equal_pictures_stay_as_they_are():
     images = pictures(30, 0)
     assert QuantileMap.between(images, images).apply(images).equal(images)
+    twice = torch.cat([images, images])  # the same shares of each value
+    assert QuantileMap.between(images, twice).apply(images).equal(images)
 
 
 def test_it_undoes_another_stretch():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt.science.ranking import Quotas, Reason, Shortlist, farthest_first, random_keys
+from raydistill.stages.hunt.science.ranking import Quotas, Reason, Shortlist, _mix, farthest_first, random_keys
 
 QUOTAS = Quotas(high_score=4, uncertain=3, diverse=2, random=1)
 
@@ -20,6 +20,10 @@ def choose(rows, scores, features, quotas=QUOTAS, count=20, seed=0, blocks=1):
     for part in np.array_split(np.arange(len(rows)), blocks):
         shortlist.add(rows[part], None if scores is None else scores[part], features[part])
     return shortlist.candidates()
+
+
+def best_rows(scores, count):
+    return np.argsort(-scores, kind="stable")[:count].tolist()
 
 
 def test_each_reason_gets_its_quota_and_no_object_is_shown_twice():
@@ -69,8 +73,8 @@ def test_rows_that_tie_with_the_last_one_are_chosen_in_their_order():
     rows, scores, features = survey(50)
     only_scores = Quotas(1, 0, 0, 0)
     assert [one.row for one in choose(rows, np.full(50, 0.5), features, only_scores, 3)] == [0, 1, 2]
-    best = np.argsort(-scores, kind="stable")[:9].tolist()
-    assert [one.row for one in choose(rows, scores, features, only_scores, 9)] == best
+    assert [one.row for one in choose(rows[:4], scores[:4], features[:4], only_scores, 3)] == best_rows(scores[:4], 3)
+    assert [one.row for one in choose(rows, scores, features, only_scores, 9)] == best_rows(scores, 9)
 
 
 def test_memory_does_not_grow_with_the_survey():
@@ -84,7 +88,7 @@ def test_memory_does_not_grow_with_the_survey():
 def test_quotas_share_a_round_by_largest_remainders():
     assert list(Quotas().counts(20).values()) == [12, 4, 2, 2]
     assert list(Quotas(1, 1, 1, 0).counts(10).values()) == [4, 3, 3, 0]
-    assert sum(Quotas(0.6, 0.2, 0.1, 0.1).counts(7).values()) == 7
+    assert list(Quotas(0.6, 0.2, 0.1, 0.1).counts(7).values()) == [4, 1, 1, 1]
     with pytest.raises(ValueError, match="at least one quota must be positive"):
         Quotas(0, 0, 0, 0)
 
@@ -92,8 +96,17 @@ def test_quotas_share_a_round_by_largest_remainders():
 def test_farthest_first_by_hand():
     points = np.array([[0.0], [1.0], [9.0], [5.0]])
     assert farthest_first(points, np.array([[0.0]]), 3) == [2, 3, 1]
+    assert farthest_first(points, np.array([[9.0]]), 3) == [0, 3, 1]
+    assert farthest_first(np.array([[-3.0], [3.0], [1.0]]), np.empty((0, 1)), 3) == [0, 1, 2]
     assert farthest_first(points, np.empty((0, 1)), 2) == [0, 2]
     assert farthest_first(points, np.empty((0, 1)), 9) == [0, 2, 3, 1]
+
+
+def test_random_keys_are_those_of_splitmix64():
+    """Its first number for the seed 0 is published."""
+    assert int(_mix(np.zeros(1, np.uint64))[0]) == 0xE220A8397B1DCDAF
+    expected = _mix(np.array([(0xE220A8397B1DCDAF + 5) % 2**64], np.uint64)) >> np.uint64(11)
+    assert random_keys(np.array([5]), 0).tolist() == [float(expected[0]) / 2**53]
 
 
 def test_random_keys_are_uniform_and_depend_on_row_and_seed_alone():
