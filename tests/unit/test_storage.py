@@ -110,10 +110,10 @@ def _sparse(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (os.mkfifo, "a pipe or a device"),
+        (os.mkfifo, "a pipe, a socket or a device"),
         (os.mkdir, "a folder"),
-        (lambda path: os.mknod(path, stat.S_IFSOCK), "a device"),
-        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: os.mknod(path, stat.S_IFSOCK), "a pipe, a socket or a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "a pipe, a socket or a device"),
         (lambda path: path.symlink_to(path.name), "cannot be read .Too many levels"),
         (_sparse, "larger than the memory"),
     ],
@@ -124,7 +124,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(
 ) -> None:
     make(tmp_path / "summary.json")
     for action in [Folder(tmp_path).read] if make is _sparse else [Folder(tmp_path).read, Folder(tmp_path).sha256]:
-        with pytest.raises(ArtifactError, match=rf"'summary\.json' .*{reason}"):
+        with pytest.raises(ArtifactError, match=rf"summary\.json.*{reason}"):
             action("summary.json")
 
 

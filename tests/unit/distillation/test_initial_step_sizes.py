@@ -51,7 +51,7 @@ def displacement_ratio(lr: float, expert: int, start: int, steps: int, images: t
 def test_automatic_student_lr_reaches_the_target_displacement_ratio(schedule: Any, starts: list[int]) -> None:
     run = distiller(replace(AUTO, student_steps=5, schedule=schedule, augmentation=Augmentation()))
     with pytest.raises(ValueError, match=r"call Distiller\.begin first"):
-        run.step()
+        run.shared()
     run.begin(IMAGES[None])
     (rate,) = run.student_lrs.unique().tolist()
     finer = rate * 2 ** (1 / RATES_PER_OCTAVE)
@@ -128,3 +128,10 @@ def test_image_lr_cannot_be_chosen_if_the_student_overflows() -> None:
         run.begin(IMAGES[None])
     assert caught.value.student_lr == pytest.approx(1e30)
     assert caught.value.image_lr is None
+
+
+def test_the_first_step_begins_with_the_initial_images() -> None:
+    begun, by_itself = (distiller(replace(AUTO, student_steps=5)) for _ in range(2))
+    begun.begin(IMAGES[None])
+    assert begun.step()[0].loss == by_itself.step()[0].loss
+    assert torch.equal(begun.images, by_itself.images)

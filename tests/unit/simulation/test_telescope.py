@@ -15,11 +15,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from raydistill.config import load
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES
 from raydistill.galaxies.gz2 import GZ2
-from raydistill.pipeline.plan import Plan
 from raydistill.simulation.config import SDSS, SDSS_PSF, SimulatedSurvey, Telescope
 from raydistill.simulation.render import LENS, Truth, galaxy_light, render
 from raydistill.simulation.simulate import (
@@ -41,8 +39,6 @@ SMALL = SimulatedSurvey(num_galaxies=24, image_size=48)
 # Measured before surveys had a telescope.
 TABLE_DIGEST = "831bbeb9262a9ea4633cd71f2262f43bc85c41b6d816dc4c3320b8ff19efd5b4"
 PICTURE_MEANS = (3.772, 6.568, 3.382, 5.957, 7.95, 7.171, 4.543, 4.477)
-DEMO_SURVEY = "037975851048f1f74f904475a8078dedd4f26dedab8008c41d6b3c2b3fbfab6b"
-DEMO_CURATED = "7e0505db0821f0124c8ec8fa989e9957e69b5da5ad223a686cd377171dc0d6d5"
 
 
 def pictures(table: pa.Table) -> list[np.ndarray]:
@@ -65,15 +61,6 @@ def test_default_survey_is_that_of_earlier_releases(table: pa.Table) -> None:
     assert table.schema == SCHEMA
     assert hashlib.sha256(text.encode()).hexdigest() == TABLE_DIGEST
     np.testing.assert_allclose([picture.mean() for picture in pictures(table)[:8]], PICTURE_MEANS, atol=0.01)
-
-
-def test_identities_of_existing_surveys_stay() -> None:
-    plan = Plan(load("demo"))
-    assert plan.survey is not None
-    assert (plan.survey.identity, plan.curated.identity) == (DEMO_SURVEY, DEMO_CURATED)
-    other = Plan(load("demo", ["survey.telescope.exposure=2"]))
-    assert other.survey is not None
-    assert other.survey.identity != DEMO_SURVEY
 
 
 def test_lenses_leave_the_other_galaxies_as_they_are(table: pa.Table) -> None:
