@@ -1,4 +1,4 @@
-"""Change operators of core modules one at a time, and name the changes that no test notices.
+"""Change operators of core modules, and name the changes that no test notices.
 
 Usage: python dev/mutate.py [WORD ...]
 

@@ -47,7 +47,7 @@ def test_experts_keep_the_layout_of_the_plain_network(decomposed_root: Path, tra
         assert torch.equal(store(expert, 0), plain(expert, 0))  # the same start
         assert not torch.equal(store(expert, 3), plain(expert, 3))
     assert Plan(tiny(trained_root)).trajectories.identity == plain.manifest.identity
-    assert "decompose" not in plain.manifest.config["experts"]
+    assert plain.manifest.config["experts"]["decompose"] is None
     assert store.manifest.config["experts"]["decompose"]["nuisance"] == "redshift"
 
 
@@ -111,7 +111,7 @@ def test_evaluation_without_groups_keeps_its_files_and_results(distilled_root: P
     plain = evaluate(Plan(tiny(root, *few)), SILENT)
     assert GROUPS not in plain.manifest.files
     assert plain.groups == {}
-    assert "groups" not in plain.manifest.config["evaluate"]
+    assert plain.manifest.config["evaluate"]["groups"] is None
     grouped = evaluate(Plan(tiny(root, *few, "evaluate.groups={columns: [redshift]}")), SILENT)
     assert GROUPS in grouped.manifest.files
     for name in ("runs.parquet", "evaluation.json"):

@@ -245,6 +245,16 @@ class SectionRecord:
         """Return the statements that chance does not explain."""
         return [one for one in self.statements if one.is_significant]
 
+    @property
+    def insignificant(self) -> list[Statement]:
+        """Return the statements that were tested and that chance may explain."""
+        return [one for one in self.statements if one.p_value is not None and not one.is_significant]
+
+    @property
+    def descriptive(self) -> list[Statement]:
+        """Return the statements that were not tested."""
+        return [one for one in self.statements if one.p_value is None]
+
 
 def section_file(key: str) -> str:
     """Return the name of a section's JSON file."""

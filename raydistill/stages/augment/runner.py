@@ -57,7 +57,7 @@ class FitRunner(fits.FitRunner[Fit, TrainedFit]):
     filter_lrs: dict[int | None, float] = field(default_factory=dict)
 
     def missing(self, fits: Sequence[Fit]) -> list[Fit]:
-        """Return the fits without a result; those with the same compiled code follow one another."""
+        """Return the fits without a result; those of one compiled code are neighbours."""
         return sorted(super().missing(fits), key=lambda fit: repr(self._training(fit).augmentation) + fit.method)
 
     def arguments(self, fit: Fit) -> tuple[Any, ...]:

@@ -58,6 +58,8 @@ def test_section_is_read_as_it_was_written_with_equal_bytes(tmp_path):
     for name in ("sections/one.json", "figures/f.svg", "figures/f.png"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     assert first.significant == [statements[0]]
+    assert first.descriptive == [statements[1]]
+    assert not first.insignificant
     json.loads((tmp_path / "1" / "sections" / "one.json").read_text())
 
 
