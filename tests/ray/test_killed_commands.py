@@ -62,7 +62,7 @@ def paths(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def predicted_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder with experts and predictions."""
     root = copy_of(trained_root, tmp_path_factory.mktemp("predicted"), *TRAINED)
-    predict(Plan(tiny(root)), None, SILENT)
+    predict(Plan(tiny(root)), SILENT)
     return root
 
 
