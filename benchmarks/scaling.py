@@ -55,10 +55,12 @@ from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.training import fit, init_state, predict
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.run import STAGES
 from raydistill.runtime.cluster import set_environment, start_private
+from raydistill.stages.curate import stage as curate_stage
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.decoding import decode_row, to_table
+from raydistill.stages.distill import stage as distill_stage
+from raydistill.stages.experts import stage as experts_stage
 from raydistill.stages.predict.stage import divide_into_blocks, load_experts
 from raydistill.stages.predict.worker import BlockPredictor, PictureSource
 from raydistill.storage import Folder
@@ -258,10 +260,10 @@ def _side_by_side(these: list[float], those: list[float]) -> tuple[float, str]:
 
 def _seconds_of_experts(plan: Plan) -> float:
     """Return the seconds of the experts stage, run from scratch."""
-    STAGES["curate"](plan, SILENT)
+    curate_stage.curate(plan, SILENT)
     plan.trajectories.folder.remove()
     began = time.monotonic()
-    STAGES["experts"](plan, SILENT)
+    experts_stage.experts(plan, SILENT)
     return time.monotonic() - began
 
 
@@ -297,11 +299,11 @@ def segments(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
     with _ray(cpus=4):
         for workers in (1, 2, 4):
             plan = _plan(scratch, *SEGMENTS, f"resources.workers={workers}")
-            STAGES["curate"](plan, SILENT)
-            STAGES["experts"](plan, SILENT)
+            curate_stage.curate(plan, SILENT)
+            experts_stage.experts(plan, SILENT)
             plan.distilled.folder.remove()
             began = time.monotonic()
-            STAGES["distill"](plan, SILENT)
+            distill_stage.distill(plan, SILENT)
             took[workers] = time.monotonic() - began
             digests.add(open_manifest(plan.distilled.folder, "distilled").content)
     yield row(
@@ -331,8 +333,8 @@ PREDICTED = (*SMALL_NETWORKS, "experts.num_experts=2", "experts.training.epochs=
 def prediction(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
     plan = _plan(scratch, *PREDICTED)
     with _ray(cpus=CORES):
-        STAGES["curate"](plan, SILENT)
-        STAGES["experts"](plan, SILENT)
+        curate_stage.curate(plan, SILENT)
+        experts_stage.experts(plan, SILENT)
     _, root = _repeated(scratch, images)
     half = scratch / "half"
     half.mkdir()

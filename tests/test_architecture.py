@@ -6,6 +6,7 @@ import-linter checks the source; subprocesses in which ray and mlflow cannot be 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import re
 import subprocess
@@ -245,3 +246,15 @@ def test_calls_that_run_code_are_found(line: str, tmp_path: Path, monkeypatch: p
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "x.py").write_text(f"{line}\nmodel.eval()\nre.compile(text)\n")
     assert len(list(may_run_code(tmp_path / "pipeline" / "x.py"))) == 1
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples", "jobs", "dev"])
+def test_programs_import_names_that_exist(folder: str) -> None:
+    missing = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("raydistill"):
+                module = importlib.import_module(node.module or "")
+                names = [one.name for one in node.names if not hasattr(module, one.name)]
+                missing += [name for name in names if importlib.util.find_spec(f"{node.module}.{name}") is None]
+    assert not missing
