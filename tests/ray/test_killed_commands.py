@@ -321,7 +321,8 @@ def test_damaged_files_of_a_killed_command_are_made_again(
             path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 2, random.randrange(8)))
     killed.build()
     assert killed.content == killed.expected
-    assert "is damaged and is made again" in caplog.text or share < 1
+    in_worker = name == "generate"  # its log is that of the worker
+    assert "is damaged and is made again" in caplog.text or share < 1 or in_worker
 
 
 class Killed:
