@@ -89,8 +89,9 @@ def test_seed_of_the_generator_gives_another_generator_of_the_same_galaxies(tmp_
     ],
 )
 def test_run_up_to_a_stage_builds_what_it_needs(
-    stage: str, overrides: list[str], expected: list[str], tmp_path: Path
+    stage: str, overrides: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where no demo has run
     spec = spec_of(Plan(tiny(tmp_path, *overrides)), stage)
     assert sorted(one.kind for one in lineage(spec, needed=True)) == sorted(["survey", *expected])
     assert lineage(spec, needed=True)[-1] is spec
