@@ -48,21 +48,25 @@ def lineage(spec: ArtifactSpec | None, needed: bool = False) -> list[ArtifactSpe
         Leave out what is finished, and what is not finished and only finished artifacts were made
         from.
     """
+    visited: set[str] = set()  # an artifact has many paths to its ancestors, and a bucket is asked once for each
 
     def walk(one: ArtifactSpec) -> Iterator[ArtifactSpec]:
+        if one.identity in visited:
+            return
+        visited.add(one.identity)
         if needed and one.exists:
             return
         for parent in one.parents.values():
             yield from walk(parent)
         yield one
 
-    return list({one.identity: one for one in walk(spec)}.values()) if spec is not None else []
+    return [] if spec is None else list(walk(spec))
 
 
 def run_stage(name: str, plan: Plan) -> Any:
     """Run one stage, and return its artifact; what it reads must exist."""
     spec_of(plan, name)  # reports a wrong path before the tracking database is created
-    return _build(name, plan, _make_tracker(plan))
+    return _build(table.stages()[name], plan, _make_tracker(plan))
 
 
 def run(plan: Plan, last: str = "evaluate") -> Any:
@@ -74,7 +78,7 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
     tracker = _make_tracker(plan)
     needed = lineage(spec, needed=True)
     if spec is None or not needed:  # `simulate` of a survey that is not simulated says so
-        return _build(last, plan, tracker)
+        return _build(table.stages()[last], plan, tracker)
     from raydistill.pipeline.headline import record_headline
     from raydistill.runtime.cluster import ray_cluster
 
@@ -88,7 +92,7 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
             stage = table.stage_of(one.kind)
             log.info("stage %d of %d, %s: %s", number, len(needed), stage.name, stage.purpose or stage.summary)
             assert one.plan is not None  # else it exists
-            result = _build(stage.name, one.plan, tracker, parent.id)
+            result = _build(stage, one.plan, tracker, parent.id)
         record_headline(parent, plan, last, result)
     return result
 
@@ -115,9 +119,9 @@ def is_finished(spec: ArtifactSpec | None) -> bool:
     return True
 
 
-def _build(stage: str, plan: Plan, *arguments: Any) -> Any:
+def _build(stage: table.Stage, plan: Plan, *arguments: Any) -> Any:
     """Build the artifact of a stage, or open it if it exists."""
-    return table.resolve(table.stages()[stage].run)(plan, *arguments)
+    return table.resolve(stage.run)(plan, *arguments)
 
 
 def _make_tracker(plan: Plan) -> Tracker:
