@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
@@ -23,7 +24,7 @@ R = TypeVar("R")
 
 
 @dataclass(kw_only=True)
-class FitRunner(Generic[F, R]):
+class FitRunner(ABC, Generic[F, R]):
     """Train networks; a fit whose file is intact is not trained again.
 
     A subclass names the stage, the function that trains a fit in a Ray task, and its arguments. Fits
@@ -46,13 +47,13 @@ class FitRunner(Generic[F, R]):
     resources: Resources
     _known: dict[str, R] = field(default_factory=dict)
 
+    @abstractmethod
     def arguments(self, fit: F) -> tuple[Any, ...]:
         """Return the arguments of `task` for a fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, fit: F, result: R) -> dict[str, Any]:
         """Return the values of a finished fit beside the progress bar."""
-        raise NotImplementedError
 
     def key(self, fit: Any) -> str:
         """Return the name of a fit's file."""
