@@ -38,7 +38,8 @@ def __getattr__(name: str) -> Any:
     """Return a public name, or the function of a stage of any package."""
     if name in _listed or name not in table.stages():
         return _attribute(name)
-    return import_module("raydistill.api").stage_function(table.stages()[name])
+    globals()[name] = function = import_module("raydistill.api").stage_function(table.stages()[name])
+    return function
 
 
 def __dir__() -> list[str]:

@@ -123,9 +123,7 @@ def run_stage(stage: table.Stage, path: str, words: list[str], dry: bool, as_jso
 
 
 def _spelled_out(stage: table.Stage, path: str, words: list[str]) -> list[str]:
-    """Return the words with the key of the stage's argument.
-
-    The config itself is the argument's default."""
+    """Return the words with the key of the stage's argument."""
     if stage.argument is None or not words or "=" in words[0]:
         return words
     if stage.argument.defaults_to_config and words[0] == path:

@@ -2,16 +2,13 @@
 
 A YAML file is a complete, named run.
 
-tree       the whole config
-survey     the parts about the survey and its curation
-picture_filter  the filter of damaged pictures
+tree       the whole config; the part of a stage is in its package, `raydistill.stages.NAME.config`
 resources  the parts about resources and tracking
-experts, distill, evaluate, analyse, predict, generate, sample, audit, augment, adapt: the part of
-           each stage
-search     the part for `tune`
 differences  keys that differ from their defaults
 kinds      choice among classes by `kind`
 reading    YAML and overrides -> Config
+overrides  `a.b=c` of the command line
+limits     the largest values
 messages   one sentence for a wrong config
 public     the names that this package gives, imported when the first one is used: the tree imports
            the config of each stage, and these import modules of this package

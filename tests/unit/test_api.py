@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from dataclasses import asdict
@@ -80,3 +81,8 @@ def test_opening_a_damaged_manifest_or_an_unknown_kind_says_so(tmp_path: Path) -
     manifest.write_bytes(to_json(asdict(known)))
     with pytest.raises(rd.ArtifactIncompatible, match="'galaxies'"):
         rd.open(tmp_path)
+
+
+def test_function_of_a_stage_is_made_once_and_can_be_pickled() -> None:
+    assert rd.distill is rd.distill
+    assert pickle.loads(pickle.dumps(rd.distill)) is rd.distill
