@@ -7,9 +7,9 @@ import fnmatch
 import html
 import textwrap
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.manifest import Manifest, open_folder
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -29,6 +29,33 @@ class Displayed(ABC):
     manifest: Manifest
     _pictures: ClassVar[str] = ""  # pattern of the pictures' names; "" shows none
     _num_pictures: ClassVar[int] = 1  # the last ones in order of their names
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def open(cls, uri: str | Folder, *, verify: bool = True) -> Self:
+        """Open the artifact at a path or URI.
+
+        Parameters
+        ----------
+        uri
+            Folder of the artifact.
+        verify
+            Compare the sha256 of every file with the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            There is no finished artifact; it has another kind or schema version; a file is gone or
+            damaged, or the files do not fit one another.
+        """
+        folder, manifest = open_folder(uri, cls.kind, verify=verify)
+        return cls._read(folder, manifest)
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        """Return the artifact of a folder whose manifest fits."""
 
     @abstractmethod
     def _contents(self) -> str:

@@ -17,13 +17,13 @@ A network is trained on a training set (`source`, `source_synthetic` or `distill
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
@@ -91,25 +91,11 @@ class AdaptationReport(Displayed):
 
     _pictures = "adaptation.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> AdaptationReport:
-        """Open the report at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
-        return AdaptationReport(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
 
     def _contents(self) -> str:
         return "accuracies on source and target, with and without adaptation"

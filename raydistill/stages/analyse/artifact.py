@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactMissing, nearest
@@ -67,25 +67,11 @@ class AnalysisReport(Displayed):
     manifest: Manifest
     sections: tuple[str, ...]
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> AnalysisReport:
-        """Open the analysis at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
-        return AnalysisReport(folder, manifest, read_json(folder, ORDER, tuple[str, ...]))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_json(folder, ORDER, tuple[str, ...]))
 
     def _contents(self) -> str:
         return f"{len(self.sections)} sections in report.html: {', '.join(self.sections)}"

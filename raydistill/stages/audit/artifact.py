@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table, write_rows
 from raydistill.stages.curate.summary import survey_adjective
@@ -157,26 +157,12 @@ class AuditReport(Displayed):
     summary: AuditSummary
     findings: tuple[Finding, ...]
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> AuditReport:
-        """Open the audit at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         findings = checked(folder, FINDINGS, tuple[Finding, ...], read_table(folder, FINDINGS).to_pylist())
-        return AuditReport(folder, manifest, read_json(folder, SUMMARY, AuditSummary), findings)
+        return cls(folder, manifest, read_json(folder, SUMMARY, AuditSummary), findings)
 
     def _contents(self) -> str:
         of = self.summary

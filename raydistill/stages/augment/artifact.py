@@ -12,13 +12,13 @@ They are trained on real, synthetic and distilled galaxies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
@@ -80,25 +80,11 @@ class AugmentationReport(Displayed):
     manifest: Manifest
     summary: dict[str, Any]
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> AugmentationReport:
-        """Open the report at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
-        return AugmentationReport(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
 
     def _contents(self) -> str:
         return "classifiers by training set, with paired differences"

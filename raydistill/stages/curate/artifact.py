@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
@@ -104,24 +104,10 @@ class CuratedSet(Displayed):
 
     _pictures = "examples.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> CuratedSet:
-        """Open the curated set at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged, or the summary counts galaxies that no file holds.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         summary = read_json(folder, "summary.json", Summary)
         for label, entry in enumerate(summary.classes):
             for split in SPLITS:
@@ -130,7 +116,7 @@ class CuratedSet(Displayed):
                     raise ArtifactCorrupt(
                         what, folder.uri, "remove the folder and run 'raydistill curate CONFIG' again"
                     )
-        return CuratedSet(folder, manifest, summary)
+        return cls(folder, manifest, summary)
 
     def _contents(self) -> str:
         counts = ", ".join(f"{self._count(split)} {split}" for split in SPLITS)

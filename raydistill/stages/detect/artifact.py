@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
 from raydistill.errors import ArtifactCorrupt
@@ -61,25 +61,11 @@ class DetectionReport(Displayed):
 
     _pictures = "frames.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> DetectionReport:
-        """Open the detection report at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
-        return DetectionReport(folder, manifest, read_json(folder, METRICS, dict[str, Any]))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_json(folder, METRICS, dict[str, Any]))
 
     def _contents(self) -> str:
         return "a detector, its fields and its figures"

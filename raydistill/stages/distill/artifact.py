@@ -19,7 +19,7 @@ import io
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,7 @@ from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
@@ -144,24 +144,10 @@ class DistilledSet(Displayed):
 
     _pictures = "grid.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> DistilledSet:
-        """Open the distilled set at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         selected, info = read_images(folder, SELECTED)
         last, _ = read_images(folder, LAST)
         last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
@@ -170,9 +156,7 @@ class DistilledSet(Displayed):
         if not all(len(one.images_SCHW) == shape[0] and one.targets_SK.shape == shape for one in (selected, last)):
             what = f"it has not {header.images_per_class} images of each of {shape[1]} classes"
             raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill distill CONFIG' again")
-        return DistilledSet(
-            folder, manifest, selected, last, header.class_names, header.images_per_class, header.aligned
-        )
+        return cls(folder, manifest, selected, last, header.class_names, header.images_per_class, header.aligned)
 
     def _contents(self) -> str:
         num_images, _, height, width = self.selected.images_SCHW.shape

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from pydantic import Field, Strict
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.learning import metrics, scores
@@ -127,28 +127,14 @@ class EvaluationReport(Displayed):
     summary: dict[str, Any]
     runs: pa.Table
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> EvaluationReport:
-        """Open the report at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         runs = read_table(folder, "runs.parquet")
         summary = read_json(folder, SUMMARY, dict[str, Any])
         checked(folder, SUMMARY, dict[str, _Entry], summary)
-        return EvaluationReport(folder, manifest, summary, runs)
+        return cls(folder, manifest, summary, runs)
 
     def _contents(self) -> str:
         return f"{len(self.runs)} networks on {len(self.summary)} training sets"

@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from torch import Tensor
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
+from raydistill.artifacts.manifest import PARTIAL, Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.distillation.trajectories import final_parameters, progress
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
@@ -113,29 +113,13 @@ class TrajectoryStore(Displayed):
 
     _pictures = "experts.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> TrajectoryStore:
-        """Open the store at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         stored = read_json(folder, "layout.json", _StoredLayout)
         layout = Layout(stored.names, stored.shapes)
-        return TrajectoryStore(
-            folder, manifest, layout, stored.num_experts, stored.num_epochs, stored.ends_only, stored.steps
-        )
+        return cls(folder, manifest, layout, stored.num_experts, stored.num_epochs, stored.ends_only, stored.steps)
 
     def _contents(self) -> str:
         return f"{self.num_experts} experts with {self.layout.num_parameters} parameters, {self.num_epochs + 1} snapshots each"

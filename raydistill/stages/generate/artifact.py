@@ -14,14 +14,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import pyarrow as pa
 import torch
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.diffusion.conditions import ConditionLayout
@@ -167,30 +167,16 @@ class GeneratorArtifact(Displayed):
 
     _pictures = "previews/*.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> GeneratorArtifact:
-        """Open the generator at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         try:
             summary = GeneratorSummary.from_json(folder.read(SUMMARY))
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             fix = "install the release that wrote it, or train the generator again"
             raise ArtifactCorrupt(f"'{SUMMARY}' cannot be read ({error})", folder.uri, fix) from error
-        return GeneratorArtifact(folder, manifest, summary)
+        return cls(folder, manifest, summary)
 
     def _contents(self) -> str:
         of = self.summary

@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
@@ -149,18 +149,11 @@ class HuntRound(Displayed):
     manifest: Manifest
     summary: RoundSummary
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> HuntRound:
-        """Open the round at a path or URI; `verify` compares the sha256 of every file.
+    kind = ROUND_KIND
 
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, ROUND_KIND, verify=verify)
-        return HuntRound(folder, manifest, read_json(folder, ROUND, RoundSummary))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_json(folder, ROUND, RoundSummary))
 
     def _contents(self) -> str:
         of = self.summary
@@ -253,18 +246,11 @@ class HuntReport(Displayed):
 
     _pictures = "curves.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> HuntReport:
-        """Open the report at a path or URI; `verify` compares the sha256 of every file.
+    kind = KIND
 
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
-        return HuntReport(folder, manifest, read_json(folder, SUMMARY, HuntSummary))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_json(folder, SUMMARY, HuntSummary))
 
     def _contents(self) -> str:
         of = self.summary

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import PARTIAL, Manifest, open_folder
+from raydistill.artifacts.manifest import PARTIAL, Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.stages.curate.summary import Levels
@@ -122,25 +122,11 @@ class PredictionSet(Displayed):
     manifest: Manifest
     summary: PredictionSummary
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> PredictionSet:
-        """Open the predictions at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
-        return PredictionSet(folder, manifest, read_json(folder, SUMMARY, PredictionSummary))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_json(folder, SUMMARY, PredictionSummary))
 
     def _contents(self) -> str:
         of = self.summary

@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
 from raydistill.artifacts.tensors import WHITENING, read_whitening
@@ -179,30 +179,16 @@ class SyntheticSet(Displayed):
 
     _pictures = "grid.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> SyntheticSet:
-        """Open the synthetic set at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged, or the summary counts samples that no file holds.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         summary = read_json(folder, "summary.json", SyntheticSummary)
         for label, entry in [*enumerate(summary.classes), (NO_CLASS, summary.unlabelled)]:
             if entry.kept and (name := partition(label)) not in manifest.files:
                 what = f"its summary counts samples in '{name}', which was not there at its commit"
                 raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill sample CONFIG' again")
-        return SyntheticSet(folder, manifest, summary)
+        return cls(folder, manifest, summary)
 
     def _contents(self) -> str:
         kept = sum(entry.kept for entry in (*self.summary.classes, self.summary.unlabelled))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -40,23 +40,11 @@ class Survey(Displayed):
     _pictures = "images/*"
     _num_pictures = 8
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> Survey:
-        """Open the survey at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished survey; it is another kind of artifact; a file is gone or damaged.
-        """
-        return Survey(*open_folder(uri, KIND, verify=verify))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest)
 
     def _contents(self) -> str:
         return f"{len(fnmatch.filter(self.manifest.files, self._pictures))} simulated galaxies"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.tables import read_table
 from raydistill.storage import Folder
 
@@ -67,25 +67,11 @@ class SearchReport(Displayed):
 
     _pictures = "parallel.png"
 
-    @staticmethod
-    def open(uri: str | Folder, *, verify: bool = True) -> SearchReport:
-        """Open the report at a path or URI.
+    kind = KIND
 
-        Parameters
-        ----------
-        uri
-            Folder of the artifact.
-        verify
-            Compare the sha256 of every file with the manifest.
-
-        Raises
-        ------
-        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            There is no finished artifact; it has another kind or schema version; a file is gone or
-            damaged.
-        """
-        folder, manifest = open_folder(uri, KIND, verify=verify)
-        return SearchReport(folder, manifest, read_table(folder, TRIALS))
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        return cls(folder, manifest, read_table(folder, TRIALS))
 
     def _contents(self) -> str:
         return f"{len(self.trials)} trials"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest, open_manifest
+from raydistill.artifacts.manifest import Manifest
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.storage import Folder
@@ -32,9 +32,10 @@ class BrightnessReport(Displayed):
     def _contents(self) -> str:
         return f"brightness of {len(self.means)} classes"
 
+    kind = "brightness"
+
     @classmethod
-    def open(cls, folder: Any, *, verify: bool = True) -> BrightnessReport:
-        manifest = open_manifest(folder, "brightness", verify=verify)
+    def _read(cls, folder: Folder, manifest: Manifest) -> BrightnessReport:
         return cls(folder, manifest, json.loads(folder.read("means.json")))
 
 
