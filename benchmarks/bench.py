@@ -207,7 +207,7 @@ def training() -> Iterator[dict[str, Any]]:
 def _training() -> dict[str, float]:
     from workloads import training_step
 
-    from raydistill.learning.options.training import Training
+    from raydistill.learning.options import Training
 
     recipes = {"eager": Training(batch_size=256), "compiled": Training(batch_size=256, compile=True)}
     if _bfloat16():
@@ -232,7 +232,7 @@ def _evaluation() -> dict[str, float]:
 
     from raydistill.learning.architectures import ConvNet
     from raydistill.learning.networks import build_network, initial_parameters
-    from raydistill.learning.options.training import Training
+    from raydistill.learning.options import Training
     from raydistill.learning.training import train
 
     network = build_network(ConvNet(), CLASSES, SIDE)

@@ -38,7 +38,7 @@ from running import ROOT
 import raydistill as rd
 from raydistill.config import load
 from raydistill.galaxies.selection import Split
-from raydistill.galaxies.vote_counts import PathQuestions
+from raydistill.galaxies.votes import PathQuestions
 from raydistill.learning.dirichlet import ClassReadout, negative_log_likelihood
 from raydistill.learning.metrics import balanced_accuracy, brier, confusion, in_bins
 from raydistill.learning.networks import Network, build_network, initial_parameters
@@ -48,9 +48,9 @@ from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.pipeline.plan import Plan
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.curate.vote_totals import load_vote_counts, load_vote_totals
+from raydistill.stages.curate.writer import load_vote_counts, load_vote_totals
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.experts.votes import build_likelihood, count_targets
+from raydistill.stages.experts.targets import build_likelihood, count_targets
 from raydistill.statistics.intervals import Interval
 
 RESAMPLES = 500

@@ -34,13 +34,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from raydistill.diffusion.conditions import ConditionLayout, Conditions
-from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import UNet
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.training import GeneratorTraining
+from raydistill.diffusion.model import Generator, build_generator, to_pixels
+from raydistill.diffusion.network_options import UNet
+from raydistill.diffusion.options import GeneratorTraining, Model, Sampling
 from raydistill.diffusion.order import ImageOrder
-from raydistill.diffusion.pictures import to_pixels
 from raydistill.diffusion.sampling import sample
 from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient
 from raydistill.imports import import_beside_torchvision

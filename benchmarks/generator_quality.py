@@ -29,11 +29,11 @@ from running import ROOT
 from raydistill.artifacts.tables import decode_images
 from raydistill.config import FullDataTraining
 from raydistill.diffusion.conditions import Conditions
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.pictures import to_pixels
+from raydistill.diffusion.model import to_pixels
+from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.figures.image_grids import image_grid
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.ensemble import Ensemble
@@ -42,13 +42,12 @@ from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.training import fit, init_state
 from raydistill.seeding import generator as seeded
-from raydistill.stages.audit.science.comparison import compare
-from raydistill.stages.audit.science.features import picture_features
+from raydistill.stages.audit.comparison import compare
+from raydistill.stages.audit.features import picture_features
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.conditions import votes_of
 from raydistill.stages.generate.artifact import GeneratorArtifact
-from raydistill.statistics.memorisation import memorisation, picture_distances, shrink
-from raydistill.statistics.nearest import RealNeighbours
+from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances, shrink
 
 RESULTS = ROOT / "benchmarks" / "results" / "generator_quality.json"
 NETWORK, NETWORKS = ConvNet(depth=3, width=32), 1

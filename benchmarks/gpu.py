@@ -35,7 +35,7 @@ from workloads import matching, training_step
 from raydistill.distillation.cost_model import forward_flops
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.networks import build_network
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.runtime.resources import device_of
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"

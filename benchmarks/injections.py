@@ -29,8 +29,8 @@ from PIL import Image
 from scipy import ndimage
 
 from raydistill.simulation.injections import Arc, DustLane, InjectionModel, LowSurfaceBrightness, Star, TidalTail
+from raydistill.simulation.injections.base import SDSS_CONTRAST
 from raydistill.simulation.injections.fitting import summary_of
-from raydistill.simulation.injections.light import SDSS_CONTRAST
 
 CONTRASTS = (0.001, 2.0, 3.0, 4.0, 4.5, 4.7, 5.0, 6.0, 8.81)
 HALF = 12  # px: half side of a star's stamp

@@ -63,7 +63,7 @@ from raydistill.learning.normalise import AnyNormalisation, one_hot
 from raydistill.learning.training import evaluate, train
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.distill.prototypes import as_unit_float
+from raydistill.stages.distill.figures import as_unit_float
 
 RESULTS = ROOT / "benchmarks" / "results" / "legibility.json"
 PICTURE = ROOT / "docs" / "images" / "legibility.png"

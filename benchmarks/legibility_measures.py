@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from raydistill.learning.augmenting import orbit
-from raydistill.morphology.light import light_above_sky
+from raydistill.morphology.pictures import light_above_sky
 from raydistill.morphology.shapes import fourier_components, pattern
-from raydistill.stages.distill.prototypes import nearest_real
+from raydistill.stages.distill.figures import nearest_real
 
 Pictures = npt.NDArray[np.floating]
 Values = npt.NDArray[np.floating]  # one value a picture, [N]

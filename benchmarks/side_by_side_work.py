@@ -272,7 +272,7 @@ def evaluate(spec: Spec, answers: Any) -> None:
     from raydistill.learning import metrics
     from raydistill.learning.augment import DSA, Augmentation
     from raydistill.learning.networks import initial_parameters
-    from raydistill.learning.options.training import Training
+    from raydistill.learning.options import Training
     from raydistill.learning.training import lr_schedule, predict, train
     from raydistill.seeding import fold_in
     from raydistill.stages.curate.artifact import CuratedSet

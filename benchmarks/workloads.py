@@ -18,7 +18,7 @@ from raydistill.learning.arithmetic import EngineName, Precision
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import build_network, initial_parameters
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import _gradient
 
 

@@ -97,11 +97,11 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True, tracking_uri: str 
     >>> report = rd.open("runs/demo/evaluation-0123456789ab")  # doctest: +SKIP
     >>> report.table()[["training_set", "balanced_accuracy"]]  # doctest: +SKIP
     """
-    from raydistill.artifacts.opening import open_artifact
+    from raydistill.artifacts.display import open_artifact
 
     place = os.fspath(uri)
     if place.startswith("models:/"):
-        from raydistill.tracking.model_uris import find_folder
+        from raydistill.tracking.registry import find_folder
 
         return open_artifact(find_folder(place, tracking_uri), verify=verify)
     return open_artifact(place, verify=verify)

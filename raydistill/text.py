@@ -92,3 +92,8 @@ def format_number(value: float) -> str:
 def glossary(words: Mapping[str, str], names: Iterable[str]) -> str:
     """Return a line for each name that `words` explain."""
     return "\n".join(sentence(f"{shown_name(name)}: {words[name]}", indent="  ") for name in names if name in words)
+
+
+def survey_adjective(simulated: bool) -> str:
+    """Return the adjective of a survey's galaxies in pages, tables and captions."""
+    return "simulated" if simulated else "real"

@@ -23,7 +23,7 @@ from raydistill.learning.augment import DSA, Augmentation
 from raydistill.learning.augmenting import AugmentationParameters
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.seeding import generator
 
 SIZE, CLASSES = 8, 3  # pixels a side, classes

@@ -7,13 +7,16 @@ import fnmatch
 import html
 import textwrap
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from raydistill.artifacts.manifest import Manifest, open_folder
+from raydistill import table
+from raydistill.artifacts.manifest import Manifest, kind_of, open_folder
+from raydistill.errors import ArtifactIncompatible
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 MAX_ROWS, MAX_CONTENTS = 20, 200
 STYLE = "display: inline-block; max-width: 100%; max-height: 600px"
@@ -79,3 +82,19 @@ class Displayed(ABC):
     def _data_uri(self, name: str) -> str:
         kind = "png" if name.endswith(".png") else "jpeg"
         return f"data:image/{kind};base64,{base64.b64encode(self.folder.read(name)).decode()}"
+
+
+# Open any artifact by its path: the manifest says which kind it is.
+
+
+def open_artifact(uri: str | Folder, *, verify: bool = True) -> Any:
+    """Open the artifact of any kind at a path or URI, as `raydistill.open` describes.
+
+    A class is imported when an artifact of its kind is opened: most import torch.
+    """
+    folder = uri if isinstance(uri, Folder) else Folder(uri)
+    kind = table.kinds().get(kind_of(folder))
+    if kind is None:
+        what = f"this raydistill does not know artifacts of kind '{kind_of(folder)}'"
+        raise ArtifactIncompatible(what, folder.uri, "install the release or the package that wrote it")
+    return table.resolve(kind.artifact).open(folder, verify=verify)

@@ -20,7 +20,7 @@ from raydistill.cli.supervisor import supervise
 
 # isort: off
 # The order of these imports is that of the commands in the help.
-from raydistill.cli import runs, stages, fetching, tools  # noqa: F401
+from raydistill.cli import stages, fetching, tools  # noqa: F401
 # isort: on
 
 

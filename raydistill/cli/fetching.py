@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raydistill.cli.base import Json, Verbose, app, epilog, exit_on_error, print_result, require_dry_run
-from raydistill.cli.ending import show
+from raydistill.cli.base import Json, Verbose, app, epilog, exit_on_error, print_result, require_dry_run, show
 from raydistill.fetching.records import KAGGLE, RECORDS, Record, find_record
 from raydistill.table import SURVEY
 

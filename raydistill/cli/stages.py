@@ -1,11 +1,76 @@
-"""Make the command of each stage from the table of stages."""
+"""Define the commands that build artifacts: one per stage, `run` and `demo`."""
 
 from typing import Annotated
 
 import typer
 
 from raydistill import table
-from raydistill.cli.base import ConfigPath, DryRun, Json, Verbose, command, run_stage
+from raydistill.cli.base import (
+    ConfigPath,
+    DryRun,
+    Json,
+    Overrides,
+    Verbose,
+    command,
+    exit_on_error,
+    finish,
+    load_plan,
+    print_plan,
+    run_stage,
+)
+
+# Define the commands that run all stages: `run` and `demo`.
+
+LAST = "evaluate"
+LastStage = Annotated[
+    str, typer.Option("--to", metavar="STAGE", help="The last stage; it and all that it needs are run.")
+]
+
+
+@command(table.DISTIL, "raydistill run demo_hunt --to hunt", "tutorial.md")
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    to: LastStage = LAST,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Run all stages, skipping those whose artifact exists.
+
+    --to audit trains a generator in place of a distilled set, samples it, and audits the samples.
+    --to hunt predicts the survey, samples the synthetic sources of `hunt`, and hunts.
+    --to analyse distils a set, and measures its prototypes beside galaxies of the survey.
+    """
+    _run_stages(config, overrides, dry_run, as_json, verbose, to)
+
+
+@command(table.DISTIL, "raydistill demo", "tutorial.md")
+def demo(
+    overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False, verbose: Verbose = 0
+) -> None:  # fmt: skip
+    """Run all stages on a small simulated survey, for a first look.
+
+    It takes about five minutes on two cores. `raydistill run demo` does the same.
+    """
+    _run_stages("demo", overrides, dry_run, as_json, verbose, LAST)
+
+
+def _run_stages(path: str, overrides: list[str] | None, dry: bool, as_json: bool, verbose: int, last: str) -> None:
+    with exit_on_error():
+        stage = table.find(last)
+        plan = load_plan(path, overrides, verbose)
+        from raydistill.pipeline import run as pipeline
+
+        spec = pipeline.spec_of(plan, last)
+        if dry or as_json:
+            print_plan(plan, spec, dry, as_json)
+            return
+        artifact = None if pipeline.is_finished(spec) else pipeline.run(plan, last)
+        finish(stage, plan, artifact or spec, [path, *(overrides or [])])
+
+
+# Make the command of each stage from the table of stages.
 
 
 def _add(stage: table.Stage) -> None:

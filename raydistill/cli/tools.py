@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 
 from raydistill import shipped
-from raydistill.cli.base import command, exit_on_error, print_result
-from raydistill.cli.ending import show
+from raydistill.cli.base import command, exit_on_error, print_result, show
 from raydistill.table import SURVEY
 
 

@@ -7,8 +7,7 @@ from raydistill.config.tree import Config, Survey, network_names, plain, sources
 from raydistill.stages.adapt.config import Adapt
 from raydistill.stages.audit.config import Audit
 from raydistill.stages.augment.config import Augment
-from raydistill.stages.curate.config import CatalogSurvey, Curate, Exclusion, Images
-from raydistill.stages.curate.filter_config import PictureFilter
+from raydistill.stages.curate.config import CatalogSurvey, Curate, Exclusion, Images, PictureFilter
 from raydistill.stages.distill.config import Distill
 from raydistill.stages.evaluate.config import Baseline, Evaluate, FullDataTraining, GroupOptions, Protocol
 from raydistill.stages.experts.config import Decompose, Experts, ExpertTraining, Nuisance

@@ -18,8 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from raydistill import shipped
-from raydistill.config.limits import check_limits
-from raydistill.config.messages import classes, format_validation_error
+from raydistill.config.messages import check_limits, classes, format_validation_error
 from raydistill.config.overrides import parse_overrides
 from raydistill.config.tree import Config, config_class, plain
 from raydistill.datasets.base import DataSet

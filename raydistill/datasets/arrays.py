@@ -28,7 +28,7 @@ from raydistill.datasets.base import (
     rows_in_block,
     to_class_names,
 )
-from raydistill.datasets.split_names import PARTS
+from raydistill.datasets.layout import PARTS
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.cells import to_npy
 from raydistill.galaxies.pictures.files import Source

@@ -23,14 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from raydistill.datasets.split_names import PARTS, part_names
+from raydistill.datasets.layout import PARTS, part_names
 from raydistill.errors import CatalogError, listed, nearest
-from raydistill.galaxies.folders import Listing, list_folder
-from raydistill.galaxies.hidden import is_hidden
-from raydistill.galaxies.pictures.files import Source, read_source
+from raydistill.galaxies.folders import Listing, is_hidden, list_folder
+from raydistill.galaxies.pictures.files import ALLOW_DATA_SET, Source, check_links, read_source
 from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
-from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET, check_links
 from raydistill.galaxies.selection import Split
 from raydistill.galaxies.spelling import likeness, spell, spell_column
 from raydistill.log import get_logger

@@ -2,26 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import pyarrow as pa
 
 from raydistill.datasets.base import EncodedDataSet, list_root
-from raydistill.datasets.layout import Layout, check_class_folders, read_layout, warn_of_same_subfolders
-from raydistill.datasets.local_folders import DOWNLOAD, check_omissions
+from raydistill.datasets.layout import Layout, check_class_folders, part_names, read_layout, warn_of_same_subfolders
 from raydistill.datasets.metadata import Metadata, read_metadata
-from raydistill.datasets.other_forms import ARCHIVES, other_form
-from raydistill.datasets.split_names import part_names
-from raydistill.errors import CatalogError
-from raydistill.galaxies.folders import Listing
-from raydistill.galaxies.hidden import is_hidden
+from raydistill.errors import CatalogError, listed
+from raydistill.galaxies.folders import SYSTEM_FOLDERS, Listing, is_hidden
 from raydistill.galaxies.pictures.archives import find_archive
 from raydistill.galaxies.pictures.files import PICTURE_SUFFIXES
 from raydistill.log import get_logger
 
+# Report what a listing leaves out: dead links, empty and hidden folders.
+#
+# A class may thus be missing without a word. Git-annex, DVC and clusters keep pictures as links.
+
 log = get_logger(__name__)
+
+DOWNLOAD = "download the files to which they lead (git annex get, dvc pull), or remove the links"
+
+
+def check_omissions(listing: Listing, layout: Layout, pictures: Sequence[str], root: str) -> None:
+    """Warn of empty and hidden folders.
+
+    CatalogError for a class that only dead links hold.
+    """
+    places = {layout.place(path.split("/")) for path in pictures}
+    for path in sorted(listing.dead_links):
+        steps = path.split("/")
+        if len(steps) == layout.label + 1 and not path.lower().endswith(PICTURE_SUFFIXES):
+            raise CatalogError(f"the class folder '{path}' is a link that leads nowhere", root, "repair or remove it")
+        if len(steps) > layout.label + 1 and layout.place(steps) not in places:
+            folder = "/".join(steps[: layout.label + 1])
+            what = f"the class folder '{folder}' holds no picture, but links that lead nowhere (first: {path})"
+            raise CatalogError(what, root, DOWNLOAD)
+    classes = {label for _, label in places}
+    of_classes = [path for path in _empty_folders(listing) if path.count("/") == layout.label]
+    if empty := [path for path in of_classes if path.split("/")[layout.label] not in classes]:
+        log.warning("curate: empty folders are no classes: %s", listed(empty))
+    if hidden := _hidden_pictures(listing.files):
+        shown = listed([f"{path} ({count} pictures)" for path, count in hidden.items()])
+        log.warning("curate: hidden folders are left out: %s; rename them if they are needed", shown)
+
+
+def _empty_folders(listing: Listing) -> list[str]:
+    """Return the visible folders without a visible file, folder or link."""
+    inside = [name for names in (listing.files, listing.folders, listing.dead_links, listing.aliases) for name in names]
+    filled = {name.rpartition("/")[0] for name in inside if not is_hidden(name)}
+    return sorted(folder for folder in listing.folders if not is_hidden(folder) and folder not in filled)
+
+
+def _hidden_pictures(files: Iterable[str]) -> Counter[str]:
+    """Return the number of pictures in each hidden folder, except those of the system."""
+    counts: Counter[str] = Counter()
+    for name in files:
+        *folders, last = name.split("/")
+        hidden = next((n for n, folder in enumerate(folders) if is_hidden(folder)), None)
+        is_picture = name.lower().endswith(PICTURE_SUFFIXES) and not is_hidden(last)
+        if hidden is not None and is_picture and folders[hidden] not in SYSTEM_FOLDERS:
+            counts["/".join(folders[: hidden + 1])] += 1
+    return counts
+
+
+# Name the way to read data that are no folder of pictures.
+
+_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+ARCHIVES = (*_TARS, ".zip", ".rar", ".7z")
+_KINDS = {
+    "image-parquet": (".parquet", ".pq"),
+    "arrays": (".npz", ".h5", ".hdf5"),
+}
+_SAVED = {"dataset_info.json", "dataset_dict.json", "state.json"}  # files of `datasets.save_to_disk`
+
+
+def other_form(root: str, files: Collection[str]) -> tuple[str, str] | None:
+    """Return what a folder without pictures is, and how to read it.
+
+    It may be a file. None if that is unknown.
+    """
+    names = sorted(files)
+    if saved := saved_to_disk(root, names):
+        return saved
+    is_file = names == [root.rstrip("/").rpartition("/")[2]]
+    if tars := [name for name in names if name.lower().endswith(_TARS)]:
+        first = root if is_file else f"{root}/{tars[0]}"
+        what = "this is a tar archive" if is_file else f"there are no pictures in it, but tar archives ({_some(tars)})"
+        fix = f"unpack it with 'tar -xf {shlex.quote(first)} -C FOLDER', and give the folder"
+        return what, fix if is_file or len(tars) == 1 else f"unpack each, as {fix.removeprefix('unpack it with ')}"
+    if zips := [name for name in names if name.lower().endswith(".zip")]:
+        what = f"there are no pictures in it, but zips ({_some(zips)})"
+        return what, "give one of them as survey.root, or unpack them and give the folder"
+    for kind, suffixes in _KINDS.items():
+        if own := [name for name in names if name.lower().endswith(suffixes)]:
+            what = f"this is no folder of pictures but '{own[0]}'"
+            return what, f"set survey.kind={kind}"
+    return None
+
+
+def saved_to_disk(root: str, files: Collection[str]) -> tuple[str, str] | None:
+    """Return what a folder of `datasets.save_to_disk` is, and how to read it.
+
+    None for another folder.
+    """
+    last = {name.rpartition("/")[2] for name in files}
+    if not last & _SAVED or not any(name.endswith(".arrow") for name in last):
+        return None
+    target = f"{root.rstrip('/')}-parquet"
+    loaded = f"load_from_disk({root!r})"
+    parts = f"{loaded}.items()" if "dataset_dict.json" in last else f"[('train', {loaded})]"
+    write = f"[part.to_parquet(to + '/' + name + '.parquet') for name, part in {parts}]"
+    command = f"import os; from datasets import load_from_disk; to = {target!r}; os.makedirs(to); {write}"
+    quoted = shlex.quote(command) if set(command) & set('"$`\\!') else f'"{command}"'
+    fix = f"run python -c {quoted}, and give survey={{kind: image-parquet, root: {target}}}"
+    return "this is a data set that datasets.save_to_disk wrote", fix
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
 
 Place = tuple[str | None, str | None]  # split and class
 

@@ -23,7 +23,7 @@ from raydistill.errors import CatalogError, describe_arrow_error, nearest
 from raydistill.escaping import is_utf8
 from raydistill.galaxies.pictures.files import read_source
 from raydistill.galaxies.pictures.images import RejectedImage
-from raydistill.galaxies.tables.twins import refuse_twins
+from raydistill.galaxies.tables.columns import refuse_twins
 from raydistill.log import get_logger
 
 log = get_logger(__name__)

@@ -27,9 +27,8 @@ from torch import Tensor
 
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.errors import ConfigError
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.tree import Answer, DecisionTree, Task
-from raydistill.galaxies.trees import TREES
+from raydistill.galaxies.trees import GZ2, TREES
 
 SUBJECT = "galaxy"  # the first word of every caption
 MIN_WEIGHT = 0.2  # ours: about ten tags then fit into the 77 tokens of CLIP

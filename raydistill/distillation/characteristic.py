@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from raydistill.distillation import coreset
 from raydistill.distillation.distribution import augmented_features, class_batches, without_last_layer
-from raydistill.distillation.options.characteristic import CharacteristicMatching
+from raydistill.distillation.options import CharacteristicMatching
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.augmenting import AugmentationParameters
 from raydistill.learning.networks import Network, embedding, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import train
 from raydistill.seeding import fold_in, generator
 

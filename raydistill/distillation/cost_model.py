@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from raydistill.distillation.recipe import Recipe, ResolvedRecipe
 from raydistill.learning.arithmetic import Arithmetic, RequestsArithmetic, fill_auto
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from raydistill.distillation.distiller import Record
 from raydistill.distillation.segments import OUTCOME
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 
 WINDOW = 50  # iterations of the moving median
 PATIENCE = 100  # iterations before the first finding: initial noise needs some to become images

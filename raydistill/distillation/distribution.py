@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation import coreset
-from raydistill.distillation.options.distribution import DistributionMatching
+from raydistill.distillation.options import DistributionMatching
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.augmenting import AugmentationParameters
 from raydistill.learning.networks import Network, embedding, initial_parameters

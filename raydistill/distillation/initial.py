@@ -12,7 +12,7 @@ from torch import Tensor
 from raydistill.distillation import coreset
 from raydistill.distillation.coreset import Coreset
 from raydistill.distillation.distribution import distribution_matching
-from raydistill.distillation.options.distribution import DistributionMatching
+from raydistill.distillation.options import DistributionMatching
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.trajectories import Trajectories
 from raydistill.learning.networks import Network

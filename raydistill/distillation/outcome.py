@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation.matching import Batch, Matcher, MatchResult, Outcome
-from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.options import OutcomeMatching
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.losses import LossFunction
 from raydistill.learning.networks import Network, initial_parameters

@@ -9,9 +9,7 @@ from raydistill.distillation.engines.base import matching_loss
 from raydistill.distillation.initial import expert_labels, hard_labels, initial_images, initial_labels
 from raydistill.distillation.matching import Batch, Matcher, MatchResult
 from raydistill.distillation.methods import att, datm, ftd, mct, mtt, pad, stm, tesla
-from raydistill.distillation.options.characteristic import CharacteristicMatching
-from raydistill.distillation.options.distribution import DistributionMatching
-from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.options import CharacteristicMatching, DistributionMatching, OutcomeMatching
 from raydistill.distillation.recipe import SGD, Adam, Recipe
 from raydistill.distillation.schedule import (
     Decision,
@@ -30,7 +28,7 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.losses import LossFunction, cross_entropy, student_loss
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import Normalisation, one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.sharpness import SharpnessAware
 from raydistill.learning.training import evaluate, fit, predict, train
 from raydistill.seeding import fold_in, generator

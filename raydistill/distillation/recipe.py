@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.options import OutcomeMatching
 from raydistill.distillation.schedule import LossWeighted, Schedule
 from raydistill.distillation.snapshots import EXPERT_STEPS
 from raydistill.learning.arithmetic import EAGER, Arithmetic, EngineName, Precision, fill_auto

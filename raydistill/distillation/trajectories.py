@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from raydistill.learning.networks import Network, initial_parameters
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import fit, init_state
 
 

@@ -17,9 +17,8 @@ from raydistill.artifacts.tensors import WHITENING
 from raydistill.escaping import for_config, for_markdown, markdown_code, markdown_table
 from raydistill.exporting.huggingface import HubSet, PictureSet
 from raydistill.exporting.provenance import METHOD
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS
-from raydistill.galaxies.trees import TREES
+from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.learning.normalise import AnyNormalisation, Whitening
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet

@@ -47,8 +47,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import describe_kind
-from raydistill.artifacts.opening import open_artifact
 from raydistill.artifacts.tensors import write_normalisation
 from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.escaping import csv_text

@@ -15,7 +15,6 @@ import requests
 
 from raydistill.errors import ConfigError, DownloadError
 from raydistill.escaping import csv_text
-from raydistill.fetching.cutout_pictures import describe_wrong_picture
 from raydistill.fetching.http import (
     TRANSIENT,
     Patience,
@@ -30,10 +29,10 @@ from raydistill.fetching.http import (
     open_url,
     read_body,
 )
-from raydistill.fetching.pace import Pace
+from raydistill.fetching.kinds import describe_wrong_picture
 from raydistill.fetching.provenance import check_local, is_damaged, read_json, write_json
 from raydistill.fetching.records import SDSS_LICENCE
-from raydistill.fetching.threads import run_in_threads
+from raydistill.fetching.threads import Pace, run_in_threads
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.log import duration, get_logger, progress
 from raydistill.storage import Folder, disk_errors

@@ -5,7 +5,11 @@ Servers answer with a web page, and status 200, where a file has moved or a logi
 
 from __future__ import annotations
 
+import io
 import re
+
+import numpy as np
+from PIL import Image
 
 from raydistill.errors import DownloadError
 
@@ -53,3 +57,27 @@ def check_kind(name: str, head: bytes, url: str) -> None:
     if wrong := describe_wrong_kind(name, head):
         what = f"the server sent {wrong} instead of {name}"
         raise DownloadError(what, url, "open the address in a browser, or give a mirror with --base-url")
+
+
+# Recognise answers of cut-out services that are no picture of a galaxy.
+
+BLANK = 2  # levels of 255; sky noise alone has more
+
+
+def describe_wrong_picture(content: bytes, pixels: int) -> str:
+    """Return why the bytes are no JPEG of a galaxy with this side [px], or "".
+
+    A picture of one colour lies outside the survey: the services send it with status 200.
+    """
+    if wrong := describe_wrong_kind("x.jpg", content[:HEAD]):
+        return f"the server sent {wrong}"
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as opened:
+            if opened.size != (pixels, pixels):  # before its pixels take memory
+                return f"the picture has {opened.width} × {opened.height} px"
+            picture = np.asarray(opened.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"the JPEG is damaged ({' '.join(str(error).split())[:80]})"
+    if int(picture.max()) - int(picture.min()) <= BLANK:
+        return "the picture is blank; the position may be outside the survey"
+    return ""

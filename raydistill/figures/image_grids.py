@@ -19,7 +19,7 @@ from matplotlib.transforms import IdentityTransform
 
 from raydistill.errors import RaydistillError
 from raydistill.figures.drawing import Target, save, styled, wrapped
-from raydistill.stages.curate.summary import survey_adjective
+from raydistill.text import survey_adjective
 
 Images = npt.NDArray[np.generic]
 

@@ -24,9 +24,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.galaxies.trees import (
+    GZ2,
     GZ_CANDELS,
     GZ_COSMIC_DAWN,
     GZ_DECALS,

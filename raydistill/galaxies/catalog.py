@@ -27,12 +27,12 @@ from raydistill.galaxies.catalog_schemas import (
     to_canonical,
     tree_of,
 )
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.positions import KINDS, part_columns, read_measurement, read_parts
 from raydistill.galaxies.spelling import spell_column
 from raydistill.galaxies.tables import Table, find_path_column, index_of_ids, object_ids, open_table
-from raydistill.galaxies.tables.repeated import Duplicates, check_repeated, find_repeated, first_of_each
+from raydistill.galaxies.tables.ids import Duplicates, check_repeated, find_repeated, first_of_each
 from raydistill.galaxies.tree import DecisionTree
+from raydistill.galaxies.trees import GZ2
 from raydistill.galaxies.votes import conditional_fractions, fraction_column, sum_of_votes
 from raydistill.log import get_logger
 

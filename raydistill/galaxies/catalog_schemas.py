@@ -39,9 +39,9 @@ from raydistill.galaxies.campaigns import (
     find_columns,
     usual_names,
 )
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.tables.index import INDEX
+from raydistill.galaxies.tables.ids import INDEX
 from raydistill.galaxies.tree import DecisionTree, Task
+from raydistill.galaxies.trees import GZ2
 from raydistill.log import get_logger
 
 log = get_logger(__name__)

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.trees import (
+    GZ2,
     GZ_CANDELS,
     GZ_COSMIC_DAWN,
     GZ_DECALS,

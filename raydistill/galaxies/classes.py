@@ -18,11 +18,10 @@ import yaml
 
 from raydistill.errors import ConfigError, describe_yaml_error, join_hint, nearest
 from raydistill.galaxies.class_paths import BUILTIN_PATHS, Paths
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.labels import LabelIndex, LabelledClass
 from raydistill.galaxies.spelling import spell
 from raydistill.galaxies.tree import DecisionTree, Task
-from raydistill.galaxies.trees import TREES
+from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.storage import open_stream
 from raydistill.storage.yaml_limits import MAX_TEXT, read_yaml
 

@@ -17,9 +17,19 @@ import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
 from raydistill.escaping import for_terminal, is_utf8
-from raydistill.galaxies.hidden import is_hidden
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
+
+# Tell apart the data and what systems and tools put beside it.
+
+# Folders of macOS, of Synology's disks, of Windows and of Linux.
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a path has a hidden part, or one that belongs to the system."""
+    return any(part.startswith(".") or part in SYSTEM_FOLDERS for part in path.split("/"))
+
 
 log = get_logger(__name__)
 

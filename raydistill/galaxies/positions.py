@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from raydistill.galaxies.angles import HOUR
-from raydistill.galaxies.numbers import Kind, NotANumber, to_numbers
+from raydistill.galaxies.numbers import HOUR, Kind, NotANumber, to_numbers
 from raydistill.log import get_logger
 
 log = get_logger(__name__)

@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 from raydistill.errors import CatalogError, ConfigError, join_hint, listed, nearest
 from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.classes import BUILTIN_TREES, LISTED, UNLABELLED, ClassTree, GalaxyClass, require_path
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.labels import (
     NO_LABEL,
     OTHER_LABEL,
@@ -32,7 +31,7 @@ from raydistill.galaxies.labels import (
     numeric_labels,
 )
 from raydistill.galaxies.tree import DecisionTree
-from raydistill.galaxies.trees import TREES
+from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.log import get_logger
 
 Split = Literal["train", "validation", "test"]

@@ -20,7 +20,7 @@ from torch import Tensor
 from raydistill.learning.arithmetic import fill_auto
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network
-from raydistill.learning.options.fixmatch import FixMatch
+from raydistill.learning.options import FixMatch
 from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
 from raydistill.learning.weighted_training import loss_gradient
 from raydistill.seeding import generator

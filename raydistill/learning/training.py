@@ -25,7 +25,7 @@ from raydistill.learning.compiling import compiled
 from raydistill.learning.decomposition import Decomposition
 from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import Network
-from raydistill.learning.options.training import ResolvedTraining, Training
+from raydistill.learning.options import ResolvedTraining, Training
 from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
 from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.seeding import generator

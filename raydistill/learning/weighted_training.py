@@ -31,7 +31,7 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.augmenting import AugmentationParameters
 from raydistill.learning.compiling import compiled
 from raydistill.learning.networks import Network
-from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.options import WeightedTraining
 from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
 from raydistill.seeding import generator
 

@@ -8,10 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from raydistill.morphology.light import light_above_sky
-from raydistill.morphology.pictures import colours, find_extent
-from raydistill.morphology.profiles import COLOURS, colour_profiles, gradients, radial_profiles
-from raydistill.morphology.shapes import ORDERS, fourier_components, moment_ellipses, pattern
+from raydistill.morphology.pictures import colours, find_extent, light_above_sky
+from raydistill.morphology.shapes import (
+    COLOURS,
+    ORDERS,
+    colour_profiles,
+    fourier_components,
+    gradients,
+    moment_ellipses,
+    pattern,
+    radial_profiles,
+)
 from raydistill.morphology.structure import SERSIC, STRUCTURE, WORST_VALID, structure
 from raydistill.statistics.permutation import Bools, Floats
 

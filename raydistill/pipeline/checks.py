@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 
 from raydistill.config import Config
@@ -16,12 +17,19 @@ from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, find_class, load_class_tree
 from raydistill.galaxies.tables.grammar import parse_expression
-from raydistill.galaxies.vote_counts import PathQuestions
+from raydistill.galaxies.votes import PathQuestions
 from raydistill.learning.architectures import ClassifierArchitecture, Custom
 from raydistill.learning.timm_networks import Timm
+from raydistill.log import get_logger
 from raydistill.simulation.config import SimulatedSurvey
-from raydistill.stages.sample.config import AnswerConditions, ClassConditions, GalaxyConditions
-from raydistill.stages.sample.source import GeneratorSource, InjectionSource, SimulatorSource
+from raydistill.stages.sample.config import (
+    AnswerConditions,
+    ClassConditions,
+    GalaxyConditions,
+    GeneratorSource,
+    InjectionSource,
+    SimulatorSource,
+)
 from raydistill.storage import Folder
 
 ALL = "all"  # value of curate.classes: every class of a data set
@@ -253,3 +261,41 @@ def _check_tracking(config: Config) -> None:
     if special and folder.is_local and config.tracking.enabled and not config.tracking.uri:
         what = f"MLflow cannot keep its database in '{folder}', because of the '{special[0]}'"
         raise ConfigError(what, "output", "rename the folder, or set tracking.enabled=false")
+
+
+# Warn of classes that are too small to distil or to evaluate.
+
+log = get_logger(__name__)
+
+# An accuracy that n galaxies measure has a standard error of at most .5 / √n. Below `FEW_TEST`
+# galaxies it may exceed this limit, and a difference between two methods may be chance.
+MAX_STANDARD_ERROR = 0.15
+FEW_TEST = 12  # the smallest n with .5 / √n <= MAX_STANDARD_ERROR
+SHOWN = 10  # names in a warning
+
+
+def warn_of_few_test(counts: Mapping[str, int]) -> None:
+    """Warn of classes of uncertain accuracy; `counts` are test galaxies by class."""
+    if few := {name: count for name, count in counts.items() if count < FEW_TEST}:
+        what = (
+            "curate: too few test galaxies to evaluate a class: %s; with fewer than %d, the standard error of its accuracy "
+            "may exceed %g (.5/√n); add galaxies, merge classes, or enlarge the test part of curate.split"
+        )
+        log.warning(what, _show(few), FEW_TEST, MAX_STANDARD_ERROR)
+
+
+def warn_of_few_training(counts: Mapping[str, int], images_per_class: int, stage: str) -> None:
+    """Warn of classes with fewer training galaxies than distilled images."""
+    if few := {name: count for name, count in counts.items() if 0 < count < images_per_class}:
+        what = (
+            "%s: fewer training galaxies than distill.images_per_class=%d: %s; initial images and baselines repeat them; "
+            "add galaxies, merge classes, or lower it"
+        )
+        log.warning(what, stage, images_per_class, _show(few))
+
+
+def _show(counts: Mapping[str, int]) -> str:
+    """Return names with their counts, the smallest first."""
+    ordered = sorted(counts.items(), key=lambda entry: entry[1])
+    shown = ", ".join(f"{name} ({count})" for name, count in ordered[:SHOWN])
+    return shown if len(ordered) <= SHOWN else f"{shown} and {len(ordered) - SHOWN} more"

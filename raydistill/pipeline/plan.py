@@ -29,12 +29,12 @@ from raydistill.config import CatalogSurvey, Config, Distill, Images, TableCondi
 from raydistill.datasets.base import DataSet
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.galaxies.vote_counts import PathQuestions
+from raydistill.galaxies.votes import PathQuestions
 from raydistill.learning.architectures import AnswerNetwork, Architecture
 from raydistill.pipeline.checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
-from raydistill.stages.sample.source import SimulatorSource
+from raydistill.stages.sample.config import SimulatorSource
 from raydistill.stages.simulate.artifact import CATALOG, TRUTH
 from raydistill.storage import Folder
 from raydistill.table import revision

@@ -13,12 +13,67 @@ from raydistill import table
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import identity_of, open_manifest
 from raydistill.config import chosen, plain
+from raydistill.escaping import for_markdown, markdown_table
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
+from raydistill.stages.evaluate.printing import fraction_of_experts
+from raydistill.stages.evaluate.text import HEAD, accuracy_table, verdict
+from raydistill.text import shown_name
+from raydistill.tracking.tracker import Run
 
 if TYPE_CHECKING:
     from raydistill.tracking.tracker import Tracker
+
+
+# The headline of a run in MLflow: figures, pictures, and how to repeat the run.
+
+
+def record_headline(run: Run, plan: Plan, last: str, artifact: Any) -> None:
+    """Record a note and the last stage's figures and pictures in a pipeline run.
+
+    Parameters
+    ----------
+    run
+        The run of the pipeline, the parent of those of the stages.
+    plan
+        Its plan.
+    last
+        Name of the last stage.
+    artifact
+        The artifact of that stage.
+    """
+    parts = [f"**{for_markdown(plan.config.name)}**, up to the stage `{last}`."]
+    if isinstance(artifact, EvaluationReport):
+        for name in (one for one in SUBJECTS if one in artifact.summary):
+            balanced = artifact.summary[name]["balanced_accuracy"]
+            figures = {"balanced_accuracy": balanced["mean"], "balanced_accuracy_ci95": balanced["ci95"]}
+            run.metrics(
+                {f"{shown_name(name)}/{figure}": value for figure, value in figures.items() if value is not None}, 0
+            )
+        share = fraction_of_experts(artifact, plan.config)
+        if share is not None:
+            run.metrics({"distilled/fraction_of_experts": share}, 0)
+        for folder, name in ((plan.evaluated_set.folder, "atlas.png"), (artifact.folder, "accuracy.png")):
+            if folder.exists(name):  # sets of other programs have no atlas
+                run.artifact(folder.local(name))
+        reached = [] if share is None else [f"It reaches {share:.0%} of its experts' balanced accuracy."]
+        # The verdict first: MLflow's page shows some six lines, and the rest after a click.
+        parts = [
+            " ".join([parts[0], for_markdown(verdict(artifact.summary)), *reached]),
+            markdown_table([HEAD, *accuracy_table(artifact.summary)]),
+        ]
+        parts.append(
+            "Pictures: `atlas.png` (prototypes beside images of their class) and `accuracy.png` below Artifacts."
+        )
+    parts += [
+        f"Files: `{artifact.folder}`",
+        "The runs of the stages are below this one; each has its figures as artifacts.",
+        f"Repeat it with `raydistill run CONFIG --to {last}` and config.yaml below Artifacts as CONFIG.",
+    ]
+    run.note("\n\n".join(parts))
+
 
 log = get_logger(__name__)
 
@@ -79,7 +134,6 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
     needed = lineage(spec, needed=True)
     if spec is None or not needed:  # `simulate` of a survey that is not simulated says so
         return _build(table.stages()[last], plan, tracker)
-    from raydistill.pipeline.headline import record_headline
     from raydistill.runtime.cluster import ray_cluster
 
     # A run closes open MLflow runs of the same identity. No stage has this one.
@@ -113,7 +167,7 @@ def is_finished(spec: ArtifactSpec | None) -> bool:
     log.info("  %s", spec.folder.shown)
     open_manifest(spec.folder, spec.kind)
     if spec.kind == kinds.CURATED:
-        from raydistill.stages.curate.counts import log_existing
+        from raydistill.stages.curate.summary import log_existing
 
         log_existing(spec.folder)
     return True
@@ -125,6 +179,6 @@ def _build(stage: table.Stage, plan: Plan, *arguments: Any) -> Any:
 
 
 def _make_tracker(plan: Plan) -> Tracker:
-    from raydistill.tracking.of_plan import make_tracker
+    from raydistill.tracking.tracker import make_tracker
 
     return make_tracker(plan)

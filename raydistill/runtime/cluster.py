@@ -20,12 +20,9 @@ from ray._private import ray_constants
 from raydistill.config import Resources
 from raydistill.errors import ClusterError
 from raydistill.log import get_logger
-from raydistill.runtime.failures import one_line
-from raydistill.runtime.limits import check_limits, find_cause
-from raydistill.runtime.ray_death import stop_if_ray_dies
+from raydistill.runtime.failures import one_line, stop_if_ray_dies
+from raydistill.runtime.private_ray import check_limits, choose_temp_dir, find_cause, private_token
 from raydistill.runtime.signals import raise_on_sigterm
-from raydistill.runtime.temp_dir import choose_temp_dir
-from raydistill.runtime.token import private_token
 from raydistill.storage import Folder
 from raydistill.storage.patience import say_waiting
 

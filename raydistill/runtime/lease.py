@@ -29,7 +29,7 @@ from typing import Any
 from raydistill.errors import ArtifactError, ArtifactMissing, ClusterError
 from raydistill.log import get_logger
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.runtime.background import run_in_background
+from raydistill.runtime.signals import run_in_background
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
 

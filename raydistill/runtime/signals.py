@@ -1,15 +1,16 @@
-"""Unwind the stack on SIGTERM as on Ctrl-C.
-
-`finally` blocks then close the MLflow runs. SIGTERM comes from `kill`, from a scheduler, or from a
-spot machine that is reclaimed.
-"""
+"""Threads beside the main one, and signals that unwind it."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# Unwind the stack on SIGTERM as on Ctrl-C.
+#
+# `finally` blocks then close the MLflow runs. SIGTERM comes from `kill`, from a scheduler, or from a
+# spot machine that is reclaimed.
 
 _terminated = threading.Event()  # set by SIGTERM: Ray changes the code of a SystemExit that is raised while it waits
 
@@ -59,3 +60,29 @@ def preserve_sigint() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+# A thread that runs while the body of a `with` runs.
+
+
+@contextmanager
+def run_in_background(work: Callable[[threading.Event], None], timeout: float | None = None) -> Iterator[None]:
+    """Run `work(done)` in a daemon thread during the body.
+
+    At the end of the body `done` is set and the thread joined.
+
+    Parameters
+    ----------
+    work
+        A function that returns soon after its event is set.
+    timeout
+        Seconds to wait for the thread; None: until it ends.
+    """
+    done = threading.Event()
+    thread = threading.Thread(target=work, args=(done,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout)

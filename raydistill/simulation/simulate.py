@@ -23,8 +23,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 from raydistill.errors import CatalogError, ConfigError
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.tree import Task
+from raydistill.galaxies.trees import GZ2
 from raydistill.seeding import fold_in
 from raydistill.simulation.config import NUM_CLASSES, SDSS, SDSS_PSF, SimulatedSurvey, Telescope
 from raydistill.simulation.render import LENS, Truth, encode_jpeg, render

@@ -12,13 +12,12 @@ import pyarrow.compute as pc
 from raydistill.config import CatalogSurvey
 from raydistill.errors import ConfigError, RaydistillError
 from raydistill.galaxies.catalog import read_catalog
-from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES
+from raydistill.galaxies.pictures.files import ALLOW_IMAGES, FITS_SUFFIXES, PICTURE_SUFFIXES, check_links
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import MosaicImages
-from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_links
 from raydistill.galaxies.pictures.paths import FoundPaths, find_paths
 from raydistill.galaxies.pictures.sources import ParquetImages
-from raydistill.galaxies.tables.repeated import check_repeated, find_repeated
+from raydistill.galaxies.tables.ids import check_repeated, find_repeated
 from raydistill.log import get_logger
 
 log = get_logger(__name__)

@@ -21,15 +21,15 @@ from raydistill.datasets.base import DataSet, EncodedDataSet, PackedDataSet
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.cells import read_cell
-from raydistill.galaxies.pictures.files import Source, below, read_source
+from raydistill.galaxies.pictures.files import ALLOW_IMAGES, Source, below, check_source, read_source
 from raydistill.galaxies.pictures.fits import unit_of
 from raydistill.galaxies.pictures.images import RejectedImage, picture_extent
 from raydistill.galaxies.pictures.levels import Extent, choose_range
 from raydistill.galaxies.pictures.mosaics import BandImages
-from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_source
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.log import get_logger
-from raydistill.stages.curate.summary import Levels
+from raydistill.stages.curate.summary import Levels, format_levels
+from raydistill.surveys.survey import SurveyPictures
 
 log = get_logger(__name__)
 
@@ -88,15 +88,6 @@ def chosen_levels(configured: Images | DataSet, resolved: Images | DataSet) -> L
         if value not in (getattr(configured, key, "full"), "full"):
             chosen[key] = list(value) if isinstance(value, tuple) else value
     return chosen
-
-
-def format_levels(levels: Levels) -> str:
-    """Return the numbers of `chosen_levels` as text: value_range=[0, 4095]."""
-    shown = {key: value if isinstance(value, list) else [value] for key, value in levels.items()}
-    texts = {key: ", ".join(f"{one:.6g}" for one in values) for key, values in shown.items()}
-    return ", ".join(
-        f"{key}=[{text}]" if isinstance(levels[key], list) else f"{key}={text}" for key, text in texts.items()
-    )
 
 
 def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> list[Extent]:
@@ -302,3 +293,55 @@ def measure_levels(planes_N3P: np.ndarray) -> dict[str, list[Any]]:
         "flat_channels": (highest_N3 - planes_N3P.min(axis=2) < FLAT).sum(axis=1).tolist(),
         "saturated": (is_saturated.sum(axis=1) / planes_N3P.shape[2]).tolist(),
     }
+
+
+# Choose a survey's black and white for "auto": the experts', if they have any.
+
+
+def assume_levels(pictures: SurveyPictures, levels: Levels) -> tuple[SurveyPictures, Levels]:
+    """Return the pictures with numbers in place of `auto`, and these numbers.
+
+    Numbers in the survey's own config stay. The numbers that were chosen for the experts replace
+    "auto", so that equal pixels give equal predictions. If the experts have none, as with 8 bits,
+    the range is chosen from a sample.
+
+    Parameters
+    ----------
+    pictures
+        The survey.
+    levels
+        `Summary.levels` of the experts' curated set.
+
+    Raises
+    ------
+    CatalogError
+        No usual range fits the pictures of the sample.
+    """
+    images: Any = pictures.images
+    assumed = {key: _value(value) for key, value in levels.items() if hasattr(images, key)}
+    if "auto" not in (getattr(images, "value_range", None), getattr(images, "stretch", None)):
+        return pictures, {}
+    if assumed:
+        shown = format_levels({key: levels[key] for key in assumed})
+        log.info(
+            "predict: black and white of %s are assumed to be those of the experts' survey: %s", pictures.name, shown
+        )
+        return replace(pictures, images=replace(images, **assumed)), {key: levels[key] for key in assumed}
+    resolved = _resolve(images, pictures)
+    chosen = chosen_levels(images, resolved)
+    if chosen and not isinstance(images, DataSet):
+        what = "predict: the experts' survey needed no choice of black and white; %s is assumed from a sample: %s"
+        log.warning(what, pictures.name, format_levels(chosen))
+    return replace(pictures, images=resolved), chosen
+
+
+def _resolve(images: Any, pictures: SurveyPictures) -> Any:
+    try:
+        return resolve_levels(images, pictures.objects.filter(pc.is_valid(pictures.objects["path"])))
+    except CatalogError as error:
+        fix = f"{error.fix}, in a config of this survey"
+        raise CatalogError(error.what, error.where, fix) from error
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

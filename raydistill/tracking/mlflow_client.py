@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.log import get_logger
 from raydistill.tracking import formatting
 from raydistill.tracking.formatting import InputDataset
-from raydistill.tracking.relocation import relocate
-from raydistill.tracking.uris import artifact_folder, sqlite_file
+from raydistill.tracking.uris import artifact_folder, relocate, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient as MlflowClient

@@ -21,16 +21,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raydistill.log import get_logger
+from raydistill.pipeline.plan import Plan
 from raydistill.runtime import driver_notes
-from raydistill.runtime.background import run_in_background
-from raydistill.runtime.signals import sigterm_raises
+from raydistill.runtime.signals import run_in_background, sigterm_raises
 from raydistill.tracking import formatting, mlflow_client
-from raydistill.tracking.circuit_breaker import CircuitBreaker
-from raydistill.tracking.delivery import RecordQueue
+from raydistill.tracking.delivery import CircuitBreaker, RecordQueue
 from raydistill.tracking.formatting import InputDataset
 from raydistill.tracking.registry import Model, Registration, log_test_metrics
 from raydistill.tracking.system import record_system
-from raydistill.tracking.uris import runs_page
+from raydistill.tracking.uris import default_uri, runs_page
 
 if TYPE_CHECKING:
     from raydistill.tracking.mlflow_client import Metric, MlflowClient
@@ -290,3 +290,38 @@ def kill_run(uri: str, run_id: str) -> None:
 
 def _milliseconds() -> int:
     return time.time_ns() // 1_000_000
+
+
+# Return the tracker of a plan.
+
+log = get_logger(__name__)
+
+
+def tracking_uri(plan: Plan) -> str | None:
+    """Return the tracking URI of a plan's runs, by default SQLite in the run folder.
+
+    None if no URI is set and the run folder is in object storage: SQLite needs a disk.
+    """
+    if plan.config.tracking.uri or not plan.root.is_local:
+        return plan.config.tracking.uri
+    return default_uri(Path(plan.root.uri).absolute())
+
+
+def tracker_of(plan: Plan) -> Tracker:
+    """Return the tracker of a plan; it has opened nothing."""
+    config, uri = plan.config.tracking, tracking_uri(plan)
+    return Tracker(
+        uri or "", config.experiment or plan.config.name, config.enabled and uri is not None, config.system_metrics
+    )
+
+
+def make_tracker(plan: Plan) -> Tracker:
+    """Return the tracker of a plan, whose database exists before any worker opens it."""
+    if tracking_uri(plan) is None and plan.config.tracking.enabled:
+        log.warning(
+            "tracking is off: SQLite needs a disk, and %s is in object storage; set tracking.uri=http://… of an MLflow server",
+            plan.root,
+        )
+    tracker = tracker_of(plan)
+    tracker.initialise()
+    return tracker

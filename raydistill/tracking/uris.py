@@ -4,11 +4,86 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from raydistill.log import get_logger
 from raydistill.tracking.formatting import runs_path
-from raydistill.tracking.relocation import ARTIFACTS
+
+# Follow a moved or copied run folder: MLflow stores absolute paths of artifacts.
+#
+# raydistill keeps artifacts in `mlartifacts` beside its SQLite file. If the database names another
+# folder of that name, its folder was moved, and the paths are rewritten. This module imports no
+# mlflow.
+
+log = get_logger(__name__)
+
+ARTIFACTS = "mlartifacts"
+BUSY_SECONDS = 30.0  # another process may hold the database
+# The tables and columns of MLflow 3 with paths below an experiment's artifact location.
+PATHS = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def relocate(database: Path) -> None:
+    """Rewrite the artifact paths of a database whose folder was moved; log it once.
+
+    A path stays if its folder still exists and has no copy beside the database.
+    """
+    if not database.is_file():
+        return
+    folder = database.absolute().parent / ARTIFACTS
+    with closing(sqlite3.connect(database, timeout=BUSY_SECONDS)) as connection, connection:
+        if "experiments" not in _tables(connection):
+            return
+        locations = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+        for old in [location for (location,) in locations if _is_elsewhere(location, folder)]:
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (folder.as_uri(), old)
+            )
+            for table, column in PATHS:
+                if table in _tables(connection):
+                    _rewrite(connection, table, column, old, folder)
+            log.info("tracking: the run folder was moved from %s to %s", _path(old).parent, folder.parent)
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _is_elsewhere(location: str | None, folder: Path) -> bool:
+    """Return whether `location` is an artifact folder of another database.
+
+    Other paths of this database's own folder do not count.
+    """
+    if not location or not location.startswith("file:") or location == folder.as_uri():
+        return False
+    old = _path(location)
+    return old.name == ARTIFACTS and not (old.exists() and folder.exists() and old.samefile(folder))
+
+
+def _rewrite(connection: sqlite3.Connection, table: str, column: str, old: str, folder: Path) -> None:
+    """Replace the prefix `old` of a column, row by row."""
+    rows = connection.execute(f"SELECT rowid, {column} FROM {table}").fetchall()
+    below = [(row, uri, uri.removeprefix(old)) for row, uri in rows if uri and uri.startswith(f"{old}/")]
+    moved = [
+        (folder.as_uri() + rest, row)
+        for row, uri, rest in below
+        if not _path(uri).exists() or _path(folder.as_uri() + rest).exists()
+    ]
+    connection.executemany(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", moved)
+
+
+def _path(uri: str) -> Path:
+    return Path(url2pathname(urlsplit(uri).path))
 
 
 def default_uri(run_folder: str | Path) -> str:

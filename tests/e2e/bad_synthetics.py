@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from tests.e2e.bad_inputs import Row
 from tests.e2e.spoiling import both, curated_with, distilled_with, generator_of_classes, generator_of_votes, link
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt.science.labels import LabelFile, new_labels, read_labels
-from raydistill.stages.hunt.science.ranking import Reason
-from raydistill.stages.hunt.sheet import SheetCandidate, contact_sheet
+from raydistill.stages.hunt.labels import LabelFile, new_labels, read_labels
+from raydistill.stages.hunt.ranking import Reason
+from raydistill.stages.hunt.round import SheetCandidate, contact_sheet
 from tests.e2e.browser import CHROMIUM, Page, open_browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

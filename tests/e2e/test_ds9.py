@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydistill.stages.distill.fits import Card, write_prototypes
+from raydistill.stages.distill.report import Card, write_prototypes
 from tests.mosaics import COLOURS, Spiral
 
 pytestmark = [

@@ -18,10 +18,8 @@ import torch
 from raydistill.api import load_config
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import UNet
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.training import GeneratorTraining
+from raydistill.diffusion.network_options import UNet
+from raydistill.diffusion.options import GeneratorTraining, Model, Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.diffusion.training import TrainingImages, init_training
 from raydistill.diffusion.training import train as train_generator
@@ -31,7 +29,7 @@ from raydistill.learning.augment import DSA, Augmentation
 from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import train
 from raydistill.runtime.resources import device_of
 from raydistill.seeding import generator as seeded

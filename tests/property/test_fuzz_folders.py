@@ -18,7 +18,7 @@ from raydistill.datasets.arrays import ArraySet
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.escaping import is_utf8
-from raydistill.galaxies.hidden import is_hidden
+from raydistill.galaxies.folders import is_hidden
 from raydistill.galaxies.pictures.files import list_files
 from raydistill.galaxies.pictures.paths import find_paths
 from raydistill.galaxies.pictures.sources import FolderImages

@@ -20,8 +20,8 @@ from pyarrow import feather
 from raydistill.galaxies.campaigns import CAMPAIGNS, COUNT, FRACTION, find_columns
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import assign_classes, select
+from raydistill.galaxies.trees import GZ2
 from tests.property.fuzz import damage, fast_or_long, refused, repeat
 
 CLASSES = ("edge_on", "round", "spiral")

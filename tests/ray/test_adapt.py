@@ -13,12 +13,12 @@ import pytest
 from ray_tools import SILENT, copy_of, tiny
 from sklearn.metrics import roc_auc_score
 
+from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import describe_kind
-from raydistill.artifacts.opening import open_artifact
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
-from raydistill.stages.adapt import runner, stage
+from raydistill.stages.adapt import stage
 from raydistill.stages.adapt.artifact import FIGURE, AdaptationReport
 from raydistill.stages.adapt.specs import adaptation_spec
 from raydistill.stages.curate.artifact import CuratedSet
@@ -196,17 +196,17 @@ def test_a_killed_adaptation_trains_only_the_missing_networks(
         patch.setattr(stage, "write_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
             stage.adapt(plan, SILENT)
-    files = sorted((Path(adaptation_spec(plan).folder.uri) / runner.FITS).iterdir())
+    files = sorted((Path(adaptation_spec(plan).folder.uri) / stage.FITS).iterdir())
     files[1].unlink()
     files[2].write_bytes(files[2].read_bytes()[:-1])
     stored: list[str] = []
-    store = runner.FitRunner.store
+    store = stage.FitRunner.store
 
-    def count(self: runner.FitRunner, fit: Any, result: Any) -> Any:
+    def count(self: stage.FitRunner, fit: Any, result: Any) -> Any:
         stored.append(self.key(fit))
         return store(self, fit, result)
 
-    monkeypatch.setattr(runner.FitRunner, "store", count)
+    monkeypatch.setattr(stage.FitRunner, "store", count)
     resumed = stage.adapt(plan, SILENT)
     assert sorted(stored) == sorted(file.stem for file in files[1:3])
     assert resumed.manifest.content == plain.manifest.content

@@ -19,8 +19,8 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.augment import stage
 from raydistill.stages.augment.artifact import AugmentationReport
 from raydistill.stages.augment.config import BASELINES, METHODS
-from raydistill.stages.augment.runner import FitRunner
 from raydistill.stages.augment.specs import augmentation_spec
+from raydistill.stages.augment.worker import FitRunner
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.stage import sample

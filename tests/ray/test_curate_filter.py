@@ -28,7 +28,7 @@ from raydistill.simulation.defects import REASONS, show, wide_side
 from raydistill.stages.curate import filter_training, stage
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.decoding import decode
-from raydistill.stages.curate.filter_report import FILTER
+from raydistill.stages.curate.filter_training import FILTER
 from raydistill.stages.curate.picture_filter import VIEW
 
 pytestmark = pytest.mark.usefixtures("cluster")

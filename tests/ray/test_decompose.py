@@ -25,8 +25,8 @@ from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.artifact import GROUPS, RUNS_SCHEMA, EvaluationReport
 from raydistill.stages.evaluate.stage import evaluate
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.nuisance import check_nuisance
 from raydistill.stages.experts.stage import experts
+from raydistill.stages.experts.targets import check_nuisance
 
 DECOMPOSE = "experts.decompose={nuisance: redshift, bins: 3}"
 LONG = "experts.training.batch_size=1"

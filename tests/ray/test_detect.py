@@ -16,17 +16,17 @@ import pytest
 from PIL import Image
 from ray_tools import SILENT, killing, tiny
 
-from raydistill.artifacts.opening import open_artifact
+from raydistill.artifacts.display import open_artifact
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.detect import stage
 from raydistill.stages.detect.artifact import DetectionReport
-from raydistill.stages.detect.science.coco import decode_mask
-from raydistill.stages.detect.science.network import detect as find
+from raydistill.stages.detect.fields import decode_mask
+from raydistill.stages.detect.network import detect as find
 from raydistill.stages.detect.specs import detection_spec
-from raydistill.stages.detect.training import STATE
+from raydistill.stages.detect.worker import STATE
 from raydistill.stages.simulate.stage import simulate
 from raydistill.storage import Folder
 from tests.unit.stages.detect.test_coco import SCHEMA

@@ -38,11 +38,9 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.distill.artifact import DistilledSet, read_images
-from raydistill.stages.distill.checkpoint import STATE
 from raydistill.stages.distill.stage import distill, record_progress
-from raydistill.stages.distill.task import make_task
+from raydistill.stages.distill.task import STATE, Validation, make_task
 from raydistill.stages.distill.trainer import BEST, FINISHED, WRITTEN, ProgressUpdate, Trainer, is_finished
-from raydistill.stages.distill.validation import Validation
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder, checked
 from raydistill.storage.checked import from_json, to_json

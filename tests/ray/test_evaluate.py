@@ -22,13 +22,11 @@ from raydistill.stages.curate.stage import curate
 from raydistill.stages.distill.artifact import LAST, SELECTED, DistilledSet, read_images, write_images
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.artifact import EvaluationReport
-from raydistill.stages.evaluate.baselines import Baselines
-from raydistill.stages.evaluate.compatibility import check_compatible
 from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.printing import evaluation_report
-from raydistill.stages.evaluate.stage import evaluate, load_split
+from raydistill.stages.evaluate.stage import check_compatible, evaluate, load_split
 from raydistill.stages.evaluate.text import verdict
-from raydistill.stages.evaluate.training_sets import TrainingSets, load_teachers
+from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
 from raydistill.tracking.tracker import Run

@@ -26,8 +26,8 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.experts.artifact import ShardWriter, TrajectoryStore, record, shard
-from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.stages.experts.stage import describe_undertrained, experts
+from raydistill.stages.experts.worker import MAX_ATTEMPTS, Coordinator
 from tests.damage import flipped
 from tests.ray.deadly import FAULT, POISON
 

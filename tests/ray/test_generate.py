@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from ray_tools import SILENT, below, content, copy_of, killing, tiny
 
-from raydistill.artifacts.opening import open_artifact
+from raydistill.artifacts.display import open_artifact
 from raydistill.config import Config
-from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.generate.artifact import GeneratorArtifact
-from raydistill.stages.generate.checkpoint import STATE
 from raydistill.stages.generate.stage import generate, num_workers
+from raydistill.stages.generate.worker import STATE
 from tests.e2e import tools
 
 SMALL = (

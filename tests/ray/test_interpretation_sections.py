@@ -22,7 +22,7 @@ from raydistill.stages.analyse.counterfactuals import counterfactuals_section
 from raydistill.stages.analyse.features import Describer
 from raydistill.stages.analyse.inputs import AnalysisInputs, open_inputs
 from raydistill.stages.analyse.occlusion import occlusion_section
-from raydistill.stages.analyse.repeats import plan_repeats, plans_of_networks
+from raydistill.stages.analyse.prototypes import plan_repeats, plans_of_networks
 from raydistill.stages.analyse.science import sparse_features
 from raydistill.stages.analyse.science.occlusion import ANNULI, FILLS
 from raydistill.stages.analyse.sections import Section, read_section, write_section

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from ray_tools import SILENT, copy_of, killing, tiny
 
-from raydistill.artifacts.opening import open_artifact
+from raydistill.artifacts.display import open_artifact
 from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.adapt.stage import adapt

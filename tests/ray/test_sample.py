@@ -16,12 +16,12 @@ from PIL import Image
 from ray_tools import SILENT, content, copy_of, killing, tiny
 
 from raydistill.errors import ConfigError
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.sample import stage
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticSet
-from raydistill.stages.sample.recognition import Recogniser
+from raydistill.stages.sample.worker import Recogniser
 from tests.unit.stages.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -19,7 +19,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import lineage
 from raydistill.runtime.ray_data import map_blocks
 from raydistill.simulation.injections import DustLane
-from raydistill.simulation.injections.light import lupton_contrast
+from raydistill.simulation.injections.base import lupton_contrast
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.sample import stage
 from raydistill.stages.sample.artifact import SyntheticSet

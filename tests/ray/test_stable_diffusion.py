@@ -13,13 +13,13 @@ import torch
 from ray_tools import SILENT, below, content, copy_of, killing, tiny
 
 from raydistill.config import Config
-from raydistill.diffusion.options.networks import StableDiffusion
-from raydistill.diffusion.options.sampling import Sampling
+from raydistill.diffusion.network_options import StableDiffusion
+from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.generate.artifact import GeneratorArtifact
-from raydistill.stages.generate.checkpoint import STATE
 from raydistill.stages.generate.stage import generate
+from raydistill.stages.generate.worker import STATE
 from tests.unit.diffusion.tiny_stable_diffusion import write_checkpoint
 
 

@@ -25,21 +25,23 @@ from raydistill.distillation.recipe import Adam
 from raydistill.errors import ClusterError, ConfigError, DivergenceError
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.distill.checkpoint import STATE
 from raydistill.stages.distill.stage import distill
+from raydistill.stages.distill.task import STATE
 from raydistill.stages.tune.artifact import BEST, SearchReport
-from raydistill.stages.tune.recorder import RecorderCallback, TrialRecorder, _recorders
-from raydistill.stages.tune.report import no_success_error, rank
-from raydistill.stages.tune.stage import halving_scheduler, trial_validations, tune
-from raydistill.stages.tune.trials import (
+from raydistill.stages.tune.recorder import (
     DIVERGED,
     FAILED,
     FINISHED,
     METRIC,
     NO_RECIPE,
     STOPPED,
+    RecorderCallback,
     Trial,
+    TrialRecorder,
+    _recorders,
 )
+from raydistill.stages.tune.report import no_success_error, rank
+from raydistill.stages.tune.stage import halving_scheduler, trial_validations, tune
 from raydistill.storage import checked
 from raydistill.tracking.tracker import Tracker
 from tests.e2e.browser import CHROMIUM

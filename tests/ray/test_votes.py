@@ -12,23 +12,22 @@ from ray_tools import SILENT, below, copy_of, tiny
 
 from raydistill.config import Config
 from raydistill.distillation.initial import LEAST_PROBABILITY, margin
-from raydistill.galaxies.vote_counts import PathQuestions
+from raydistill.galaxies.votes import PathQuestions
 from raydistill.learning.dirichlet import negative_log_likelihood
 from raydistill.learning.networks import build_network
 from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.curate.vote_totals import load_vote_counts
+from raydistill.stages.curate.writer import load_vote_counts
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.distill.task import DistillTask
 from raydistill.stages.distill.trainer import Trainer
 from raydistill.stages.evaluate.artifact import EvaluationReport
-from raydistill.stages.evaluate.baselines import Baselines
 from raydistill.stages.evaluate.stage import evaluate, load_split
-from raydistill.stages.evaluate.training_sets import TrainingSets, load_votes
+from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_votes
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.ensemble import load_experts
+from raydistill.stages.experts.classifier import load_experts
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder
 

@@ -14,10 +14,8 @@ from ray_tools import SILENT, below, content, copy_of, expecting_worker, killing
 
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.checkpoint import STATE
-from raydistill.stages.distill.stage import distill
-from raydistill.stages.distill.task import make_task
-from raydistill.stages.distill.worker_pool import WorkerPool, _Member
+from raydistill.stages.distill.stage import WorkerPool, _Member, distill
+from raydistill.stages.distill.task import STATE, make_task
 from raydistill.tracking.tracker import Run
 from tests.ray.deadly import Faulty
 

@@ -17,9 +17,8 @@ from raydistill.config import load
 from raydistill.distillation.cost_model import forward_flops
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.networks import build_network
-from raydistill.pipeline.estimates import network_size
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.preview import as_text
+from raydistill.pipeline.preview import as_text, network_size
 from raydistill.pipeline.run import lineage
 from raydistill.text import WIDTH, text_table
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raydistill.config import Config, load
-from raydistill.config.limits import LIMITS, MOST
+from raydistill.config.messages import LIMITS, MOST
 from raydistill.config.reading import vary
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import load_class_tree

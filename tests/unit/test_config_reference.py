@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union
 import yaml
 
 from raydistill.config import Config
-from raydistill.config.limits import LIMITS as MOST_OF_KEYS
+from raydistill.config.messages import LIMITS as MOST_OF_KEYS
 from raydistill.config.messages import classes
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "config.md"

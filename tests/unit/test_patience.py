@@ -12,7 +12,7 @@ import urllib3
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.fetching.http import Patience, Reach, make_session, open_url, read_body
 from raydistill.storage import Folder, arrow_filesystem, patience
-from raydistill.tracking.circuit_breaker import CircuitBreaker, Outcome
+from raydistill.tracking.delivery import CircuitBreaker, Outcome
 from tests.e2e.bucket import client_of
 from tests.silent_server import FAULTS, silent_server
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import workloads
 
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 
 
 def test_both_engines_match_with_the_same_gradients() -> None:

@@ -21,7 +21,7 @@ from typing import IO, Any
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.hidden import is_hidden
+from raydistill.galaxies.folders import is_hidden
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.storage import arrow_filesystem, error_message
 

@@ -23,11 +23,11 @@ from raydistill.galaxies.pictures.files import (
     locate,
     read_source,
 )
-from raydistill.galaxies.pictures.foreign import describe_foreign
+from raydistill.galaxies.pictures.formats import describe_foreign
 from raydistill.galaxies.pictures.images import Fit, RejectedImage, is_truncated
-from raydistill.galaxies.pictures.stretch import choose_stretch
-from raydistill.galaxies.tables.repeated import Duplicates
-from raydistill.galaxies.tables.widths import check_fits
+from raydistill.galaxies.pictures.levels import choose_stretch
+from raydistill.galaxies.tables.columns import check_fits
+from raydistill.galaxies.tables.ids import Duplicates
 
 MAX_VALUES = 2**28  # of one extension: 2 GB as float64
 MAX_PLANE = 2**24  # pixels of a band, 4096 x 4096; a picture takes 50 bytes for each

@@ -27,11 +27,24 @@ from PIL.PngImagePlugin import PngInfo
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.alignment import align_major_axis
-from raydistill.galaxies.pictures.deep import MAX_PIXELS, DeepPixels, array_pixels, check_pixels, read_deep
-from raydistill.galaxies.pictures.foreign import FITS_MAGIC, describe_foreign
-from raydistill.galaxies.pictures.levels import Extent, ValueRange, extent, to_levels
-from raydistill.galaxies.pictures.tiff import read_unusual_tiff
-from raydistill.galaxies.pictures.tiff_pages import TIFF_MAGIC, find_picture
+from raydistill.galaxies.pictures.formats import (
+    FITS_MAGIC,
+    TIFF_MAGIC,
+    describe_foreign,
+    find_picture,
+    read_unusual_tiff,
+)
+from raydistill.galaxies.pictures.levels import (
+    MAX_PIXELS,
+    DeepPixels,
+    Extent,
+    ValueRange,
+    array_pixels,
+    check_pixels,
+    extent,
+    read_deep,
+    to_levels,
+)
 
 Fit = Literal["square", "crop", "pad"]
 NPY_MAGIC = b"\x93NUMPY"

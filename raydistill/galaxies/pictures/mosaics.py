@@ -13,11 +13,10 @@ from fsspec.utils import glob_translate
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.archives import find_archive
-from raydistill.galaxies.pictures.files import Source, digest_files, list_files
+from raydistill.galaxies.pictures.files import ALLOW_IMAGES, Source, check_links, digest_files, list_files
 from raydistill.galaxies.pictures.fits import Fill, FitsImages
 from raydistill.galaxies.pictures.images import Fit, RejectedImage
-from raydistill.galaxies.pictures.outside import ALLOW_IMAGES, check_links
-from raydistill.galaxies.tables.repeated import Duplicates, check_repeated
+from raydistill.galaxies.tables.ids import Duplicates, check_repeated
 from raydistill.log import get_logger
 
 log = get_logger(__name__)

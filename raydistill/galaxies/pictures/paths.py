@@ -29,7 +29,7 @@ from raydistill.galaxies.pictures.files import (
     list_files,
     suffix_of,
 )
-from raydistill.galaxies.tables.repeated import Duplicates, check_repeated
+from raydistill.galaxies.tables.ids import Duplicates, check_repeated
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 

@@ -22,7 +22,7 @@ from raydistill.galaxies.pictures.files import (
 from raydistill.galaxies.pictures.images import Fit, decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.tables import object_ids, parquet_dataset
-from raydistill.galaxies.tables.repeated import Duplicates
+from raydistill.galaxies.tables.ids import Duplicates
 from raydistill.storage import arrow_filesystem
 
 if TYPE_CHECKING:

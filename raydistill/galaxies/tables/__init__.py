@@ -11,9 +11,7 @@ may be compressed or packed in a zip. A folder of files of one format is read as
 from __future__ import annotations
 
 from raydistill.galaxies.tables.columnar import parquet_dataset
-from raydistill.galaxies.tables.ids import object_ids
-from raydistill.galaxies.tables.index import index_of_ids
-from raydistill.galaxies.tables.opening import Table, open_table
-from raydistill.galaxies.tables.path_columns import find_path_column
+from raydistill.galaxies.tables.ids import index_of_ids, object_ids
+from raydistill.galaxies.tables.opening import Table, find_path_column, open_table
 
 __all__ = ["Table", "find_path_column", "index_of_ids", "object_ids", "open_table", "parquet_dataset"]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from raydistill.errors import CatalogError, nearest
-from raydistill.galaxies.hidden import is_hidden
+from raydistill.galaxies.folders import is_hidden
 from raydistill.storage import arrow_filesystem
 
 HEAD = 1 << 20  # bytes from which formats, encodings and headers are found

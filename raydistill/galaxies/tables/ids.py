@@ -1,12 +1,10 @@
-"""Read object ids as text, with every digit.
-
-SDSS ids have 18 digits, and float64 holds fewer than 16. Ids of text stay as they are (1.10, 1E10,
-007), unless all of them are whole numbers and some are written as a program writes floats.
-"""
+"""Read object ids as text, with every digit; from an index too; each once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,13 @@ import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.spelling import spell_column, trim
+from raydistill.galaxies.tables.opening import Table
 from raydistill.log import get_logger
+
+# Read object ids as text, with every digit.
+#
+# SDSS ids have 18 digits, and float64 holds fewer than 16. Ids of text stay as they are (1.10, 1E10,
+# 007), unless all of them are whole numbers and some are written as a program writes floats.
 
 log = get_logger(__name__)
 
@@ -173,3 +177,96 @@ def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
 def _lost_digits(name: str, where: str) -> CatalogError:
     what = f"the ids in '{name}' were stored as floats and lost their last digits"
     return CatalogError(what, where, "export the table again with ids as integers or text")
+
+
+# Read ids from the index of pandas or R, a first column without a name.
+
+INDEX = ("", "Unnamed: 0", "__index_level_0__")  # its names
+_SPREAD = 10  # a selection of rows keeps at least each tenth one
+
+
+def index_of_ids(table: Table) -> str | None:
+    """Return the name of an index that holds ids, or None without an index.
+
+    Warns that the ids are there.
+
+    Raises
+    ------
+    CatalogError
+        If its values may be numbers of rows.
+    """
+    name = next((name for name in table.names if name in INDEX), None)
+    if name is None or (name != INDEX[-1] and name != table.names[0]):
+        return None
+    values = table.read([name], text=[name])[name].cast(pa.string())
+    if _may_count_rows(values):
+        what = "has no id column, and its index may hold numbers of rows"
+        raise CatalogError(
+            what, table.uri, "name a column with survey.columns.id=NAME, or write a name above the index"
+        )
+    what = "curate: %s has no id column; the ids are read from its index (first: %s)"
+    log.warning(what, table.uri, values[0].as_py())
+    return name
+
+
+def _may_count_rows(values: pa.ChunkedArray) -> bool:
+    """Return whether all values are small whole numbers, as of selected rows."""
+    if not pc.all(pc.fill_null(pc.match_substring_regex(values, r"^\d{1,9}$"), True)).as_py():
+        return False
+    return (pc.max(values.cast(pa.int64())).as_py() or 0) < _SPREAD * max(len(values), 10)
+
+
+# Refuse ids that occur twice, or take the first one with a warning.
+
+Duplicates = Literal["refuse", "first"]
+KEY = "survey.duplicates"
+SHOWN = 3  # ids in a message
+
+
+def check_repeated(
+    repeated: Sequence[str], what: str, where: str, duplicates: Duplicates | None, fix: str = "keep one row per object",
+    kind: str = "ids",
+) -> None:  # fmt: skip
+    """Refuse ids that occur twice, or warn that the first one is taken.
+
+    Parameters
+    ----------
+    repeated
+        The ids; nothing happens without any.
+    what
+        What is wrong with them, such as "occur in several rows".
+    where
+        The file.
+    duplicates
+        `survey.duplicates`. None: they are refused, and no key changes that.
+    fix
+        The next step if they are refused.
+    kind
+        What is repeated.
+
+    Raises
+    ------
+    CatalogError
+        If they are refused.
+    """
+    if not repeated:
+        return
+    what = f"{len(repeated)} {kind} {what} (first: {listed(repeated, SHOWN)})"
+    if duplicates != "first":
+        raise CatalogError(what, where, fix if duplicates is None else f"{fix}, or set {KEY}=first")
+    log.warning("curate: %s: %s; the first one is taken", where, what)
+
+
+def find_repeated(ids: pa.Array | pa.ChunkedArray) -> list[str]:
+    """Return the ids that occur more than once."""
+    counts = pc.value_counts(ids)
+    repeated: list[str] = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    return repeated
+
+
+def first_of_each(table: pa.Table, column: str) -> pa.Table:
+    """Return the first row of each id, in the order of the rows."""
+    ids = table[column]
+    rows = pa.table({"id": ids, "row": pa.array(range(len(ids)), pa.int64())})
+    first = rows.group_by("id", use_threads=False).aggregate([("row", "min")])["row_min"]
+    return table if len(first) == len(table) else table.take(first.sort())

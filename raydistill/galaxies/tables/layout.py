@@ -20,11 +20,12 @@ from raydistill.galaxies.tables.row_styles import (
     SPACES,
     RowStyle,
     find_columns,
+    is_row_of_units,
     is_rule,
     list_styles,
     split_rows,
+    units_in,
 )
-from raydistill.galaxies.tables.units import is_row_of_units, units_in
 
 ROWS, LINES = 200, 1000  # rows and lines that are read to find the layout
 TITLES = 30  # a header is among this many first rows

@@ -16,14 +16,11 @@ import pyarrow as pa
 import yaml
 
 from raydistill.errors import CatalogError, RaydistillError, describe_arrow_error
-from raydistill.galaxies.tables.astronomy import AstropyTable, has_readme
-from raydistill.galaxies.tables.columnar import STREAM_MAGIC, FeatherTable, ParquetTable
+from raydistill.galaxies.tables.astronomy import AstropyTable, FitsTable, has_readme
+from raydistill.galaxies.tables.columnar import STREAM_MAGIC, FeatherTable, FolderTable, ParquetTable, list_tables
+from raydistill.galaxies.tables.columns import Twins, check_columns, plain_name
 from raydistill.galaxies.tables.content import Content, open_content, suffix_format, without_packing
-from raydistill.galaxies.tables.fits import FitsTable
-from raydistill.galaxies.tables.folder import FolderTable, list_tables
 from raydistill.galaxies.tables.text import TextTable
-from raydistill.galaxies.tables.twins import Twins, plain_name
-from raydistill.galaxies.tables.widths import check_columns
 
 HEAD_OF_FORMAT = 1 << 16  # bytes that show the format of a file
 
@@ -235,3 +232,22 @@ def _read_errors(uri: str, kind: str) -> Iterator[None]:
         raise CatalogError(
             f"cannot be read as a {named} table ({reason})", uri, "download it again or convert it"
         ) from error
+
+
+# Find the column of a table that holds paths of pictures.
+
+_NAME = re.compile(r"file|path|loc|image|img|picture|cutout|jpe?g|png|fits|thumb", re.IGNORECASE)
+_PATH = re.compile(r"[/\\]|\.[a-z]\w{1,4}(\.\w{2})?$", re.IGNORECASE)  # a folder, or a suffix
+_ROWS = 100
+
+
+def find_path_column(table: Table) -> str | None:
+    """Return the first column whose name and first value look like picture paths.
+
+    None if there is none.
+    """
+    for name in filter(_NAME.search, table.names):
+        first = next((value for value in table.head([name], _ROWS)[name].to_pylist() if value), None)
+        if isinstance(first, str) and _PATH.search(first.strip()):
+            return name
+    return None

@@ -21,12 +21,8 @@ True
 
 from __future__ import annotations
 
-from raydistill.simulation.injections.arc import Arc
 from raydistill.simulation.injections.base import InjectionModel, Parameters, Range
-from raydistill.simulation.injections.dimming import LowSurfaceBrightness
-from raydistill.simulation.injections.dust import DustLane
-from raydistill.simulation.injections.star import Star
-from raydistill.simulation.injections.tail import TidalTail
+from raydistill.simulation.injections.models import Arc, DustLane, LowSurfaceBrightness, Star, TidalTail
 
 Injection = DustLane | Star | Arc | TidalTail | LowSurfaceBrightness
 

@@ -17,10 +17,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from raydistill.galaxies.pictures.shapes import measure_shape
+from raydistill.galaxies.pictures.alignment import measure_shape
 from raydistill.seeding import fold_in
-from raydistill.simulation.injections.base import InjectionModel
-from raydistill.simulation.injections.light import above_sky, sky_of, to_light
+from raydistill.simulation.injections.base import InjectionModel, above_sky, sky_of, to_light
 
 AnyModel = TypeVar("AnyModel", bound=InjectionModel)
 

@@ -23,6 +23,6 @@ target's labels, which nothing else uses. Both curated sets must exist.""",
     ),
     spec="raydistill.stages.adapt.specs:adaptation_spec",
     run="raydistill.stages.adapt.stage:adapt",
-    show="raydistill.stages.adapt.printing:adaptation_report",
+    show="raydistill.stages.adapt.artifact:adaptation_report",
     argument=Argument("adapt.target", "TARGET"),
 )

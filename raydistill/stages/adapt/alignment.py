@@ -36,11 +36,11 @@ from geomloss import SamplesLoss
 from torch import Tensor
 
 from raydistill.learning.networks import Network, logits_and_features
-from raydistill.learning.options.weighted_training import ResolvedWeightedTraining, WeightedTraining
+from raydistill.learning.options import ResolvedWeightedTraining, WeightedTraining
 from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
 from raydistill.learning.weighted_training import StepState, class_weights, drawing, sample_mixing, step_loss
 from raydistill.seeding import generator
-from raydistill.stages.adapt.options import Alignment
+from raydistill.stages.adapt.config import Alignment
 
 MEMORY = 50  # steps: time constant of the running means of the two losses
 EPSILON_SCALING = 0.5  # ratio of successive blurs of the Sinkhorn iterations, geomloss's default

@@ -11,27 +11,134 @@ the result; nothing else depends on them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import numpy as np
 import ray
 
+from raydistill.artifacts.manifest import PARTIAL
 from raydistill.distillation.cost_model import estimate_steps
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities
-from raydistill.log import get_logger
+from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime import tasks
+from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
+from raydistill.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
 from raydistill.stages.adapt.artifact import AdaptationReport
-from raydistill.stages.adapt.choosing import choose_fits
-from raydistill.stages.adapt.opening import Surveys, open_surveys, open_training_sets
+from raydistill.stages.adapt.config import Adapt
+from raydistill.stages.adapt.opening import Pictures, Surveys, open_surveys, open_training_sets
 from raydistill.stages.adapt.report import write_report
-from raydistill.stages.adapt.runner import FITS, FitRunner
 from raydistill.stages.adapt.specs import adaptation_spec
-from raydistill.stages.adapt.worker import Common
+from raydistill.stages.adapt.worker import Common, Fit, Method, TrainedFit, predict, train_fit
 from raydistill.tracking.tracker import Run, Tracker
 
+# Train the fits of an adaptation, and predict with them, as Ray tasks.
+
+FITS = f"{PARTIAL}/fits"
+
+
+@dataclass(kw_only=True)
+class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
+    """Train networks on the source, and align them with the target.
+
+    Parameters
+    ----------
+    common
+        What all fits share.
+    training_sets
+        Training sets by name, in Ray's object store; "" is that of the ceiling.
+    unlabelled
+        Images of the target, in Ray's object store.
+    validation
+        Validation galaxies of the source, and of the target for the ceiling, in Ray's object store.
+    """
+
+    stage, task, result = "adapt", train_fit, TrainedFit
+    common: Common
+    training_sets: Mapping[str, Any]
+    unlabelled: Any
+    validation: Mapping[str, Any]
+
+    def arguments(self, fit: Fit) -> tuple[Any, ...]:
+        unlabelled = self.unlabelled if fit.method == "adapted" else None
+        survey = "target" if fit.method == "ceiling" else "source"
+        return self.training_sets[fit.training_set], unlabelled, self.validation[survey], fit, self.common
+
+    def shown(self, fit: Fit, result: TrainedFit) -> dict[str, Any]:
+        return {"training_set": fit.title, "validation": result.validation}
+
+    def predict(self, fits: Sequence[Fit], pictures: Mapping[str, Pictures]) -> dict[tuple[Fit, str], np.ndarray]:
+        """Return class probabilities [N, K] of each fit for each of some sets of pictures."""
+        thetas, task = [result.theta_P for result in self.results(fits)], worker_task(predict, self.resources)
+        stored = {name: ray.put(one.images) for name, one in pictures.items()}
+        items = [(number, name) for number in range(len(fits)) for name in pictures]
+        found = {}
+        with progress(len(items), "testing", "predictions") as shown, translate_errors("adapt"):
+            for (number, name), rows in run_tasks(
+                items, lambda item: task.remote([thetas[item[0]]], stored[item[1]], self.common), self.resources
+            ):
+                found[fits[number], name] = rows[0]
+                shown.advance()
+        return found
+
+
+# Choose learning rates and the alignment strength, without labels of the target.
+
 log = get_logger(__name__)
+
+
+def choose_fits(runner: FitRunner, options: Adapt, training_sets: list[str]) -> list[Fit]:
+    """Train all candidates, and return the fits to test.
+
+    They are those of each training set and method, over all seeds.
+
+    The rate of a training set is that of its networks without the target. Only the ceiling uses
+    labels of the target, also for its rate.
+    """
+    ceiling = _best_rate(runner, options, "", "ceiling")
+    chosen = []
+    for name in training_sets:
+        plain = _best_rate(runner, options, name, "none")
+        chosen += [*plain, *_strongest(runner, options, plain)]
+    return [*chosen, *ceiling]
+
+
+def _best_rate(runner: FitRunner, options: Adapt, training_set: str, method: Method) -> list[Fit]:
+    """Return the fits of all seeds at the rate that validates best for the first seed."""
+    trials = [Fit(training_set, method, 0, lr) for lr in options.lr_grid]
+    scores = [result.validation for result in runner.train(trials, "choosing learning rates")]
+    lr = trials[scores.index(max(scores))].lr
+    fits = [Fit(training_set, method, seed, lr) for seed in range(options.seeds)]
+    runner.train(fits, "training")
+    return fits
+
+
+def _strongest(runner: FitRunner, options: Adapt, plain: list[Fit]) -> list[Fit]:
+    """Return the fits of the largest strength that keeps the accuracy on the source."""
+    name, lr = plain[0].training_set, plain[0].lr
+    least = mean(result.validation for result in runner.train(plain, "training")) - options.max_source_loss
+    by_strength = {
+        strength: [Fit(name, "adapted", fit.seed, lr, strength) for fit in plain]
+        for strength in sorted(options.strengths, reverse=True)
+    }
+    runner.train([fit for fits in by_strength.values() for fit in fits], "aligning")
+    for strength, fits in by_strength.items():
+        if mean(result.validation for result in runner.train(fits, "aligning")) >= least:
+            log.info("adapt: %s is aligned with strength %g", name, strength)
+            return fits
+    log.warning(
+        "adapt: every strength costs %s more than %g of its accuracy on validation galaxies; %g is taken",
+        name, options.max_source_loss, strength,
+    )  # fmt: skip
+    return fits
 
 
 def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AdaptationReport:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +13,50 @@ from torch import Tensor
 from raydistill.errors import DivergenceError
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.networks import Network, initial_parameters, shared_network
-from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import evaluate
 from raydistill.learning.weighted_training import TrainingSet, fit_steps
 from raydistill.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.stages.adapt.alignment import fit_aligned
-from raydistill.stages.adapt.fits import Fit
+from raydistill.stages.adapt.config import Alignment
 from raydistill.stages.adapt.opening import Pictures
-from raydistill.stages.adapt.options import Alignment
 from raydistill.stages.evaluate.artifact import DIVERGED
+
+# A fit: one network by its training set, method, seed and hyper-parameters.
+
+Method = Literal["none", "adapted", "ceiling"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One network to train.
+
+    Attributes
+    ----------
+    training_set
+        "source", "source_synthetic" or "distilled"; "" for the ceiling.
+    method
+        "none": without the target; "adapted": aligned with it; "ceiling": on its labels.
+    seed
+        Number of the network.
+    lr
+        Learning rate.
+    strength
+        Strength of the alignment; 0 without one.
+    """
+
+    training_set: str
+    method: Method
+    seed: int
+    lr: float
+    strength: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """Return training set and method, for the log."""
+        return f"{self.method} of {self.training_set}" if self.training_set else self.method
+
 
 BATCH = 256  # images per forward pass of a prediction
 

@@ -19,6 +19,6 @@ survey.""",
     ),
     spec="raydistill.stages.analyse.specs:analysis_spec",
     run="raydistill.stages.analyse.stage:analyse",
-    show="raydistill.stages.analyse.printing:analysis_report",
+    show="raydistill.stages.analyse.artifact:analysis_report",
     purpose="measure the images beside galaxies of the survey",
 )

@@ -20,12 +20,15 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
+from raydistill.config import Config
 from raydistill.errors import ArtifactMissing, nearest
 from raydistill.storage import Folder
+from raydistill.text import interval, sentence
 
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
+
 
 KIND = kinds.ANALYSIS
 REPORT, ORDER, STATEMENTS = "report.html", "sections.json", "statements.parquet"
@@ -120,3 +123,22 @@ class AnalysisReport(Displayed):
             raise ArtifactMissing(f"the analysis has no section '{key}'", self.folder.uri, nearest(key, self.sections))
         contents = read_json(self.folder, f"sections/{key}.json", dict[str, Any])
         return contents
+
+
+# The result of an analysis as text: its most significant statements.
+
+SHOWN_STATEMENTS = 10
+
+
+def analysis_report(config: Config, report: AnalysisReport) -> str:
+    """Return the most significant statements of an analysis."""
+    statements = report.statements()
+    tested, found = statements[statements.p_value.notna()], statements[statements.significant]
+    lines = [f"{len(found)} of {len(tested)} tested statements are significant."]
+    for one in found.sort_values("p_value", kind="stable").head(SHOWN_STATEMENTS).to_dict("records"):
+        value = interval(one["value"], one["low"], one["high"])
+        p_value = f"p = {one['p_value']:.3f}" if one["p_value"] >= 0.001 else "p < 0.001"
+        lines.append(sentence(f"- {one['text']}: {value}, n = {one['n']}, {p_value}", indent="  "))
+    if len(found) > SHOWN_STATEMENTS:
+        lines.append(f"- and {len(found) - SHOWN_STATEMENTS} more")
+    return "\n".join(lines)

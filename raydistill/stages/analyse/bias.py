@@ -19,7 +19,7 @@ from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
 from raydistill.galaxies.catalog import read_catalog, votes_array
 from raydistill.galaxies.catalog_schemas import Fractions
-from raydistill.stages.analyse.class_charts import trend_chart
+from raydistill.stages.analyse.charts import trend_chart
 from raydistill.stages.analyse.inputs import AnalysisInputs, Ints
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.statistics.testing import holm

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from raydistill.config import Resources
-from raydistill.diffusion.model import Generator
-from raydistill.diffusion.pictures import to_pixels
+from raydistill.diffusion.model import Generator, to_pixels
 from raydistill.diffusion.sampling import sample
 from raydistill.figures.pages import picture
 from raydistill.galaxies.answers import reliable
@@ -31,9 +30,9 @@ from raydistill.runtime.resources import device_of
 from raydistill.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
 from raydistill.seeding import generator as random_generator
-from raydistill.stages.analyse.counterfactual_page import Slider, sliders
+from raydistill.stages.analyse.charts import picture_rows
 from raydistill.stages.analyse.inputs import AnalysisInputs, Pixels
-from raydistill.stages.analyse.interpretation_charts import picture_rows
+from raydistill.stages.analyse.page import Slider, sliders
 from raydistill.stages.analyse.science.counterfactuals import (
     LARGEST_SIDE_EFFECT,
     SMALLEST_CHANGE,

@@ -1,7 +1,4 @@
-"""Compute the experts' features and probabilities of pictures in Ray tasks.
-
-The pictures are galaxies and prototypes.
-"""
+"""What is known of an analysis' galaxies: experts' features, properties of tables."""
 
 from __future__ import annotations
 
@@ -14,12 +11,22 @@ import numpy.typing as npt
 import ray
 import torch
 
+from raydistill.artifacts.tables import LabelledImages
 from raydistill.config import Resources
+from raydistill.errors import CatalogError
+from raydistill.galaxies.tables.expressions import evaluate_rows
 from raydistill.learning.architectures import Architecture
 from raydistill.log import progress
+from raydistill.morphology.pictures import QUANTITIES, morphology
+from raydistill.pipeline.plan import Plan
 from raydistill.runtime.resources import device_of
 from raydistill.runtime.tasks import run_tasks, worker_task
-from raydistill.stages.experts.ensemble import load_experts
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.classifier import load_experts
+
+# Compute the experts' features and probabilities of pictures in Ray tasks.
+#
+# The pictures are galaxies and prototypes.
 
 Floats = npt.NDArray[np.float64]
 CHUNK = 256  # pictures of a task: it decides the bits, so it is no option
@@ -82,3 +89,102 @@ def _describe(describer: Describer, images_NHWC: npt.NDArray[np.uint8], start: i
 
 
 _experts = lru_cache(maxsize=1)(load_experts)
+
+
+# Collect properties of training galaxies: from catalogues, and sizes in pictures.
+
+BATCH = 512
+# Measured on the picture, so every survey has them.
+PICTURE = {
+    "flux": ("picture_brightness", "log10 of the mean brightness of the picture"),
+    "half_light_radius": ("picture_radius", "half-light radius in the picture, in sides of the picture"),
+    "colour_red_green": ("picture_red_green", "2.5 log10 of red over green light in the stretched picture"),
+    "colour_green_blue": ("picture_green_blue", "2.5 log10 of green over blue light in the stretched picture"),
+}
+OWN = {
+    "redshift": ("", "redshift of the survey's table"),
+    "petro_r90": ("arcsec", "Petrosian radius with 90 % of the light, of the survey's table"),
+}
+TRUE_MAGNITUDE = "truth_magnitude"
+
+
+@dataclass(frozen=True)
+class Property:
+    """A measured property of the training galaxies.
+
+    Attributes
+    ----------
+    name, unit, description
+        Its name; a unit that astropy reads, or ""; its meaning.
+    values_N
+        float64 [N]; NaN where unknown.
+    """
+
+    name: str
+    unit: str
+    description: str
+    values_N: Floats
+
+
+def properties_of(plan: Plan, curated: CuratedSet, train: LabelledImages) -> list[Property]:
+    """Return the properties that have two different values among training galaxies.
+
+    Raises
+    ------
+    CatalogError, ConfigError
+        The table of `analyse.properties` cannot be used.
+    """
+    catalogue = [*_simulated(plan, train.object_ids), *_catalogue(plan, train.object_ids)]
+    found = [*_own(curated), *catalogue, *_pictures(train.images_NHWC.numpy())]
+    return [one for one in found if np.nanstd(one.values_N) > 0]
+
+
+def _own(curated: CuratedSet) -> list[Property]:
+    table = curated.table("train", list(OWN))
+    return [
+        Property(name, *OWN[name], values)
+        for name in OWN
+        if np.isfinite(values := table[name].to_numpy(zero_copy_only=False).astype(float)).sum() > 1
+    ]
+
+
+def _simulated(plan: Plan, object_ids: list[str]) -> list[Property]:
+    truth = plan.truth
+    if truth is None or plan.survey is None or not plan.survey.exists:
+        return []
+    ids, [magnitudes] = evaluate_rows(truth, [TRUE_MAGNITUDE], None, "analyse.properties", "analyse.properties.id")
+    values = _by_id(object_ids, ids, magnitudes.to_numpy(float))
+    return [Property("magnitude", "mag", "true r magnitude of the simulation", values)]
+
+
+def _catalogue(plan: Plan, object_ids: list[str]) -> list[Property]:
+    options = plan.config.analyse.properties
+    if options is None:
+        return []
+    where = "analyse.properties.columns"
+    ids, columns = evaluate_rows(options.table, list(options.columns), options.id, where, "analyse.properties.id")
+    found = []
+    for (name, unit), column in zip(options.columns.items(), columns, strict=True):
+        try:
+            values = column.to_numpy(float)
+        except (TypeError, ValueError) as error:
+            raise CatalogError(
+                f"column '{name}' holds no numbers", options.table, f"leave it out of {where}"
+            ) from error
+        own = _by_id(object_ids, ids, np.where(np.isfinite(values), values, np.nan))
+        if np.isfinite(own).sum() < 2:
+            what = f"'{name}' is known of fewer than two of the {len(own)} training galaxies"
+            raise CatalogError(what, options.table, "check analyse.properties.id")
+        found.append(Property(name, unit, f"{name} of {options.table.rpartition('/')[2]}", own))
+    return found
+
+
+def _by_id(object_ids: list[str], ids: list[str], values: Floats) -> Floats:
+    known = dict(zip(ids, values.tolist(), strict=True))
+    return np.array([known.get(one, np.nan) for one in object_ids])
+
+
+def _pictures(images: npt.NDArray[np.uint8]) -> list[Property]:
+    parts = [morphology(images[n : n + BATCH] / 255) for n in range(0, len(images), BATCH)]
+    values_NQ = np.concatenate(parts)
+    return [Property(name, "", text, values_NQ[:, QUANTITIES.index(key)]) for key, (name, text) in PICTURE.items()]

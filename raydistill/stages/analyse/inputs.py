@@ -17,19 +17,17 @@ from raydistill.artifacts.tables import LabelledImages
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import require_classes
-from raydistill.stages.analyse.features import Described, Describer
-from raydistill.stages.analyse.properties import Property, properties_of
+from raydistill.stages.analyse.features import Described, Describer, Property, properties_of
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.distill.prototypes import distances_in_any_pose
+from raydistill.stages.distill.figures import distances_in_any_pose
 from raydistill.stages.experts import artifact as trajectories
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.ensemble import check_experts
-from raydistill.stages.experts.stored_networks import own_networks
+from raydistill.stages.experts.classifier import check_experts, own_networks
 from raydistill.stages.generate import artifact as generator
 from raydistill.stages.generate.artifact import GeneratorArtifact
-from raydistill.statistics.frame import Frame
-from raydistill.statistics.nearest import Neighbours
+from raydistill.statistics.memorisation import Neighbours
+from raydistill.statistics.permutation import Frame
 
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]

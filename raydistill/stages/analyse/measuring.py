@@ -22,8 +22,7 @@ from raydistill.morphology.measures import measure
 from raydistill.runtime.ray_data import finish_blocks
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.inputs import AnalysisInputs
-from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.curate.row_groups import RowGroup, row_groups
+from raydistill.stages.curate.artifact import CuratedSet, RowGroup, row_groups
 from raydistill.storage import Folder, checked
 
 PICTURES_PER_BLOCK = 16  # some five seconds; fixed, because blocks are files of the unfinished work

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.morphology.comparison import Comparison, band, compare_class
-from raydistill.morphology.light import MIN_SIDE
 from raydistill.morphology.measures import (
     FLAG,
     FURTHER,
@@ -25,7 +24,8 @@ from raydistill.morphology.measures import (
     profiles_of,
     values_of,
 )
-from raydistill.morphology.profiles import ring_centres
+from raydistill.morphology.pictures import MIN_SIDE
+from raydistill.morphology.shapes import ring_centres
 from raydistill.morphology.structure import NOT_MEASURED
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.inputs import AnalysisInputs

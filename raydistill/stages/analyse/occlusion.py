@@ -12,17 +12,9 @@ import torch
 from torch import Tensor
 
 from raydistill.seeding import fold_in
+from raydistill.stages.analyse.charts import compared_estimates, picture_rows, replacement_curves
 from raydistill.stages.analyse.inputs import AnalysisInputs
-from raydistill.stages.analyse.interpretation_charts import compared_estimates, picture_rows, replacement_curves
-from raydistill.stages.analyse.science.occlusion import (
-    ANNULI,
-    FILLS,
-    Classifier,
-    Drop,
-    completeness_drops,
-    hidden,
-)
-from raydistill.stages.analyse.science.replacement import (
+from raydistill.stages.analyse.science.counterfactuals import (
     area,
     bright_first,
     centre_first,
@@ -33,11 +25,19 @@ from raydistill.stages.analyse.science.replacement import (
     random_order,
     replacement_curve,
 )
+from raydistill.stages.analyse.science.occlusion import (
+    ANNULI,
+    FILLS,
+    Classifier,
+    Drop,
+    completeness_drops,
+    hidden,
+)
 from raydistill.stages.analyse.science.stability import contrasts, poses
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
-from raydistill.stages.distill.prototypes import class_means
+from raydistill.stages.distill.figures import class_means
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.stored_networks import expert_network, own_networks
+from raydistill.stages.experts.classifier import expert_network, own_networks
 from raydistill.statistics.intervals import Interval, mean_interval
 from raydistill.statistics.resampling import Change, bootstrap_mean, mean_change
 from raydistill.statistics.testing import holm

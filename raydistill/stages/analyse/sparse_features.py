@@ -20,31 +20,32 @@ from sklearn.decomposition import PCA
 from raydistill.config import Resources
 from raydistill.galaxies.answers import reliable
 from raydistill.galaxies.catalog import votes_array
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import Split
-from raydistill.galaxies.trees import TREES
+from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.ensemble import Ensemble
 from raydistill.log import progress
 from raydistill.runtime.resources import device_of
 from raydistill.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
+from raydistill.stages.analyse.charts import heat_map, picture_rows
 from raydistill.stages.analyse.inputs import AnalysisInputs
-from raydistill.stages.analyse.interpretation_charts import heat_map, picture_rows
-from raydistill.stages.analyse.science.sparse_autoencoder import SparseTraining, dead_features, fit_autoencoder
 from raydistill.stages.analyse.science.sparse_features import (
     SAME_FEATURE,
     WEAKEST_ALIGNMENT,
     Alignment,
     Recurrence,
+    SparseTraining,
     align,
+    dead_features,
+    fit_autoencoder,
     recurrence,
     strongest,
 )
 from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.stored_networks import expert_network, own_networks
+from raydistill.stages.experts.classifier import expert_network, own_networks
 from raydistill.statistics.testing import holm
 
 Floats = npt.NDArray[np.float64]

@@ -11,9 +11,9 @@ import pyarrow as pa
 from scipy import stats
 
 from raydistill.figures.drawing import DIVERGING
+from raydistill.stages.analyse.charts import heat_map, picture_rows
 from raydistill.stages.analyse.inputs import AnalysisInputs
-from raydistill.stages.analyse.interpretation_charts import heat_map, picture_rows
-from raydistill.stages.analyse.repeats import Repeats, distil_repeats, plan_repeats
+from raydistill.stages.analyse.prototypes import Repeats, distil_repeats, plan_repeats
 from raydistill.stages.analyse.science.stability import (
     ClassRecurrence,
     Ensemble,

@@ -28,8 +28,7 @@ from raydistill.stages.analyse.morphology import morphology_section
 from raydistill.stages.analyse.neighbours import neighbours_section
 from raydistill.stages.analyse.occlusion import occlusion_section
 from raydistill.stages.analyse.page import analysis_page
-from raydistill.stages.analyse.prototypes import prototypes_section
-from raydistill.stages.analyse.repeats import plans_of_networks
+from raydistill.stages.analyse.prototypes import plans_of_networks, prototypes_section
 from raydistill.stages.analyse.sections import Section, SectionRecord, read_section, write_section
 from raydistill.stages.analyse.sparse_features import sparse_features_section
 from raydistill.stages.analyse.specs import analysis_spec

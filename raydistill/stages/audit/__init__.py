@@ -23,7 +23,7 @@ quiz.html.""",
     ),
     spec="raydistill.stages.audit.specs:audit_spec",
     run="raydistill.stages.audit.stage:audit",
-    show="raydistill.stages.audit.printing:audit_report",
+    show="raydistill.stages.audit.artifact:audit_report",
     purpose="test whether synthetic pictures differ from galaxies of the survey",
     argument=Argument("audit.set", "SET"),
 )

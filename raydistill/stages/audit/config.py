@@ -7,7 +7,15 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from raydistill.stages.audit.science.limits import MAX_PICTURES, MIN_PICTURES, NUM_PERMUTATIONS
+# Define the limits of an audit, without scipy.
+
+MIN_PICTURES = 20  # of each sample: fewer leave no part to the jackknife and no neighbour to a ball
+
+
+MAX_PICTURES = 1000  # of each sample by default: memory and time grow with the square
+
+NUM_PERMUTATIONS = 399  # the smallest p-value is 1/400
+
 
 Space = Literal["scattering", "morphology", "experts"]
 SPACES: tuple[Space, ...] = ("scattering", "morphology", "experts")

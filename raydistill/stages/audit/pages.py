@@ -6,16 +6,58 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raydistill.figures.pages import picture, render
 from raydistill.seeding import fold_in
 from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditSummary, Words
-from raydistill.stages.audit.blocks import Blocks, Measured
-from raydistill.stages.audit.quiz import quiz_page
-from raydistill.stages.audit.report_page import NUM_PAIRS, GridRow, Pair, grid_row, pair, report_page
+from raydistill.stages.audit.report import NUM_PAIRS, GridRow, Pair, grid_row, pair, report_page
+from raydistill.stages.audit.worker import Blocks, Measured
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.statistics.findings import Finding
+from raydistill.statistics.testing import Finding
 from raydistill.storage import Folder
 
+# Write the quiz: a page that shows pictures one by one, and scores the reader.
+
 Pixels = npt.NDArray[np.uint8]
+
+
+def quiz_page(audited: Pixels, own: Pixels, summary: AuditSummary, seed: int) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    audited, own
+        Pictures uint8 [n, H, W, 3] each: synthetic ones or those of another survey, and the survey's.
+    summary
+        Names of the surveys.
+    seed
+        Decides the order.
+    """
+    answers = [True] * len(audited) + [False] * len(own)
+    order = np.random.default_rng(seed).permutation(len(answers))
+    pixels = np.concatenate([audited, own])
+    questions = [
+        {"picture": picture(pixels[row], f"galaxy {n}").uri, "synthetic": answers[row]}
+        for n, row in enumerate(order, 1)
+    ]
+    survey, other_survey, ours = summary.survey, summary.other_survey, summary.words.own
+    texts: dict[str, object] = {
+        "title": f"{ours.capitalize()} or synthetic?",
+        "explanation": f"Some are {ours} galaxies of {survey}, the others are synthetic.",
+        "labels": (ours.capitalize(), "Synthetic"),
+        "words": (ours, "synthetic"),
+        "keys": ("1", "2") if summary.simulated else ("r", "s"),
+    }
+    if other_survey:
+        texts = {
+            "title": "Which survey?",
+            "explanation": f"Some are of {survey}, the others of {other_survey}.",
+            "labels": (survey, other_survey),
+            "words": (f"of {survey}", f"of {other_survey}"),
+            "keys": ("1", "2"),
+        }
+    return render("quiz.html", questions=questions, survey=survey, **texts)
+
+
 Ints = npt.NDArray[np.int64]
 
 ALL_CLASSES = "all classes"

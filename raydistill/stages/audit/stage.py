@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -20,6 +22,9 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tables import write_table
 from raydistill.artifacts.tensors import pack_tensors
 from raydistill.errors import ArtifactIncompatible
+from raydistill.galaxies.answers import reliable
+from raydistill.galaxies.tree import DecisionTree
+from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.ray_data import finish_blocks
@@ -35,26 +40,58 @@ from raydistill.stages.audit.artifact import (
     write_findings,
 )
 from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
-from raydistill.stages.audit.blocks import Blocks, read_measured
-from raydistill.stages.audit.config import SPACES
-from raydistill.stages.audit.consistency import consistency_findings
-from raydistill.stages.audit.opening import AuditedSet, open_audited
+from raydistill.stages.audit.comparison import compare
+from raydistill.stages.audit.config import MIN_PICTURES, SPACES
+from raydistill.stages.audit.inputs import AuditedSet, Galaxies, draw_samples, open_audited
 from raydistill.stages.audit.pages import write_pages
-from raydistill.stages.audit.row_groups import Galaxies
-from raydistill.stages.audit.samples import draw_samples
-from raydistill.stages.audit.science.comparison import compare
-from raydistill.stages.audit.science.limits import MIN_PICTURES
+from raydistill.stages.audit.realism import Seen, consistency
 from raydistill.stages.audit.specs import audit_spec, audited_spec, uses_experts
-from raydistill.stages.audit.worker import SHRUNK, BlockMeasurer, shrink_pixels
+from raydistill.stages.audit.worker import SHRUNK, BlockMeasurer, Blocks, Measured, read_measured, shrink_pixels
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.conditions import votes_of
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.ensemble import check_experts
-from raydistill.stages.experts.stored_networks import own_networks
-from raydistill.statistics.findings import Finding, combine
-from raydistill.statistics.memorisation import memorisation
-from raydistill.statistics.nearest import RealNeighbours, num_nearest
+from raydistill.stages.experts.classifier import check_experts, own_networks
+from raydistill.statistics.memorisation import RealNeighbours, memorisation, num_nearest
+from raydistill.statistics.testing import Finding, combine
 from raydistill.storage import checked
 from raydistill.tracking.tracker import Run, Tracker
+
+# Collect what the experts see of an audit's pictures, and what was asked for.
+
+EXPERTS = "experts"
+
+
+def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured) -> list[Finding]:
+    """Return the findings about classes and answers; none without experts."""
+    if measured.probabilities is None:
+        return []
+    tree = TREES[curated.summary.tree or GZ2.name]
+    samples = blocks.samples
+    votes = (
+        reliable_votes(blocks.audited.votes, samples.synthetic, tree),
+        reliable_votes(blocks.held_out.column("votes"), samples.held_out, tree),
+        reliable_votes(blocks.training.column("votes"), samples.training, tree),
+    )
+    features = (measured.synthetic, measured.held_out, measured.training)
+    synthetic, held_out, training = (
+        Seen(probability_NK, own.spaces[EXPERTS].values_ND, own.labels_N, votes_NA)
+        for probability_NK, own, votes_NA in zip(measured.probabilities, features, votes, strict=True)
+    )
+    return consistency(synthetic, held_out, training, curated.class_names, tree.answers)
+
+
+def reliable_votes(
+    column: pa.ChunkedArray | None, rows: npt.NDArray[np.int64], tree: DecisionTree
+) -> npt.NDArray[np.float64] | None:
+    """Return the votes of some rows, float64 [n, A]; None if no row has any.
+
+    A vote is NaN where few volunteers were asked.
+    """
+    chosen = None if column is None else column.take(pa.array(rows))
+    if chosen is None or chosen.null_count == len(chosen):
+        return None
+    return reliable(votes_of(chosen, len(tree.answers)).astype(np.float64), tree)
+
 
 log = get_logger(__name__)
 

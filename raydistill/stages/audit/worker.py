@@ -8,8 +8,9 @@ The distances are those to the synthetic pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,13 @@ from torch import Tensor
 
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.learning.architectures import Architecture
-from raydistill.morphology.pictures import morphology
+from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.runtime.resources import device_of
-from raydistill.stages.audit.row_groups import AuditedGroup
-from raydistill.stages.audit.science.scattering import scattering
-from raydistill.stages.experts.ensemble import load_experts
-from raydistill.statistics.memorisation import picture_distances, shrink
-from raydistill.statistics.nearest import Neighbours
+from raydistill.stages.audit.comparison import FeatureArray, Features
+from raydistill.stages.audit.features import scattering
+from raydistill.stages.audit.inputs import AuditedGroup, AuditedSet, Galaxies, Samples
+from raydistill.stages.experts.classifier import load_experts
+from raydistill.statistics.memorisation import Neighbours, RealNeighbours, num_nearest, picture_distances, shrink
 from raydistill.storage import Folder, checked
 
 # `pixels` holds the pictures of a synthetic block, uint8 [n, H, W, 3]; it is null for a row group of
@@ -136,3 +137,156 @@ def _synthetic_pictures(folder: str) -> npt.NDArray[np.float64]:
 
 
 _experts = lru_cache(maxsize=1)(load_experts)
+
+
+# Divide an audit into blocks, and assemble what the workers measured.
+
+Floats = npt.NDArray[np.float64]
+SYNTHETIC_BLOCK = 256  # pictures
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The pictures of an audit, and the samples that are compared.
+
+    Attributes
+    ----------
+    audited
+        The set to audit.
+    held_out, training
+        The real galaxies.
+    searched
+        All galaxies on which the generator was trained: those of `training`, then those of further
+        curated sets.
+    samples
+        Rows of the three samples.
+    """
+
+    audited: AuditedSet
+    held_out: Galaxies
+    training: Galaxies
+    searched: Galaxies
+    samples: Samples
+
+    @cached_property
+    def synthetic_images(self) -> npt.NDArray[np.uint8]:
+        """Return the sampled synthetic pictures, uint8 [n, H, W, 3]."""
+        return self.audited.images(self.samples.synthetic)
+
+    @property
+    def num_pictures(self) -> int:
+        """Return the number of pictures in all blocks."""
+        return len(self.samples) + len(self.held_out) + len(self.searched)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield one table of `BLOCK` per block."""
+        for first, name in self.synthetic_blocks():
+            pixels = self.synthetic_images[first : first + SYNTHETIC_BLOCK]
+            yield _table({"block": name, "size": len(pixels), "pixels": pixels.tobytes()})
+        for galaxies, rows in ((self.searched, self.samples.training), (self.held_out, self.samples.held_out)):
+            for number, group in enumerate(galaxies.groups):
+                inside = galaxies.rows_in(number, rows).tolist()
+                yield _table({"block": file_name(group.name), "rows": inside, **asdict(group)})
+
+    def synthetic_blocks(self) -> list[tuple[int, str]]:
+        """Return the first picture and the file of each block of synthetic pictures."""
+        firsts = range(0, len(self.samples), SYNTHETIC_BLOCK)
+        return [(first, file_name(f"synthetic-{number:05d}")) for number, first in enumerate(firsts)]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The contents of all blocks.
+
+    Attributes
+    ----------
+    synthetic, held_out, training
+        Features of the three samples.
+    neighbours
+        Nearest real pictures of each synthetic picture, for the test: training and held-out
+        pictures of one survey.
+    found
+        Nearest real pictures, with those of `Blocks.searched` as training pictures.
+    probabilities
+        The experts' mean class probabilities of the three samples, float64 [n, K] each; None
+        without experts.
+    """
+
+    synthetic: Features
+    held_out: Features
+    training: Features
+    neighbours: RealNeighbours
+    found: RealNeighbours
+    probabilities: tuple[Floats, Floats, Floats] | None
+
+
+def file_name(name: str) -> str:
+    """Return the file of a block, below the folder of unfinished work."""
+    return f"blocks/{name}.safetensors"
+
+
+def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class_names: tuple[str, ...]) -> Measured:
+    """Return the contents of all blocks' files, one of which is in memory at a time."""
+    synthetic = _Parts(spaces)
+    for _, name in blocks.synthetic_blocks():
+        synthetic.add(unpack_tensors(checked.require(folder, name))[0])
+    held_out, of_held_out, _ = _read_galaxies(folder, blocks, blocks.held_out, spaces)
+    training, of_training, of_searched = _read_galaxies(folder, blocks, blocks.searched, spaces)
+    labels = (
+        None if blocks.audited.labels_N is None else blocks.audited.labels_N[blocks.samples.synthetic],
+        blocks.held_out.labels_N[blocks.samples.held_out],
+        blocks.training.labels_N[blocks.samples.training],
+    )
+    parts = (synthetic, held_out, training)
+    first, second, third = (part.features(own, class_names) for part, own in zip(parts, labels, strict=True))
+    probabilities = [part.joined(PROBABILITY) for part in parts] if "experts" in spaces else None
+    return Measured(
+        synthetic=first,
+        held_out=second,
+        training=third,
+        neighbours=RealNeighbours(of_training, of_held_out, len(blocks.training), len(blocks.held_out)),
+        found=RealNeighbours(of_searched, of_held_out, len(blocks.searched), len(blocks.held_out)),
+        probabilities=None if probabilities is None else (probabilities[0], probabilities[1], probabilities[2]),
+    )
+
+
+def _read_galaxies(
+    folder: Folder, blocks: Blocks, galaxies: Galaxies, spaces: tuple[str, ...]
+) -> tuple[_Parts, Neighbours, Neighbours]:
+    """Return the features and the nearest pictures of a sample.
+
+    The nearest pictures are those in the config's own set, then those in all sets.
+    """
+    count = num_nearest(len(blocks.training), len(blocks.held_out))
+    parts, own, nearest = _Parts(spaces), Neighbours.none(len(blocks.samples)), Neighbours.none(len(blocks.samples))
+    for first, group in zip(galaxies.firsts, galaxies.groups, strict=False):
+        tensors, _ = unpack_tensors(checked.require(folder, file_name(group.name)))
+        parts.add(tensors)
+        block = Neighbours(tensors[NEAREST].numpy() + first, tensors[DISTANCE].numpy())
+        nearest = nearest.merged(block, count)
+        if group.set_number == 0:
+            own = nearest
+    return parts, own, nearest
+
+
+class _Parts:
+    """Collect the features of the blocks of one sample."""
+
+    def __init__(self, spaces: tuple[str, ...]) -> None:
+        self.spaces = spaces
+        self.tensors: list[dict[str, Tensor]] = []
+
+    def add(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors.append({name: value for name, value in tensors.items() if name not in (NEAREST, DISTANCE)})
+
+    def joined(self, name: str) -> Floats:
+        return np.concatenate([tensors[name].numpy() for tensors in self.tensors if name in tensors])
+
+    def features(self, labels_N: npt.NDArray[np.int64] | None, class_names: tuple[str, ...]) -> Features:
+        quantities = {"morphology": QUANTITIES}
+        spaces = {name: FeatureArray(self.joined(name), quantities.get(name, ())) for name in self.spaces}
+        return Features(spaces, labels_N, class_names)
+
+
+def _table(row: dict[str, object]) -> pa.Table:
+    return pa.Table.from_pylist([row], BLOCK)

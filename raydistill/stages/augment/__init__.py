@@ -21,5 +21,5 @@ classifiers take the same number of steps.""",
     ),
     spec="raydistill.stages.augment.specs:augmentation_spec",
     run="raydistill.stages.augment.stage:augment",
-    show="raydistill.stages.augment.printing:augmentation_text",
+    show="raydistill.stages.augment.artifact:augmentation_text",
 )

@@ -13,7 +13,7 @@ from raydistill.config.kinds import AnyArchitecture
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
-from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.options import WeightedTraining
 from raydistill.stages.experts.config import GALAXIES
 
 Method = Literal[

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from raydistill.learning import metrics
 from raydistill.stages.augment.config import BASELINES
-from raydistill.stages.augment.fits import NO_SHOTS
+from raydistill.stages.augment.worker import NO_SHOTS
 from raydistill.statistics.crossed import crossed_mean
 from raydistill.statistics.testing import holm
 

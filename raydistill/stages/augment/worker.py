@@ -2,25 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+import ray
 import torch
 from torch import Tensor
 
+from raydistill.artifacts.manifest import PARTIAL
 from raydistill.errors import DivergenceError
 from raydistill.learning import metrics
 from raydistill.learning.architectures import Architecture
+from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, initial_parameters, shared_network
 from raydistill.learning.normalise import AnyNormalisation, one_hot
-from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import predict
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities, fit_steps
+from raydistill.log import progress
+from raydistill.runtime import tasks
+from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import device_of
+from raydistill.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
-from raydistill.stages.augment.fits import ALONE, UNIFORM, Fit
-from raydistill.stages.augment.mixtures import Pool, draw_shots, mixed_probabilities
+from raydistill.stages.augment.config import Augment, Method
+from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
+from raydistill.stages.augment.specs import DISTILLED_METHODS, SYNTHETIC_METHODS
+from raydistill.text import shown_name
+
+# A fit: a classifier's method, source, galaxies, seed and hyper-parameters.
+#
+# | method           | images                                  | draws    | loss, augmentation    |
+# |------------------|-----------------------------------------|----------|-----------------------|
+# | real             | labelled real galaxies                  | uniform  | cross entropy, none   |
+# | flips            | the same                                | uniform  | cross entropy, flips  |
+# | oversampling     | the same                                | by class | cross entropy, flips  |
+# | class_balanced   | the same                                | uniform  | class-balanced, flips |
+# | focal            | the same                                | uniform  | focal, flips          |
+# | mixup            | the same                                | by class | mixup, flips          |
+# | real_synthetic   | the same, and synthetic ones            | by class | cross entropy, flips  |
+# | real_distilled   | the same, and prototypes                | by class | cross entropy, flips  |
+# | synthetic_only   | synthetic ones                          | by class | cross entropy, flips  |
+# | distilled_only   | prototypes                              | by class | cross entropy, flips  |
+# | generator_labels | all training galaxies, votes as targets | by class | cross entropy, flips  |
+
+ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labels")  # no labelled galaxies
+MIXED: tuple[Method, ...] = ("real_synthetic", "real_distilled")
+UNIFORM: tuple[Method, ...] = ("real", "flips", "class_balanced", "focal")
+WITH_SOURCE = (*SYNTHETIC_METHODS, *DISTILLED_METHODS)
+NO_SHOTS = 0  # the value of `shots` for a method that uses no labelled galaxies
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One classifier to train.
+
+    Attributes
+    ----------
+    method
+        Training set and loss, see the module's table.
+    source
+        Name of the source of added images; "" without one.
+    shots
+        Labelled real galaxies per class; None: all. 0 for a method without them.
+    seed
+        Number of the seed.
+    replicate
+        Number of the source's set.
+    lr
+        Learning rate.
+    ratio
+        Added images drawn for each real one; None for a method without both.
+    min_recognised
+        Threshold of the filter of synthetic images; None: no filter.
+    """
+
+    method: Method
+    source: str = ""
+    shots: int | None = NO_SHOTS
+    seed: int = 0
+    replicate: int = 0
+    lr: float = 0.0
+    ratio: float | None = None
+    min_recognised: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Return method, source and number of galaxies, for the log."""
+        added = f" of {self.source}" if self.method in SYNTHETIC_METHODS else ""
+        shots = "" if self.shots == NO_SHOTS else f" at {'all' if self.shots is None else self.shots} a class"
+        return f"{shown_name(self.method)}{added}{shots}"
+
+    def labels(self) -> dict[str, Any]:
+        """Return the columns of `runs.parquet` that name the fit."""
+        return asdict(self)
+
+    def training(self, options: Augment, resolved: WeightedTraining) -> WeightedTraining:
+        """Return the hyper-parameters of its training.
+
+        `resolved` is the training of the config, without "auto".
+        """
+        changes: dict[str, Any] = {
+            "real": {"augmentation": Augmentation()},
+            "class_balanced": {"class_balance": options.class_balance},
+            "focal": {"focal": options.focal},
+            "mixup": {"mixup": options.mixup},
+        }
+        return replace(resolved, lr=self.lr, **changes.get(self.method, {}))
+
+    def filter_classifier(self, lrs: dict[int | None, float]) -> Fit | None:
+        """Return the fit whose classifier filters synthetic images; None without a filter.
+
+        Parameters
+        ----------
+        lrs
+            Learning rate of the method `oversampling` by `shots`.
+        """
+        if self.min_recognised is None:
+            return None
+        return Fit("oversampling", shots=self.shots, seed=self.seed, lr=lrs[self.shots])
 
 
 class Common(NamedTuple):
@@ -161,3 +263,81 @@ def _recognised(pool: Pool, least: float, classifier_P: np.ndarray | None, commo
     logits = torch.cat([common.network(theta_P, part) for part in images.split(256)])
     probability_N = logits.softmax(dim=1).gather(1, pool.labels_N[:, None])[:, 0]
     return _take(pool, (probability_N >= least).nonzero()[:, 0])
+
+
+# Train and test the fits of a comparison as Ray tasks.
+
+FITS = f"{PARTIAL}/fits"
+FITS_PER_TEST_TASK = 8
+
+
+@dataclass(kw_only=True)
+class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
+    """Train and test classifiers.
+
+    Parameters
+    ----------
+    options, training
+        The part of the config, and its training without "auto".
+    common
+        Inputs that all fits share.
+    real, votes, validation
+        Pools of real galaxies, in Ray's object store: the training split with its labels and with
+        its votes, and the validation split.
+    sources
+        Pools of each source, in Ray's object store.
+    filter_lrs
+        Learning rate of `oversampling` by shots; its fits must be trained before those with a
+        filter.
+    """
+
+    stage, task, result, unit = "augment", train_fit, TrainedFit, "classifiers"
+    options: Augment
+    training: WeightedTraining
+    common: Common
+    real: Any
+    votes: Any
+    validation: Any
+    sources: Mapping[str, Sequence[Any]]
+    filter_lrs: dict[int | None, float] = field(default_factory=dict)
+
+    def missing(self, fits: Sequence[Fit]) -> list[Fit]:
+        """Return the fits without a result; those of one compiled code are neighbours."""
+        return sorted(super().missing(fits), key=lambda fit: repr(self._training(fit).augmentation) + fit.method)
+
+    def arguments(self, fit: Fit) -> tuple[Any, ...]:
+        classifier = fit.filter_classifier(self.filter_lrs)
+        theta_P = None if classifier is None else self._theta(classifier)[-1]
+        real = self.votes if fit.method == "generator_labels" else self.real
+        added = self.sources[fit.source][fit.replicate] if fit.source else None
+        return real, added, self.validation, fit, self._training(fit), theta_P, self.common
+
+    def unpack(self, data: bytes) -> TrainedFit:
+        """Return a result without its parameters."""
+        return super().unpack(data)._replace(theta_RP=np.empty(0))
+
+    def shown(self, fit: Fit, result: TrainedFit) -> dict[str, Any]:
+        accuracy = metrics.balanced_accuracy(result.confusion_RKK[-1])
+        return {"training_set": shown_name(fit.method), "validation": accuracy}
+
+    def test(self, fits: Sequence[Fit], test: Pool) -> dict[Fit, np.ndarray]:
+        """Return the counts [R, K, K] of each fit on the test split."""
+        wanted = list(dict.fromkeys(fits))
+        groups = [tuple(wanted[n : n + FITS_PER_TEST_TASK]) for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
+        stored, task = ray.put(test), worker_task(test_fits, self.resources)
+        found: dict[Fit, np.ndarray] = {}
+        with progress(len(wanted), "testing", "classifiers") as shown, translate_errors("augment"):
+            for group, counts in run_tasks(
+                groups,
+                lambda group: task.remote([self._theta(fit) for fit in group], stored, self.common),
+                self.resources,
+            ):
+                found |= dict(zip(group, counts, strict=True))
+                shown.advance(len(group))
+        return found
+
+    def _training(self, fit: Fit) -> WeightedTraining:
+        return fit.training(self.options, self.training)
+
+    def _theta(self, fit: Fit) -> np.ndarray:
+        return super().unpack(self.stored(fit)).theta_RP

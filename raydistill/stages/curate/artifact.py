@@ -14,12 +14,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
     from datasets import DatasetDict
+
 
 KIND = kinds.CURATED
 
@@ -304,3 +307,50 @@ class CuratedSet(Displayed):
 def partition(split: str, label: int) -> str:
     """Return the file name of one class of one split."""
     return f"data/split={split}/label={label}/part-0.parquet"
+
+
+# List the row groups of a curated set, and read columns of one.
+#
+# A row group is the unit of work: a process reads one at a time, and never a whole split.
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a file of a curated set.
+
+    Parameters
+    ----------
+    folder, file, index
+        URI of the set, name of the file, and number of the row group in it.
+    label
+        Class of its galaxies.
+    size
+        Number of its galaxies.
+    """
+
+    folder: str
+    file: str
+    index: int
+    label: int
+    size: int
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Return all rows, with these columns of `curated.SCHEMA`."""
+        with Folder(self.folder).open(self.file) as source:
+            file = pq.ParquetFile(source, pre_buffer=False)
+            return file.read_row_group(self.index, list(columns), use_threads=False)
+
+
+def row_groups(curated: CuratedSet, split: Split) -> list[RowGroup]:
+    """Return a split's row groups with galaxies, in the order of labels and rows."""
+    groups = []
+    for label in range(curated.num_classes):
+        name = partition(split, label)
+        if name in curated.manifest.files:
+            with curated.folder.open(name) as source:
+                metadata = pq.ParquetFile(source, pre_buffer=False).metadata
+            sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+            groups += [
+                RowGroup(curated.folder.uri, name, index, label, size) for index, size in enumerate(sizes) if size
+            ]
+    return groups

@@ -29,10 +29,9 @@ from torch import Tensor
 
 from raydistill.artifacts.tables import decode_images
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
-from raydistill.diffusion.options.model import Group
+from raydistill.diffusion.options import Group
 from raydistill.errors import ArtifactIncompatible
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.trees import TREES
+from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.stages.curate.artifact import CuratedSet, partition
 
 MAX_STATISTICS = 20_000  # pictures whose colours are measured: the error of a mean is then below 1 % of the spread

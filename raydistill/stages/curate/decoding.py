@@ -28,14 +28,13 @@ from raydistill.galaxies.pictures.images import RejectedImage, encode_png, prepa
 from raydistill.galaxies.pictures.mosaics import BandImages, MosaicImages
 from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
-from raydistill.galaxies.tables.repeated import first_of_each
+from raydistill.galaxies.tables.ids import first_of_each
 from raydistill.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.stages.curate.duplicates import fingerprint
-from raydistill.stages.curate.filtering import FILTER_VIEW, TrainedFilter, filter_view
+from raydistill.stages.curate.picture_filter import FILTER_VIEW, TrainedFilter, filter_view
 from raydistill.surveys.finding import absolute
 from raydistill.surveys.levels import measure_levels, planes
-from raydistill.surveys.preparing import Preparation, read_original
-from raydistill.surveys.readers import ParquetReader
+from raydistill.surveys.survey import ParquetReader, Preparation, read_original
 
 # Upper limit. A core decodes 200 pictures of 424 px a second, 100 if it also aligns them.
 ROWS_PER_BLOCK = 512

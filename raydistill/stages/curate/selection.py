@@ -36,8 +36,7 @@ from raydistill.galaxies.spelling import likeness
 from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.checks import ALL
-from raydistill.stages.curate.exclusion import without_excluded
-from raydistill.stages.curate.rejections import Rejection, rejection
+from raydistill.stages.curate.rejections import Rejection, rejection, without_excluded
 from raydistill.stages.curate.splits import (
     divide,
     has_training,

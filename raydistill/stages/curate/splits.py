@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.config import Curate
-from raydistill.datasets.split_names import PARTS, part_names
+from raydistill.datasets.layout import PARTS, part_names
 from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.numbers import MISSING
 from raydistill.galaxies.selection import SPLITS, select
 from raydistill.galaxies.splits import assign_class_splits
 from raydistill.log import get_logger
-from raydistill.pipeline.class_sizes import warn_of_few_test
+from raydistill.pipeline.checks import warn_of_few_test
 
 log = get_logger(__name__)
 

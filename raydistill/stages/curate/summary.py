@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+from raydistill.artifacts.records import read_json
+from raydistill.log import get_logger
+from raydistill.storage import Folder
+
 Levels = dict[str, int | float | list[int | float]]  # black and white, by key of the config
 
 
-def survey_adjective(simulated: bool) -> str:
-    """Return the adjective of a survey's galaxies in pages, tables and captions."""
-    return "simulated" if simulated else "real"
+def format_levels(levels: Levels) -> str:
+    """Return the numbers of `chosen_levels` as text: value_range=[0, 4095]."""
+    shown = {key: value if isinstance(value, list) else [value] for key, value in levels.items()}
+    texts = {key: ", ".join(f"{one:.6g}" for one in values) for key, values in shown.items()}
+    return ", ".join(
+        f"{key}=[{text}]" if isinstance(levels[key], list) else f"{key}={text}" for key, text in texts.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -101,3 +109,36 @@ class Summary:
     def to_json(self) -> bytes:
         """Return the bytes of `summary.json`."""
         return json.dumps(asdict(self), indent=1).encode()
+
+
+# Log the counts of a curated set.
+
+log = get_logger(__name__)
+
+HEAD = ("class", "candidates", "kept", "train", "valid", "test", "lowest p")
+FORM = "%-*s %10s %6s %6s %6s %6s %10s"
+
+
+def log_summary(summary: Summary) -> None:
+    """Log a table of candidates, counts and lowest confidence per class."""
+    width = max(len(entry.name) for entry in summary.classes)
+    log.info(FORM, width, *HEAD)
+    for c in summary.classes:
+        lowest = "-" if c.lowest_confidence is None else f"{c.lowest_confidence:.3f}"
+        log.info(FORM, width, c.name, c.candidates, c.kept, c.train, c.validation, c.test, lowest)
+    log.info("candidates: galaxies of the class in the survey; kept: with a usable picture, in three splits")
+    log.info("lowest p: the smallest confidence of a kept galaxy: its fraction of votes, or 1 for a plain label")
+    if summary.levels:
+        log.info("curate: black and white of the pictures: %s", format_levels(summary.levels))
+    if summary.rejected:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
+        log.warning("curate: rejected pictures: %s (listed in rejected.parquet)", reasons)
+
+
+def log_existing(folder: Folder) -> None:
+    """Log the counts of a set that exists, and how to try rejected pictures again."""
+    summary = read_json(folder, "summary.json", Summary)
+    log_summary(summary)
+    if num_rejected := sum(summary.rejected.values()):
+        what = "curate: %d pictures were rejected when this set was curated; to try them again, remove %s"
+        log.info(what, num_rejected, folder)

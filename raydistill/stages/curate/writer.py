@@ -9,24 +9,66 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from raydistill.artifacts.tables import read_table, write_table
 from raydistill.config import Config
 from raydistill.errors import CatalogError, listed
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.selection import SPLITS
+from raydistill.galaxies.catalog import votes_array
+from raydistill.galaxies.selection import SPLITS, Split
+from raydistill.galaxies.tree import DecisionTree
+from raydistill.galaxies.trees import GZ2
+from raydistill.galaxies.votes import vote_counts
 from raydistill.learning.normalise import MINIMUM_STD, PixelSums
 from raydistill.log import get_logger
-from raydistill.stages.curate.artifact import REJECTED_SCHEMA, SCHEMA, partition
-from raydistill.stages.curate.duplicates import DuplicateFinder, check_duplicates
-from raydistill.stages.curate.near_duplicates import NearDuplicateFinder, write_near_duplicates
+from raydistill.stages.curate.artifact import REJECTED_SCHEMA, SCHEMA, CuratedSet, partition
+from raydistill.stages.curate.duplicates import (
+    DuplicateFinder,
+    NearDuplicateFinder,
+    check_duplicates,
+    write_near_duplicates,
+)
 from raydistill.stages.curate.rejections import Rejection, describe_rejections, fix_rejections, rejection
 from raydistill.stages.curate.selection import Selection
 from raydistill.stages.curate.summary import ClassSummary, Levels, Summary
-from raydistill.stages.curate.vote_totals import write_vote_totals
 from raydistill.storage import Folder
+
+# Keep each galaxy's number of votes beside a curated set: `vote_totals.parquet`.
+#
+# It exists only where the survey's table has numbers of votes. With the fractions of the curated set
+# it gives counts (`galaxies.vote_counts`).
+
+VOTE_TOTALS = "vote_totals.parquet"  # object_id, total_votes: float64, the answers to all questions
+
+
+def write_vote_totals(folder: Folder, galaxies: pa.Table) -> None:
+    """Write the totals of galaxies, sorted by object id; nothing if none is known."""
+    if "votes" not in galaxies.column_names or galaxies["total_votes"].null_count == len(galaxies):
+        return
+    totals = galaxies.select(["object_id", "total_votes"]).filter(pc.is_valid(galaxies["total_votes"]))
+    write_table(folder, VOTE_TOTALS, totals.sort_by("object_id").combine_chunks())
+
+
+def load_vote_totals(curated: CuratedSet, split: Split) -> np.ndarray:
+    """Return votes on all questions per galaxy, float64 [N]; NaN where unknown."""
+    ids = curated.table(split, ["object_id"])["object_id"].to_pylist()
+    if VOTE_TOTALS not in curated.manifest.files:
+        return np.full(len(ids), np.nan)
+    known = dict(zip(*(column.to_pylist() for column in read_table(curated.folder, VOTE_TOTALS).columns), strict=True))
+    return np.array([known.get(object_id, np.nan) for object_id in ids], np.float64)
+
+
+def load_vote_counts(curated: CuratedSet, split: Split, tree: DecisionTree) -> np.ndarray:
+    """Return the number of votes for each answer of the tree, float64 [N, A].
+
+    Rows are in the order of `CuratedSet.load`.
+    """
+    fractions = votes_array(curated.table(split, ["votes"]), tree)
+    return vote_counts(fractions, load_vote_totals(curated, split), tree)
+
 
 log = get_logger(__name__)
 

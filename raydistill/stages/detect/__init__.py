@@ -22,6 +22,6 @@ format of COCO.""",
     ),
     spec="raydistill.stages.detect.specs:detection_spec",
     run="raydistill.stages.detect.stage:detect",
-    show="raydistill.stages.detect.printing:detection_text",
+    show="raydistill.stages.detect.artifact:detection_text",
     argument=Argument("detect.set", "SET"),
 )

@@ -24,12 +24,15 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
+from raydistill.config import Config
 from raydistill.errors import ArtifactCorrupt
-from raydistill.stages.detect.science.network import build_detector
+from raydistill.stages.detect.network import build_detector
 from raydistill.storage import Folder
+from raydistill.text import text_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 KIND = kinds.DETECTION
 METRICS, WEIGHTS, FIGURE = "metrics.json", "detector.safetensors", "frames.png"
@@ -106,3 +109,23 @@ def read_detector(folder: Folder) -> nn.Module:
         what = f"'{WEIGHTS}' does not fit the detector"
         raise ArtifactCorrupt(what, folder.uri, "run 'raydistill detect CONFIG' again") from error
     return detector.eval()
+
+
+# Write the figures of a detector at the end of the command.
+
+HEAD = ("pictures", "truth", "method", "metric", "value", "95 % interval", "n")
+
+
+def detection_text(config: Config, report: DetectionReport) -> str:
+    """Return the figures."""
+    rows = [
+        (
+            *(one[key] for key in ("images", "truth", "method", "metric")),
+            f"{one['value']:.3f}",
+            f"{one['low']:.3f} to {one['high']:.3f}",
+            str(one["n"]),
+        )
+        for one in report.metrics["figures"]
+    ]
+    title = f"A detector trained on synthetic fields, on frames of {report.metrics['survey']}"
+    return text_table(title, [HEAD, *rows]) + "\nOn these frames photutils is a reference, and not the truth."

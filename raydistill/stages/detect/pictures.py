@@ -14,11 +14,9 @@ from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.selection import Split
 from raydistill.seeding import fold_in
-from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.curate.row_groups import row_groups
-from raydistill.stages.detect.config import Detect
-from raydistill.stages.detect.science.fields import Stamp, cut_stamp
-from raydistill.stages.detect.science.options import FieldModel
+from raydistill.stages.curate.artifact import CuratedSet, row_groups
+from raydistill.stages.detect.config import Detect, FieldModel
+from raydistill.stages.detect.fields import Stamp, cut_stamp
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticSet
 
 FieldSplit = Literal["train", "validation", "test"]

@@ -28,17 +28,18 @@ from raydistill.artifacts.tables import decode_images
 from raydistill.config import Resources
 from raydistill.errors import ArtifactIncompatible
 from raydistill.log import get_logger, progress
-from raydistill.morphology.segmentation import Box, box_of, central_source, find_sources
+from raydistill.morphology.structure import Box, box_of, central_source, find_sources
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.runtime.ray_data import finish_blocks
 from raydistill.runtime.resources import ensure_schedulable
 from raydistill.runtime.stages import is_complete, save_figure, stage_context, tracked_run
-from raydistill.simulation.injections.light import to_light
+from raydistill.simulation.injections.base import to_light
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.detect.artifact import FIGURE, METRICS, DetectionReport
-from raydistill.stages.detect.evaluation import Evaluated, figures_of
-from raydistill.stages.detect.figures import draw_frames
+from raydistill.stages.detect.evaluation import Evaluated, draw_frames, figures_of
+from raydistill.stages.detect.fields import Sky, categories, document, measure_sky
+from raydistill.stages.detect.network import import_detection
 from raydistill.stages.detect.pictures import (
     FIELD_SPLITS,
     NO_CLASSES,
@@ -49,12 +50,8 @@ from raydistill.stages.detect.pictures import (
     class_names,
     read_frames,
 )
-from raydistill.stages.detect.science.coco import categories, document
-from raydistill.stages.detect.science.fields import Sky, measure_sky
-from raydistill.stages.detect.science.network import import_detection
 from raydistill.stages.detect.specs import detection_spec, frames_spec, require_frames, synthetic_spec
-from raydistill.stages.detect.training import TRAINED, TrainingTask, train_detector
-from raydistill.stages.detect.worker import FieldMaker, SourceFinder
+from raydistill.stages.detect.worker import TRAINED, FieldMaker, SourceFinder, TrainingTask, train_detector
 from raydistill.stages.sample.artifact import SyntheticSet
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run, Tracker

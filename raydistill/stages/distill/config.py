@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
-from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.options import OutcomeMatching
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import LossWeighted
 from raydistill.learning.augment import Augmentation, Symmetries

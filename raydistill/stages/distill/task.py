@@ -1,33 +1,45 @@
-"""The task of a trainer, and the artifacts that a Ray worker opens from it."""
+"""The task of a trainer: what it opens, its checkpoints and its validations."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Distill
 from raydistill.distillation.cost_model import WorkEstimate, estimate_distillation
-from raydistill.distillation.distiller import Distiller
+from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentEvaluator
 from raydistill.distillation.trajectories import SomeTrajectories, Trajectories
+from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.networks import Network, build_network
-from raydistill.learning.normalise import one_hot
+from raydistill.learning.metrics import summarise
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import AnyNormalisation, one_hot
+from raydistill.learning.options import Training
+from raydistill.learning.training import evaluate, lr_schedule, train
 from raydistill.pipeline.checks import check_epochs
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.resources import device_of
 from raydistill.runtime.stages import resolve
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import SyntheticImages
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.storage import Folder
+from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
+
+# The task of a trainer, and the artifacts that a Ray worker opens from it.
 
 
 @dataclass(frozen=True)
@@ -137,3 +149,139 @@ class TrainerInputs(NamedTuple):
     @property
     def _steps_seed(self) -> int:
         return fold_in(self.seed, "steps")
+
+
+# Validate distilled images: train fresh networks on them, and score the networks.
+#
+# The scores are balanced accuracies on the validation split.
+
+
+class Validation(NamedTuple):
+    """A row of `validation.parquet`: balanced accuracy of fresh networks."""
+
+    iteration: int
+    balanced_accuracy: float  # mean
+    std: float  # NaN for a single network
+
+
+class Validator:
+    """Score iterates with networks of the experts' architecture.
+
+    The seeds of the networks do not depend on the iteration.
+
+    Parameters
+    ----------
+    recipe
+        The recipe, with the number, epochs and augmentation of the networks.
+    network
+        The architecture of the experts.
+    images_NCHW, labels_N
+        The validation split, normalised, on the device that trains.
+    num_classes
+        Number of classes.
+    seed
+        Seed of the distillation.
+    """
+
+    def __init__(
+        self, recipe: Distill, network: Network, images_NCHW: Tensor, labels_N: Tensor, num_classes: int, seed: int
+    ) -> None:
+        self._recipe, self._network, self._seed = recipe, network, seed
+        self._images, self._labels, self._num_classes = images_NCHW, labels_N, num_classes
+
+    def evaluate(self, images: SyntheticImages) -> Validation:
+        """Return the mean accuracy, and its deviation, of networks trained on `images`."""
+        recipe = self._recipe
+        training = Training(
+            epochs=recipe.validation_epochs, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
+            augmentation=recipe.augmentation,
+        ).with_even_batches(len(images.images_SCHW))  # fmt: skip
+        scores = summarise([self._score(images, training, number) for number in range(recipe.validation_networks)])
+        return Validation(images.iteration, scores["mean"], math.nan if scores["std"] is None else scores["std"])
+
+    def _score(self, images: SyntheticImages, training: Training, number: int) -> float:
+        """Return the balanced accuracy of one network; 0 if its training diverges."""
+        theta_P = initial_parameters(self._network, fold_in(self._seed, "judge", number)).to(self._images)
+        seed = fold_in(self._seed, "judge", number, "training")
+        data = (images.images_SCHW.to(self._images), images.targets_SK.to(self._images))
+        try:
+            theta_P = train(self._network, theta_P, *data, training, seed, lr_schedule(images.student_lrs, training))
+        except DivergenceError:
+            return 0.0
+        return evaluate(self._network, theta_P, self._images, self._labels, self._num_classes).balanced_accuracy
+
+
+# The checkpoint from which distillation resumes: one file, written atomically.
+#
+# It holds images, labels, learning rates, momenta, schedule, history and the best images so far. On
+# one machine a resumed run has the same bits as an undisturbed one.
+
+STATE = f"{PARTIAL}/state.safetensors"
+FORMAT = 1  # of that file; increase it whenever `save_checkpoint` or the distiller's state changes
+
+
+class Checkpoint(NamedTuple):
+    """The content of a checkpoint."""
+
+    tensors: dict[str, Tensor]  # of the distiller, with `images` and `labels`
+    distiller: Any  # its state that is not tensors
+    best: SyntheticImages
+    records: list[Record]
+    validations: list[Validation]
+
+
+def save_checkpoint(
+    folder: Folder,
+    distiller: Distiller,
+    best: SyntheticImages,
+    records: Sequence[Record],
+    validations: Sequence[Validation],
+) -> None:
+    """Write the checkpoint in place of the previous one."""
+    tensors, state = distiller.state_dict()
+    best_tensors = {
+        "best/images": best.images_SCHW,
+        "best/targets": best.targets_SK,
+        "best/student_lrs": best.student_lrs,
+    }
+    metadata = {
+        "format": FORMAT,
+        "distiller": state,
+        "best_iteration": best.iteration,
+        "validations": [list(validation) for validation in validations],
+    }
+    history = {"records": torch.frombuffer(bytearray(_serialise(records)), dtype=torch.uint8)}
+    checked.write(folder, STATE, pack_tensors(tensors | best_tensors | history, metadata))
+
+
+def load_checkpoint(folder: Folder, normalisation: AnyNormalisation) -> Checkpoint | str | None:
+    """Return the checkpoint; None if there is none; the reason, if it cannot be used."""
+    if not folder.exists(STATE):
+        return None
+    data = checked.read(folder, STATE)
+    if data is None:
+        return f"'{STATE}' is damaged"
+    tensors, metadata = unpack_tensors(data)
+    if metadata.get("format") != FORMAT:
+        return f"'{STATE}' was written by another version of raydistill"
+    images, targets, student_lrs = (tensors.pop(f"best/{name}") for name in ("images", "targets", "student_lrs"))
+    best = SyntheticImages(images, targets, student_lrs, normalisation, metadata["best_iteration"])
+    records = pa.ipc.open_stream(tensors.pop("records").numpy().tobytes()).read_all().to_pylist()
+    validations = [Validation(*row) for row in metadata["validations"]]
+    return Checkpoint(tensors, metadata["distiller"], best, [Record(**row) for row in records], validations)
+
+
+def table_of(rows: Sequence[NamedTuple], kind: type[NamedTuple]) -> pa.Table:
+    """Return named tuples as a table, one column per field."""
+    return pa.table({field: [getattr(row, field) for row in rows] for field in kind._fields})
+
+
+def _serialise(records: Sequence[Record]) -> pa.Buffer:
+    """Return the records as an Arrow stream.
+
+    A long run has a million records, too many for the JSON header of safetensors.
+    """
+    buffer, table = pa.BufferOutputStream(), table_of(records, Record)
+    with pa.ipc.new_stream(buffer, table.schema) as stream:
+        stream.write_table(table)
+    return buffer.getvalue()

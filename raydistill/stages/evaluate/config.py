@@ -8,10 +8,9 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from raydistill.config.kinds import AnyArchitecture
-from raydistill.distillation.options.characteristic import CharacteristicMatching
-from raydistill.distillation.options.distribution import DistributionMatching
+from raydistill.distillation.options import CharacteristicMatching, DistributionMatching
 from raydistill.learning.augment import Augmentation
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
 
 Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm", "ncfm"]

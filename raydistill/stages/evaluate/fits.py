@@ -1,10 +1,11 @@
-"""A fit: one network trained on one set, identified by the digest of its inputs."""
+"""A fit: a network trained on a set; and the search for its learning rate."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from raydistill.config import plain, sources
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.table import revision
 from raydistill.text import shown_name
+
+# A fit: one network trained on one set, identified by the digest of its inputs.
 
 FIT_CACHE = "fit_cache"  # folder of a run: results of fits, and images of slow baselines; it may be removed
 
@@ -75,3 +78,81 @@ class Fit:
         """Return the columns of `runs.parquet` that name the fit, which are not cached."""
         names = {"subject": self.data.name, "protocol": self.protocol, "network": self.architecture.name}
         return {**names, "draw": self.data.draw, "seed": self.seed % 2**31, "lr": self.lr}
+
+
+# The search for a learning rate: which rates to try next, and which one wins.
+#
+# Each rate is scored by the validation accuracy of a few networks. While the best rate is the largest
+# or the smallest one tried, one rate beyond it is tried too, so a training set is not at a
+# disadvantage because of a narrow grid.
+
+NUM_TRIALS = 3  # networks that try a learning rate
+MAX_ROUNDS = 4  # of trials: first the grid, then one more rate in each round
+
+Scores = Mapping[LearningRate, float]  # learning rate -> mean balanced accuracy on validation images
+
+
+@dataclass(frozen=True)
+class LrSearch:
+    """Choose the learning rate of fits that differ only in their seed or draw.
+
+    `lrs` holds the rates to choose from; a single rate is used without a search.
+    """
+
+    fits: tuple[Fit, ...]
+    lrs: tuple[LearningRate, ...]
+
+    @property
+    def training(self) -> Training:
+        return self.fits[0].training
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.fits[0].architecture
+
+    @property
+    def min_networks(self) -> int:
+        """The number of networks to train if no rate beyond the grid is tried."""
+        return len(self.fits) + sum(len(self.trials(lr)) for lr in self.next_lrs({}))
+
+    def trials(self, lr: LearningRate) -> list[Fit]:
+        """Return the fits that try a learning rate."""
+        return [replace(fit, lr=lr) for fit in self.fits[:NUM_TRIALS]]
+
+    def next_lrs(self, scores: Scores) -> list[LearningRate]:
+        """Return the rates to try next: the grid, then one beyond a best rate at its end."""
+        grid = sorted(set(self.lrs), key=_sort_key)
+        if len(grid) < 2:
+            return []
+        if not scores:
+            return grid
+        tried, best = sorted(lr for lr in scores if lr is not None), self.best_lr(scores)
+        if len(tried) < 2:
+            return []
+        for end, inner in ((tried[0], tried[1]), (tried[-1], tried[-2])):
+            if best == end:
+                return [float(f"{end * end / inner:.2g}")]
+        return []
+
+    def best_lr(self, scores: Scores) -> LearningRate:
+        """Return the best rate on validation images.
+
+        A tie goes to the set's own rate, then to the smallest.
+        """
+        return max(sorted(scores, key=_sort_key), key=lambda lr: scores[lr])
+
+    def selected_fits(self, scores: Scores) -> list[Fit]:
+        """Return all fits at the best rate, or at the only one."""
+        lr = self.best_lr(scores) if scores else self.lrs[0]
+        return [replace(fit, lr=lr) for fit in self.fits]
+
+    def boundary_warning(self, scores: Scores) -> str:
+        """Return the warning for a search whose best rate is at the end of those tried."""
+        return (
+            f"{self.fits[0].title}: the best learning rate ({self.best_lr(scores):g}) is at the end of those tried; "
+            "widen lr_grid of the protocol"
+        )
+
+
+def _sort_key(lr: LearningRate) -> float:
+    return 0.0 if lr is None else lr

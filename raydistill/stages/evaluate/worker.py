@@ -1,24 +1,35 @@
-"""The Ray tasks of an evaluation: train and score a network, or score experts."""
+"""Train and score the networks of an evaluation."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import ray
 import torch
 from torch import Tensor
 
 from raydistill.errors import DivergenceError
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.networks import Network, initial_parameters, shared_network
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import Evaluation, evaluate, lr_schedule, train
-from raydistill.runtime.resources import device_of
+from raydistill.log import Progress, get_logger, progress
+from raydistill.runtime.failures import translate_errors
+from raydistill.runtime.resources import choose_num_workers, device_of
+from raydistill.runtime.tasks import FitRunner, worker_task
 from raydistill.seeding import fold_in
 from raydistill.stages.evaluate.artifact import DIVERGED
-from raydistill.stages.evaluate.fits import LearningRate, Split, TrainingSet
-from raydistill.stages.evaluate.group_robustness import Groups, measure, predict_probabilities
+from raydistill.stages.evaluate.fits import MAX_ROUNDS, Fit, LearningRate, LrSearch, Split, TrainingSet
+from raydistill.stages.evaluate.groups import Groups, measure, predict_probabilities
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.text import shown_name
+
+# The Ray tasks of an evaluation: train and score a network, or score experts.
 
 
 class FitTask(NamedTuple):
@@ -111,3 +122,171 @@ def _row(result: Evaluation) -> dict[str, Any]:
         "balanced_accuracy": result.balanced_accuracy,
         "confusion": result.confusion_KK.reshape(-1).tolist(),
     }
+
+
+# The evaluator: choose learning rates, and train and score networks.
+
+TASKS_PER_WORKER = 4  # of the experts' evaluation; more than one, so that progress shows
+
+log = get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class Evaluator(FitRunner[Fit, dict[str, Any]]):
+    """Train networks and score them on the validation and test splits.
+
+    Parameters
+    ----------
+    validation, test
+        The splits on which networks are scored.
+    num_classes
+        Number of classes.
+    evaluated_on
+        Text that identifies the validation and test images; part of every key.
+    groups
+        Bins of the test galaxies, by nuisance.
+    """
+
+    stage, task, suffix = "evaluate", train_fit, "json"
+    validation: Split
+    test: Split
+    num_classes: int
+    evaluated_on: str
+    groups: tuple[Groups, ...] = ()
+
+    def key(self, fit: Fit) -> str:
+        return fit.digest(self.evaluated_on)
+
+    def train_missing(self, fits: Sequence[Fit], bar: Progress) -> None:
+        """Train fits, and store their rows; those of one training set share its copy."""
+        self._splits = ray.put((self.validation, self.test))
+        self._sets = {digest: ray.put(data) for digest, data in {fit.data.digest: fit.data for fit in fits}.items()}
+        super().train_missing(fits, bar)
+        del self._splits, self._sets
+
+    def arguments(self, fit: Fit) -> tuple[Any, ...]:
+        work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes, self.groups)
+        return self._sets[fit.data.digest], self._splits, work, self.resources.worker_threads, self.resources.gpus
+
+    def pack(self, result: dict[str, Any]) -> bytes:
+        return json.dumps(result).encode()
+
+    def unpack(self, data: bytes) -> dict[str, Any]:
+        return dict(json.loads(data))
+
+    def shown(self, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
+        return {"training_set": shown_name(fit.data.name), "accuracy": result["balanced_accuracy"]}
+
+    def evaluate(self, searches: Sequence[LrSearch]) -> list[dict[str, Any]]:
+        """Choose a learning rate in each search, and train its networks.
+
+        The rows of the networks are in the order of the searches.
+        """
+        total = sum(search.min_networks for search in searches)
+        with progress(total, "evaluating", "networks") as shown, translate_errors("evaluate"):
+            scores = self._search_lrs(searches, shown)
+            selected = [search.selected_fits(by_lr) for search, by_lr in zip(searches, scores, strict=True)]
+            rows = self._rows([fit for fits in selected for fit in fits], shown)
+        remaining = iter(rows)
+        for fits in selected:
+            diverged = sum(next(remaining)["validation"] == DIVERGED for _ in fits)
+            if diverged:
+                log.warning(
+                    "evaluate: %d of %d networks of %s diverged; they are scored with their initial parameters",
+                    diverged, len(fits), fits[0].title,
+                )  # fmt: skip
+        return rows
+
+    def _search_lrs(self, searches: Sequence[LrSearch], shown: Progress) -> list[dict[LearningRate, float]]:
+        """Return each search's validation scores by learning rate; rounds are shared."""
+        scores: list[dict[LearningRate, float]] = [{} for _ in searches]
+        for number in range(MAX_ROUNDS):
+            trials = [(n, lr) for n, search in enumerate(searches) for lr in search.next_lrs(scores[n])]
+            fits = [fit for n, lr in trials for fit in searches[n].trials(lr)]
+            if number and shown.total is not None:
+                shown.set_total(shown.total + len(fits))  # the first round is part of `min_networks`
+            rows = iter(self._rows(fits, shown))
+            for n, lr in trials:
+                scores[n][lr] = statistics.mean(next(rows)["validation"] for _ in searches[n].trials(lr))
+        for search, by_lr in zip(searches, scores, strict=True):
+            if search.next_lrs(by_lr):
+                log.warning("evaluate: %s", search.boundary_warning(by_lr))
+        return scores
+
+    def _rows(self, fits: Sequence[Fit], shown: Progress) -> list[dict[str, Any]]:
+        """Return a row per fit: validation, accuracies, confusion matrix and labels.
+
+        The accuracies are `accuracy` and `balanced_accuracy`.
+        """
+        missing = self.missing(fits)
+        if shown.total is not None:
+            shown.set_total(shown.total - (len(fits) - len(missing)))  # cached, or trained in the search
+        self.train_missing(missing, shown)
+        return [row | fit.labels() for fit, row in zip(fits, self.results(fits), strict=True)]
+
+    def parameters(self, fit: Fit) -> Tensor:
+        """Train the network of a fit again, and return its parameters, float32 [P]."""
+        work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes)
+        task = worker_task(train_parameters, self.resources)
+        with translate_errors("evaluate"):
+            theta_P: Tensor = ray.get(task.remote(fit.data, work, self.resources.worker_threads, self.resources.gpus))
+        return theta_P
+
+    def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
+        """Return a row per expert, scored on the test split; nothing is trained."""
+        resources, test, count = self.resources, ray.put(self.test), store.num_experts
+        # Several experts share a task: on GPUs every task starts a process.
+        size = math.ceil(count / (TASKS_PER_WORKER * choose_num_workers(resources, count)))
+        task = worker_task(evaluate_experts, resources)
+        options = (architecture, self.num_classes, resources.worker_threads, resources.gpus, self.groups)
+        groups = [range(first, min(first + size, count)) for first in range(0, count, size)]
+        rows: list[dict[str, Any]] = []
+        with progress(count, "evaluating experts", "networks") as shown, translate_errors("evaluate"):
+            for reference in [task.remote(store.folder.uri, group, test, *options) for group in groups]:
+                results = ray.get(reference)
+                rows += results
+                shown.advance(len(results), accuracy=results[-1]["balanced_accuracy"])
+        labels = {"subject": "experts", "protocol": "", "network": architecture.name, "draw": 0, "lr": None}
+        return [labels | {"seed": expert} | row for expert, row in enumerate(rows)]
+
+
+# Retrain a network of an evaluation to keep its parameters, which are not cached.
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A network trained on the distilled set.
+
+    Parameters
+    ----------
+    theta_P
+        float32, its parameters.
+    validation
+        Its balanced accuracy on validation images, in [0, 1].
+    """
+
+    theta_P: Tensor
+    validation: float
+
+
+def train_classifier(
+    evaluator: Evaluator, searches: Sequence[LrSearch], rows: Sequence[dict[str, Any]]
+) -> list[TrainedClassifier]:
+    """Return the distilled set's first network of the first protocol; [] if diverged.
+
+    It is not the best of the networks, so that its test accuracy is as unbiased as theirs.
+
+    Parameters
+    ----------
+    evaluator
+        The evaluator that has trained the networks.
+    searches
+        Its searches.
+    rows
+        Its results, in the order of the searches.
+    """
+    fit = next(search.fits[0] for search in searches if search.fits[0].data.name == "distilled")
+    row = next(row for row in rows if row["subject"] == "distilled")
+    if row["validation"] == DIVERGED:
+        return []
+    return [TrainedClassifier(evaluator.parameters(replace(fit, lr=row["lr"])), row["validation"])]

@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 
 from raydistill.distillation.snapshots import Snapshots, plan_snapshots
 from raydistill.learning.augment import Augmentation
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 
 Nuisance = Literal["petro_r90", "redshift"]  # numbers of the curated set that should not decide a class
 

@@ -15,31 +15,35 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import ray.train
 import ray.train.torch
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from raydistill.artifacts.manifest import PARTIAL, Manifest
 from raydistill.config import Config, Experts, Resources
 from raydistill.distillation.cost_model import estimate_training
 from raydistill.distillation.diagnostics import Undertrained, check_undertrained
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
+from raydistill.figures.drawing import BLUE, CHART_DPI, VERMILION, Target, save, styled
 from raydistill.learning.networks import Network, build_network
-from raydistill.learning.options.training import ResolvedTraining, Training
+from raydistill.learning.options import ResolvedTraining, Training
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.checks import check_epochs
 from raydistill.pipeline.plan import Plan
-from raydistill.runtime.background import run_in_background
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.runtime.ray_train import ExitAfterReport, IndependentWorkers
 from raydistill.runtime.resources import check_memory, choose_num_workers, on_driver_node
-from raydistill.runtime.signals import preserve_sigint
+from raydistill.runtime.signals import preserve_sigint, run_in_background
 from raydistill.runtime.stages import (
     is_complete,
     model_of,
@@ -53,14 +57,57 @@ from raydistill.runtime.stages import (
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.stages.experts.classifier import MODEL_CODE, PictureClassifier
-from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
-from raydistill.stages.experts.curves import expert_curves
-from raydistill.stages.experts.nuisance import check_nuisance
-from raydistill.stages.experts.votes import log_counts
-from raydistill.stages.experts.worker import ExpertTask, train_experts
+from raydistill.stages.experts.targets import check_nuisance, log_counts
+from raydistill.stages.experts.worker import MAX_ATTEMPTS, Coordinator, ExpertTask, train_experts
 from raydistill.storage import Folder, arrow_filesystem
 from raydistill.tracking.registry import CLASSIFIER, registered_name
 from raydistill.tracking.tracker import Run, Tracker
+
+# Draw the learning curves of the experts.
+
+
+@styled
+def expert_curves(path: Target, accuracies: Sequence[Sequence[float | None]], title: str = "") -> None:
+    """Draw the balanced accuracy of each expert after each epoch, and their mean.
+
+    Parameters
+    ----------
+    path
+        File name, or a binary file open for writing.
+    accuracies
+        For each expert its balanced accuracies on validation images, in [0, 1]: before the first
+        epoch, then after each; None where not measured.
+    title
+        Title of the figure.
+
+    Raises
+    ------
+    RaydistillError
+        There are no experts, or one was trained for another number of epochs.
+    """
+    if not accuracies or len({len(curve) for curve in accuracies}) != 1:
+        fix = "give the accuracies of at least one expert, the same number of each"
+        raise RaydistillError("the experts have no curves of equal length", "expert_curves", fix)
+    curves_ET = np.array([[np.nan if value is None else value for value in curve] for curve in accuracies])
+    epochs = np.arange(curves_ET.shape[1])
+    figure = Figure(figsize=(6.4, 3.6), dpi=CHART_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    faint = max(0.15, 1 / len(curves_ET) ** 0.5)
+    for curve_T in curves_ET:
+        axes.plot(epochs, curve_T, color=BLUE, linewidth=0.8, alpha=faint)
+    axes.plot([], [], color=BLUE, linewidth=0.8, label=f"{len(curves_ET)} experts")
+    axes.plot(epochs, curves_ET.mean(axis=0), color=VERMILION, linewidth=2, label="mean")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("balanced accuracy on validation images")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.grid(axis="y", color="#eceef1", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(loc="best", fontsize=8)
+    if title:
+        axes.set_title(title)
+    save(figure, path)
+
 
 log = get_logger(__name__)
 

@@ -26,15 +26,12 @@ from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.diffusion.conditions import ConditionLayout
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import Network
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.spaces import Space
+from raydistill.diffusion.network_options import Network
+from raydistill.diffusion.options import Model, Sampling, Space
 from raydistill.diffusion.processes import Process
 from raydistill.errors import ArtifactCorrupt
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.tree import DecisionTree
-from raydistill.galaxies.trees import TREES
+from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.stages.curate.conditions import ConditionEncoding
 from raydistill.storage import Folder
 

@@ -8,11 +8,8 @@ from typing import Annotated
 from pydantic import PositiveInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
-from raydistill.diffusion.options.model import Group, Model
-from raydistill.diffusion.options.networks import Network, StableDiffusion, UNet
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.spaces import PixelSpace, Space
-from raydistill.diffusion.options.training import GeneratorTraining
+from raydistill.diffusion.network_options import Network, StableDiffusion, UNet
+from raydistill.diffusion.options import GeneratorTraining, Group, Model, PixelSpace, Sampling, Space
 from raydistill.diffusion.processes import Process, RectifiedFlow
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import cast
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,16 +21,17 @@ import ray
 import torch
 
 from raydistill.artifacts.tables import decode_images
+from raydistill.config import Generate
 from raydistill.diffusion.conditions import Conditions
-from raydistill.diffusion.options.training import GeneratorTraining
+from raydistill.diffusion.options import GeneratorTraining
 from raydistill.diffusion.order import ImageOrder, Window
 from raydistill.diffusion.training import TrainingImages
+from raydistill.errors import RaydistillError
 from raydistill.galaxies.selection import Split
 from raydistill.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
 from raydistill.seeding import generator as seeded
-from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.artifact import CuratedSet, RowGroup, row_groups
 from raydistill.stages.curate.conditions import ConditionEncoding, columns_of, conditions_of
-from raydistill.stages.curate.row_groups import RowGroup, row_groups
 from raydistill.stages.experts.embedding import Embedder
 
 WINDOW_BYTES = 2**28  # of the decoded pictures of a window; another value changes the order of large sets
@@ -247,3 +248,48 @@ def _from_columns(columns: Columns) -> TrainingImages:
     images_NHWC = torch.from_numpy(np.array(columns["image"]))  # a copy, as torch writes to no shared memory
     values_BV = torch.from_numpy(np.array(columns.get("condition", np.empty((len(images_NHWC), 0), np.float32))))
     return TrainingImages(images_NHWC, Conditions(values_BV, ~values_BV.isnan()))
+
+
+# Define what the driver and the workers of the generate stage exchange.
+
+
+@dataclass(frozen=True)
+class GenerateTask:
+    """The arguments of a worker; they are pickled."""
+
+    folder: str
+    curated: str
+    pictures: Pictures
+    validation: Pictures
+    generate: Generate
+    survey: str
+    seed: int
+    threads: int
+    gpus: float
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True)
+class Update:
+    """A message of worker 0 to the driver, or the error of any worker.
+
+    Parameters
+    ----------
+    step
+        Steps of the training so far.
+    history, validation
+        New rows of the tables of the same names.
+    pictures
+        New previews.
+    saved
+        Whether a checkpoint of this step exists.
+    error
+        The error that ends the training.
+    """
+
+    step: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    saved: bool = False
+    error: RaydistillError | None = None

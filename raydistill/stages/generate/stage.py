@@ -12,38 +12,171 @@ last checkpoint; a command that was killed continues from it too.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 import ray.train
 import ray.train.torch
 from ray.util.queue import Queue
 
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tables import decode_images
 from raydistill.config import Resources
-from raydistill.errors import ClusterError
+from raydistill.errors import ArtifactIncompatible, ClusterError
+from raydistill.galaxies.pictures.perceptual_hash import BYTES, find_nearest, perceptual_hashes
+from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
-from raydistill.runtime.background import run_in_background
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.runtime.ray_train import ExitAfterReport, IndependentWorkers
 from raydistill.runtime.resources import choose_num_workers, ensure_schedulable, on_driver_node
-from raydistill.runtime.signals import preserve_sigint
+from raydistill.runtime.signals import preserve_sigint, run_in_background
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
-from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.artifact import CuratedSet, row_groups
 from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.experts.embedding import Embedder, Expert, open_expert
 from raydistill.stages.generate.artifact import GeneratorArtifact
-from raydistill.stages.generate.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
-from raydistill.stages.generate.feed import Pictures, used_groups
+from raydistill.stages.generate.feed import GenerateTask, Pictures, UsedGroup, used_groups
 from raydistill.stages.generate.monitor import Monitor
-from raydistill.stages.generate.task import GenerateTask
 from raydistill.stages.generate.worker import MAX_STATISTICS, train_generator
-from raydistill.storage import arrow_filesystem
+from raydistill.storage import Folder, arrow_filesystem
 from raydistill.tracking.tracker import Run, Tracker
 
+# Train a generator on further curated sets too.
+#
+# Galaxies that the main set holds out are left out.
+
 log = get_logger(__name__)
+
+FIX = "leave the set out of generate.extra_sets, or curate it again"
+
+
+class ExtraSet(NamedTuple):
+    """A further curated set, and the ids of its training galaxies that are not used."""
+
+    uri: str
+    left_out: frozenset[str]
+
+
+def open_extra_sets(folders: Sequence[Folder], main: CuratedSet) -> list[CuratedSet]:
+    """Open and verify further curated sets.
+
+    Parameters
+    ----------
+    folders
+        Where they are.
+    main
+        The set whose validation and test galaxies are held out.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        A set has another image size, crop or alignment than `main`, votes of another survey's
+        questions, or no training galaxy.
+    ArtifactMissing, ArtifactCorrupt
+        A set cannot be used.
+    """
+    opened = [CuratedSet.open(folder) for folder in folders]
+    for extra in opened:
+        extra.require_splits("train")
+        _check_alike(extra, main)
+    return opened
+
+
+def _check_alike(extra: CuratedSet, main: CuratedSet) -> None:
+    """Raise ArtifactIncompatible if two sets' pictures or votes do not fit together."""
+    own, wanted = extra.summary, main.summary
+    for key, value, expected in (
+        ("image_size", own.image_size, wanted.image_size),
+        ("crop_fraction", own.crop_fraction, wanted.crop_fraction),
+        ("align", own.aligned, wanted.aligned),
+    ):
+        if value != expected:
+            fix = f"curate it again with curate.{key}={expected}".replace("True", "true").replace("False", "false")
+            what = f"this extra set has the {key} {value}, and the survey's own set {expected}"
+            raise ArtifactIncompatible(what, extra.folder.uri, fix)
+    votes = extra.table("train", ["votes"])["votes"]
+    if own.tree != wanted.tree and votes.null_count < len(votes):
+        what = f"its votes answer the questions of {own.tree or 'gz2'}, those of the own set {wanted.tree or 'gz2'}"
+        raise ArtifactIncompatible(what, extra.folder.uri, FIX)
+
+
+def without_held_out(extras: Sequence[CuratedSet], main: CuratedSet) -> tuple[ExtraSet, ...]:
+    """Return which training galaxies of the extra sets are not used.
+
+    These are the galaxies that the validation or the test split of `main` holds too: with the same
+    object id, the same file (sha256), or a picture that looks alike (`perceptual_hashes`).
+    """
+    if not extras:
+        return ()
+    held_out, found = _Galaxies.read(main, ["validation", "test"]), []
+    known_ids, known_files = set(held_out.ids), set(held_out.files) - {None}
+    for extra in extras:
+        own = _Galaxies.read(extra, ["train"])
+        alike = set(own.places[find_nearest(own.hashes, held_out.hashes)[0]].tolist())
+        left_out = frozenset(
+            name
+            for n, (name, file) in enumerate(zip(own.ids, own.files, strict=True))
+            if name in known_ids or file in known_files or n in alike
+        )
+        used = len(own.ids) - len(left_out)
+        what = "generate: %d pictures of %s, without %d that the validation or test split of %s holds too"
+        log.info(what, used, extra.summary.survey, len(left_out), main.summary.survey)
+        found.append(ExtraSet(extra.folder.uri, left_out))
+    return tuple(found)
+
+
+def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[UsedGroup, ...]:
+    """Return the row groups of an extra set, without the galaxies that are left out.
+
+    A class counts as known if `main` has one of the same name.
+    """
+    opened = CuratedSet.open(extra.uri, verify=False)
+    label_of = {name: label for label, name in enumerate(main.class_names)} if main.has_classes else {}
+    groups = []
+    for group in used_groups(opened, "train"):
+        ids = group.read(["object_id"])["object_id"].to_pylist() if extra.left_out else []
+        used = tuple(n for n, name in enumerate(ids) if name not in extra.left_out) if extra.left_out else None
+        groups.append(replace(group, label=label_of.get(opened.class_names[group.label], -1), used=used))
+    return tuple(groups)
+
+
+class _Galaxies(NamedTuple):
+    """Ids, files and hashes of the N galaxies of some splits.
+
+    Parameters
+    ----------
+    ids
+        Object ids.
+    files
+        The sha256 of the original files; None where unknown.
+    places, hashes
+        Places among the N of the H pictures that can be compared, and their hashes uint8 [H, BYTES].
+    """
+
+    ids: list[str]
+    files: list[str | None]
+    places: np.ndarray
+    hashes: np.ndarray
+
+    @classmethod
+    def read(cls, curated: CuratedSet, splits: Sequence[Split]) -> _Galaxies:
+        """Read the galaxies of some splits.
+
+        The pictures of one row group are in memory at a time.
+        """
+        ids, files, hashes = [], [], []
+        for group in (group for split in splits for group in row_groups(curated, split)):
+            rows = group.read(["object_id", "source", "image"])
+            ids += rows["object_id"].to_pylist()
+            files += [None if source is None else source["sha256"] for source in rows["source"].to_pylist()]
+            hashes += perceptual_hashes(np.asarray(decode_images(rows["image"], curated.summary.image_size)))
+        places = [n for n, one in enumerate(hashes) if one is not None]
+        usable = b"".join(one for one in hashes if one is not None)
+        return cls(ids, files, np.array(places, np.int64), np.frombuffer(usable, np.uint8).reshape(-1, BYTES))
 
 
 def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> GeneratorArtifact:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 import ray.train
 import torch
 
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.diffusion.losses import LossByTime
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient
+from raydistill.diffusion.training import TrainingImages, TrainingState, init_training, shard_gradient
 from raydistill.errors import DivergenceError, RaydistillError
 from raydistill.log import get_logger
 from raydistill.runtime.cluster import PROGRESS_INTERVAL
@@ -28,7 +31,6 @@ from raydistill.runtime.ray_train import gather, process_group
 from raydistill.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.generate import checkpoint
 from raydistill.stages.generate.artifact import (
     HISTORY,
     HISTORY_SCHEMA,
@@ -38,10 +40,49 @@ from raydistill.stages.generate.artifact import (
     GeneratorSummary,
     write_model,
 )
-from raydistill.stages.generate.feed import Feed
-from raydistill.stages.generate.previews import Previews
-from raydistill.stages.generate.task import GenerateTask, Update
-from raydistill.storage import Folder
+from raydistill.stages.generate.feed import Feed, GenerateTask, Update
+from raydistill.stages.generate.monitor import Previews
+from raydistill.storage import Folder, checked
+
+# Save and load the training of a generator: its state and its records.
+
+STATE = f"{PARTIAL}/state.safetensors"
+
+
+@dataclass
+class Records:
+    """Records of a training.
+
+    Parameters
+    ----------
+    history, validation
+        Rows of `history.parquet` and of `validation.parquet`.
+    losses
+        Sums of losses and numbers of pictures by time since the last row of the history.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    losses: tuple[list[float], list[float]] | None = None
+
+
+def save(folder: Folder, state: TrainingState, records: Records) -> None:
+    """Write the state and the records in one file, which appears whole or not at all."""
+    checked.write(folder, STATE, pack_tensors(state.to_tensors(), asdict(records)))
+
+
+def load(folder: Folder, state: TrainingState) -> Records:
+    """Load the last checkpoint into `state`, and return its records.
+
+    Without a checkpoint both are new. A damaged checkpoint counts as none, with a warning.
+    """
+    data = checked.read(folder, STATE)
+    if data is None:
+        return Records()
+    tensors, info = unpack_tensors(data)
+    state.load_tensors(tensors)
+    return Records(**info)
+
 
 log = get_logger(__name__)
 
@@ -72,7 +113,7 @@ class _Worker:
         curated = CuratedSet.open(task.curated, verify=False)  # the driver has verified it
         generator = make_generator(task).to(device_of(task.gpus))
         self.state = init_training(generator, task.generate.training)
-        self.records = checkpoint.load(self.folder, self.state)
+        self.records = load(self.folder, self.state)
         self.losses = LossByTime.zero(generator.device)
         if self.records.losses:
             self.losses += LossByTime(*torch.tensor(self.records.losses, dtype=torch.float64).to(generator.device))
@@ -155,7 +196,7 @@ class _Worker:
         """Save a checkpoint; only in worker 0."""
         if self.rank == 0:
             self.records.losses = (self.losses.sums_T.tolist(), self.losses.counts_T.tolist())
-            checkpoint.save(self.folder, self.state, self.records)
+            save(self.folder, self.state, self.records)
             self._send(Update(self.state.step, saved=True))
 
     def _send(self, update: Update) -> None:

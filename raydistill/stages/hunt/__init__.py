@@ -36,6 +36,6 @@ answers, and strategies are compared. The predictions of the survey must exist."
     ),
     spec="raydistill.stages.hunt.specs:hunt_spec",
     run="raydistill.stages.hunt.stage:hunt",
-    show="raydistill.stages.hunt.printing:hunt_report",
+    show="raydistill.stages.hunt.artifact:hunt_report",
     purpose="search for rare galaxies, and learn from each label",
 )

@@ -9,11 +9,62 @@ from typing import Annotated, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.learning.architectures import ConvNet
+from raydistill.learning.arithmetic import Precision
+from raydistill.learning.augment import Augmentation
 from raydistill.learning.checks import not_negative, strictly_between_0_and_1
-from raydistill.stages.hunt.science.options import FixMatchLearner, NetworkLearner
-from raydistill.stages.hunt.science.ranking import Quotas
-from raydistill.stages.hunt.science.regression import Regression
+from raydistill.learning.options import FixMatch, WeightedTraining
+from raydistill.stages.hunt.ranking import Quotas
+from raydistill.stages.hunt.regression import Regression
 from raydistill.stages.sample.config import Sample
+
+# Define the learners that read pixels, without torch.
+
+
+@dataclass(frozen=True)
+class HuntTraining(WeightedTraining):
+    """Train a network on the pixels of labelled objects."""
+
+    steps: int = 300
+    batch_size: int = 32
+    average: float = 50.0
+    augmentation: Augmentation = Augmentation(("dihedral",))
+    precision: Precision | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class NetworkLearner:
+    """Learn by a network on the pixels.
+
+    Parameters
+    ----------
+    network
+        Its architecture.
+    training
+        Its training.
+    """
+
+    kind: Literal["network"] = "network"
+    network: ConvNet = field(default_factory=lambda: ConvNet(width=32))
+    training: HuntTraining = field(default_factory=HuntTraining)
+
+
+@dataclass(frozen=True)
+class FixMatchLearner:
+    """Learn by a network on the pixels of labelled and unlabelled objects (FixMatch).
+
+    Parameters
+    ----------
+    network
+        Its architecture.
+    training
+        Its training.
+    """
+
+    kind: Literal["fixmatch"] = "fixmatch"
+    network: ConvNet = field(default_factory=lambda: ConvNet(width=32))
+    training: FixMatch = field(default_factory=FixMatch)
+
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 Learner = Regression | NetworkLearner | FixMatchLearner

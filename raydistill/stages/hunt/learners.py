@@ -1,30 +1,47 @@
-"""Choose the learners of a hunt, and their examples besides labels."""
+"""Choose what learns in a hunt, and what it sees of the objects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
 
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
+from raydistill.config import Images
+from raydistill.datasets.base import DataSet
 from raydistill.distillation.cost_model import WorkEstimate
 from raydistill.learning.arithmetic import EAGER, Arithmetic
 from raydistill.learning.normalise import AnyNormalisation
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime.ray_data import finish_blocks
 from raydistill.runtime.stages import resolve
 from raydistill.seeding import fold_in
-from raydistill.stages.hunt.config import Hunt
-from raydistill.stages.hunt.science.examples import Group
-from raydistill.stages.hunt.science.learning import AnyLearner, uses_pixels
-from raydistill.stages.hunt.science.options import HuntTraining
-from raydistill.stages.hunt.science.pixels import Pixels, computed_by, estimate_fit, for_aligned
-from raydistill.stages.hunt.science.ranking import Rows, random_keys
-from raydistill.stages.hunt.science.regression import Regression
-from raydistill.stages.hunt.science.source_network import SourceNetwork, fit_source_network
+from raydistill.stages.hunt.config import Hunt, HuntTraining
+from raydistill.stages.hunt.learning import (
+    AnyLearner,
+    Pixels,
+    SourceNetwork,
+    computed_by,
+    estimate_fit,
+    fit_source_network,
+    for_aligned,
+    uses_pixels,
+)
+from raydistill.stages.hunt.ranking import Rows, random_keys
+from raydistill.stages.hunt.regression import Features, Group, Regression
 from raydistill.stages.hunt.sources import Source
+from raydistill.stages.hunt.survey import HuntedSurvey
+from raydistill.storage import Folder, checked
+from raydistill.surveys.survey import Preparation, Reader, prepare_picture
 from raydistill.tracking.tracker import Run
+
+# Choose the learners of a hunt, and their examples besides labels.
 
 
 def hunt_of(plan: Plan, arithmetic: Arithmetic = EAGER) -> Hunt:
@@ -124,3 +141,106 @@ def train_on_sources(
     groups = synthetic_groups(sources, pixels=True, weight=1.0)
     network = fit_source_network(groups, background_NHWC, config.source_network, normalisation, seed)
     return network, [one._replace(features_LF=network.join(one.features_LF, one.pixels_LHWC)) for one in sources]
+
+
+# Prepare the pictures of a survey for learners on pixels, block by block.
+#
+# A block of the predictions gives one file of the pictures of its usable objects, uint8 [n, H, W, 3].
+
+PICTURES = "pictures"
+
+
+@dataclass(frozen=True)
+class BlockPreparer:
+    """Prepare the pictures of one block of usable objects, and write its file."""
+
+    folder: str
+    reader: Reader
+    images: Images | DataSet
+    preparation: Preparation
+
+    def __call__(self, block: pa.Table) -> int:
+        """Prepare one block, and return how many pictures it has."""
+        number = block["block"][0].as_py()
+        pictures = [prepare_picture(source, "", self.images, self.preparation)[1] for source in self.reader.read(block)]
+        packed = pack_tensors({PICTURES: torch.tensor(np.stack(pictures))})
+        checked.write(Folder(self.folder), block_name(number), packed)
+        return len(pictures)
+
+
+def prepare_pictures(plan: Plan, survey: HuntedSurvey, folder: Folder) -> None:
+    """Write the files of all blocks that are missing in a folder."""
+    blocks = []
+    for number, (rows, _) in enumerate(survey.blocks()):
+        if len(rows):
+            objects = survey.pictures.objects.take(pa.array(rows)).combine_chunks()
+            table = objects.append_column("block", pa.array([number] * len(rows), pa.int64()))
+            blocks.append((block_name(number), len(rows), table))
+    pictures = survey.pictures
+    preparer = BlockPreparer(folder.uri, pictures.reader, pictures.images, pictures.preparation)
+    finish_blocks(folder, blocks, preparer, plan.config.resources, stage="hunt", doing="preparing")
+
+
+def read_block(folder: Folder, number: int) -> Pixels:
+    """Return the pictures of a block, uint8 [n, H, W, 3]."""
+    tensors, _ = unpack_tensors(checked.require(folder, block_name(number)))
+    pixels: Pixels = tensors[PICTURES].numpy()
+    return pixels
+
+
+def block_name(number: int) -> str:
+    """Return the name of the file of a block."""
+    return f"{PICTURES}-{number:06d}.safetensors"
+
+
+# Read what a learner sees of the objects of a survey, block by block.
+
+JOINED = "features"
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of each object: features, a picture, or features and a network's.
+
+    Attributes
+    ----------
+    survey
+        The survey.
+    pictures
+        Folder of its prepared pictures. None: features are read, and no pictures.
+    network
+        Network whose features join those of `predict`. None: pictures are read, if there is a
+        folder.
+    """
+
+    survey: HuntedSurvey
+    pictures: Folder | None = None
+    network: SourceNetwork | None = None
+
+    def blocks(self) -> Iterator[tuple[Rows, Features, npt.NDArray[Any]]]:
+        """Yield rows, features of `predict` and values of usable objects, block by block."""
+        for number, (rows, features) in enumerate(self.survey.blocks()):
+            if len(rows):
+                yield rows, features, self._values(number, features)
+
+    def of_rows(self, wanted: Rows) -> tuple[Rows, npt.NDArray[Any]]:
+        """Return the usable rows among the wanted ones, and their values, in survey order."""
+        found, parts = [np.empty(0, np.int64)], []
+        for rows, _, values in self.blocks():
+            kept = np.isin(rows, wanted)
+            found.append(rows[kept])
+            parts.append(values[kept])
+        return np.concatenate(found), np.concatenate(parts)
+
+    def _values(self, number: int, features: Features) -> npt.NDArray[Any]:
+        if self.pictures is None:
+            return features
+        if self.network is None:
+            return read_block(self.pictures, number)
+        name = f"{JOINED}-{number:06d}.safetensors"  # the survey passes several times
+        if (packed := checked.read(self.pictures, name)) is None:
+            joined = self.network.join(features, read_block(self.pictures, number))
+            packed = pack_tensors({JOINED: torch.tensor(joined)})
+            checked.write(self.pictures, name, packed)
+        values: Features = unpack_tensors(packed)[0][JOINED].numpy()
+        return values

@@ -1,28 +1,36 @@
-"""Open the survey of a hunt: its objects, their features, and their pictures."""
+"""Open the survey of a hunt, and the truth of a scripted labeller."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError, ConfigError
 from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.tables.expressions import match_rows
+from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.hunt.science.examples import Bools, Features
-from raydistill.stages.hunt.science.pixels import Pixels
-from raydistill.stages.hunt.science.ranking import Rows
+from raydistill.stages.experts.embedding import open_expert
+from raydistill.stages.hunt.config import Hunt, Oracle
+from raydistill.stages.hunt.learning import Pixels
+from raydistill.stages.hunt.ranking import Rows
+from raydistill.stages.hunt.regression import Bools, Features
+from raydistill.stages.hunt.sources import Source, open_sources
+from raydistill.stages.hunt.specs import truth_table
 from raydistill.stages.predict.artifact import PredictionSet
 from raydistill.stages.predict.specs import spec_of_pictures
-from raydistill.surveys.assumed_levels import assume_levels
+from raydistill.surveys.levels import assume_levels
 from raydistill.surveys.opening import open_survey
-from raydistill.surveys.preparing import prepare_picture
-from raydistill.surveys.survey import SurveyPictures
+from raydistill.surveys.survey import SurveyPictures, prepare_picture
+
+# Open the survey of a hunt: its objects, their features, and their pictures.
 
 
 @dataclass(frozen=True)
@@ -121,3 +129,101 @@ def _open_predictions(spec: ArtifactSpec, survey: str | None) -> PredictionSet:
     except ArtifactMissing as error:
         fix = f"run 'raydistill predict CONFIG {survey or 'CONFIG'}', or 'raydistill run CONFIG --to hunt'"
         raise ArtifactMissing("the survey has no predictions yet", spec.folder.uri, fix) from error
+
+
+# Read the truth of a scripted labeller: which objects of a survey are wanted.
+
+
+class Truth(NamedTuple):
+    """Whether each object of the survey is in the truth, and whether it is wanted."""
+
+    known_N: Bools
+    positive_N: Bools
+
+
+def read_truth(oracle: Oracle, uri: str, ids: list[str]) -> Truth:
+    """Return the truth of the objects of a survey.
+
+    Raises
+    ------
+    CatalogError
+        The table cannot be read, has no such column of ids, or no row of any object of the survey.
+    ConfigError
+        The condition is wrong, or no object fulfils it.
+    """
+    keys, fulfils_N = match_rows(uri, oracle.positive, oracle.id, "hunt.oracle.positive", "hunt.oracle.id")
+    wanted = dict(zip(keys, fulfils_N, strict=True))
+    known_N = np.array([one in wanted for one in ids], bool)
+    positive_N = np.array([wanted.get(one, False) for one in ids], bool)
+    if not known_N.any():
+        raise CatalogError(f"none of its {len(keys)} ids is of the survey", uri, "check hunt.oracle.id")
+    if not positive_N.any() or positive_N[known_N].all():
+        which = "no" if not positive_N.any() else "every"
+        raise ConfigError(f"{which} object of the survey fulfils it", "hunt.oracle.positive", "correct the condition")
+    return Truth(known_N, positive_N)
+
+
+# Open the objects of a scripted hunt and its synthetic sources.
+#
+# The objects are those with a picture and a truth.
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """The objects and sources of a scripted hunt.
+
+    Attributes
+    ----------
+    survey
+        The survey.
+    rows
+        Rows of its objects with a picture and a truth.
+    truth
+        Whether each of them is of the wanted kind.
+    targets
+        Ids of the wanted objects.
+    held_out
+        Those of which no example may be made, and from which no attribute may learn.
+    sources
+        The synthetic sources.
+    """
+
+    survey: HuntedSurvey
+    rows: Rows
+    truth: Bools
+    targets: frozenset[str]
+    held_out: frozenset[str]
+    sources: tuple[Source, ...]
+
+
+def oracle_of(config: Hunt) -> Oracle:
+    """Return the oracle of a hunt that has one."""
+    assert config.oracle is not None
+    return config.oracle
+
+
+def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scripted:
+    """Return the objects and the sources.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        The survey has no more wanted objects than the hunt takes as examples.
+    """
+    oracle, ids = oracle_of(plan.config.hunt), survey.ids
+    truth = read_truth(oracle, truth_table(plan), ids)
+    rows = np.flatnonzero(survey.usable_N & truth.known_N)
+    if missing := int((survey.usable_N & ~truth.known_N).sum()):
+        log.warning("hunt: %d objects of the survey have no row in the truth, and are left out", missing)
+    positive = truth.positive_N[rows]
+    if positive.sum() <= oracle.num_examples:
+        what = (
+            f"the survey has {positive.sum()} wanted objects, and hunt.oracle.num_examples takes {oracle.num_examples}"
+        )
+        raise ArtifactIncompatible(what, survey.pictures.uri, "lower it, or take a larger survey")
+    targets = frozenset(ids[row] for row in rows[positive].tolist())
+    held_out = targets if oracle.setting == "strict" else frozenset()
+    sources = open_sources(plan, curated, open_expert(plan, curated), held_out)
+    return Scripted(survey, rows, positive, targets, held_out, tuple(sources))

@@ -10,10 +10,11 @@ ones.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +27,107 @@ from raydistill.learning.normalise import AnyNormalisation
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.config import Hunt, Oracle
 from raydistill.stages.hunt.learners import draw_background, synthetic_groups, train_on_sources
-from raydistill.stages.hunt.science.examples import Bools, Floats, Group, collect
-from raydistill.stages.hunt.science.learning import AnyLearner, fit_learner, uses_pixels
-from raydistill.stages.hunt.science.loop import Scorer, Trace, choose, hunt
-from raydistill.stages.hunt.science.metrics import Ranked, rank_metrics
-from raydistill.stages.hunt.science.pixels import POOL
-from raydistill.stages.hunt.science.ranking import Quotas, Rows
-from raydistill.stages.hunt.science.regression import Standardiser, cross_fitted_scores
+from raydistill.stages.hunt.learning import POOL, AnyLearner, fit_learner, uses_pixels
+from raydistill.stages.hunt.ranking import Quotas, Rows, Scorer, Trace, choose, hunt
+from raydistill.stages.hunt.regression import Bools, Floats, Group, Standardiser, collect, cross_fitted_scores
 from raydistill.stages.hunt.sources import Source
 from raydistill.storage import Folder, checked
+
+# Measure a hunt: how well a score finds rare objects, and what the labels yield.
+#
+# The yield is the number of objects found for the labels spent.
+#
+# Shape suffixes: N ranked objects, S seeds. Objects with equal scores count in the mean of all their
+# orders where that has a closed form, and else in the order of their rows.
+
+
+class Ranked(NamedTuple):
+    """How well a score ranks the objects of a survey.
+
+    Attributes
+    ----------
+    average_precision
+        Area below the curve of purity over completeness.
+    recall_at_purity
+        Largest completeness of a selection by score whose purity is at least the required one.
+    purity_of_top
+        Purity of the best percent of all objects.
+    found_in_first
+        Wanted objects among the first 100.
+    """
+
+    average_precision: float
+    recall_at_purity: float
+    purity_of_top: float
+    found_in_first: float
+
+
+FIRST = 100  # objects that a person can look at in a few minutes
+TOP = 0.01
+
+
+def rank_metrics(scores_N: Floats, positive_N: Bools, purity: float) -> Ranked:
+    """Return how well scores find the positive objects.
+
+    Parameters
+    ----------
+    scores_N
+        Larger is more likely; float [N].
+    positive_N
+        The truth, bool [N], at least one.
+    purity
+        Required purity of `recall_at_purity`, in (0, 1].
+    """
+    order_N = np.lexsort((np.arange(len(scores_N)), -scores_N))
+    top = max(1, math.ceil(TOP * len(scores_N)))
+    sorted_N = positive_N[order_N]
+    return Ranked(
+        average_precision(scores_N, positive_N),
+        recall_at_purity(scores_N, positive_N, purity),
+        float(sorted_N[:top].mean()),
+        float(sorted_N[:FIRST].sum()),
+    )
+
+
+def average_precision(scores_N: Floats, positive_N: Bools) -> float:
+    """Return the sum of purity times the step of completeness, over all thresholds."""
+    found, selected = _thresholds(scores_N, positive_N)
+    steps = np.diff(found, prepend=0) / found[-1]
+    return float((steps * found / selected).sum())
+
+
+def recall_at_purity(scores_N: Floats, positive_N: Bools, purity: float) -> float:
+    """Return the largest completeness at a purity of at least `purity`; 0 if none."""
+    found, selected = _thresholds(scores_N, positive_N)
+    pure = found >= purity * selected - 1e-9
+    return float(found[pure].max() / found[-1]) if pure.any() else 0.0
+
+
+def _thresholds(scores_N: Floats, positive_N: Bools) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return counts of positives and of all objects at or above each different score.
+
+    The highest score comes first.
+    """
+    if not positive_N.any():
+        raise ValueError("no object is of the wanted kind, so no ranking can be measured")
+    order_N = np.argsort(-scores_N, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores_N[order_N]) != 0, True))
+    return np.cumsum(positive_N[order_N], dtype=np.int64)[last], last.astype(np.int64) + 1
+
+
+def discovery_curve(found_in_order: Bools, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the objects found after each number of labels spent.
+
+    Parameters
+    ----------
+    found_in_order
+        Whether the first, second, … labelled object was of the wanted kind.
+    labels
+        Numbers of labels, each from 0 to the length of `found_in_order`.
+    """
+    found = np.concatenate([[0], np.cumsum(found_in_order)])
+    return np.asarray(found[labels], np.int64)
+
 
 INPUTS = "inputs.safetensors"
 BEST_ONLY = Quotas(high_score=1, uncertain=0, diverse=0, random=0)  # for scores that do not learn
@@ -227,7 +320,7 @@ def _metrics(trace: Trace, truth_M: Bools, start: Rows, purity: float) -> dict[s
     return ends
 
 
-METRICS = Ranked._fields
+RANKED_METRICS = Ranked._fields
 
 
 @lru_cache(maxsize=1)

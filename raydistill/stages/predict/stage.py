@@ -36,8 +36,7 @@ from raydistill.stages.predict.artifact import DATA, SUMMARY, BlockRecord, Predi
 from raydistill.stages.predict.specs import spec_of_pictures
 from raydistill.stages.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_packed
 from raydistill.storage import Folder, disk_errors
-from raydistill.surveys.assumed_levels import assume_levels
-from raydistill.surveys.levels import LevelChecks
+from raydistill.surveys.levels import LevelChecks, assume_levels
 from raydistill.surveys.opening import open_survey
 from raydistill.surveys.survey import SurveyPictures
 from raydistill.tracking.formatting import InputDataset

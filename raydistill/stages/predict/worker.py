@@ -33,8 +33,7 @@ from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.predict.artifact import SCHEMA, write_block
 from raydistill.storage import Folder
 from raydistill.surveys.levels import LevelChecks, measure_levels, planes
-from raydistill.surveys.preparing import Preparation, prepare_picture
-from raydistill.surveys.readers import Reader
+from raydistill.surveys.survey import Preparation, Reader, prepare_picture
 
 PREPARED = pa.schema(
     [

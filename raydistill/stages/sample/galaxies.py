@@ -14,9 +14,9 @@ from raydistill.errors import CatalogError, ConfigError, nearest
 from raydistill.galaxies.answers import check_votes, parse_answers, replace_answers
 from raydistill.galaxies.catalog import read_catalog, votes_array
 from raydistill.galaxies.classes import ClassTree
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import SPLITS, Split
 from raydistill.galaxies.tree import DecisionTree
+from raydistill.galaxies.trees import GZ2
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.conditions import picture_colours, votes_of
 from raydistill.stages.experts.embedding import Embedder

@@ -35,17 +35,13 @@ from raydistill.runtime.ray_data import map_blocks
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.ensemble import check_experts
-from raydistill.stages.experts.stored_networks import expert_network, own_networks
+from raydistill.stages.experts.classifier import check_experts, expert_network, own_networks
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticClass, SyntheticSet
-from raydistill.stages.sample.blocks import Block, PoolProgress, count_wanted, next_blocks, share_equally
-from raydistill.stages.sample.opening import open_source
-from raydistill.stages.sample.pictures import PictureSource
 from raydistill.stages.sample.pools import Pool
-from raydistill.stages.sample.report import draw_grid, log_summary, summarise
-from raydistill.stages.sample.requests import Requests
-from raydistill.stages.sample.worker import BlockSampler
-from raydistill.stages.sample.writer import merge_blocks
+from raydistill.stages.sample.report import draw_grid, log_summary, merge_blocks, summarise
+from raydistill.stages.sample.requests import Block, PoolProgress, Requests, count_wanted, next_blocks, share_equally
+from raydistill.stages.sample.sources import open_source
+from raydistill.stages.sample.worker import BlockSampler, PictureSource
 from raydistill.storage import Folder, checked, disk_errors
 from raydistill.tracking.tracker import Tracker
 

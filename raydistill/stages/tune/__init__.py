@@ -22,5 +22,5 @@ recipe is written as a new config.""",
     ),
     spec=lambda plan: plan.search,
     run="raydistill.stages.tune.stage:tune",
-    show="raydistill.stages.tune.printing:search_report",
+    show="raydistill.stages.tune.artifact:search_report",
 )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -16,11 +17,15 @@ from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.tables import read_table
+from raydistill.config import Config
 from raydistill.storage import Folder
+from raydistill.text import text_table
 
-KIND = kinds.SEARCH
 if TYPE_CHECKING:
     import pandas as pd
+
+
+KIND = kinds.SEARCH
 
 KIND = "search"
 BEST, TRIALS = "best.yaml", "trials.parquet"
@@ -78,3 +83,19 @@ class SearchReport(Displayed):
 
     def _rows(self) -> pd.DataFrame:
         return self.trials.to_pandas()
+
+
+# The result of a search as text: its best recipes.
+
+SHOWN_TRIALS = 10
+
+
+def search_report(config: Config, report: SearchReport) -> str:
+    """Return the best recipes of a search."""
+    head = ("trial", "validation", "at", "of", "", "values of distill")
+    rows = [
+        (t["trial"], f"{t['best']:.3f}", str(t["best_iteration"]), str(t["iterations"]), t["status"],
+         format_values(json.loads(t["values"])).replace(" ", "\n"))
+        for t in report.trials.slice(0, SHOWN_TRIALS).to_pylist()
+    ]  # fmt: skip
+    return text_table(f"the best of {len(report.trials)} recipes, by accuracy on validation images", [head, *rows])

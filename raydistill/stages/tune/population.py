@@ -27,12 +27,11 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill import artifact as distilled
-from raydistill.stages.distill.checkpoint import STATE
-from raydistill.stages.distill.publish import publish
-from raydistill.stages.distill.task import make_task
+from raydistill.stages.distill.report import publish
+from raydistill.stages.distill.task import STATE, make_task
 from raydistill.stages.distill.trainer import WRITTEN, Trainer, is_finished
+from raydistill.stages.tune.recorder import METRIC, Trial, failed_result, final_result
 from raydistill.stages.tune.space import recipe_of
-from raydistill.stages.tune.trials import METRIC, Trial, failed_result, final_result
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
 

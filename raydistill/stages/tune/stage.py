@@ -39,13 +39,20 @@ from raydistill.runtime.resources import choose_num_workers
 from raydistill.runtime.signals import preserve_sigint
 from raydistill.runtime.stages import is_complete, load_inputs, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.task import make_task
+from raydistill.stages.distill.stage import run_trainer
+from raydistill.stages.distill.task import Validation, make_task
 from raydistill.stages.distill.trainer import is_finished
-from raydistill.stages.distill.validation import Validation
-from raydistill.stages.distill.worker_pool import run_trainer
 from raydistill.stages.tune.artifact import SearchReport
 from raydistill.stages.tune.population import domains, num_checkpoints, population_member, scheduler
-from raydistill.stages.tune.recorder import RecorderCallback, TrialRecorder, recording_trials
+from raydistill.stages.tune.recorder import (
+    METRIC,
+    RecorderCallback,
+    TrialRecorder,
+    cpus_per_trial,
+    failed_result,
+    final_result,
+    recording_trials,
+)
 from raydistill.stages.tune.report import write_report
 from raydistill.stages.tune.space import (
     WHERE,
@@ -56,7 +63,6 @@ from raydistill.stages.tune.space import (
     own_recipe,
     recipe_of,
 )
-from raydistill.stages.tune.trials import METRIC, cpus_per_trial, failed_result, final_result
 from raydistill.storage import arrow_filesystem
 from raydistill.tracking.tracker import Run, Tracker
 

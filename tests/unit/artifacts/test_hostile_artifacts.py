@@ -17,8 +17,8 @@ import pyarrow as pa
 import pytest
 import torch
 
+from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import Parent, commit
-from raydistill.artifacts.opening import open_artifact
 from raydistill.artifacts.tables import write_rows
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout

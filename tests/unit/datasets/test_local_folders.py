@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.datasets.folder import ImageFolder
-from raydistill.datasets.local_folders import DOWNLOAD
+from raydistill.datasets.folder import DOWNLOAD, ImageFolder
 from raydistill.errors import CatalogError
-from raydistill.galaxies.pictures.outside import ALLOW_DATA_SET
+from raydistill.galaxies.pictures.files import ALLOW_DATA_SET
 
 
 def fill(root: Path, *folders: str, count: int = 3) -> None:

@@ -8,8 +8,7 @@ import torch
 from raydistill.diffusion.captions import answer_tags, answer_weights, captions
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.errors import ConfigError
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.trees import GZ_DECALS, TREES
+from raydistill.galaxies.trees import GZ2, GZ_DECALS, TREES
 
 VOTES = ConditionLayout((ConditionGroup("votes", 37, GZ2.answers),))
 BOTH = ConditionLayout((ConditionGroup("class", 2, ("edge_on", "no-bar spiral")), *VOTES.groups))

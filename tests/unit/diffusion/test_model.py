@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
-from raydistill.diffusion.gates import GatedAttention
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import Mlp, UNet
-from raydistill.diffusion.options.spaces import ComponentSpace
+from raydistill.diffusion.network_options import Mlp, UNet
+from raydistill.diffusion.networks import GatedAttention
+from raydistill.diffusion.options import ComponentSpace, Model
 from raydistill.diffusion.processes import EDM, SIGMA_DATA, RectifiedFlow, VPrediction
 from raydistill.seeding import generator as seeded
 

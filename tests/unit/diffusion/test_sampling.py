@@ -9,13 +9,9 @@ import torch
 from torch import Tensor
 
 from raydistill.diffusion.conditions import Conditions
-from raydistill.diffusion.model import build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import Mlp
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.spaces import ComponentSpace
-from raydistill.diffusion.options.training import GeneratorTraining
-from raydistill.diffusion.pictures import to_tensors
+from raydistill.diffusion.model import build_generator, to_tensors
+from raydistill.diffusion.network_options import Mlp
+from raydistill.diffusion.options import ComponentSpace, GeneratorTraining, Model, Sampling
 from raydistill.diffusion.sampling import Guided, sample
 from raydistill.diffusion.training import TrainingImages, init_training, train
 from raydistill.seeding import generator as seeded

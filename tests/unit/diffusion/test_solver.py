@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from raydistill.diffusion.options.sampling import Order
+from raydistill.diffusion.options import Order
 from raydistill.diffusion.processes import EDM, Process, RectifiedFlow, StableDiffusionProcess, VPrediction
-from raydistill.diffusion.solver import sampling_grid, solve
+from raydistill.diffusion.sampling import sampling_grid, solve
 from raydistill.seeding import generator
 from tests.unit.diffusion.gaussian import PROCESSES, GaussianData
 

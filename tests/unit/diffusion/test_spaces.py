@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.diffusion.options.spaces import ComponentSpace, PixelSpace
-from raydistill.diffusion.pictures import to_pixels, to_tensors
+from raydistill.diffusion.model import to_pixels, to_tensors
+from raydistill.diffusion.options import ComponentSpace, PixelSpace
 from raydistill.diffusion.processes import SIGMA_DATA
 from raydistill.seeding import generator
 

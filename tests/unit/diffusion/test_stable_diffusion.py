@@ -11,13 +11,9 @@ from torch import Tensor
 
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.losses import loss_per_image
-from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import StableDiffusion, UNet
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.spaces import LatentSpace
-from raydistill.diffusion.options.training import GeneratorTraining
-from raydistill.diffusion.pictures import to_tensors
+from raydistill.diffusion.model import Generator, build_generator, to_tensors
+from raydistill.diffusion.network_options import StableDiffusion, UNet
+from raydistill.diffusion.options import GeneratorTraining, LatentSpace, Model, Sampling
 from raydistill.diffusion.processes import StableDiffusionProcess
 from raydistill.diffusion.sampling import sample
 from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient, train

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from raydistill.diffusion.options.networks import StableDiffusion
-from raydistill.diffusion.pretrained import FILES, Pretrained, import_extra
+from raydistill.diffusion.network_options import StableDiffusion
+from raydistill.diffusion.stable_diffusion import FILES, Pretrained, import_extra
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, ConfigError
 from tests.unit.diffusion.tiny_stable_diffusion import LAYOUT, classes, tiny_generator
 

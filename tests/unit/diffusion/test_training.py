@@ -11,12 +11,10 @@ from torch import Tensor
 
 from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.losses import LossByTime, loss_per_image, measure, stratified_quantiles
-from raydistill.diffusion.model import build_generator
-from raydistill.diffusion.options.training import GeneratorTraining
+from raydistill.diffusion.model import build_generator, to_tensors
+from raydistill.diffusion.options import GeneratorTraining
 from raydistill.diffusion.order import ImageOrder
-from raydistill.diffusion.pictures import to_tensors
-from raydistill.diffusion.state import TrainingState
-from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient, train
+from raydistill.diffusion.training import TrainingImages, TrainingState, init_training, shard_gradient, train
 from raydistill.errors import DivergenceError
 from raydistill.seeding import generator as seeded
 from tests.unit.diffusion.test_model import LAYOUT, MODELS, build, pixels

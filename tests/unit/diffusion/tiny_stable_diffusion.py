@@ -13,9 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import StableDiffusion
-from raydistill.diffusion.options.spaces import LatentSpace
+from raydistill.diffusion.network_options import StableDiffusion
+from raydistill.diffusion.options import LatentSpace, Model
 from raydistill.diffusion.processes import StableDiffusionProcess
 from raydistill.imports import import_beside_torchvision
 from raydistill.seeding import generator as seeded

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raydistill.distillation.characteristic import characteristic_distance, characteristic_matching, sampler
-from raydistill.distillation.options.characteristic import CharacteristicMatching
+from raydistill.distillation.options import CharacteristicMatching
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import build_network, initial_parameters
 from tests import zoo

@@ -22,7 +22,7 @@ from raydistill.distillation.recipe import Recipe
 from raydistill.learning.architectures import MLP, ConvNet
 from raydistill.learning.arithmetic import EAGER, Arithmetic
 from raydistill.learning.networks import Network, build_network
-from raydistill.learning.options.training import ResolvedTraining, Training
+from raydistill.learning.options import ResolvedTraining, Training
 from raydistill.learning.sharpness import SharpnessAware
 
 LAPTOP = Hardware("cpu", compiler=True, bfloat16=True)

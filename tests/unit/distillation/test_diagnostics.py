@@ -18,7 +18,7 @@ from raydistill.distillation.diagnostics import (
     check_undertrained,
 )
 from raydistill.distillation.distiller import Record
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 
 
 def record(iteration: int, loss: float = 0.7, lr: float = 0.01, skipped: bool = False) -> Record:

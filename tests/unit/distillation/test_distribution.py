@@ -10,7 +10,7 @@ from torch import nn
 
 from raydistill.distillation import coreset
 from raydistill.distillation.distribution import distribution_matching
-from raydistill.distillation.options.distribution import DistributionMatching
+from raydistill.distillation.options import DistributionMatching
 from raydistill.learning.augment import DSA, Augmentation
 from raydistill.learning.networks import Network, build_network, embedding, initial_parameters
 from raydistill.seeding import fold_in, generator

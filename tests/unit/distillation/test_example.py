@@ -11,7 +11,7 @@ import torch
 from raydistill.distillation.trajectories import InMemoryTrajectories
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from tests import zoo
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "distill_tensors.py"

@@ -15,7 +15,7 @@ from torch import Tensor
 from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.engines import Adjoint, Unrolled
 from raydistill.distillation.matching import Batch, Matcher, MatchResult, Outcome
-from raydistill.distillation.options.outcome import OutcomeMatching
+from raydistill.distillation.options import OutcomeMatching
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import Adam, Recipe
 from raydistill.distillation.schedule import LossWeighted, SelfAdaptive

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raydistill.distillation.snapshots import EXPERT_STEPS, plan_snapshots
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import fit, init_state
 from tests import zoo
 

@@ -34,7 +34,7 @@ from raydistill.galaxies.selection import SPLITS  # noqa: E402
 from raydistill.learning.architectures import ConvNet  # noqa: E402
 from raydistill.learning.networks import build_network, initial_parameters  # noqa: E402
 from raydistill.learning.normalise import AnyNormalisation, Normalisation, PixelSums  # noqa: E402
-from raydistill.learning.options.training import Training  # noqa: E402
+from raydistill.learning.options import Training  # noqa: E402
 from raydistill.learning.training import train  # noqa: E402
 from raydistill.stages.curate.artifact import CuratedSet  # noqa: E402
 from raydistill.stages.curate.summary import ClassSummary  # noqa: E402

@@ -16,7 +16,7 @@ from PIL import Image
 from raydistill.errors import CatalogError, ConfigError, DownloadError
 from raydistill.fetching.cutouts import CutoutRequest, fetch_cutouts, list_galaxies
 from raydistill.fetching.http import Interrupted, Patience
-from raydistill.fetching.pace import Pace
+from raydistill.fetching.threads import Pace
 from tests.damage import flipped
 from tests.unit.fetching.file_server import HTML, Behaviour, FileServer, Request, fail, hang_up, send, truncate
 

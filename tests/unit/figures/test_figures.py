@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-import raydistill.stages.experts.curves as experts_module
+import raydistill.stages.experts.stage as experts_module
 from raydistill.errors import RaydistillError
 from raydistill.figures import image_grids
 from raydistill.figures.image_grids import Provenance, atlas, displayable, image_grid
-from raydistill.stages.distill import history
-from raydistill.stages.distill.history import training_curves
+from raydistill.stages.distill import figures as distill_figures
+from raydistill.stages.distill.figures import training_curves
 from raydistill.stages.evaluate import charts
 from raydistill.stages.evaluate.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix
-from raydistill.stages.experts.curves import expert_curves
+from raydistill.stages.experts.stage import expert_curves
 
 NAMES = ["round", "edge_on"]
 COUNTS = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
@@ -102,7 +102,7 @@ def find(tile: np.ndarray, page: np.ndarray) -> list[tuple[int, int]]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Collect the figures that are passed to `save`, which writes nothing."""
     figures: list[Figure] = []
-    for module in (charts, experts_module, history, image_grids):
+    for module in (charts, experts_module, distill_figures, image_grids):
         monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     return figures
 
@@ -125,7 +125,7 @@ def test_bytes_do_not_depend_on_the_users_settings(draw: Callable[[io.BytesIO], 
 def test_drawing_needs_neither_pyplot_nor_torch_nor_ray() -> None:
     code = (
         "import sys, io, numpy as np\n"
-        "from raydistill.stages.distill import fits, history, prototypes\n"
+        "from raydistill.stages.distill import figures\n"
         "from raydistill.stages.evaluate import charts\n"
         "charts.accuracy_table(io.BytesIO(), [charts.AccuracyRow('a', .5)])\n"
         "print([m for m in ('matplotlib.pyplot', 'torch', 'ray', 'mlflow') if m in sys.modules])"

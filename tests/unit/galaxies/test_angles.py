@@ -12,8 +12,7 @@ from astropy.coordinates import Angle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.galaxies.angles import to_degrees
-from raydistill.galaxies.numbers import NotANumber, to_numbers
+from raydistill.galaxies.numbers import NotANumber, to_degrees, to_numbers
 
 
 @pytest.mark.parametrize(

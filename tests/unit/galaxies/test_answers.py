@@ -7,8 +7,7 @@ import pytest
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.answers import SUM_TOLERANCE, check_votes, parse_answers, replace_answers
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.trees import GZ_CANDELS, TREES
+from raydistill.galaxies.trees import GZ2, GZ_CANDELS, TREES
 
 SMOOTH, FEATURES, ARTIFACT = (GZ2.index[stem] for stem in GZ2.answers[:3])
 

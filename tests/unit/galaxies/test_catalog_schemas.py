@@ -14,7 +14,7 @@ from astropy.table import MaskedColumn, Table
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_catalog, read_filename_mapping, votes_array
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 
 IDS = [587732578312454276, 587729154670395609, 588017702388760720]
 

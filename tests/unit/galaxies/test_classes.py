@@ -5,7 +5,7 @@ import pytest
 
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 
 
 def votes_with(**fractions: float) -> np.ndarray:

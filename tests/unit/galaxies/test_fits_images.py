@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.images import RejectedImage, pixels_of_crop, prepare
-from raydistill.galaxies.pictures.stretch import choose_stretch
+from raydistill.galaxies.pictures.levels import choose_stretch
 
 NAMES = ("I", "R", "G")
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from raydistill.galaxies.pictures.formats import find_picture
 from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, picture_extent
-from raydistill.galaxies.pictures.tiff_pages import find_picture
 from raydistill.stages.curate.rejections import fix_rejections, rejection
 
 RNG = np.random.default_rng(0)

@@ -13,11 +13,11 @@ from PIL import Image
 from raydistill.config import CatalogSurvey
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
+from raydistill.galaxies.pictures.files import is_inside
 from raydistill.galaxies.pictures.fits import FitsImages
-from raydistill.galaxies.pictures.outside import is_inside
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.surveys.finding import find_pictures, read_survey
-from raydistill.surveys.of_config import _of_parquet
+from raydistill.surveys.opening import _of_parquet
 
 REFUSED = r"outside of|out of this folder|leaves the folder"
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_catalog, votes_array, votes_type
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, ClassTree, GalaxyClass, load_class_tree
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.selection import assign_classes, assign_splits, count_unassigned, report, select
+from raydistill.galaxies.trees import GZ2
 
 
 def catalog_of(*galaxies: dict[str, float], total_votes: list[float | None] | None = None) -> pa.Table:

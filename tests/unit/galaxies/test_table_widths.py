@@ -19,7 +19,7 @@ from pyarrow import feather
 from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 from raydistill.galaxies.catalog import read_catalog
-from raydistill.galaxies.tables import columnar, open_table, widths
+from raydistill.galaxies.tables import columnar, columns, open_table
 
 REJECTED = "the table has .* columns or more, and at most .* are read; write those that are needed"
 
@@ -83,7 +83,7 @@ FORMATS: dict[str, Callable[[int], bytes]] = {
 def test_number_of_columns_is_limited_in_each_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr(widths, "MAX_COLUMNS", 20)
+    monkeypatch.setattr(columns, "MAX_COLUMNS", 20)
     path = tmp_path / f"table{suffix}"
     path.write_bytes(FORMATS[suffix](20))
     assert len(open_table(str(path)).names) == 20
@@ -112,7 +112,7 @@ def test_million_columns_take_no_time(tmp_path: Path) -> None:
 def test_fits_headers_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: dict[str, int], reason: str
 ) -> None:
-    monkeypatch.setattr(widths, "MAX_HEADER", 8640)
+    monkeypatch.setattr(columns, "MAX_HEADER", 8640)
     path = tmp_path / "table.fits"
     table = fits.BinTableHDU(Table({"objid": [1, 2], "label": [0, 1]}))
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
@@ -138,11 +138,11 @@ def test_images_before_a_table_are_skipped(tmp_path: Path) -> None:
 def test_parquet_footer_tells_the_number_of_columns(count: int) -> None:
     content = parquet(count)
     (length,) = struct.unpack("<I", content[-8:-4])
-    assert widths._num_elements(content[-8 - length :]) == count + 1
+    assert columns._num_elements(content[-8 - length :]) == count + 1
 
 
 def test_parquet_image_table_of_many_columns_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widths, "MAX_COLUMNS", 20)
+    monkeypatch.setattr(columns, "MAX_COLUMNS", 20)
     (tmp_path / "table.parquet").write_bytes(parquet(100))
     with pytest.raises(CatalogError, match=REJECTED):
         ImageTable(root=str(tmp_path / "table.parquet")).index()

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from raydistill.errors import ConfigError
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 
 
 def test_tree_has_11_tasks_and_37_answers_numbered_as_in_the_release():

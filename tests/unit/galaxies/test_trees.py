@@ -9,8 +9,7 @@ from raydistill.errors import ConfigError
 from raydistill.galaxies.campaigns import CAMPAIGNS, COUNT, find_columns
 from raydistill.galaxies.class_paths import BUILTIN_PATHS
 from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
-from raydistill.galaxies.gz2 import GZ2
-from raydistill.galaxies.trees import GZ_DECALS, GZ_EUCLID, TREES
+from raydistill.galaxies.trees import GZ2, GZ_DECALS, GZ_EUCLID, TREES
 
 # Columns and dependencies in galaxy-datasets (label_metadata): "question: answers < asked after".
 PUBLISHED = {

@@ -10,10 +10,9 @@ import pytest
 
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE, GZ2_NINE, load_class_tree
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.tree import DecisionTree
-from raydistill.galaxies.trees import GZ_DECALS
-from raydistill.galaxies.vote_counts import ASSUMED_VOLUNTEERS, PathQuestions, vote_counts
+from raydistill.galaxies.trees import GZ2, GZ_DECALS
+from raydistill.galaxies.votes import ASSUMED_VOLUNTEERS, PathQuestions, vote_counts
 
 
 def ask(tree: DecisionTree, volunteers: int, rng: np.random.Generator) -> np.ndarray:

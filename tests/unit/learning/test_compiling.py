@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from raydistill.learning import compiler_passes
-from raydistill.learning.compiler_passes import BACKWARD, keep_used_gradients
-from raydistill.learning.compiling import compiled
+from raydistill.learning import compiling
+from raydistill.learning.compiling import BACKWARD, compiled, keep_used_gradients
 from tests.zoo import normal
 
 
@@ -85,7 +84,7 @@ def test_compiled_step_leaves_out_the_weight_gradients_that_nothing_needs(monkey
         result: Tensor = torch.func.grad(product)(images)
         return result
 
-    monkeypatch.setattr(compiler_passes, "keep_used_gradients", record)
+    monkeypatch.setattr(compiling, "keep_used_gradients", record)
     arguments = normal(0, 2, 3, 5, 5), normal(1, 3, 3, 3, 3), normal(2, 3, 3, 3, 3)
     with inductor.patch(fx_graph_cache=False):
         torch.testing.assert_close(compiled(derivative)(*arguments), derivative(*arguments), rtol=1e-12, atol=0)

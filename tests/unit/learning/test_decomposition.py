@@ -12,7 +12,7 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.decomposition import Decomposition, bin_targets, logit_gradient, penalty
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import fit, init_state
 
 K, M, SIDE = 3, 4, 8

@@ -12,7 +12,7 @@ from raydistill.learning.architectures import MLP
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.fixmatch import fit_fixmatch
 from raydistill.learning.networks import build_network, initial_parameters
-from raydistill.learning.options.fixmatch import FixMatch
+from raydistill.learning.options import FixMatch
 from raydistill.seeding import generator
 
 NONE = Augmentation()

@@ -32,7 +32,7 @@ from raydistill.learning.networks import (
     shared_network,
 )
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.timm_modules import _import_timm
 from raydistill.learning.timm_networks import Timm
 from raydistill.learning.training import predict, train

@@ -15,7 +15,7 @@ from raydistill.errors import DivergenceError
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.sharpness import SharpnessAware
 from raydistill.learning.training import FitState, class_weights, evaluate, fit, init_state, predict, train
 from tests import zoo

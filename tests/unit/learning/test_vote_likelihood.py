@@ -21,7 +21,7 @@ from raydistill.learning.networks import (
     without_readout,
 )
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import fit, init_state
 from raydistill.learning.vote_likelihood import VoteLikelihood
 

@@ -19,7 +19,7 @@ from raydistill.errors import DivergenceError
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import predict
 from raydistill.learning.weighted_training import (
     Mixing,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.morphology.light import MIN_LIGHT, light_above_sky
-from raydistill.morphology.profiles import (
+from raydistill.morphology.pictures import MIN_LIGHT, light_above_sky
+from raydistill.morphology.shapes import (
     NUM_RINGS,
     colour_profiles,
     elliptical_weights,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.morphology.segmentation import (
+from raydistill.morphology.structure import (
     Box,
     border_sky,
     box_of,
@@ -14,7 +14,7 @@ from raydistill.morphology.segmentation import (
     smooth_brightness,
     visible_part,
 )
-from raydistill.simulation.injections.light import SDSS_CONTRAST, to_light
+from raydistill.simulation.injections.base import SDSS_CONTRAST, to_light
 from tests.unit.stages.detect.galaxies import NOISE, SKY, disk, observed
 
 

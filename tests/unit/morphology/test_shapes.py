@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.morphology.profiles import NUM_RINGS
-from raydistill.morphology.shapes import ORDERS, fourier_components, moment_ellipses, pattern
+from raydistill.morphology.shapes import NUM_RINGS, ORDERS, fourier_components, moment_ellipses, pattern
 from tests.unit.morphology.galaxies import azimuth, sersic
 
 

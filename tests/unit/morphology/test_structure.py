@@ -13,9 +13,9 @@ import pytest
 from scipy.special import gammaincinv
 
 from raydistill.morphology import structure as module
-from raydistill.morphology.light import light_above_sky
 from raydistill.morphology.measures import MEASURES, PROFILES, SCHEMA, is_valid, measure, profiles_of, values_of
-from raydistill.morphology.profiles import NUM_RINGS
+from raydistill.morphology.pictures import light_above_sky
+from raydistill.morphology.shapes import NUM_RINGS
 from raydistill.morphology.structure import NOT_MEASURED, Structure, structure
 from tests.unit.morphology.galaxies import picture, sersic
 

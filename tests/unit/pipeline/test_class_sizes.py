@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raydistill.pipeline.class_sizes import FEW_TEST, MAX_STANDARD_ERROR, warn_of_few_test, warn_of_few_training
+from raydistill.pipeline.checks import FEW_TEST, MAX_STANDARD_ERROR, warn_of_few_test, warn_of_few_training
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:

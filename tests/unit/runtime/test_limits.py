@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.runtime.limits import find_cause
+from raydistill.runtime.private_ray import find_cause
 
 FEW_PROCESSES = """
 import os, resource
-from raydistill.runtime.limits import check_limits
+from raydistill.runtime.private_ray import check_limits
 resource.setrlimit(resource.RLIMIT_NPROC, (100, 100))
 os.geteuid() or os.setuid(65534)
 check_limits(1, None)

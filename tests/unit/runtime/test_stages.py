@@ -12,7 +12,7 @@ from raydistill import config
 from raydistill.distillation.cost_model import WorkEstimate
 from raydistill.errors import ArtifactError
 from raydistill.learning.arithmetic import Arithmetic
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import RESOLVED, STARTED_ON, resolve, stage_context
 from raydistill.storage import Folder

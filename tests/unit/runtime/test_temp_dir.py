@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.runtime.temp_dir import LONGEST_SOCKET, MAX_SOCKET_BYTES, choose_temp_dir
+from raydistill.runtime.private_ray import LONGEST_SOCKET, MAX_SOCKET_BYTES, choose_temp_dir
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from raydistill.runtime.token import MODE, TOKEN, TOKEN_PATH, private_token
+from raydistill.runtime.private_ray import MODE, TOKEN, TOKEN_PATH, private_token
 
 
 @pytest.fixture(autouse=True)

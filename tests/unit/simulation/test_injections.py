@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.galaxies.pictures.shapes import measure_shape
+from raydistill.galaxies.pictures.alignment import measure_shape
 from raydistill.simulation.injections import (
     Arc,
     DustLane,
@@ -18,8 +18,7 @@ from raydistill.simulation.injections import (
     Star,
     TidalTail,
 )
-from raydistill.simulation.injections.fitting import fit_ranges, summary_of
-from raydistill.simulation.injections.light import (
+from raydistill.simulation.injections.base import (
     EXTINCTION,
     SDSS_CONTRAST,
     channels_of,
@@ -28,6 +27,7 @@ from raydistill.simulation.injections.light import (
     to_light,
     to_picture,
 )
+from raydistill.simulation.injections.fitting import fit_ranges, summary_of
 from raydistill.simulation.render import EXTINCTION as RENDERED_EXTINCTION
 
 MODELS: list[InjectionModel] = [DustLane(), Star(), Arc(), TidalTail(), LowSurfaceBrightness()]

@@ -13,7 +13,7 @@ from PIL import Image
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.catalog import read_catalog, read_filename_mapping, votes_array
 from raydistill.galaxies.classes import GZ2_NINE
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.simulation.render import FRAME_R90, MARGIN, Truth, galaxy_light, render
 from raydistill.simulation.simulate import (
     SCHEMA,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.simulation.config import SDSS, SDSS_PSF, SimulatedSurvey, Telescope
 from raydistill.simulation.render import LENS, Truth, galaxy_light, render
 from raydistill.simulation.simulate import (

@@ -8,7 +8,7 @@ import torch
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.stages.experts.classifier import PictureClassifier
-from raydistill.surveys.preparing import Preparation
+from raydistill.surveys.survey import Preparation
 from tests import zoo
 
 NAMES = ("round", "edge_on", "spiral")

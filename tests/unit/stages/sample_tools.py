@@ -9,13 +9,11 @@ import torch
 
 from raydistill.artifacts.manifest import commit
 from raydistill.diffusion.model import build_generator
-from raydistill.diffusion.options.model import Model
-from raydistill.diffusion.options.networks import Mlp
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.spaces import ComponentSpace
+from raydistill.diffusion.network_options import Mlp
+from raydistill.diffusion.options import ComponentSpace, Model, Sampling
 from raydistill.galaxies.classes import ClassTree, GalaxyClass
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.pictures.images import encode_png
+from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate import artifact as curated
 from raydistill.stages.curate.artifact import CuratedSet, partition

@@ -12,13 +12,11 @@ import pytest
 
 from raydistill.artifacts.tables import write_rows
 from raydistill.config import load
-from raydistill.stages.audit.artifact import AuditReport, AuditSummary
-from raydistill.stages.audit.printing import audit_report, audit_verdict
+from raydistill.stages.audit.artifact import AuditReport, AuditSummary, audit_report, audit_verdict
 from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
 from raydistill.stages.evaluate.printing import evaluation_report
-from raydistill.stages.hunt.artifact import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary
-from raydistill.stages.hunt.printing import hunt_report, hunt_verdict
-from raydistill.statistics.findings import Finding
+from raydistill.stages.hunt.artifact import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary, hunt_report, hunt_verdict
+from raydistill.statistics.testing import Finding
 from raydistill.storage import Folder
 from raydistill.text import WIDTH, shown_name
 from tests.words import false_words

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raydistill.learning import metrics
-from raydistill.statistics.gaps import bootstrap_accuracies, difference, gap_closed
+from raydistill.statistics.resampling import bootstrap_accuracies, difference, gap_closed
 
 LABELS = np.repeat([0, 1, 3], [50, 200, 30])
 

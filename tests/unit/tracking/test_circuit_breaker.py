@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from raydistill.tracking import delivery
-from raydistill.tracking.circuit_breaker import CircuitBreaker, Outcome
-from raydistill.tracking.delivery import RecordQueue
+from raydistill.tracking.delivery import CircuitBreaker, Outcome, RecordQueue
 
 
 class Server:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.tracking.relocation import ARTIFACTS, relocate
+from raydistill.tracking.uris import ARTIFACTS, relocate
 
 
 def write_database(folder: Path, location: str, runs: list[str]) -> Path:

@@ -19,7 +19,7 @@ from raydistill.learning.architectures import MLP
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network, initial_parameters, logits_and_features
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.weighted_training import WeightedTraining
+from raydistill.learning.options import WeightedTraining
 from raydistill.learning.weighted_training import StepState, fit_steps
 from raydistill.seeding import generator
 from raydistill.stages.adapt import alignment as adaptation
@@ -30,7 +30,7 @@ from raydistill.stages.adapt.alignment import (
     relative_divergence,
     sinkhorn_divergence,
 )
-from raydistill.stages.adapt.options import Alignment
+from raydistill.stages.adapt.config import Alignment
 from tests import zoo
 
 TRAINING = WeightedTraining(steps=8, batch_size=6, lr=0.05, average=2, mixup=0.5, augmentation=Augmentation(("flip",)))

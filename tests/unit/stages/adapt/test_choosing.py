@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from raydistill.stages.adapt.choosing import choose_fits
 from raydistill.stages.adapt.config import Adapt
-from raydistill.stages.adapt.fits import Fit
+from raydistill.stages.adapt.stage import choose_fits
+from raydistill.stages.adapt.worker import Fit
 
 
 class Scores:

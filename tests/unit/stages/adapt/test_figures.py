@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydistill.stages.adapt.figures import BARS, draw_adaptation
+from raydistill.stages.adapt.report import BARS, draw_adaptation
 
 
 def drawn(summary: dict[str, Any], bins: list[dict[str, Any]]) -> bytes:

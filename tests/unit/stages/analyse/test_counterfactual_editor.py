@@ -15,9 +15,9 @@ import torch
 
 from raydistill.artifacts.manifest import commit
 from raydistill.config import Resources
-from raydistill.diffusion.pictures import to_pixels
+from raydistill.diffusion.model import to_pixels
 from raydistill.diffusion.sampling import sample
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.seeding import generator as random_generator
 from raydistill.stages.analyse import counterfactuals
 from raydistill.stages.analyse.counterfactuals import (

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.stages.analyse.science.counterfactuals import answers_that_stay, verdict, with_answer
 
 BAR, SPIRAL = GZ2.index["t03_bar_a06_bar"], GZ2.index["t04_spiral_a08_spiral"]

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from raydistill.stages.analyse.science.occlusion import ANNULI, Annulus, completeness_drops, occlude
-from raydistill.stages.distill.prototypes import class_means
+from raydistill.stages.distill.figures import class_means
 from raydistill.statistics.resampling import bootstrap_mean, mean_change, share_changed
 from tests.zoo import normal
 

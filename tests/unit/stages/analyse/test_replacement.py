@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.stages.analyse.science.replacement import (
+from raydistill.stages.analyse.science.counterfactuals import (
     area,
     bright_first,
     centre_first,

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from raydistill.config import load
 from raydistill.figures.pages import Picture
 from raydistill.galaxies.answers import describe_votes
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.analyse.bias import measure
-from raydistill.stages.analyse.gallery import mosaic, survey_links, thin
-from raydistill.stages.analyse.repeats import plan_repeats
+from raydistill.stages.analyse.page import mosaic, survey_links, thin
+from raydistill.stages.analyse.prototypes import plan_repeats
 from raydistill.stages.analyse.sections import (
     Quantity,
     Section,

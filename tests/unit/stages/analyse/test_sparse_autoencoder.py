@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raydistill.stages.analyse.science.sparse_autoencoder import (
+from raydistill.stages.analyse.science.sparse_features import (
     SparseTraining,
     dead_features,
     fit_autoencoder,

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from raydistill.stages.audit.samples import draw_samples
-from raydistill.stages.audit.science.comparison import compare
-from raydistill.stages.audit.science.features import picture_features
-from raydistill.statistics.findings import Finding, combine
-from raydistill.statistics.memorisation import memorisation, picture_distances
-from raydistill.statistics.nearest import RealNeighbours
+from raydistill.stages.audit.comparison import compare
+from raydistill.stages.audit.features import picture_features
+from raydistill.stages.audit.inputs import draw_samples
+from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances
+from raydistill.statistics.testing import Finding, combine
 
 COPIED = 10  # one in this many pictures is a copy of a training picture
 COLLAPSED = 10  # this many pictures repeat each picture that is left

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from raydistill.imports import import_beside_torchvision
-from raydistill.stages.audit.science.distances import (
+from raydistill.stages.audit.distances import (
     diversity,
     frechet,
     kernel_distance,
     sliced_wasserstein,
     wasserstein,
 )
-from raydistill.statistics.frame import MAX_COMPONENTS, Frame
-from raydistill.statistics.permutation import Groups, PooledStatistic, two_groups
+from raydistill.statistics.permutation import MAX_COMPONENTS, Frame, Groups, PooledStatistic, two_groups
 
 
 def samples(n: int, m: int, d: int = 6, shift: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

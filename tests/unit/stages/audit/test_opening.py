@@ -12,9 +12,8 @@ import torch
 from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactIncompatible
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.stages.audit import opening
-from raydistill.stages.audit.opening import open_audited
-from raydistill.stages.audit.row_groups import Galaxies
+from raydistill.stages.audit import inputs
+from raydistill.stages.audit.inputs import Galaxies, open_audited
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, write_images
 from raydistill.storage import Folder
@@ -72,10 +71,10 @@ def test_another_curated_set_gives_all_its_galaxies_and_the_same_classes(curated
         audited.images(np.array([2, 7])), [splits[0].images_NHWC[2], splits[1].images_NHWC[1]]
     )
     renamed = replace(other, summary=replace(other.summary, classes=other.summary.classes[::-1]))
-    assert opening.other_survey(renamed, curated).labels_N is None
+    assert inputs.other_survey(renamed, curated).labels_N is None
     larger = replace(other, summary=replace(other.summary, image_size=2 * SIZE))
     with pytest.raises(ArtifactIncompatible, match=f"curate it again with curate.image_size={SIZE}"):
-        opening.other_survey(larger, curated)
+        inputs.other_survey(larger, curated)
 
 
 def test_galaxies_of_two_sets_are_numbered_one_after_the_other(curated: CuratedSet, tmp_path: Path) -> None:

@@ -17,14 +17,21 @@ from PIL import Image
 
 from raydistill.morphology.pictures import QUANTITIES
 from raydistill.stages.audit.artifact import AuditSummary
-from raydistill.stages.audit.page_charts import RANGE_WIDTH, histogram, value_range
-from raydistill.stages.audit.quiz import quiz_page
-from raydistill.stages.audit.report_page import METRICS, grid_row, group_findings, pair, report_page
-from raydistill.stages.audit.science.comparison import FeatureArray, Features, compare
-from raydistill.stages.audit.science.consistency import Seen, consistency
-from raydistill.statistics.findings import Finding, combine
-from raydistill.statistics.memorisation import memorisation
-from raydistill.statistics.nearest import RealNeighbours
+from raydistill.stages.audit.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.pages import quiz_page
+from raydistill.stages.audit.realism import Seen, consistency
+from raydistill.stages.audit.report import (
+    METRICS,
+    RANGE_WIDTH,
+    grid_row,
+    group_findings,
+    histogram,
+    pair,
+    report_page,
+    value_range,
+)
+from raydistill.statistics.memorisation import RealNeighbours, memorisation
+from raydistill.statistics.testing import Finding, combine
 from raydistill.text import format_number
 from tests.words import words_of
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raydistill.morphology.pictures import QUANTITIES, morphology
-from raydistill.stages.audit.science.scattering import (
+from raydistill.stages.audit.features import (
     FLOOR,
     NUM_ANGLES,
     num_coefficients,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raydistill.stages.audit.samples import draw_samples
+from raydistill.stages.audit.inputs import draw_samples
 
 
 def counts(labels: np.ndarray, rows: np.ndarray) -> list[int]:

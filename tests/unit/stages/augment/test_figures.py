@@ -10,8 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from raydistill.stages.augment import figures as augmentation
-from raydistill.stages.augment.figures import few_shot_curves, step_curves
+from raydistill.stages.augment import report as augmentation
+from raydistill.stages.augment.report import few_shot_curves, step_curves
 
 METHODS = (
     ("real", ""),

@@ -10,7 +10,7 @@ import pytest
 
 from raydistill.artifacts.manifest import Manifest, commit
 from raydistill.errors import ArtifactIncompatible
-from raydistill.stages.augment.independence import check_disjoint, check_independent, check_unseen
+from raydistill.stages.augment.inputs import check_disjoint, check_independent, check_unseen
 from raydistill.stages.curate import artifact as curated
 from raydistill.stages.curate.artifact import CuratedSet, partition
 from raydistill.stages.curate.summary import ClassSummary, Summary

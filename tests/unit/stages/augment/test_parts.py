@@ -22,14 +22,12 @@ from raydistill.learning import metrics
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import Normalisation, one_hot
-from raydistill.stages.augment.artifact import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport
-from raydistill.stages.augment.choosing import plan_searches
+from raydistill.stages.augment.artifact import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport, table_rows
 from raydistill.stages.augment.config import Augment, AugmentTraining
-from raydistill.stages.augment.fits import Fit
-from raydistill.stages.augment.mixtures import Pool, draw_shots, mixed_probabilities
-from raydistill.stages.augment.printing import table_rows
+from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
+from raydistill.stages.augment.stage import plan_searches
 from raydistill.stages.augment.summary import CHOSEN, summarise
-from raydistill.stages.augment.worker import Common, compose
+from raydistill.stages.augment.worker import Common, Fit, compose
 from raydistill.storage import Folder
 from raydistill.text import shown_name
 

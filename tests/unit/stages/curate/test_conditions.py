@@ -14,7 +14,7 @@ from PIL import Image
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.stages.curate import conditions as module
 from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
 from raydistill.stages.curate.conditions import (

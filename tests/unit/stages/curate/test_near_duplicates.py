@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.galaxies.pictures import hash_search
-from raydistill.galaxies.pictures.hash_search import find_nearest
-from raydistill.galaxies.pictures.perceptual_hash import BYTES, MAX_DISTANCE
-from raydistill.stages.curate import near_duplicates
+from raydistill.galaxies.pictures import perceptual_hash
+from raydistill.galaxies.pictures.perceptual_hash import BYTES, MAX_DISTANCE, find_nearest
+from raydistill.stages.curate import duplicates
 from raydistill.stages.curate.artifact import NEAR_DUPLICATES
-from raydistill.stages.curate.near_duplicates import NearDuplicateFinder, write_near_duplicates
+from raydistill.stages.curate.duplicates import NearDuplicateFinder, write_near_duplicates
 from raydistill.storage import Folder
 
 
@@ -56,7 +55,7 @@ def test_search_finds_what_comparing_all_pairs_finds(changes, count):
 
 @pytest.mark.parametrize("at_once", [1, 7, 2**16])
 def test_search_in_parts_finds_the_same(monkeypatch, at_once):
-    monkeypatch.setattr(hash_search, "CANDIDATES_AT_ONCE", at_once)
+    monkeypatch.setattr(perceptual_hash, "CANDIDATES_AT_ONCE", at_once)
     base = random_hashes(30)
     rng = np.random.default_rng(1)
     queries = np.array([flip(base[i % 30], rng.choice(192, i % 20, replace=False).tolist()) for i in range(200)])
@@ -97,7 +96,7 @@ def test_only_earlier_splits_are_compared():
 def test_search_stops_if_too_many_pictures_look_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(near_duplicates, "MAX_CANDIDATES", 1000)
+    monkeypatch.setattr(duplicates, "MAX_CANDIDATES", 1000)
     same = random_hashes(1)[0].tobytes()
     finder = finder_of([0] * 40 + [1] * 40, [same] * 80)
     galaxies = pa.table({"object_id": [str(n) for n in range(80)], "split": pa.array([0] * 40 + [1] * 40, pa.int8())})

@@ -13,9 +13,9 @@ import pytest
 
 from raydistill.config import CatalogSurvey, plain
 from raydistill.errors import CatalogError
-from raydistill.galaxies.gz2 import GZ2
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
+from raydistill.galaxies.trees import GZ2
 from raydistill.stages.curate.selection import Selection, select_galaxies
 from tests.unit.stages.survey_tools import SPLIT, catalog, count, recipe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill.stages.curate.vote_totals import VOTE_TOTALS, write_vote_totals
+from raydistill.stages.curate.writer import VOTE_TOTALS, write_vote_totals
 from raydistill.storage import Folder
 
 

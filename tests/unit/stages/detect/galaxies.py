@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raydistill.simulation.injections.light import SDSS_CONTRAST, to_picture
+from raydistill.simulation.injections.base import SDSS_CONTRAST, to_picture
 
 SKY, NOISE = 0.03, 0.008
 

@@ -6,8 +6,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from raydistill.morphology.segmentation import Box
-from raydistill.stages.detect.science.coco import annotation, boxes_of, decode_mask, document, encode_mask
+from raydistill.morphology.structure import Box
+from raydistill.stages.detect.fields import annotation, boxes_of, decode_mask, document, encode_mask
 
 NUMBER, INTEGER, STRING = {"type": "number"}, {"type": "integer"}, {"type": "string"}
 

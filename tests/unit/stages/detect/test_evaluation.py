@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raydistill.morphology.segmentation import Box
+from raydistill.morphology.structure import Box
 from raydistill.stages.detect.config import Detect
 from raydistill.stages.detect.evaluation import Evaluated, figures_of
 

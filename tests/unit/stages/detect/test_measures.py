@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.detect.science.measures import (
+from raydistill.stages.detect.evaluation import (
     Matches,
     average_precision,
     best_threshold,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from raydistill.errors import ConfigError
-from raydistill.stages.detect.science.measures import average_precision, match
-from raydistill.stages.detect.science.network import build_detector, detect, import_detection, suppress, to_tensor
+from raydistill.stages.detect.evaluation import average_precision, match
+from raydistill.stages.detect.network import build_detector, detect, import_detection, suppress, to_tensor
 from tests.unit.stages.detect.galaxies import disk, observed
 
 MEAN, STD = (0.1, 0.1, 0.1), (0.2, 0.2, 0.2)

@@ -13,12 +13,11 @@ import pytest
 
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.pictures.images import encode_png
-from raydistill.morphology.segmentation import Box
+from raydistill.morphology.structure import Box
 from raydistill.stages.detect.artifact import WEIGHTS
-from raydistill.stages.detect.config import Detect
-from raydistill.stages.detect.science.coco import annotation
-from raydistill.stages.detect.science.options import FieldModel
-from raydistill.stages.detect.training import STATE, TrainingTask, lr_at, train_detector
+from raydistill.stages.detect.config import Detect, FieldModel
+from raydistill.stages.detect.fields import annotation
+from raydistill.stages.detect.worker import STATE, TrainingTask, lr_at, train_detector
 from raydistill.storage import Folder
 from tests.unit.stages.detect.galaxies import disk, observed
 

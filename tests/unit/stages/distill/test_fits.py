@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from raydistill.errors import ArtifactError
-from raydistill.stages.distill.fits import write_prototypes
+from raydistill.stages.distill.report import write_prototypes
 from tests.prototype_files import read_prototypes
 
 NAMES = ["smooth_round", "edge-on", "spirale à bras"]

@@ -18,8 +18,8 @@ from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.distillation.recipe import SGD, Recipe
 from raydistill.distillation.step_sizes import StationaryExperts
 from raydistill.errors import DivergenceError
-from raydistill.learning.options.training import Training
-from raydistill.stages.distill.messages import describe_finding, translate_divergence, translate_stationary
+from raydistill.learning.options import Training
+from raydistill.stages.distill.trainer import describe_finding, translate_divergence, translate_stationary
 from raydistill.stages.experts.stage import describe_undertrained
 
 RECIPE = Recipe(student_steps=20, skip_above=1.1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from raydistill.errors import CatalogError
-from raydistill.stages.distill import prototypes
-from raydistill.stages.distill.prototypes import class_means, most_confident, nearest_real, nearest_real_means
+from raydistill.stages.distill import figures
+from raydistill.stages.distill.figures import class_means, most_confident, nearest_real, nearest_real_means
 
 RNG = np.random.default_rng(5)
 
@@ -28,7 +28,7 @@ def test_class_means_refuse_labels_that_do_not_fit() -> None:
 
 @pytest.mark.parametrize("block", [1, 3, 1024])
 def test_nearest_real_equals_brute_force_for_any_block_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prototypes, "NEIGHBOUR_BLOCK", block)
+    monkeypatch.setattr(figures, "NEIGHBOUR_BLOCK", block)
     queries = RNG.random((5, 4, 4, 3)).astype(np.float32)
     real = RNG.integers(0, 256, (17, 4, 4, 3), dtype=np.uint8)
     distance = np.linalg.norm((queries[:, None] - real[None] / 255.0).reshape(5, 17, -1), axis=-1)
@@ -36,7 +36,7 @@ def test_nearest_real_equals_brute_force_for_any_block_size(block: int, monkeypa
 
 
 def test_a_copy_has_its_original_as_nearest_and_ties_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prototypes, "NEIGHBOUR_BLOCK", 4)
+    monkeypatch.setattr(figures, "NEIGHBOUR_BLOCK", 4)
     real = RNG.integers(0, 256, (10, 4, 4, 3), dtype=np.uint8)
     real[7] = real[3]
     np.testing.assert_array_equal(nearest_real(real[[7, 9]], real, 2)[:, 0], [3, 9])

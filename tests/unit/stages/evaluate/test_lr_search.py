@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from raydistill.learning.architectures import ConvNet
-from raydistill.learning.options.training import Training
-from raydistill.stages.evaluate.fits import Fit, LearningRate, TrainingSet
-from raydistill.stages.evaluate.lr_search import MAX_ROUNDS, NUM_TRIALS, LrSearch
+from raydistill.learning.options import Training
+from raydistill.stages.evaluate.fits import MAX_ROUNDS, NUM_TRIALS, Fit, LearningRate, LrSearch, TrainingSet
 
 GRID = (0.001, 0.003, 0.01)
 

@@ -13,7 +13,7 @@ from raydistill.distillation.trajectories import Straight
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.learning.networks import Layout, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.options.training import Training
+from raydistill.learning.options import Training
 from raydistill.learning.training import FitState, fit, init_state
 from raydistill.stages.experts.artifact import (
     KIND,

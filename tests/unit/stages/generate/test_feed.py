@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from raydistill.diffusion.options.training import GeneratorTraining
+from raydistill.diffusion.options import GeneratorTraining
 from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.generate import feed
 from raydistill.stages.generate.feed import Feed, Pictures, used_groups

@@ -7,13 +7,12 @@ import json
 import pytest
 import torch
 
+from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import commit
-from raydistill.artifacts.opening import open_artifact
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout, Conditions
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.options.networks import Mlp, UNet
-from raydistill.diffusion.options.sampling import Sampling
-from raydistill.diffusion.options.spaces import ComponentSpace
+from raydistill.diffusion.network_options import Mlp, UNet
+from raydistill.diffusion.options import ComponentSpace, Sampling
 from raydistill.diffusion.processes import EDM, VPrediction
 from raydistill.diffusion.sampling import sample
 from raydistill.errors import ArtifactCorrupt

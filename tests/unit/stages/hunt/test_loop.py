@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt.science.examples import Group, collect
-from raydistill.stages.hunt.science.loop import hunt
-from raydistill.stages.hunt.science.ranking import Quotas
-from raydistill.stages.hunt.science.regression import Standardiser, fit_regression
+from raydistill.stages.hunt.ranking import Quotas, hunt
+from raydistill.stages.hunt.regression import Group, Standardiser, collect, fit_regression
 
 QUOTAS = Quotas()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from raydistill.stages.hunt.science.metrics import (
+from raydistill.stages.hunt.trials import (
     average_precision,
     discovery_curve,
     rank_metrics,

@@ -7,12 +7,10 @@ import pytest
 
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.normalise import Normalisation
-from raydistill.learning.options.fixmatch import FixMatch
-from raydistill.stages.hunt.science.examples import Group, collect
-from raydistill.stages.hunt.science.learning import fit_learner, uses_pixels
-from raydistill.stages.hunt.science.options import FixMatchLearner, HuntTraining, NetworkLearner
-from raydistill.stages.hunt.science.pixels import for_aligned
-from raydistill.stages.hunt.science.regression import Regression, Standardiser
+from raydistill.learning.options import FixMatch
+from raydistill.stages.hunt.config import FixMatchLearner, HuntTraining, NetworkLearner
+from raydistill.stages.hunt.learning import fit_learner, for_aligned, uses_pixels
+from raydistill.stages.hunt.regression import Group, Regression, Standardiser, collect
 
 SMALL = ConvNet(depth=2, width=8)
 LEARNERS = [

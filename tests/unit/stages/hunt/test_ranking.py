@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt.science.ranking import Quotas, Reason, Shortlist, _mix, farthest_first, random_keys
+from raydistill.stages.hunt.ranking import Quotas, Reason, Shortlist, _mix, farthest_first, random_keys
 
 QUOTAS = Quotas(high_score=4, uncertain=3, diverse=2, random=1)
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from raydistill.stages.hunt.science.examples import Examples, Group, collect
-from raydistill.stages.hunt.science.regression import (
+from raydistill.stages.hunt.regression import (
+    Examples,
+    Group,
     ProductScorer,
     Standardiser,
+    collect,
     cross_fitted_scores,
     fit_fractions,
     fit_regression,

@@ -7,11 +7,9 @@ import pytest
 
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.normalise import Normalisation
-from raydistill.stages.hunt.config import Hunt, SyntheticSource
-from raydistill.stages.hunt.science.examples import Group, collect
-from raydistill.stages.hunt.science.options import FixMatchLearner, HuntTraining, NetworkLearner
-from raydistill.stages.hunt.science.regression import Standardiser, fit_regression
-from raydistill.stages.hunt.science.source_network import fit_source_network
+from raydistill.stages.hunt.config import FixMatchLearner, Hunt, HuntTraining, NetworkLearner, SyntheticSource
+from raydistill.stages.hunt.learning import fit_source_network
+from raydistill.stages.hunt.regression import Group, Standardiser, collect, fit_regression
 from tests.unit.stages.hunt.test_pixels import pictures
 
 LEARNER = NetworkLearner(

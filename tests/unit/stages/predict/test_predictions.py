@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import commit
-from raydistill.artifacts.opening import open_artifact
 from raydistill.stages.predict.artifact import (
     KIND,
     SCHEMA,

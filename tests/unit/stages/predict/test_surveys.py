@@ -28,7 +28,7 @@ from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.predict.worker import PictureSource, prepare_block
 from raydistill.storage import Folder
-from raydistill.surveys.assumed_levels import assume_levels
+from raydistill.surveys.levels import assume_levels
 from raydistill.surveys.opening import open_survey
 from raydistill.surveys.survey import SurveyPictures
 from tests.mosaics import Spiral, make_wcs, write_bands

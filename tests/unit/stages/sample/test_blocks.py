@@ -8,17 +8,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.artifacts.tables import pack_table, read_table
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.stages.curate.conditions import fit_encoding
-from raydistill.stages.sample import writer
+from raydistill.stages.sample import report
 from raydistill.stages.sample.artifact import NO_CLASS, SCHEMA, partition
-from raydistill.stages.sample.blocks import Block, PoolProgress, count_wanted, next_blocks
 from raydistill.stages.sample.config import ClassConditions, Filter, GalaxyConditions, Sample
 from raydistill.stages.sample.galaxies import Survey
 from raydistill.stages.sample.pools import make_pools
-from raydistill.stages.sample.requests import BLOCK_SCHEMA, Requests, read_conditions
+from raydistill.stages.sample.report import merge_blocks
+from raydistill.stages.sample.requests import (
+    BLOCK_SCHEMA,
+    Block,
+    PoolProgress,
+    Requests,
+    count_wanted,
+    next_blocks,
+    read_conditions,
+)
 from raydistill.stages.sample.stage import pool_progress
-from raydistill.stages.sample.writer import merge_blocks
 from raydistill.storage import Folder, checked
 from tests.unit.stages.sample_tools import CLASSES, NAMES, write_curated
 
@@ -118,7 +125,7 @@ def merged(survey: Survey, folder: Folder, keep_every: int = 1, wanted: int = 7)
 
 
 def test_blocks_are_merged_into_a_file_per_class(survey: Survey, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(report, "ROWS_PER_GROUP", 3)
     counts = merged(survey, Folder(tmp_path / "s"))
     assert {label: (one.sampled, one.kept) for label, one in counts.items()} == {NO_CLASS: (0, 0), 0: (7, 7), 1: (7, 7)}
     for label in (0, 1):

@@ -13,7 +13,7 @@ import torch
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.sample.artifact import NO_CLASS
 from raydistill.stages.sample.config import (

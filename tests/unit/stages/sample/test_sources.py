@@ -11,17 +11,16 @@ from raydistill.artifacts.tables import decode_images
 from raydistill.config import Config
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE, ClassTree
-from raydistill.galaxies.gz2 import GZ2
+from raydistill.galaxies.trees import GZ2
 from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
 from raydistill.simulation.injections import Star
 from raydistill.stages.sample.artifact import NO_CLASS
-from raydistill.stages.sample.blocks import Block
+from raydistill.stages.sample.config import GeneratorSource, InjectionSource, SimulatorSource
 from raydistill.stages.sample.galaxies import Survey
-from raydistill.stages.sample.hosts import open_hosts, open_simulator, telescope_of
-from raydistill.stages.sample.pictures import InjectedPictures, SimulatedPictures
-from raydistill.stages.sample.requests import Requests
-from raydistill.stages.sample.source import GeneratorSource, InjectionSource, SimulatorSource
-from raydistill.stages.sample.starts import Starts
+from raydistill.stages.sample.pools import Starts
+from raydistill.stages.sample.requests import Block, Requests
+from raydistill.stages.sample.sources import open_hosts, open_simulator, telescope_of
+from raydistill.stages.sample.worker import InjectedPictures, SimulatedPictures
 from raydistill.storage import Folder
 from tests.unit.stages.sample_tools import CLASSES, NAMES, SIZE, write_curated
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import commit
-from raydistill.artifacts.opening import open_artifact
 from raydistill.errors import ArtifactCorrupt
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.stages.curate import artifact as curated

@@ -8,8 +8,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from PIL import Image
 
 from raydistill.figures.drawing import VERMILION
-from raydistill.stages.tune import figures as search
-from raydistill.stages.tune.figures import parallel_coordinates
+from raydistill.stages.tune import report as search
+from raydistill.stages.tune.report import parallel_coordinates
 
 SPACE = {
     "student_steps": IntDistribution(1, 3),

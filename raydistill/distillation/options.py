@@ -1,0 +1,139 @@
+"""Define the hyper-parameters of NCFM, distribution matching and outcome matching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raydistill.learning.architectures import ClassifierArchitecture
+from raydistill.learning.augment import DSA, Augmentation
+from raydistill.learning.checks import at_least, at_least_0_below_1, between_0_and_1, not_negative, positive
+
+# Define the hyper-parameters of NCFM (`distillation.characteristic`).
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharacteristicMatching:
+    """Options of matching characteristic functions.
+
+    Parameters
+    ----------
+    seed
+        Seed of the initial images, batches, networks and frequencies.
+    iterations
+        Number of iterations; 20000 in the paper.
+    batch_size
+        Real images per class and iteration.
+    lr
+        Learning rate of Adam on the images, in standard deviations of a channel.
+    num_frequencies
+        F; 1024 to 4096 in the paper.
+    amplitude
+        a, the weight of amplitudes.
+    frequency_lr
+        Learning rate of Adam on the network s; 0: normal frequencies.
+    num_networks
+        Number of trained networks.
+    training_epochs
+        Epochs of their training.
+    """
+
+    seed: int = 0
+    iterations: int = 1000
+    batch_size: int = 64
+    lr: float = 0.01
+    num_frequencies: int = 1024
+    amplitude: float = 0.5
+    frequency_lr: float = 0.001
+    num_networks: int = 2
+    training_epochs: int = 10
+
+    def __post_init__(self) -> None:
+        positive(self, "iterations", "batch_size", "lr", "num_frequencies", "num_networks", "training_epochs")
+        not_negative(self, "frequency_lr")
+        between_0_and_1(amplitude=self.amplitude)
+
+
+# Define the hyper-parameters of distribution matching.
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionMatching:
+    """Options of distribution matching.
+
+    Parameters
+    ----------
+    seed
+        Seed of the initial images, batches and networks.
+    iterations
+        Number of iterations; 20000 in the paper.
+    batch_size
+        Real images per class and iteration; 256 in the paper.
+    lr
+        Learning rate of SGD; the paper takes 1, and 10 for 50 images per class.
+    momentum
+        Momentum of SGD.
+    augmentation
+        Augmentation of real and synthetic images; it must be shared.
+    """
+
+    seed: int = 0
+    iterations: int = 1000
+    batch_size: int = 64
+    lr: float = 1.0
+    momentum: float = 0.5
+    augmentation: Augmentation = Augmentation(DSA, mode="single", shared=True)
+
+    def __post_init__(self) -> None:
+        positive(self, "iterations", "batch_size", "lr")
+        at_least_0_below_1(momentum=self.momentum)
+        if not self.augmentation.shared:
+            raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
+
+
+# Define the hyper-parameters of matching the outcome (`distillation.outcome`).
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeMatching:
+    """Set the iterations that match the outcome in place of trajectories.
+
+    Parameters
+    ----------
+    after
+        Iterations of trajectory matching before them. The schedule does not stop the run.
+    student_steps
+        N, the number of steps through which the loss is differentiated.
+    max_warmup
+        The largest W.
+    momentum
+        Momentum of the student's SGD.
+    student_lr
+        Its initial learning rate; the logarithm is learned.
+    batch_size
+        Real images of a segment, equally many of each class on average.
+    image_step
+        Factor of the image step. The gradient of one fresh network on some real images is noisier
+        than that of a segment.
+    networks
+        Architectures that take turns, each with a learning rate of its own. Empty: the experts'.
+        Images that several architectures learn from suit others better.
+    """
+
+    after: int = 0
+    student_steps: int = 20
+    max_warmup: int = 100
+    momentum: float = 0.9
+    student_lr: float = 0.005
+    batch_size: int = 200
+    image_step: float = 1.0
+    networks: tuple[ClassifierArchitecture, ...] = ()
+
+    @property
+    def num_lrs(self) -> int:
+        """Return the number of learning rates: one for each architecture."""
+        return max(1, len(self.networks))
+
+    def __post_init__(self) -> None:
+        positive(self, "student_steps", "student_lr", "batch_size", "image_step")
+        at_least(0, after=self.after, max_warmup=self.max_warmup)
+        at_least_0_below_1(momentum=self.momentum)

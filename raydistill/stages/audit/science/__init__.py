@@ -1,4 +1,0 @@
-"""Compare synthetic with real pictures by features, distances and tests.
-
-The tests control false alarms.
-"""
