@@ -1,4 +1,4 @@
-"""Measure how far two samples of features are apart: distances, fidelity, coverage."""
+"""Measure how far two samples of features are apart: distances, coverage."""
 
 from __future__ import annotations
 

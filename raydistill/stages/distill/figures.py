@@ -1,4 +1,4 @@
-"""Draw a distillation: its training curves, and its prototypes beside real galaxies."""
+"""Draw a distillation: training curves, and prototypes beside real galaxies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fit a learner to labelled examples: a regression (features), or a network (pixels)."""
+"""Fit a learner to labelled examples: a regression, or a network on pixels."""
 
 from __future__ import annotations
 
