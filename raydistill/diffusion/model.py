@@ -12,24 +12,6 @@ from raydistill.diffusion.processes import expand
 from raydistill.diffusion.spaces import Latents
 from raydistill.seeding import fold_in
 
-# Convert pixels to the numbers that a generator computes with, and back.
-#
-# Shapes: B images, C = 3 colours, H rows, W columns. Black is -1 and white is +1.
-
-
-def to_tensors(images_NHWC: np.ndarray | Tensor) -> Tensor:
-    """Return uint8 images [N, H, W, 3] as float32 [N, 3, H, W] in [-1, 1]."""
-    return torch.as_tensor(images_NHWC).movedim(-1, 1).float() / 127.5 - 1
-
-
-def to_pixels(images_BCHW: Tensor) -> np.ndarray:
-    """Convert float [B, 3, H, W], clipped to [-1, 1], to rounded uint8 [B, H, W, 3].
-
-    It is the inverse of `to_tensors`.
-    """
-    pixels = (images_BCHW.detach().float().clamp(-1, 1) + 1) * 127.5
-    return np.ascontiguousarray(pixels.round().to(torch.uint8).movedim(1, -1).cpu().numpy())
-
 
 class Generator(nn.Module):
     """A network that estimates images from noisy states, given conditions.
@@ -126,3 +108,22 @@ def build_generator(
     if images_NHWC is not None and not isinstance(generator.space, Latents):
         generator.space.fit(to_tensors(images_NHWC))
     return generator
+
+
+# Convert pixels to the numbers that a generator computes with, and back.
+#
+# Shapes: B images, C = 3 colours, H rows, W columns. Black is -1 and white is +1.
+
+
+def to_tensors(images_NHWC: np.ndarray | Tensor) -> Tensor:
+    """Return uint8 images [N, H, W, 3] as float32 [N, 3, H, W] in [-1, 1]."""
+    return torch.as_tensor(images_NHWC).movedim(-1, 1).float() / 127.5 - 1
+
+
+def to_pixels(images_BCHW: Tensor) -> np.ndarray:
+    """Convert float [B, 3, H, W], clipped to [-1, 1], to rounded uint8 [B, H, W, 3].
+
+    It is the inverse of `to_tensors`.
+    """
+    pixels = (images_BCHW.detach().float().clamp(-1, 1) + 1) * 127.5
+    return np.ascontiguousarray(pixels.round().to(torch.uint8).movedim(1, -1).cpu().numpy())

@@ -31,6 +31,76 @@ from raydistill.diffusion.spaces import Frozen, leave_out_frozen
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, ConfigError, RaydistillError
 from raydistill.imports import import_beside_torchvision
 
+# Projections of every attention, as in diffusers' train_text_to_image_lora.py.
+ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+class CaptionedUNet(nn.Module):
+    def __init__(self, config: StableDiffusion) -> None:
+        super().__init__()
+        self.unet = config.pretrained.unet()
+        if config.lora_rank is None:
+            self.unet.requires_grad_(True)
+        else:
+            self.unet.add_adapter(_adapters(config.lora_rank))
+        if config.checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        leave_out_frozen(self)
+
+    def forward(self, x_BLHW: Tensor, label_B: Tensor, tokens_BTD: Tensor) -> Tensor:
+        (out,) = self.unet(x_BLHW, label_B, encoder_hidden_states=tokens_BTD, return_dict=False)
+        return out
+
+
+def _adapters(rank: int) -> Any:
+    """Return adapters that change nothing at first, with a scale of 1."""
+    return import_extra("peft").LoraConfig(
+        r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(ADAPTED)
+    )
+
+
+class CaptionEmbedding(Frozen):
+    """Embed conditions as the last hidden states of a text encoder for their captions.
+
+    The empty caption stands for conditions of which nothing is known.
+
+    Parameters
+    ----------
+    layout
+        Groups "votes" and "class", or one of them.
+    tokenizer
+        A `transformers.CLIPTokenizer`. Longer captions lose their last tags.
+    text_encoder
+        A `transformers.CLIPTextModel`. It is not trained.
+
+    Raises
+    ------
+    ConfigError
+        The layout has another group.
+    """
+
+    def __init__(self, layout: ConditionLayout, tokenizer: Any, text_encoder: Any) -> None:
+        super().__init__()
+        check_layout(layout)
+        self.layout, self.tokenizer, self.text_encoder = layout, tokenizer, text_encoder
+        self.num_tokens = int(text_encoder.config.max_position_embeddings)
+        self.eval()
+        leave_out_frozen(self)
+
+    @torch.no_grad()
+    def forward(self, conditions: Conditions) -> Tensor:
+        """Return the hidden states [B, T, D]; gradients stop here."""
+        tokens = self.tokenizer(
+            captions(self.layout, conditions),
+            padding="max_length",
+            truncation=True,
+            max_length=self.num_tokens,
+            return_tensors="pt",
+        )
+        hidden: Tensor = self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
+        return hidden
+
+
 # Open the parts of Stable Diffusion in a local folder of the diffusers layout.
 #
 # The folder has the sub-folders of `FILES`. Weights are safetensors. Nothing is downloaded, and no
@@ -223,73 +293,3 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             settings.enable_progress_bar()
-
-
-# Projections of every attention, as in diffusers' train_text_to_image_lora.py.
-ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
-
-
-class CaptionedUNet(nn.Module):
-    def __init__(self, config: StableDiffusion) -> None:
-        super().__init__()
-        self.unet = config.pretrained.unet()
-        if config.lora_rank is None:
-            self.unet.requires_grad_(True)
-        else:
-            self.unet.add_adapter(_adapters(config.lora_rank))
-        if config.checkpointing:
-            self.unet.enable_gradient_checkpointing()
-        leave_out_frozen(self)
-
-    def forward(self, x_BLHW: Tensor, label_B: Tensor, tokens_BTD: Tensor) -> Tensor:
-        (out,) = self.unet(x_BLHW, label_B, encoder_hidden_states=tokens_BTD, return_dict=False)
-        return out
-
-
-def _adapters(rank: int) -> Any:
-    """Return adapters that change nothing at first, with a scale of 1."""
-    return import_extra("peft").LoraConfig(
-        r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(ADAPTED)
-    )
-
-
-class CaptionEmbedding(Frozen):
-    """Embed conditions as the last hidden states of a text encoder for their captions.
-
-    The empty caption stands for conditions of which nothing is known.
-
-    Parameters
-    ----------
-    layout
-        Groups "votes" and "class", or one of them.
-    tokenizer
-        A `transformers.CLIPTokenizer`. Longer captions lose their last tags.
-    text_encoder
-        A `transformers.CLIPTextModel`. It is not trained.
-
-    Raises
-    ------
-    ConfigError
-        The layout has another group.
-    """
-
-    def __init__(self, layout: ConditionLayout, tokenizer: Any, text_encoder: Any) -> None:
-        super().__init__()
-        check_layout(layout)
-        self.layout, self.tokenizer, self.text_encoder = layout, tokenizer, text_encoder
-        self.num_tokens = int(text_encoder.config.max_position_embeddings)
-        self.eval()
-        leave_out_frozen(self)
-
-    @torch.no_grad()
-    def forward(self, conditions: Conditions) -> Tensor:
-        """Return the hidden states [B, T, D]; gradients stop here."""
-        tokens = self.tokenizer(
-            captions(self.layout, conditions),
-            padding="max_length",
-            truncation=True,
-            max_length=self.num_tokens,
-            return_tensors="pt",
-        )
-        hidden: Tensor = self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
-        return hidden

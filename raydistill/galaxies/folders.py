@@ -20,17 +20,6 @@ from raydistill.escaping import for_terminal, is_utf8
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 
-# Tell apart the data and what systems and tools put beside it.
-
-# Folders of macOS, of Synology's disks, of Windows and of Linux.
-SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
-
-
-def is_hidden(path: str) -> bool:
-    """Return whether a path has a hidden part, or one that belongs to the system."""
-    return any(part.startswith(".") or part in SYSTEM_FOLDERS for part in path.split("/"))
-
-
 log = get_logger(__name__)
 
 _AFTER_SLASH = chr(ord("/") + 1)
@@ -215,3 +204,14 @@ def _warn(root: str, what: str, *values: object) -> None:
 def _warn_once(message: str) -> None:
     """Warn; a command lists its folders several times."""
     log.warning("%s", message)
+
+
+# Tell apart the data and what systems and tools put beside it.
+
+# Folders of macOS, of Synology's disks, of Windows and of Linux.
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a path has a hidden part, or one that belongs to the system."""
+    return any(part.startswith(".") or part in SYSTEM_FOLDERS for part in path.split("/"))

@@ -47,6 +47,43 @@ from raydistill.surveys.survey import (
     last_part,
 )
 
+CONFIG_SUFFIXES = (".yaml", ".yml")
+
+
+def open_survey(plan: Plan, survey: str | None) -> SurveyPictures:
+    """Return the pictures of a survey.
+
+    Parameters
+    ----------
+    plan
+        The plan of the experts, whose config says how pictures are prepared.
+    survey
+        A config or the name of a shipped one, the folder of an artifact with pictures, or a folder
+        or zip of pictures. None: the survey of `plan`.
+
+    Raises
+    ------
+    CatalogError
+        There is no such survey, or it has no pictures.
+    ArtifactMissing, ArtifactIncompatible
+        The survey is to be simulated and does not exist; an artifact has no pictures.
+    """
+    if survey is None:
+        return pictures_of_config(plan, plan.config)
+    if survey.endswith(CONFIG_SUFFIXES):
+        return pictures_of_config(plan, configs.load(survey))
+    check_path(survey)
+    folder = Folder(survey)
+    if folder.exists(NAME):
+        return pictures_of_artifact(plan, folder)
+    if folder.exists() or ".zip" in survey.lower():
+        return pictures_of_folder(plan, survey)
+    if shipped.find(survey):
+        return pictures_of_config(plan, configs.load(survey))
+    fix = "give a config, a curated set or a folder of pictures"
+    raise CatalogError("there is no such survey", survey, fix)
+
+
 # The pictures of a config's survey: all rows of its table, or a whole data set.
 
 log = get_logger(__name__)
@@ -272,40 +309,3 @@ def _with_nulls(objects: pa.Table) -> pa.Table:
 def _plain_images(images: Images) -> dict[str, Any]:
     """Return the options of the decoder without its folder."""
     return {key: value for key, value in plain(images).items() if key != "root"}
-
-
-CONFIG_SUFFIXES = (".yaml", ".yml")
-
-
-def open_survey(plan: Plan, survey: str | None) -> SurveyPictures:
-    """Return the pictures of a survey.
-
-    Parameters
-    ----------
-    plan
-        The plan of the experts, whose config says how pictures are prepared.
-    survey
-        A config or the name of a shipped one, the folder of an artifact with pictures, or a folder
-        or zip of pictures. None: the survey of `plan`.
-
-    Raises
-    ------
-    CatalogError
-        There is no such survey, or it has no pictures.
-    ArtifactMissing, ArtifactIncompatible
-        The survey is to be simulated and does not exist; an artifact has no pictures.
-    """
-    if survey is None:
-        return pictures_of_config(plan, plan.config)
-    if survey.endswith(CONFIG_SUFFIXES):
-        return pictures_of_config(plan, configs.load(survey))
-    check_path(survey)
-    folder = Folder(survey)
-    if folder.exists(NAME):
-        return pictures_of_artifact(plan, folder)
-    if folder.exists() or ".zip" in survey.lower():
-        return pictures_of_folder(plan, survey)
-    if shipped.find(survey):
-        return pictures_of_config(plan, configs.load(survey))
-    fix = "give a config, a curated set or a folder of pictures"
-    raise CatalogError("there is no such survey", survey, fix)

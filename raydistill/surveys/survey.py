@@ -21,6 +21,46 @@ from raydistill.galaxies.pictures.mosaics import BandImages
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import arrow_filesystem
 
+
+@dataclass(frozen=True)
+class SurveyPictures:
+    """The pictures of a survey.
+
+    Parameters
+    ----------
+    name
+        Its name: that of the config, or the last part of its path.
+    uri
+        Its path or URI.
+    objects
+        One row per object with the columns of `OBJECTS`, in the order of the survey.
+    reader
+        Reads the pictures of a block of objects.
+    images
+        Decodes them.
+    preparation
+        Crop, size, alignment and checks.
+    identity
+        The values that identify the pictures.
+    parents
+        The artifact that the survey is, by its role "survey"; empty for other surveys.
+    """
+
+    name: str
+    uri: str
+    objects: pa.Table
+    reader: Reader
+    images: Images | DataSet
+    preparation: Preparation
+    identity: dict[str, Any]
+    parents: dict[str, ArtifactSpec] = field(default_factory=dict)
+
+
+def last_part(uri: str) -> str:
+    """Return the last part of a path or URI."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
 # Read the pictures of a block of objects, wherever they are stored.
 #
 # A block is a table with the columns of `cells.OBJECTS`. A reader is small and picklable; every worker has
@@ -216,42 +256,3 @@ def _decode_original(images: Images | DataSet, contents: list[bytes], preparatio
         within = pixels_of_crop(height, width, crop, size, align)
         images.check_missing(float(missing[within].mean()), "")
     return picture
-
-
-@dataclass(frozen=True)
-class SurveyPictures:
-    """The pictures of a survey.
-
-    Parameters
-    ----------
-    name
-        Its name: that of the config, or the last part of its path.
-    uri
-        Its path or URI.
-    objects
-        One row per object with the columns of `OBJECTS`, in the order of the survey.
-    reader
-        Reads the pictures of a block of objects.
-    images
-        Decodes them.
-    preparation
-        Crop, size, alignment and checks.
-    identity
-        The values that identify the pictures.
-    parents
-        The artifact that the survey is, by its role "survey"; empty for other surveys.
-    """
-
-    name: str
-    uri: str
-    objects: pa.Table
-    reader: Reader
-    images: Images | DataSet
-    preparation: Preparation
-    identity: dict[str, Any]
-    parents: dict[str, ArtifactSpec] = field(default_factory=dict)
-
-
-def last_part(uri: str) -> str:
-    """Return the last part of a path or URI."""
-    return uri.rstrip("/").rpartition("/")[2]

@@ -23,41 +23,6 @@ from raydistill.stages.adapt.config import Alignment
 from raydistill.stages.adapt.opening import Pictures
 from raydistill.stages.evaluate.artifact import DIVERGED
 
-# A fit: one network by its training set, method, seed and hyper-parameters.
-
-Method = Literal["none", "adapted", "ceiling"]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One network to train.
-
-    Attributes
-    ----------
-    training_set
-        "source", "source_synthetic" or "distilled"; "" for the ceiling.
-    method
-        "none": without the target; "adapted": aligned with it; "ceiling": on its labels.
-    seed
-        Number of the network.
-    lr
-        Learning rate.
-    strength
-        Strength of the alignment; 0 without one.
-    """
-
-    training_set: str
-    method: Method
-    seed: int
-    lr: float
-    strength: float = 0.0
-
-    @property
-    def title(self) -> str:
-        """Return training set and method, for the log."""
-        return f"{self.method} of {self.training_set}" if self.training_set else self.method
-
-
 BATCH = 256  # images per forward pass of a prediction
 
 
@@ -126,3 +91,38 @@ def predict(thetas: Sequence[np.ndarray], images_NCHW: Tensor, common: Common) -
         for theta_P in thetas
     ]
     return torch.stack(rows).cpu().numpy()
+
+
+# A fit: one network by its training set, method, seed and hyper-parameters.
+
+Method = Literal["none", "adapted", "ceiling"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One network to train.
+
+    Attributes
+    ----------
+    training_set
+        "source", "source_synthetic" or "distilled"; "" for the ceiling.
+    method
+        "none": without the target; "adapted": aligned with it; "ceiling": on its labels.
+    seed
+        Number of the network.
+    lr
+        Learning rate.
+    strength
+        Strength of the alignment; 0 without one.
+    """
+
+    training_set: str
+    method: Method
+    seed: int
+    lr: float
+    strength: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """Return training set and method, for the log."""
+        return f"{self.method} of {self.training_set}" if self.training_set else self.method

@@ -14,6 +14,38 @@ from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.stages.audit.comparison import FeatureArray, Features
 from raydistill.statistics.permutation import Floats
 
+SCATTERING, MORPHOLOGY = "scattering", "morphology"
+
+
+def picture_features(
+    pictures_NHWC: npt.NDArray[np.uint8],
+    labels_N: npt.NDArray[np.int64] | None = None,
+    class_names: tuple[str, ...] = (),
+) -> Features:
+    """Return the scattering coefficients and the morphology of pictures.
+
+    Parameters
+    ----------
+    pictures_NHWC
+        uint8 [N, H, H, 3].
+    labels_N
+        int64 [N], their classes; None where they are unknown.
+    class_names
+        Names of the classes.
+
+    Returns
+    -------
+    Features
+        The spaces `SCATTERING` and `MORPHOLOGY`.
+    """
+    pictures = pictures_NHWC.astype(np.float32) / 255
+    spaces = {
+        SCATTERING: FeatureArray(scattering(pictures)),
+        MORPHOLOGY: FeatureArray(morphology(pictures), QUANTITIES),
+    }
+    return Features(spaces, labels_N, class_names)
+
+
 # Describe texture and structure of pictures by a wavelet scattering transform.
 #
 # It needs no training.
@@ -121,35 +153,3 @@ def _morlet(side: int, scale: float, angle: float) -> Floats:
             total += np.exp(-((along - _FREQUENCY / scale) ** 2 + across**2) * width**2 / 2)
             correction += np.exp(-(along**2 + across**2) * width**2 / 2)
     return total - correction * total[0, 0] / correction[0, 0]
-
-
-SCATTERING, MORPHOLOGY = "scattering", "morphology"
-
-
-def picture_features(
-    pictures_NHWC: npt.NDArray[np.uint8],
-    labels_N: npt.NDArray[np.int64] | None = None,
-    class_names: tuple[str, ...] = (),
-) -> Features:
-    """Return the scattering coefficients and the morphology of pictures.
-
-    Parameters
-    ----------
-    pictures_NHWC
-        uint8 [N, H, H, 3].
-    labels_N
-        int64 [N], their classes; None where they are unknown.
-    class_names
-        Names of the classes.
-
-    Returns
-    -------
-    Features
-        The spaces `SCATTERING` and `MORPHOLOGY`.
-    """
-    pictures = pictures_NHWC.astype(np.float32) / 255
-    spaces = {
-        SCATTERING: FeatureArray(scattering(pictures)),
-        MORPHOLOGY: FeatureArray(morphology(pictures), QUANTITIES),
-    }
-    return Features(spaces, labels_N, class_names)

@@ -56,43 +56,6 @@ from raydistill.statistics.testing import Finding, combine
 from raydistill.storage import checked
 from raydistill.tracking.tracker import Run, Tracker
 
-# Collect what the experts see of an audit's pictures, and what was asked for.
-
-EXPERTS = "experts"
-
-
-def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured) -> list[Finding]:
-    """Return the findings about classes and answers; none without experts."""
-    if measured.probabilities is None:
-        return []
-    tree = TREES[curated.summary.tree or GZ2.name]
-    samples = blocks.samples
-    votes = (
-        reliable_votes(blocks.audited.votes, samples.synthetic, tree),
-        reliable_votes(blocks.held_out.column("votes"), samples.held_out, tree),
-        reliable_votes(blocks.training.column("votes"), samples.training, tree),
-    )
-    features = (measured.synthetic, measured.held_out, measured.training)
-    synthetic, held_out, training = (
-        Seen(probability_NK, own.spaces[EXPERTS].values_ND, own.labels_N, votes_NA)
-        for probability_NK, own, votes_NA in zip(measured.probabilities, features, votes, strict=True)
-    )
-    return consistency(synthetic, held_out, training, curated.class_names, tree.answers)
-
-
-def reliable_votes(
-    column: pa.ChunkedArray | None, rows: npt.NDArray[np.int64], tree: DecisionTree
-) -> npt.NDArray[np.float64] | None:
-    """Return the votes of some rows, float64 [n, A]; None if no row has any.
-
-    A vote is NaN where few volunteers were asked.
-    """
-    chosen = None if column is None else column.take(pa.array(rows))
-    if chosen is None or chosen.null_count == len(chosen):
-        return None
-    return reliable(votes_of(chosen, len(tree.answers)).astype(np.float64), tree)
-
-
 log = get_logger(__name__)
 
 PIXELS = "pixels"  # the feature space of the search for copies
@@ -254,3 +217,40 @@ def _log(findings: list[Finding], words: Words, run: Run) -> None:
     log.info(
         "audit: %d of %d metrics differ significantly from %s galaxies", len(significant), len(findings), words.own
     )
+
+
+# Collect what the experts see of an audit's pictures, and what was asked for.
+
+EXPERTS = "experts"
+
+
+def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured) -> list[Finding]:
+    """Return the findings about classes and answers; none without experts."""
+    if measured.probabilities is None:
+        return []
+    tree = TREES[curated.summary.tree or GZ2.name]
+    samples = blocks.samples
+    votes = (
+        reliable_votes(blocks.audited.votes, samples.synthetic, tree),
+        reliable_votes(blocks.held_out.column("votes"), samples.held_out, tree),
+        reliable_votes(blocks.training.column("votes"), samples.training, tree),
+    )
+    features = (measured.synthetic, measured.held_out, measured.training)
+    synthetic, held_out, training = (
+        Seen(probability_NK, own.spaces[EXPERTS].values_ND, own.labels_N, votes_NA)
+        for probability_NK, own, votes_NA in zip(measured.probabilities, features, votes, strict=True)
+    )
+    return consistency(synthetic, held_out, training, curated.class_names, tree.answers)
+
+
+def reliable_votes(
+    column: pa.ChunkedArray | None, rows: npt.NDArray[np.int64], tree: DecisionTree
+) -> npt.NDArray[np.float64] | None:
+    """Return the votes of some rows, float64 [n, A]; None if no row has any.
+
+    A vote is NaN where few volunteers were asked.
+    """
+    chosen = None if column is None else column.take(pa.array(rows))
+    if chosen is None or chosen.null_count == len(chosen):
+        return None
+    return reliable(votes_of(chosen, len(tree.answers)).astype(np.float64), tree)

@@ -32,98 +32,6 @@ from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabiliti
 from raydistill.stages.augment.specs import DISTILLED_METHODS, SYNTHETIC_METHODS
 from raydistill.text import shown_name
 
-# A fit: a classifier's method, source, galaxies, seed and hyper-parameters.
-#
-# | method           | images                                  | draws    | loss, augmentation    |
-# |------------------|-----------------------------------------|----------|-----------------------|
-# | real             | labelled real galaxies                  | uniform  | cross entropy, none   |
-# | flips            | the same                                | uniform  | cross entropy, flips  |
-# | oversampling     | the same                                | by class | cross entropy, flips  |
-# | class_balanced   | the same                                | uniform  | class-balanced, flips |
-# | focal            | the same                                | uniform  | focal, flips          |
-# | mixup            | the same                                | by class | mixup, flips          |
-# | real_synthetic   | the same, and synthetic ones            | by class | cross entropy, flips  |
-# | real_distilled   | the same, and prototypes                | by class | cross entropy, flips  |
-# | synthetic_only   | synthetic ones                          | by class | cross entropy, flips  |
-# | distilled_only   | prototypes                              | by class | cross entropy, flips  |
-# | generator_labels | all training galaxies, votes as targets | by class | cross entropy, flips  |
-
-ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labels")  # no labelled galaxies
-MIXED: tuple[Method, ...] = ("real_synthetic", "real_distilled")
-UNIFORM: tuple[Method, ...] = ("real", "flips", "class_balanced", "focal")
-WITH_SOURCE = (*SYNTHETIC_METHODS, *DISTILLED_METHODS)
-NO_SHOTS = 0  # the value of `shots` for a method that uses no labelled galaxies
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One classifier to train.
-
-    Attributes
-    ----------
-    method
-        Training set and loss, see the module's table.
-    source
-        Name of the source of added images; "" without one.
-    shots
-        Labelled real galaxies per class; None: all. 0 for a method without them.
-    seed
-        Number of the seed.
-    replicate
-        Number of the source's set.
-    lr
-        Learning rate.
-    ratio
-        Added images drawn for each real one; None for a method without both.
-    min_recognised
-        Threshold of the filter of synthetic images; None: no filter.
-    """
-
-    method: Method
-    source: str = ""
-    shots: int | None = NO_SHOTS
-    seed: int = 0
-    replicate: int = 0
-    lr: float = 0.0
-    ratio: float | None = None
-    min_recognised: float | None = None
-
-    @property
-    def title(self) -> str:
-        """Return method, source and number of galaxies, for the log."""
-        added = f" of {self.source}" if self.method in SYNTHETIC_METHODS else ""
-        shots = "" if self.shots == NO_SHOTS else f" at {'all' if self.shots is None else self.shots} a class"
-        return f"{shown_name(self.method)}{added}{shots}"
-
-    def labels(self) -> dict[str, Any]:
-        """Return the columns of `runs.parquet` that name the fit."""
-        return asdict(self)
-
-    def training(self, options: Augment, resolved: WeightedTraining) -> WeightedTraining:
-        """Return the hyper-parameters of its training.
-
-        `resolved` is the training of the config, without "auto".
-        """
-        changes: dict[str, Any] = {
-            "real": {"augmentation": Augmentation()},
-            "class_balanced": {"class_balance": options.class_balance},
-            "focal": {"focal": options.focal},
-            "mixup": {"mixup": options.mixup},
-        }
-        return replace(resolved, lr=self.lr, **changes.get(self.method, {}))
-
-    def filter_classifier(self, lrs: dict[int | None, float]) -> Fit | None:
-        """Return the fit whose classifier filters synthetic images; None without a filter.
-
-        Parameters
-        ----------
-        lrs
-            Learning rate of the method `oversampling` by `shots`.
-        """
-        if self.min_recognised is None:
-            return None
-        return Fit("oversampling", shots=self.shots, seed=self.seed, lr=lrs[self.shots])
-
 
 class Common(NamedTuple):
     """Hold the inputs that all fits of a comparison share."""
@@ -263,6 +171,99 @@ def _recognised(pool: Pool, least: float, classifier_P: np.ndarray | None, commo
     logits = torch.cat([common.network(theta_P, part) for part in images.split(256)])
     probability_N = logits.softmax(dim=1).gather(1, pool.labels_N[:, None])[:, 0]
     return _take(pool, (probability_N >= least).nonzero()[:, 0])
+
+
+# A fit: a classifier's method, source, galaxies, seed and hyper-parameters.
+#
+# | method           | images                                  | draws    | loss, augmentation    |
+# |------------------|-----------------------------------------|----------|-----------------------|
+# | real             | labelled real galaxies                  | uniform  | cross entropy, none   |
+# | flips            | the same                                | uniform  | cross entropy, flips  |
+# | oversampling     | the same                                | by class | cross entropy, flips  |
+# | class_balanced   | the same                                | uniform  | class-balanced, flips |
+# | focal            | the same                                | uniform  | focal, flips          |
+# | mixup            | the same                                | by class | mixup, flips          |
+# | real_synthetic   | the same, and synthetic ones            | by class | cross entropy, flips  |
+# | real_distilled   | the same, and prototypes                | by class | cross entropy, flips  |
+# | synthetic_only   | synthetic ones                          | by class | cross entropy, flips  |
+# | distilled_only   | prototypes                              | by class | cross entropy, flips  |
+# | generator_labels | all training galaxies, votes as targets | by class | cross entropy, flips  |
+
+ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labels")  # no labelled galaxies
+MIXED: tuple[Method, ...] = ("real_synthetic", "real_distilled")
+UNIFORM: tuple[Method, ...] = ("real", "flips", "class_balanced", "focal")
+WITH_SOURCE = (*SYNTHETIC_METHODS, *DISTILLED_METHODS)
+NO_SHOTS = 0  # the value of `shots` for a method that uses no labelled galaxies
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One classifier to train.
+
+    Attributes
+    ----------
+    method
+        Training set and loss, see the module's table.
+    source
+        Name of the source of added images; "" without one.
+    shots
+        Labelled real galaxies per class; None: all. 0 for a method without them.
+    seed
+        Number of the seed.
+    replicate
+        Number of the source's set.
+    lr
+        Learning rate.
+    ratio
+        Added images drawn for each real one; None for a method without both.
+    min_recognised
+        Threshold of the filter of synthetic images; None: no filter.
+    """
+
+    method: Method
+    source: str = ""
+    shots: int | None = NO_SHOTS
+    seed: int = 0
+    replicate: int = 0
+    lr: float = 0.0
+    ratio: float | None = None
+    min_recognised: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Return method, source and number of galaxies, for the log."""
+        added = f" of {self.source}" if self.method in SYNTHETIC_METHODS else ""
+        shots = "" if self.shots == NO_SHOTS else f" at {'all' if self.shots is None else self.shots} a class"
+        return f"{shown_name(self.method)}{added}{shots}"
+
+    def labels(self) -> dict[str, Any]:
+        """Return the columns of `runs.parquet` that name the fit."""
+        return asdict(self)
+
+    def training(self, options: Augment, resolved: WeightedTraining) -> WeightedTraining:
+        """Return the hyper-parameters of its training.
+
+        `resolved` is the training of the config, without "auto".
+        """
+        changes: dict[str, Any] = {
+            "real": {"augmentation": Augmentation()},
+            "class_balanced": {"class_balance": options.class_balance},
+            "focal": {"focal": options.focal},
+            "mixup": {"mixup": options.mixup},
+        }
+        return replace(resolved, lr=self.lr, **changes.get(self.method, {}))
+
+    def filter_classifier(self, lrs: dict[int | None, float]) -> Fit | None:
+        """Return the fit whose classifier filters synthetic images; None without a filter.
+
+        Parameters
+        ----------
+        lrs
+            Learning rate of the method `oversampling` by `shots`.
+        """
+        if self.min_recognised is None:
+            return None
+        return Fit("oversampling", shots=self.shots, seed=self.seed, lr=lrs[self.shots])
 
 
 # Train and test the fits of a comparison as Ray tasks.

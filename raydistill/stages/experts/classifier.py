@@ -45,84 +45,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Read the network of an artifact without running code that it names.
-#
-# The built-in networks are sizes. A `custom` network is a function of a module, so it is built only
-# if a network of the user's own config names the same function. Files of weights are read for networks
-# of the config alone: an artifact has the parameters.
-
-
-def own_networks(config: Config) -> tuple[Architecture, ...]:
-    """Return the networks of a config that artifacts of others may have too."""
-    return (config.network, *config.evaluate.other_networks)
-
-
-TRUST_BY_NAME = "if you trust this code, name it in evaluate.other_networks"
-
-
-def read_architecture(stored: Any, where: str, own: Sequence[Architecture], trust: str = TRUST_BY_NAME) -> Architecture:
-    """Return the architecture that an artifact stores as plain values.
-
-    Parameters
-    ----------
-    stored
-        The values.
-    where
-        The artifact.
-    own
-        The networks that the user names, see `own_networks`.
-    trust
-        How to name the code, for an error message.
-
-    Raises
-    ------
-    ArtifactCorrupt
-        The values are no architecture.
-    ArtifactIncompatible
-        It is custom, and no own network has its factory.
-    """
-    try:
-        architecture: Architecture = TypeAdapter(Annotated[Architecture, BY_KIND]).validate_python(stored)
-    except ValidationError as error:
-        what = f"its network cannot be read ({error.errors()[0]['msg']})"
-        raise ArtifactCorrupt(what, where, "make it again, or install the release that wrote it") from error
-    network = architecture.base if isinstance(architecture, AnswerNetwork) else architecture
-    if isinstance(network, Custom) and network.factory not in {one.factory for one in own if isinstance(one, Custom)}:
-        what = f"its network is the code '{network.factory}', which your config does not name"
-        raise ArtifactIncompatible(what, where, trust)
-    if isinstance(network, Timm) and network not in own:
-        fitted = network.without_weights()
-        return replace(architecture, base=fitted) if isinstance(architecture, AnswerNetwork) else fitted
-    return architecture
-
-
-def expert_architecture(store: TrajectoryStore, own: Sequence[Architecture]) -> Architecture:
-    """Return the architecture of experts. Raises as `read_architecture`."""
-    return read_architecture(store.manifest.config.get("network"), store.folder.uri, own)
-
-
-def expert_network(store: TrajectoryStore, curated: CuratedSet, own: Sequence[Architecture] = ()) -> Network:
-    """Return the network of the experts of a curated set.
-
-    Raises
-    ------
-    ArtifactCorrupt, ArtifactIncompatible
-        As `read_architecture`; the network cannot be built, or has other parameters.
-    """
-    architecture = expert_architecture(store, own)
-    try:
-        network = build_network(architecture, curated.num_classes, curated.summary.image_size)
-    except (ValueError, ConfigError) as error:
-        raise ArtifactIncompatible(
-            f"its network cannot be built ({error})", store.folder.uri, "train experts again"
-        ) from error
-    stored, built = store.layout.num_parameters, network.layout.num_parameters
-    if stored != built:
-        what = f"its experts have {stored} parameters, and their network {built}"
-        raise ArtifactIncompatible(what, store.folder.uri, "train experts again")
-    return network
-
-
 NETWORKS = "networks.safetensors"
 MODEL_CODE = Path(__file__).with_name("model_code.py")  # makes a saved classifier a model of MLflow
 TRUST = "if you trust this code, load the model with model_config={'custom': 'MODULE:NAME'}"
@@ -294,6 +216,84 @@ class PictureClassifier:
 
 def _argmax(probabilities_NK: np.ndarray) -> np.ndarray:
     return np.nan_to_num(probabilities_NK, nan=-1.0).argmax(axis=1)
+
+
+# Read the network of an artifact without running code that it names.
+#
+# The built-in networks are sizes. A `custom` network is a function of a module, so it is built only
+# if a network of the user's own config names the same function. Files of weights are read for networks
+# of the config alone: an artifact has the parameters.
+
+
+def own_networks(config: Config) -> tuple[Architecture, ...]:
+    """Return the networks of a config that artifacts of others may have too."""
+    return (config.network, *config.evaluate.other_networks)
+
+
+TRUST_BY_NAME = "if you trust this code, name it in evaluate.other_networks"
+
+
+def read_architecture(stored: Any, where: str, own: Sequence[Architecture], trust: str = TRUST_BY_NAME) -> Architecture:
+    """Return the architecture that an artifact stores as plain values.
+
+    Parameters
+    ----------
+    stored
+        The values.
+    where
+        The artifact.
+    own
+        The networks that the user names, see `own_networks`.
+    trust
+        How to name the code, for an error message.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        The values are no architecture.
+    ArtifactIncompatible
+        It is custom, and no own network has its factory.
+    """
+    try:
+        architecture: Architecture = TypeAdapter(Annotated[Architecture, BY_KIND]).validate_python(stored)
+    except ValidationError as error:
+        what = f"its network cannot be read ({error.errors()[0]['msg']})"
+        raise ArtifactCorrupt(what, where, "make it again, or install the release that wrote it") from error
+    network = architecture.base if isinstance(architecture, AnswerNetwork) else architecture
+    if isinstance(network, Custom) and network.factory not in {one.factory for one in own if isinstance(one, Custom)}:
+        what = f"its network is the code '{network.factory}', which your config does not name"
+        raise ArtifactIncompatible(what, where, trust)
+    if isinstance(network, Timm) and network not in own:
+        fitted = network.without_weights()
+        return replace(architecture, base=fitted) if isinstance(architecture, AnswerNetwork) else fitted
+    return architecture
+
+
+def expert_architecture(store: TrajectoryStore, own: Sequence[Architecture]) -> Architecture:
+    """Return the architecture of experts. Raises as `read_architecture`."""
+    return read_architecture(store.manifest.config.get("network"), store.folder.uri, own)
+
+
+def expert_network(store: TrajectoryStore, curated: CuratedSet, own: Sequence[Architecture] = ()) -> Network:
+    """Return the network of the experts of a curated set.
+
+    Raises
+    ------
+    ArtifactCorrupt, ArtifactIncompatible
+        As `read_architecture`; the network cannot be built, or has other parameters.
+    """
+    architecture = expert_architecture(store, own)
+    try:
+        network = build_network(architecture, curated.num_classes, curated.summary.image_size)
+    except (ValueError, ConfigError) as error:
+        raise ArtifactIncompatible(
+            f"its network cannot be built ({error})", store.folder.uri, "train experts again"
+        ) from error
+    stored, built = store.layout.num_parameters, network.layout.num_parameters
+    if stored != built:
+        what = f"its experts have {stored} parameters, and their network {built}"
+        raise ArtifactIncompatible(what, store.folder.uri, "train experts again")
+    return network
 
 
 # Load the experts of a store, for workers that classify pictures.

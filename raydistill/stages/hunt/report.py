@@ -56,136 +56,6 @@ from raydistill.statistics.intervals import NO_INTERVAL, mean_interval, paired_d
 from raydistill.text import shown_name
 from raydistill.tracking.tracker import Run
 
-# Draw the curves of a hunt: objects found for labels spent.
-
-COLOURS = (GREEN, VERMILION, PURPLE, "#e69f00", "#56b4e9")  # of sources and learners (Okabe and Ito 2008)
-FIXED = {"real": (BLUE, "-"), "random": (MUTED, ":"), "ceiling": (INK, "--"), "attributes": (FAINT, "-.")}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Mean and 95 % interval of the objects found, at each number of labels."""
-
-    labels: Floats
-    mean: Floats
-    low: Floats
-    high: Floats
-
-
-@styled
-def draw_discovery_curves(path: Target, curves: Mapping[str, Curve], target: str, start: str, seeds: int) -> None:
-    """Draw one line per strategy, with the 95 % interval over the seeds as a band.
-
-    Parameters
-    ----------
-    path
-        File name, or a binary file open for writing.
-    curves
-        By strategy, in the order of the legend.
-    target
-        Name of the wanted kind.
-    start
-        What was known at the start, in words.
-    seeds
-        Number of repetitions.
-    """
-    figure = Figure(figsize=(5.6, 3.8), dpi=CHART_DPI, layout="constrained")
-    axes = figure.add_subplot()
-    free = iter(COLOURS * len(curves))
-    for name, curve in curves.items():
-        colour, style = FIXED.get(name) or (next(free), "-")
-        axes.fill_between(curve.labels, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve.labels, curve.mean, color=colour, linestyle=style, linewidth=1.8, label=shown_name(name))
-    axes.set_xlabel("labels spent")
-    axes.set_ylabel(f"found: {target}")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.set_title(f"{start}; mean and 95 % interval of {seeds} seeds" if seeds > 1 else start, loc="left")
-    axes.legend(loc="upper left")
-    save(figure, path)
-
-
-# Return the curves and the rows of the tables of a comparison of strategies.
-
-Trials = Mapping[str, Sequence[dict[str, Any]]]  # strategy -> the results of `TrialRunner.run` by seed
-
-
-def discovery_curves(trials: Trials) -> dict[str, Curve]:
-    """Return the mean curve of each strategy over its seeds.
-
-    It ends at the number of labels that all trials spent.
-    """
-    spent = min(len(trial["rows"]) for own in trials.values() for trial in own)
-    return {name: _curve(own, np.arange(0, spent + 1)) for name, own in trials.items()}
-
-
-def _curve(own: Sequence[dict[str, Any]], labels: npt.NDArray[np.int64]) -> Curve:
-    found_SL = np.array([discovery_curve(np.array(trial["found"], bool), labels) for trial in own], float)
-    intervals = np.array([mean_interval(found_SL[:, n]) for n in range(len(labels))])
-    return Curve(labels.astype(float), *intervals.T)
-
-
-def curve_rows(curves: Mapping[str, Curve]) -> list[Mapping[str, Any]]:
-    """Return the rows of the table of curves."""
-    return [
-        {"strategy": name, "labels": int(count), "mean": mean, "low": low, "high": high}
-        for name, curve in curves.items()
-        for count, mean, low, high in zip(curve.labels, curve.mean, curve.low, curve.high, strict=True)
-    ]
-
-
-def trial_rows(trials: Trials, ids: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return a row per label spent; `ids` are those of the objects of the hunt."""
-    return [
-        {"strategy": name, "seed": seed, "label": n + 1, "object_id": ids[row], "found": found, "reason": reason}
-        for name, own in trials.items()
-        for seed, trial in enumerate(own)
-        for n, (row, found, reason) in enumerate(zip(trial["rows"], trial["found"], trial["reasons"], strict=True))
-    ]
-
-
-def metric_rows(trials: Trials) -> list[Mapping[str, Any]]:
-    """Return the rows of the table of metrics; differences are paired by seed.
-
-    A seed in which nothing could be learnt at the start has no metrics there, and is left out.
-    """
-    values: dict[tuple[str, str, str], npt.NDArray[np.float64]] = {}
-    for name, own in trials.items():
-        values[name, "end", "found"] = np.array([sum(trial["found"]) for trial in own], float)
-        for moment in ("start", "end"):
-            for n, metric in enumerate(RANKED_METRICS):
-                values[name, moment, metric] = np.array(
-                    [np.nan if trial[moment] is None else trial[moment][n] for trial in own], float
-                )
-    rows: list[Mapping[str, Any]] = []
-    for (name, moment, metric), own_S in values.items():
-        reference_S = values.get((REFERENCE, moment, metric), np.full(len(own_S), np.nan))
-        both = ~np.isnan(own_S) & ~np.isnan(reference_S)
-        level = mean_interval(own_S[~np.isnan(own_S)]) if (~np.isnan(own_S)).any() else NO_INTERVAL
-        paired = both.any() and name != REFERENCE
-        difference = paired_difference(own_S[both], reference_S[both]) if paired else NO_INTERVAL
-        rows.append(
-            {
-                "strategy": name, "moment": moment, "metric": metric,
-                "mean": level.value, "low": level.low, "high": level.high,
-                "difference": difference.value, "difference_low": difference.low, "difference_high": difference.high,
-                "seeds": int((~np.isnan(own_S)).sum()),
-            }
-        )  # fmt: skip
-    return rows
-
-
-def seen_rows(curated: CuratedSet, scripted: Scripted, oracle: Oracle) -> list[Mapping[str, Any]]:
-    """Return how many wanted objects the experts and the synthetic sources have seen."""
-    targets = scripted.targets
-    training = set(curated.table("train", ["object_id"])["object_id"].to_pylist())
-    seen: dict[str, set[str]] = {"experts": training}
-    if oracle.attributes:
-        seen["attributes"] = training - scripted.held_out
-    seen |= {source.name: set(source.seen) for source in scripted.sources}
-    return [{"by": name, "targets": len(own & targets), "galaxies": len(own)} for name, own in seen.items()]
-
-
 log = get_logger(__name__)
 
 
@@ -272,3 +142,133 @@ def _log(metrics: list[Mapping[str, Any]], run: Run) -> None:
         if not np.isnan(row["mean"])
     }
     run.metrics(recorded, 0)
+
+
+# Return the curves and the rows of the tables of a comparison of strategies.
+
+Trials = Mapping[str, Sequence[dict[str, Any]]]  # strategy -> the results of `TrialRunner.run` by seed
+
+
+def discovery_curves(trials: Trials) -> dict[str, Curve]:
+    """Return the mean curve of each strategy over its seeds.
+
+    It ends at the number of labels that all trials spent.
+    """
+    spent = min(len(trial["rows"]) for own in trials.values() for trial in own)
+    return {name: _curve(own, np.arange(0, spent + 1)) for name, own in trials.items()}
+
+
+def _curve(own: Sequence[dict[str, Any]], labels: npt.NDArray[np.int64]) -> Curve:
+    found_SL = np.array([discovery_curve(np.array(trial["found"], bool), labels) for trial in own], float)
+    intervals = np.array([mean_interval(found_SL[:, n]) for n in range(len(labels))])
+    return Curve(labels.astype(float), *intervals.T)
+
+
+def curve_rows(curves: Mapping[str, Curve]) -> list[Mapping[str, Any]]:
+    """Return the rows of the table of curves."""
+    return [
+        {"strategy": name, "labels": int(count), "mean": mean, "low": low, "high": high}
+        for name, curve in curves.items()
+        for count, mean, low, high in zip(curve.labels, curve.mean, curve.low, curve.high, strict=True)
+    ]
+
+
+def trial_rows(trials: Trials, ids: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return a row per label spent; `ids` are those of the objects of the hunt."""
+    return [
+        {"strategy": name, "seed": seed, "label": n + 1, "object_id": ids[row], "found": found, "reason": reason}
+        for name, own in trials.items()
+        for seed, trial in enumerate(own)
+        for n, (row, found, reason) in enumerate(zip(trial["rows"], trial["found"], trial["reasons"], strict=True))
+    ]
+
+
+def metric_rows(trials: Trials) -> list[Mapping[str, Any]]:
+    """Return the rows of the table of metrics; differences are paired by seed.
+
+    A seed in which nothing could be learnt at the start has no metrics there, and is left out.
+    """
+    values: dict[tuple[str, str, str], npt.NDArray[np.float64]] = {}
+    for name, own in trials.items():
+        values[name, "end", "found"] = np.array([sum(trial["found"]) for trial in own], float)
+        for moment in ("start", "end"):
+            for n, metric in enumerate(RANKED_METRICS):
+                values[name, moment, metric] = np.array(
+                    [np.nan if trial[moment] is None else trial[moment][n] for trial in own], float
+                )
+    rows: list[Mapping[str, Any]] = []
+    for (name, moment, metric), own_S in values.items():
+        reference_S = values.get((REFERENCE, moment, metric), np.full(len(own_S), np.nan))
+        both = ~np.isnan(own_S) & ~np.isnan(reference_S)
+        level = mean_interval(own_S[~np.isnan(own_S)]) if (~np.isnan(own_S)).any() else NO_INTERVAL
+        paired = both.any() and name != REFERENCE
+        difference = paired_difference(own_S[both], reference_S[both]) if paired else NO_INTERVAL
+        rows.append(
+            {
+                "strategy": name, "moment": moment, "metric": metric,
+                "mean": level.value, "low": level.low, "high": level.high,
+                "difference": difference.value, "difference_low": difference.low, "difference_high": difference.high,
+                "seeds": int((~np.isnan(own_S)).sum()),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def seen_rows(curated: CuratedSet, scripted: Scripted, oracle: Oracle) -> list[Mapping[str, Any]]:
+    """Return how many wanted objects the experts and the synthetic sources have seen."""
+    targets = scripted.targets
+    training = set(curated.table("train", ["object_id"])["object_id"].to_pylist())
+    seen: dict[str, set[str]] = {"experts": training}
+    if oracle.attributes:
+        seen["attributes"] = training - scripted.held_out
+    seen |= {source.name: set(source.seen) for source in scripted.sources}
+    return [{"by": name, "targets": len(own & targets), "galaxies": len(own)} for name, own in seen.items()]
+
+
+# Draw the curves of a hunt: objects found for labels spent.
+
+COLOURS = (GREEN, VERMILION, PURPLE, "#e69f00", "#56b4e9")  # of sources and learners (Okabe and Ito 2008)
+FIXED = {"real": (BLUE, "-"), "random": (MUTED, ":"), "ceiling": (INK, "--"), "attributes": (FAINT, "-.")}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean and 95 % interval of the objects found, at each number of labels."""
+
+    labels: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+
+
+@styled
+def draw_discovery_curves(path: Target, curves: Mapping[str, Curve], target: str, start: str, seeds: int) -> None:
+    """Draw one line per strategy, with the 95 % interval over the seeds as a band.
+
+    Parameters
+    ----------
+    path
+        File name, or a binary file open for writing.
+    curves
+        By strategy, in the order of the legend.
+    target
+        Name of the wanted kind.
+    start
+        What was known at the start, in words.
+    seeds
+        Number of repetitions.
+    """
+    figure = Figure(figsize=(5.6, 3.8), dpi=CHART_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    free = iter(COLOURS * len(curves))
+    for name, curve in curves.items():
+        colour, style = FIXED.get(name) or (next(free), "-")
+        axes.fill_between(curve.labels, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(curve.labels, curve.mean, color=colour, linestyle=style, linewidth=1.8, label=shown_name(name))
+    axes.set_xlabel("labels spent")
+    axes.set_ylabel(f"found: {target}")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{start}; mean and 95 % interval of {seeds} seeds" if seeds > 1 else start, loc="left")
+    axes.legend(loc="upper left")
+    save(figure, path)

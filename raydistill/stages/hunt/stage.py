@@ -34,6 +34,56 @@ from raydistill.stages.hunt.trials import INPUTS, Inputs, TrialRunner, trial_nam
 from raydistill.storage import Folder, checked, disk_errors
 from raydistill.tracking.tracker import Run, Tracker
 
+log = get_logger(__name__)
+
+
+def hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRound | HuntReport:
+    """Write a round or a report of a hunt, or open the existing one.
+
+    Parameters
+    ----------
+    plan
+        Where the experts are.
+    tracker
+        Where the run is recorded.
+    parent_run
+        MLflow id of the enclosing run, if any.
+
+    Returns
+    -------
+    HuntRound or HuntReport
+        The report if the config has an oracle.
+
+    Raises
+    ------
+    ArtifactMissing
+        The curated set, the experts, the predictions or a synthetic set do not exist.
+    ArtifactIncompatible
+        The predictions have no features, or a synthetic set does not fit.
+    CatalogError
+        The labels or the table of the truth cannot be used.
+    ConfigError
+        The condition of the oracle is wrong.
+    """
+    spec, scripted = hunt_spec(plan), plan.config.hunt.oracle is not None
+    if not is_complete(spec):
+        if plan.config.hunt.labels is not None:  # a wrong file is reported before anything is opened
+            read_label_file(plan.config.hunt.labels).decisions(plan.config.hunt.threshold)
+        curated = CuratedSet.open(plan.curated.folder)
+        check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
+        survey = open_hunted(plan, curated)
+        with (
+            stage_context(plan),
+            tracked_run(plan, spec, tracker, parent_run, curated) as run,
+            disk_errors(spec.folder.uri),
+        ):
+            if scripted:
+                write_report(plan, spec, curated, survey, run)
+            else:
+                write_round(plan, spec, curated, survey, run)
+    return HuntReport.open(spec.folder) if scripted else HuntRound.open(spec.folder)
+
+
 # Compare strategies with a scripted labeller, and write the report.
 #
 # driver    -> inputs of all trials: features, pictures, truth, synthetic sources
@@ -91,53 +141,3 @@ def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder, config: Hunt) 
     )
     runner = TrialRunner(partial.uri, config, curated.normalisation, resources.worker_threads)
     finish_blocks(partial, trials, runner, resources, stage="hunt", doing="hunting", unit="trials")
-
-
-log = get_logger(__name__)
-
-
-def hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRound | HuntReport:
-    """Write a round or a report of a hunt, or open the existing one.
-
-    Parameters
-    ----------
-    plan
-        Where the experts are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    HuntRound or HuntReport
-        The report if the config has an oracle.
-
-    Raises
-    ------
-    ArtifactMissing
-        The curated set, the experts, the predictions or a synthetic set do not exist.
-    ArtifactIncompatible
-        The predictions have no features, or a synthetic set does not fit.
-    CatalogError
-        The labels or the table of the truth cannot be used.
-    ConfigError
-        The condition of the oracle is wrong.
-    """
-    spec, scripted = hunt_spec(plan), plan.config.hunt.oracle is not None
-    if not is_complete(spec):
-        if plan.config.hunt.labels is not None:  # a wrong file is reported before anything is opened
-            read_label_file(plan.config.hunt.labels).decisions(plan.config.hunt.threshold)
-        curated = CuratedSet.open(plan.curated.folder)
-        check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
-        survey = open_hunted(plan, curated)
-        with (
-            stage_context(plan),
-            tracked_run(plan, spec, tracker, parent_run, curated) as run,
-            disk_errors(spec.folder.uri),
-        ):
-            if scripted:
-                write_report(plan, spec, curated, survey, run)
-            else:
-                write_round(plan, spec, curated, survey, run)
-    return HuntReport.open(spec.folder) if scripted else HuntRound.open(spec.folder)
