@@ -133,12 +133,12 @@ SHOWN_STATEMENTS = 10
 def analysis_report(config: Config, report: AnalysisReport) -> str:
     """Return the most significant statements of an analysis."""
     statements = report.statements()
-    tested, found = statements[statements.p_value.notna()], statements[statements.significant]
-    lines = [f"{len(found)} of {len(tested)} tested statements are significant."]
-    for one in found.sort_values("p_value", kind="stable").head(SHOWN_STATEMENTS).to_dict("records"):
-        value = interval(one["value"], one["low"], one["high"])
-        p_value = f"p = {one['p_value']:.3f}" if one["p_value"] >= 0.001 else "p < 0.001"
-        lines.append(sentence(f"- {one['text']}: {value}, n = {one['n']}, {p_value}", indent="  "))
-    if len(found) > SHOWN_STATEMENTS:
-        lines.append(f"- and {len(found) - SHOWN_STATEMENTS} more")
+    tested, significant = statements[statements.p_value.notna()], statements[statements.significant]
+    lines = [f"{len(significant)} of {len(tested)} tested statements are significant."]
+    for statement in significant.sort_values("p_value", kind="stable").head(SHOWN_STATEMENTS).to_dict("records"):
+        value = interval(statement["value"], statement["low"], statement["high"])
+        p_value = f"p = {statement['p_value']:.3f}" if statement["p_value"] >= 0.001 else "p < 0.001"
+        lines.append(sentence(f"- {statement['text']}: {value}, n = {statement['n']}, {p_value}", indent="  "))
+    if len(significant) > SHOWN_STATEMENTS:
+        lines.append(f"- and {len(significant) - SHOWN_STATEMENTS} more")
     return "\n".join(lines)

@@ -60,20 +60,21 @@ def bias_section(inputs: AnalysisInputs) -> Section:
     The nuisances are size, brightness and redshift.
     """
     similarity = similarities(inputs)
-    nuisances = [one for one in inputs.properties if one.name in NUISANCES]
+    nuisances = [measured for measured in inputs.properties if measured.name in NUISANCES]
     memberships = {OWN: inputs.galaxy_labels, **members_by_votes(inputs)}
-    found = [
+    biases = [
         bias
         for votes, labels_N in memberships.items()
         for label in range(len(inputs.class_names))
-        for own in nuisances
-        if (bias := measure(votes, label, own.name, similarity[label], own.values_N, labels_N == label)) is not None
+        for nuisance in nuisances
+        if (bias := measure(votes, label, nuisance.name, similarity[label], nuisance.values_N, labels_N == label))
+        is not None
     ]
     title = "Size and redshift bias"
-    if not found:
+    if not biases:
         reason = f"no class has {MIN_GALAXIES} galaxies whose size, brightness or redshift is known"
         return Section("bias", title, missing=reason)
-    p_values = holm(np.array([one.p_value for one in found])).tolist()
+    p_values = holm(np.array([bias.p_value for bias in biases])).tolist()
     space = "in the experts' features" if "features" in inputs.distances else "in pixels"
     votes_text = (
         "The votes assign galaxies to classes, so the table repeats the measurement with " + ", ".join(list(memberships)[1:])
@@ -90,9 +91,9 @@ def bias_section(inputs: AnalysisInputs) -> Section:
             "depend on apparent size, brightness or redshift.",
             votes_text,
         ),
-        tables=(_table(inputs, found, p_values),),
-        figures=(_figure(inputs, found),),
-        statements=tuple(_statement(inputs, one, p) for one, p in zip(found, p_values, strict=True)),
+        tables=(_table(inputs, biases, p_values),),
+        figures=(_figure(inputs, biases),),
+        statements=tuple(_statement(inputs, bias, p) for bias, p in zip(biases, p_values, strict=True)),
     )
 
 
@@ -119,7 +120,7 @@ def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
     if not isinstance(survey, CatalogSurvey):
         return {}
     tree = plan.class_tree
-    found: dict[str, Ints] = {}
+    labels_by_votes: dict[str, Ints] = {}
     for kind in get_args(Fractions):
         try:
             table = read_catalog(
@@ -133,13 +134,13 @@ def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
         except CatalogError:
             continue  # this release has no such votes
         rows = {object_id: row for row, object_id in enumerate(table["object_id"].to_pylist())}
-        own = np.array([rows.get(one, -1) for one in inputs.train.object_ids])
-        votes = votes_array(table.take(pa.array(own.clip(0))), tree.tree)
+        rows_N = np.array([rows.get(object_id, -1) for object_id in inputs.train.object_ids])
+        votes = votes_array(table.take(pa.array(rows_N.clip(0))), tree.tree)
         probabilities = tree.probabilities(votes)
-        labels = np.where((own >= 0) & np.isfinite(probabilities).all(1), np.nan_to_num(probabilities).argmax(1), -1)
-        if not any(np.array_equal(labels, other) for other in (inputs.galaxy_labels, *found.values())):
-            found[kind] = labels
-    return found
+        labels = np.where((rows_N >= 0) & np.isfinite(probabilities).all(1), np.nan_to_num(probabilities).argmax(1), -1)
+        if not any(np.array_equal(labels, other) for other in (inputs.galaxy_labels, *labels_by_votes.values())):
+            labels_by_votes[kind] = labels
+    return labels_by_votes
 
 
 def measure(
@@ -162,25 +163,25 @@ def measure(
     return Bias(votes, label, name, float(result.statistic), low, high, n, float(result.pvalue))
 
 
-def _table(inputs: AnalysisInputs, found: list[Bias], p_values: list[float]) -> SectionTable:
+def _table(inputs: AnalysisInputs, biases: list[Bias], p_values: list[float]) -> SectionTable:
     columns: dict[str, list[object]] = {
-        "votes": [one.votes for one in found],
-        "class": [inputs.class_names[one.label] for one in found],
-        "property": [one.name for one in found],
-        **{name: [getattr(one, name) for one in found] for name in ("correlation", "low", "high", "n")},
+        "votes": [bias.votes for bias in biases],
+        "class": [inputs.class_names[bias.label] for bias in biases],
+        "property": [bias.name for bias in biases],
+        **{name: [getattr(bias, name) for bias in biases] for name in ("correlation", "low", "high", "n")},
         "p_value": list(p_values),
     }
     caption = "Correlation of the similarity to the prototypes with properties that should not decide the class."
     return SectionTable("bias", caption, pa.table(columns), TABLE)
 
 
-def _figure(inputs: AnalysisInputs, found: list[Bias]) -> SectionFigure:
-    names = list(dict.fromkeys(one.name for one in found))
+def _figure(inputs: AnalysisInputs, biases: list[Bias]) -> SectionFigure:
+    names = list(dict.fromkeys(bias.name for bias in biases))
     values, low, high = (np.full((len(names), len(inputs.class_names)), math.nan) for _ in range(3))
-    for one in found:
-        if one.votes == OWN:
-            place = names.index(one.name), one.label
-            values[place], low[place], high[place] = one.correlation, one.low, one.high
+    for bias in biases:
+        if bias.votes == OWN:
+            place = names.index(bias.name), bias.label
+            values[place], low[place], high[place] = bias.correlation, bias.low, bias.high
     return SectionFigure(
         "bias",
         f"Correlations of similarity with {', '.join(names)} for {len(inputs.class_names)} classes",
@@ -189,9 +190,9 @@ def _figure(inputs: AnalysisInputs, found: list[Bias]) -> SectionFigure:
     )
 
 
-def _statement(inputs: AnalysisInputs, one: Bias, p_value: float) -> Statement:
-    name = inputs.class_names[one.label].replace("_", " ")
-    way = "rises" if one.correlation > 0 else "falls"
-    by = "" if one.votes == OWN else f" (classes by {one.votes} votes)"
-    text = f"Similarity to the prototypes of {name} {way} with {one.name.replace('_', ' ')}{by}, Spearman correlation"
-    return Statement(text, one.correlation, one.low, one.high, one.n, p_value)
+def _statement(inputs: AnalysisInputs, bias: Bias, p_value: float) -> Statement:
+    name = inputs.class_names[bias.label].replace("_", " ")
+    way = "rises" if bias.correlation > 0 else "falls"
+    by = "" if bias.votes == OWN else f" (classes by {bias.votes} votes)"
+    text = f"Similarity to the prototypes of {name} {way} with {bias.name.replace('_', ' ')}{by}, Spearman correlation"
+    return Statement(text, bias.correlation, bias.low, bias.high, bias.n, p_value)

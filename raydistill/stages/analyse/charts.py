@@ -90,7 +90,7 @@ def trend_chart(
                 linewidth=1.4,
             )
             axis.set_title(wrapped(names[panel], 22), fontsize=8)
-            axis.set_yticks(y, [one.replace("_", " ") for one in rows], fontsize=8)
+            axis.set_yticks(y, [row.replace("_", " ") for row in rows], fontsize=8)
             axis.set_ylim(-0.6, len(rows) - 0.4)
         figure.supxlabel(label, fontsize=8)
     return figure
@@ -208,7 +208,7 @@ def compared_estimates(
                     markersize=3.5, linewidth=1.1, label=name,
                 )  # fmt: skip
             axis.set_title(wrapped(panels[panel], 22), fontsize=8)
-            axis.set_yticks(np.arange(len(rows))[::-1], [one.replace("_", " ") for one in rows], fontsize=8)
+            axis.set_yticks(np.arange(len(rows))[::-1], [row.replace("_", " ") for row in rows], fontsize=8)
             axis.set_ylim(-0.6, len(rows) - 0.4)
             axis.tick_params(axis="x", labelsize=7)
         handles, labels = axes[0].get_legend_handles_labels()
@@ -269,7 +269,7 @@ def heat_map(values: Floats, rows: Sequence[str], columns: Sequence[str], lowest
         for (row, column), value in np.ndenumerate(values):
             colour = "white" if value < lowest + 0.55 * (1 - lowest) else "black"
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-        axis.set_xticks(range(len(columns)), [wrapped(one, 12) for one in columns], fontsize=7)
+        axis.set_xticks(range(len(columns)), [wrapped(column, 12) for column in columns], fontsize=7)
         axis.set_yticks(range(len(rows)), rows, fontsize=7)
         axis.tick_params(length=0)
     return figure

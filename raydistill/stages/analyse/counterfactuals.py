@@ -169,7 +169,7 @@ class Editor:
         noise_GCHW = torch.stack([self._noise(number, artifact.image_size) for number in range(len(galaxies.votes_NA))])
         images, predicted = [], []
         for fraction in FRACTIONS:
-            votes_GA = np.stack([with_answer(own, changed, fraction, self.tree) for own in galaxies.votes_NA])
+            votes_GA = np.stack([with_answer(votes_A, changed, fraction, self.tree) for votes_A in galaxies.votes_NA])
             conditions = artifact.encoding.encode(
                 len(votes_GA), votes_NA=votes_GA, petro_r90_N=galaxies.petro_r90_N,
                 colours_N2=picture_colours(galaxies.images_NHWC),
@@ -231,8 +231,8 @@ def counterfactuals_section(inputs: AnalysisInputs) -> Section:
     if not answers:
         reason = "the held-out classifier predicts no answer well enough; enlarge the survey"
         return Section("counterfactuals", TITLE, missing=reason)
-    found = _edit(editor, measuring, answers, classifier, quality, resources)
-    p_values = holm(np.array([one.change.p_value for one in found])).tolist()
+    edits = _edit(editor, measuring, answers, classifier, quality, resources)
+    p_values = holm(np.array([edit.change.p_value for edit in edits])).tolist()
     return Section(
         "counterfactuals",
         TITLE,
@@ -246,19 +246,19 @@ def counterfactuals_section(inputs: AnalysisInputs) -> Section:
             f"of the galaxy's volunteers reach are not compared, nor answers that the classifier predicts with a correlation "
             f"below {LEAST_OF_OTHERS}.",
         ),
-        tables=(_table(found, p_values, quality, tree),),
-        figures=(_figure(found, tree),),
-        statements=tuple(_statement(one, p, tree) for one, p in zip(found, p_values, strict=True)),
-        html=_sliders(found, tree),
+        tables=(_table(edits, p_values, quality, tree),),
+        figures=(_figure(edits, tree),),
+        statements=tuple(_statement(edit, p, tree) for edit, p in zip(edits, p_values, strict=True)),
+        html=_sliders(edits, tree),
     )  # fmt: skip
 
 
 def held_out_galaxies(inputs: AnalysisInputs, tree: DecisionTree) -> HeldOut:
     """Return the validation and test galaxies."""
     columns = [inputs.curated.table(split, ["votes", "petro_r90"]) for split in HELD_OUT]
-    votes = np.concatenate([votes_of(one["votes"], len(tree.answers)) for one in columns]).astype(np.float64)
+    votes = np.concatenate([votes_of(rows["votes"], len(tree.answers)) for rows in columns]).astype(np.float64)
     images = np.concatenate([inputs.curated.load(split).images_NHWC.numpy() for split in HELD_OUT])
-    radii = np.concatenate([np.asarray(one["petro_r90"].to_numpy(), np.float64) for one in columns])
+    radii = np.concatenate([np.asarray(rows["petro_r90"].to_numpy(), np.float64) for rows in columns])
     return HeldOut(images, votes, reliable(votes, tree), radii)
 
 
@@ -315,81 +315,81 @@ def _edit(
         for answer, result in run_tasks(answers, start, resources):
             edited[answer] = result
             shown.advance(1)
-    weak_A = np.array([not one.interval.low >= LEAST_OF_OTHERS for one in quality])
-    found = []
+    weak_A = np.array([not alignment.interval.low >= LEAST_OF_OTHERS for alignment in quality])
+    edits = []
     for answer in answers:
         before, after = edited[answer].predicted_FGA[0], edited[answer].predicted_FGA[-1]
         reached_GA = np.isfinite(galaxies.known_NA[_reached(galaxies, answer)[:GALAXIES]])
         stays_A = answers_that_stay(answer, editor.tree) & ~weak_A
-        own = verdict(before, np.where(reached_GA, after, np.nan), answer, np.ones(len(before)), stays_A)
+        answered = verdict(before, np.where(reached_GA, after, np.nan), answer, np.ones(len(before)), stays_A)
         change = mean_change(after[:, answer], before[:, answer], fold_in(editor.seed, "change", answer))
-        found.append(Counterfactual(answer, edited[answer], own, change))
-    return found
+        edits.append(Counterfactual(answer, edited[answer], answered, change))
+    return edits
 
 
 def _table(
-    found: list[Counterfactual], p_values: list[float], quality: list[Alignment], tree: DecisionTree
+    edits: list[Counterfactual], p_values: list[float], quality: list[Alignment], tree: DecisionTree
 ) -> SectionTable:
     rows = []
-    for one, p_value in zip(found, p_values, strict=True):
-        worst = np.bincount(one.verdict.worst_N[one.verdict.worst_N >= 0], minlength=1)
-        own = quality[one.answer]
+    for edit, p_value in zip(edits, p_values, strict=True):
+        worst = np.bincount(edit.verdict.worst_N[edit.verdict.worst_N >= 0], minlength=1)
+        alignment = quality[edit.answer]
         rows.append(
-            (tree.title_of(tree.answers[one.answer]), *one.verdict.rate(), one.change.n, *one.change.interval, p_value,
-             float(np.median(one.verdict.side_effect_N)), tree.title_of(tree.answers[int(worst.argmax())]) if worst.any() else "",
-             *own.interval, own.n)
+            (tree.title_of(tree.answers[edit.answer]), *edit.verdict.rate(), edit.change.n, *edit.change.interval, p_value,
+             float(np.median(edit.verdict.side_effect_N)), tree.title_of(tree.answers[int(worst.argmax())]) if worst.any() else "",
+             *alignment.interval, alignment.n)
         )  # fmt: skip
     caption = "Counterfactuals by answer, and the classifier that accepts them."
     return SectionTable.of_rows("counterfactuals", caption, rows, ANSWERS)
 
 
-def _shown(one: Counterfactual) -> npt.NDArray[np.int64]:
+def _shown(edit: Counterfactual) -> npt.NDArray[np.int64]:
     """Return the galaxies to show: accepted ones, those with the largest change first."""
-    order = np.argsort(-one.verdict.change_N, kind="stable")
-    return order[one.verdict.accepted[order]][:SHOWN]
+    order = np.argsort(-edit.verdict.change_N, kind="stable")
+    return order[edit.verdict.accepted[order]][:SHOWN]
 
 
-def _figure(found: list[Counterfactual], tree: DecisionTree) -> SectionFigure:
+def _figure(edits: list[Counterfactual], tree: DecisionTree) -> SectionFigure:
     rows, captions = [], []
-    for one in found:
-        shown = _shown(one)
-        best = int(shown[0]) if len(shown) else int(one.verdict.change_N.argmax())
-        flag = "accepted" if one.verdict.accepted[best] else "not accepted"
+    for edit in edits:
+        shown = _shown(edit)
+        best = int(shown[0]) if len(shown) else int(edit.verdict.change_N.argmax())
+        flag = "accepted" if edit.verdict.accepted[best] else "not accepted"
         rows.append(
-            (f"{tree.title_of(tree.answers[one.answer])}\n({flag})", list(one.edited.images_FGHWC[:, best] / 255))
+            (f"{tree.title_of(tree.answers[edit.answer])}\n({flag})", list(edit.edited.images_FGHWC[:, best] / 255))
         )
-        captions.append([f"predicted {value:.2f}" for value in one.edited.predicted_FGA[:, best, one.answer]])
+        captions.append([f"predicted {value:.2f}" for value in edit.edited.predicted_FGA[:, best, edit.answer]])
     return SectionFigure(
         "counterfactuals",
         f"A generated galaxy for each of {len(rows)} answers, with the fraction of the answer from 0 to 1.",
         "Generated galaxies from the same noise, with one fraction from 0 to 1: of each answer the accepted galaxy with "
         "the largest change, or the galaxy with the largest change if none is accepted. Below: the fraction that "
         "the held-out classifier predicts.",
-        picture_rows(rows, [f"{one:g}" for one in FRACTIONS], captions),
+        picture_rows(rows, [f"{fraction:g}" for fraction in FRACTIONS], captions),
     )
 
 
-def _sliders(found: list[Counterfactual], tree: DecisionTree) -> str:
+def _sliders(edits: list[Counterfactual], tree: DecisionTree) -> str:
     groups = []
-    for one in found:
-        name = tree.title_of(tree.answers[one.answer])
+    for edit in edits:
+        name = tree.title_of(tree.answers[edit.answer])
         galaxies = [
             [
                 picture(
-                    one.edited.images_FGHWC[step, row], f"generated galaxy {row + 1}, {name} {fraction:g}", "generated"
+                    edit.edited.images_FGHWC[step, row], f"generated galaxy {row + 1}, {name} {fraction:g}", "generated"
                 )
                 for step, fraction in enumerate(FRACTIONS)
             ]
-            for row in _shown(one).tolist()
+            for row in _shown(edit).tolist()
         ]
-        groups.append(Slider(name, int(one.verdict.accepted.sum()), one.change.n, galaxies))
+        groups.append(Slider(name, int(edit.verdict.accepted.sum()), edit.change.n, galaxies))
     return sliders(FRACTIONS, groups)
 
 
-def _statement(one: Counterfactual, p_value: float, tree: DecisionTree) -> Statement:
-    rate: Interval = one.verdict.rate()
+def _statement(edit: Counterfactual, p_value: float, tree: DecisionTree) -> Statement:
+    rate: Interval = edit.verdict.rate()
     text = (
-        f"Changing '{tree.title_of(tree.answers[one.answer])}' from 0 to 1 changes its predicted fraction; the held-out classifier accepts "
-        f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}] of the pairs; mean change"
+        f"Changing '{tree.title_of(tree.answers[edit.answer])}' from 0 to 1 changes its predicted fraction; "
+        f"the held-out classifier accepts {rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}] of the pairs; mean change"
     )
-    return Statement(text, *one.change.interval, one.change.n, p_value)
+    return Statement(text, *edit.change.interval, edit.change.n, p_value)

@@ -135,8 +135,8 @@ def properties_of(plan: Plan, curated: CuratedSet, train: LabelledImages) -> lis
         The table of `analyse.properties` cannot be used.
     """
     catalogue = [*_simulated(plan, train.object_ids), *_catalogue(plan, train.object_ids)]
-    found = [*_own(curated), *catalogue, *_pictures(train.images_NHWC.numpy())]
-    return [one for one in found if np.nanstd(one.values_N) > 0]
+    properties = [*_own(curated), *catalogue, *_pictures(train.images_NHWC.numpy())]
+    return [measured for measured in properties if np.nanstd(measured.values_N) > 0]
 
 
 def _own(curated: CuratedSet) -> list[Property]:
@@ -163,7 +163,7 @@ def _catalogue(plan: Plan, object_ids: list[str]) -> list[Property]:
         return []
     where = "analyse.properties.columns"
     ids, columns = evaluate_rows(options.table, list(options.columns), options.id, where, "analyse.properties.id")
-    found = []
+    properties = []
     for (name, unit), column in zip(options.columns.items(), columns, strict=True):
         try:
             values = column.to_numpy(float)
@@ -171,17 +171,17 @@ def _catalogue(plan: Plan, object_ids: list[str]) -> list[Property]:
             raise CatalogError(
                 f"column '{name}' holds no numbers", options.table, f"leave it out of {where}"
             ) from error
-        own = _by_id(object_ids, ids, np.where(np.isfinite(values), values, np.nan))
-        if np.isfinite(own).sum() < 2:
-            what = f"'{name}' is known of fewer than two of the {len(own)} training galaxies"
+        values_G = _by_id(object_ids, ids, np.where(np.isfinite(values), values, np.nan))
+        if np.isfinite(values_G).sum() < 2:
+            what = f"'{name}' is known of fewer than two of the {len(values_G)} training galaxies"
             raise CatalogError(what, options.table, "check analyse.properties.id")
-        found.append(Property(name, unit, f"{name} of {options.table.rpartition('/')[2]}", own))
-    return found
+        properties.append(Property(name, unit, f"{name} of {options.table.rpartition('/')[2]}", values_G))
+    return properties
 
 
 def _by_id(object_ids: list[str], ids: list[str], values: Floats) -> Floats:
     known = dict(zip(ids, values.tolist(), strict=True))
-    return np.array([known.get(one, np.nan) for one in object_ids])
+    return np.array([known.get(name, np.nan) for name in object_ids])
 
 
 def _pictures(images: npt.NDArray[np.uint8]) -> list[Property]:

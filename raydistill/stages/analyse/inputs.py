@@ -103,12 +103,12 @@ class AnalysisInputs:
         "pixels": the root mean square difference for the best of eight flips and turns. "features",
         with experts: Euclidean, with each feature in units of its standard deviation.
         """
-        found = {"pixels": distances_in_any_pose(self.prototypes, self.train.images_NHWC.numpy())}
+        distances = {"pixels": distances_in_any_pose(self.prototypes, self.train.images_NHWC.numpy())}
         if self.described is not None:
-            galaxies, prototypes = (one.features_NF for one in self.described)
+            galaxies, prototypes = (description.features_NF for description in self.described)
             frame = Frame.fit(galaxies)
-            found["features"] = cdist(frame.apply(prototypes), frame.apply(galaxies))
-        return found
+            distances["features"] = cdist(frame.apply(prototypes), frame.apply(galaxies))
+        return distances
 
     @cached_property
     def neighbours(self) -> dict[str, Neighbours]:

@@ -91,12 +91,12 @@ def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
     pixels = inputs.distilled.selected.pixels().numpy()
     prototypes = list(_prototype_blocks(pixels, inputs.distilled.labels.numpy()))
     galaxies = list(_galaxy_blocks(inputs.curated, options.max_galaxies, options.seed))
-    blocks = ((_name(one), len(one["rows"][0]), one) for one in (*prototypes, *galaxies))
+    blocks = ((_name(block), len(block["rows"][0]), block) for block in (*prototypes, *galaxies))
     resources = replace(inputs.plan.config.resources, gpus=0)  # statmorph runs on CPUs
     measurer = PictureMeasurer(folder.uri, size)
     finish_blocks(folder, blocks, measurer, resources, stage="analyse", doing="measuring morphology")
     first, second = (
-        pa.concat_tables([unpack_table(checked.require(folder, _name(one))) for one in part])
+        pa.concat_tables([unpack_table(checked.require(folder, _name(block))) for block in part])
         for part in (prototypes, galaxies)
     )
     return first, second

@@ -93,12 +93,12 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
         return Section(KEY, TITLE, missing=reason)
     prototypes, galaxies = measured_pictures(inputs)
     options, names = inputs.plan.config.analyse, inputs.class_names
-    own = [_of_class(prototypes, label) for label in range(len(names))]
+    of_prototypes = [_of_class(prototypes, label) for label in range(len(names))]
     others = [_of_class(galaxies, label) for label in range(len(names))]
-    classes = [label for label in range(len(names)) if len(own[label]) and len(others[label])]
+    classes = [label for label in range(len(names)) if len(of_prototypes[label]) and len(others[label])]
     compared = {
         label: compare_class(
-            own[label],
+            of_prototypes[label],
             others[label],
             list(MEASURES),
             len(classes),
@@ -124,18 +124,23 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
         ),
         tables=(
             _comparison_table(names, compared),
-            _flag_table(names, own, others),
-            _profile_table(inputs, own, others),
+            _flag_table(names, of_prototypes, others),
+            _profile_table(inputs, of_prototypes, others),
             _measured_table("morphology_prototypes", "All numbers of all prototypes.", names, prototypes),
             _measured_table("morphology_galaxies", "All numbers of all measured galaxies.", names, galaxies),
         ),
         figures=(
-            _profile_figure(inputs, own, others),
-            *_structure_figures(names, own, others, galaxies),
+            _profile_figure(inputs, of_prototypes, others),
+            *_structure_figures(names, of_prototypes, others, galaxies),
         ),
         statements=(
-            *(_statement(names[label], one) for label in classes for one in compared[label] if one.p_value is not None),
-            *(one for label in classes for one in _scatter(names[label], compared[label])),
+            *(
+                _statement(names[label], measure)
+                for label in classes
+                for measure in compared[label]
+                if measure.p_value is not None
+            ),
+            *(statement for label in classes for statement in _scatter(names[label], compared[label])),
         ),
     )
 
@@ -144,15 +149,15 @@ def _of_class(table: pa.Table, label: int) -> pa.Table:
     return table.filter(pc.equal(table["label"], label))
 
 
-def _statement(class_name: str, one: Comparison) -> Statement:
-    way = "high" if one.percentile > 50 else "low"
-    number = "the prototype" if one.num_prototypes == 1 else f"the mean of {one.num_prototypes} prototypes"
+def _statement(class_name: str, measure: Comparison) -> Statement:
+    way = "high" if measure.percentile > 50 else "low"
+    number = "the prototype" if measure.num_prototypes == 1 else f"the mean of {measure.num_prototypes} prototypes"
     text = (
-        f"The {MEASURES[one.name].title} of {number} of {class_name.replace('_', ' ')} is {way} for the class: its percentile "
+        f"The {MEASURES[measure.name].title} of {number} of {class_name.replace('_', ' ')} is {way} for the class: its percentile "
         "among the galaxies"
     )
-    ends = one.percentile, one.percentile_low, one.percentile_high
-    return Statement(text, *ends, one.num_galaxies, one.p_value)
+    ends = measure.percentile, measure.percentile_low, measure.percentile_high
+    return Statement(text, *ends, measure.num_galaxies, measure.p_value)
 
 
 def _scatter(class_name: str, compared: Sequence[Comparison]) -> list[Statement]:
@@ -160,44 +165,44 @@ def _scatter(class_name: str, compared: Sequence[Comparison]) -> list[Statement]
 
     The measures of a prototype depend on each other, so there is no interval.
     """
-    tested = [one for one in compared if one.p_value is not None]
-    number = sum(one.num_prototypes for one in tested)
+    tested = [measure for measure in compared if measure.p_value is not None]
+    number = sum(measure.num_prototypes for measure in tested)
     if not number:
         return []
-    share = 100 * sum(one.num_outside for one in tested) / number
+    share = 100 * sum(measure.num_outside for measure in tested) / number
     text = (
         f"Values of single prototypes of {class_name.replace('_', ' ')} outside the 2.5 to 97.5 % range of their class, in "
         "percent of all measures; 5 are expected of galaxies, n counts prototypes"
     )
-    return [Statement(text, share, math.nan, math.nan, max(one.num_prototypes for one in tested))]
+    return [Statement(text, share, math.nan, math.nan, max(measure.num_prototypes for measure in tested))]
 
 
 def _comparison_table(names: Sequence[str], compared: dict[int, list[Comparison]]) -> SectionTable:
-    rows = [(names[label], one) for label, own in compared.items() for one in own]
+    rows = [(names[label], measure) for label, measures in compared.items() for measure in measures]
     columns: dict[str, list[object]] = {
         "class": [name for name, _ in rows],
-        "measure": [one.name for _, one in rows],
-        "prototypes": [one.value for _, one in rows],
-        "median": [one.median for _, one in rows],
-        "p16": [one.low for _, one in rows],
-        "p84": [one.high for _, one in rows],
+        "measure": [measure.name for _, measure in rows],
+        "prototypes": [measure.value for _, measure in rows],
+        "median": [measure.median for _, measure in rows],
+        "p16": [measure.low for _, measure in rows],
+        "p84": [measure.high for _, measure in rows],
         **{
-            name: [getattr(one, name) for _, one in rows]
+            name: [getattr(measure, name) for _, measure in rows]
             for name in ("percentile", "percentile_low", "percentile_high")
         },
-        "n_prototypes": [one.num_prototypes for _, one in rows],
-        "n_outside": [one.num_outside for _, one in rows],
-        "n": [one.num_galaxies for _, one in rows],
-        "p_value": [one.p_value for _, one in rows],
+        "n_prototypes": [measure.num_prototypes for _, measure in rows],
+        "n_outside": [measure.num_outside for _, measure in rows],
+        "n": [measure.num_galaxies for _, measure in rows],
+        "p_value": [measure.p_value for _, measure in rows],
     }
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
     return SectionTable(KEY, "Prototypes beside the galaxies of their class.", table, COMPARED, shown=False)
 
 
-def _flag_table(names: Sequence[str], own: Sequence[pa.Table], others: Sequence[pa.Table]) -> SectionTable:
+def _flag_table(names: Sequence[str], of_prototypes: Sequence[pa.Table], others: Sequence[pa.Table]) -> SectionTable:
     rows = []
     for label, class_name in enumerate(names):
-        for what, table in (("galaxies", others[label]), ("prototypes", own[label])):
+        for what, table in (("galaxies", others[label]), ("prototypes", of_prototypes[label])):
             flags = table[FLAG].to_numpy()
             reasons = [reason for reason, flag in zip(table[REASON].to_pylist(), flags, strict=True) if flag > 1]
             rows.append(
@@ -217,7 +222,7 @@ def _flag_table(names: Sequence[str], own: Sequence[pa.Table], others: Sequence[
     return SectionTable("morphology_flags", caption, pa.Table.from_pylist(rows), FLAGS)
 
 
-def _profile_table(inputs: AnalysisInputs, own: Sequence[pa.Table], others: Sequence[pa.Table]) -> SectionTable:
+def _profile_table(inputs: AnalysisInputs, prototypes: Sequence[pa.Table], others: Sequence[pa.Table]) -> SectionTable:
     radii, scale, parts = ring_centres(), half_frame_r90(inputs), []
     for label, class_name in enumerate(inputs.class_names):
         for name in PROFILES:
@@ -233,7 +238,7 @@ def _profile_table(inputs: AnalysisInputs, own: Sequence[pa.Table], others: Sequ
                         "p16": low,
                         "p84": high,
                         "n": count.astype(np.int64),
-                        "prototypes": _mean_profile(profiles_of(own[label], name)),
+                        "prototypes": _mean_profile(profiles_of(prototypes[label], name)),
                     }
                 )
             )
@@ -249,12 +254,12 @@ def _mean_profile(profiles_SR: np.ndarray) -> np.ndarray:
 
 
 def _measured_table(name: str, caption: str, names: Sequence[str], table: pa.Table) -> SectionTable:
-    columns = {one: table[one] for one in ("object_id", *MEASURES, *FURTHER, FLAG, SERSIC_FLAG, REASON)}
+    columns = {column: table[column] for column in ("object_id", *MEASURES, *FURTHER, FLAG, SERSIC_FLAG, REASON)}
     rows = pa.table({"class": pa.array(names).take(table["label"]), **columns})
     quantities = (
         Quantity("class", "class"),
         Quantity("object_id", "the galaxy, or the prototype in the order of the distilled set"),
-        *(Quantity(one, own.description, own.unit) for one, own in (MEASURES | FURTHER).items()),
+        *(Quantity(name, measure.description, measure.unit) for name, measure in (MEASURES | FURTHER).items()),
         Quantity(FLAG, "statmorph's flag: 0 good, 1 suspect, 2 bad, 4 not measured"),
         Quantity(SERSIC_FLAG, "statmorph's flag of the Sérsic fit: 0 good, 1 bad, 4 not measured"),
         Quantity(REASON, "statmorph's warnings for a flagged picture"),
@@ -268,13 +273,15 @@ def half_frame_r90(inputs: AnalysisInputs) -> float | None:
     return None if frame is None else float(frame) * inputs.curated.summary.crop_fraction / 2
 
 
-def _profile_figure(inputs: AnalysisInputs, own: Sequence[pa.Table], others: Sequence[pa.Table]) -> SectionFigure:
+def _profile_figure(
+    inputs: AnalysisInputs, of_prototypes: Sequence[pa.Table], others: Sequence[pa.Table]
+) -> SectionFigure:
     panels: dict[str, dict[str, ProfilePanel]] = {}
     for label, class_name in enumerate(inputs.class_names):
         panels[class_name] = {}
         for name in DRAWN_PROFILES:
             low, median, high, _ = band(profiles_of(others[label], name))
-            panels[class_name][name] = ProfilePanel(low, median, high, profiles_of(own[label], name))
+            panels[class_name][name] = ProfilePanel(low, median, high, profiles_of(of_prototypes[label], name))
     scale = half_frame_r90(inputs)
     radius = "radius along the major axis, as a fraction of the half-frame"
     if scale is not None:
@@ -296,20 +303,20 @@ def _profile_figure(inputs: AnalysisInputs, own: Sequence[pa.Table], others: Seq
 
 
 def _structure_figures(
-    names: Sequence[str], own: Sequence[pa.Table], others: Sequence[pa.Table], galaxies: pa.Table
+    names: Sequence[str], of_prototypes: Sequence[pa.Table], others: Sequence[pa.Table], galaxies: pa.Table
 ) -> tuple[SectionFigure, SectionFigure]:
     values = {
         name: {
             class_name: ClassValues(
                 values_of(others[label], name)[is_valid(others[label], name)],
-                values_of(own[label], name),
-                is_valid(own[label], name),
+                values_of(of_prototypes[label], name),
+                is_valid(of_prototypes[label], name),
             )
             for label, class_name in enumerate(names)
         }
         for name in MEASURES
     }
-    titles = {name: one.title for name, one in MEASURES.items()}
+    titles = {name: measure.title for name, measure in MEASURES.items()}
     clouds = {name: np.where(is_valid(galaxies, name), values_of(galaxies, name), np.nan) for name in MEASURES}
     return (
         SectionFigure(

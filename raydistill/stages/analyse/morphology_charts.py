@@ -84,15 +84,15 @@ def profile_chart(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.3 * len(titles) + 0.6, 1.35 * len(panels) + 0.8), layout="constrained")
         grid = figure.subplots(len(panels), len(titles), squeeze=False, sharex=True, sharey="col")
-        for row, (class_name, own) in enumerate(panels.items()):
+        for row, (class_name, panel) in enumerate(panels.items()):
             for column, (name, title) in enumerate(titles.items()):
                 axes = grid[row, column]
-                _draw_profile(axes, radii_R, own[name])
+                _draw_profile(axes, radii_R, panel[name])
                 if row == 0:
                     axes.set_title(wrapped(title, 24), fontsize=8)
             grid[row, 0].set_ylabel(wrapped(class_name, 14), fontsize=8, color=INK)
         for column, name in enumerate(titles):
-            grid[0, column].set_ylim(_limits([own[name] for own in panels.values()]))
+            grid[0, column].set_ylim(_limits([panel[name] for panel in panels.values()]))
         figure.supxlabel(radius_label, fontsize=8)
         figure.legend(
             handles=[
@@ -117,8 +117,8 @@ def _draw_profile(axes: Axes, radii_R: Floats, panel: ProfilePanel) -> None:
 
 def _limits(panels: Sequence[ProfilePanel]) -> tuple[float, float]:
     """Return limits that show the bands and nearly all values of the prototypes."""
-    drawn = np.concatenate([one.prototypes_SR[:MAX_LINES].ravel() for one in panels])
-    values = np.concatenate([*(ends for one in panels for ends in (one.low_R, one.high_R)), drawn])
+    drawn = np.concatenate([panel.prototypes_SR[:MAX_LINES].ravel() for panel in panels])
+    values = np.concatenate([*(ends for panel in panels for ends in (panel.low_R, panel.high_R)), drawn])
     if not np.isfinite(values).any():
         return 0.0, 1.0
     low, high = np.nanpercentile(values, (1, 99))
@@ -151,10 +151,10 @@ def measure_chart(
                 axes.set_axis_off()
                 continue
             name = list(values)[panel]
-            for place, own in zip(y, values[name].values(), strict=True):
-                _draw_range(axes, float(place), own)
+            for place, shown in zip(y, values[name].values(), strict=True):
+                _draw_range(axes, float(place), shown)
             axes.set_title(wrapped(titles[name], 22), fontsize=8)
-            axes.set_yticks(y, [one.replace("_", " ") for one in classes], fontsize=8)
+            axes.set_yticks(y, [name.replace("_", " ") for name in classes], fontsize=8)
             axes.set_ylim(-0.6, len(classes) - 0.4)
             axes.tick_params(axis="x", labelsize=7)
         handles = [
@@ -167,13 +167,13 @@ def measure_chart(
     return figure
 
 
-def _draw_range(axes: Axes, place: float, own: ClassValues) -> None:
-    if len(own.galaxies_N):
-        far_low, low, median, high, far_high = np.percentile(own.galaxies_N, (_TAILS[0], 16, 50, 84, _TAILS[1]))
+def _draw_range(axes: Axes, place: float, shown: ClassValues) -> None:
+    if len(shown.galaxies_N):
+        far_low, low, median, high, far_high = np.percentile(shown.galaxies_N, (_TAILS[0], 16, 50, 84, _TAILS[1]))
         axes.plot([far_low, far_high], [place, place], color=BLUE, linewidth=0.9, solid_capstyle="butt")
         axes.plot([low, high], [place, place], color=BLUE, linewidth=5, alpha=_BAND + 0.2, solid_capstyle="butt")
         axes.plot([median], [place], color=BLUE, marker="|", markersize=9)
-    _draw_prototypes(axes, own.prototypes_S, np.full(len(own.prototypes_S), place), own.valid_S, "o", VERMILION)
+    _draw_prototypes(axes, shown.prototypes_S, np.full(len(shown.prototypes_S), place), shown.valid_S, "o", VERMILION)
 
 
 def structure_chart(
@@ -211,8 +211,8 @@ def structure_chart(
                 _draw_prototypes(axes, across.prototypes_S, up.prototypes_S, valid, marker, colour)
             axes.set_xlabel(titles[x], fontsize=8)
             axes.set_ylabel(titles[y], fontsize=8)
-            axes.set_xlim(_cloud_limits(clouds[x], [one.prototypes_S for one in values[x].values()]))
-            axes.set_ylim(_cloud_limits(clouds[y], [one.prototypes_S for one in values[y].values()]))
+            axes.set_xlim(_cloud_limits(clouds[x], [shown.prototypes_S for shown in values[x].values()]))
+            axes.set_ylim(_cloud_limits(clouds[y], [shown.prototypes_S for shown in values[y].values()]))
             axes.tick_params(labelsize=7)
         handles = [Line2D([], [], linestyle="", marker=".", color=FAINT, label="galaxies")]
         handles += [

@@ -68,11 +68,11 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
     """Return the section: stacked properties of the nearest galaxies of each class."""
     options = inputs.plan.config.analyse
     compared = [
-        one
+        result
         for space in inputs.neighbours
         for label in range(len(inputs.class_names))
-        for own in inputs.properties
-        if (one := compare(inputs, space, label, own)) is not None
+        for measured in inputs.properties
+        if (result := compare(inputs, space, label, measured)) is not None
     ]
     title = "Nearest galaxies"
     if not compared:
@@ -91,33 +91,33 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
         ),
         tables=(_table(inputs, compared, p_values),),
         figures=tuple(_figure(inputs, space, compared) for space in inputs.neighbours),
-        statements=tuple(_statement(inputs, one, p) for one, p in zip(compared, p_values.tolist(), strict=True)),
+        statements=tuple(_statement(inputs, result, p) for result, p in zip(compared, p_values.tolist(), strict=True)),
     )
 
 
-def compare(inputs: AnalysisInputs, space: str, label: int, own: Property) -> Comparison | None:
+def compare(inputs: AnalysisInputs, space: str, label: int, measured: Property) -> Comparison | None:
     """Compare the nearest galaxies with their class; None if too few values are known.
 
     All properties of a class are compared with the same random samples of galaxies.
     """
     options = inputs.plan.config.analyse
-    values = own.values_N[inputs.galaxy_labels == label]
+    values = measured.values_N[inputs.galaxy_labels == label]
     nearest = nearest_of_class(inputs, space, label)
-    found, members = own.values_N[nearest], values[np.isfinite(values)]
-    found = found[np.isfinite(found)]
-    if len(found) < MIN_KNOWN or len(members) <= len(found) or members.std() == 0:
+    neighbours, members = measured.values_N[nearest], values[np.isfinite(values)]
+    neighbours = neighbours[np.isfinite(neighbours)]
+    if len(neighbours) < MIN_KNOWN or len(members) <= len(neighbours) or members.std() == 0:
         return None
     rng = np.random.default_rng(fold_in(options.seed, "neighbours", space, label))
     drawn_BM = np.stack([rng.permutation(len(values))[: len(nearest)] for _ in range(options.permutations)])
     with np.errstate(invalid="ignore"):  # a sample may have no known value
         null_B = np.nansum(values[drawn_BM], axis=1) / np.isfinite(values[drawn_BM]).sum(axis=1)
-    return Comparison(space, label, own, found, members, np.nan_to_num(null_B, nan=members.mean()))
+    return Comparison(space, label, measured, neighbours, members, np.nan_to_num(null_B, nan=members.mean()))
 
 
 def adjusted(compared: list[Comparison]) -> Floats:
     """Return two-sided p-values, adjusted for the number of comparisons."""
-    observed_M = np.array([one.neighbours.mean() for one in compared])
-    null_BM = np.stack([one.null_B for one in compared], axis=1)
+    observed_M = np.array([result.neighbours.mean() for result in compared])
+    null_BM = np.stack([result.null_B for result in compared], axis=1)
     return adjusted_p_values(observed_M, null_BM, ["different"] * len(compared))
 
 
@@ -133,19 +133,19 @@ def nearest_of_class(inputs: AnalysisInputs, space: str, label: int) -> Ints:
 
 def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: Floats) -> SectionTable:
     columns: dict[str, list[object]] = {
-        "space": [one.space for one in compared],
-        "class": [inputs.class_names[one.label] for one in compared],
-        "property": [one.measured.name for one in compared],
-        "unit": [one.measured.unit for one in compared],
-        "neighbours": [float(one.neighbours.mean()) for one in compared],
-        "sigma": [float(one.neighbours.std(ddof=1)) for one in compared],
-        "class_mean": [float(one.members.mean()) for one in compared],
-        "class_sigma": [float(one.members.std(ddof=1)) for one in compared],
-        "difference": [one.difference for one in compared],
-        "low": [one.difference - one.half_width for one in compared],
-        "high": [one.difference + one.half_width for one in compared],
-        "n": [len(one.neighbours) for one in compared],
-        "n_class": [len(one.members) for one in compared],
+        "space": [result.space for result in compared],
+        "class": [inputs.class_names[result.label] for result in compared],
+        "property": [result.measured.name for result in compared],
+        "unit": [result.measured.unit for result in compared],
+        "neighbours": [float(result.neighbours.mean()) for result in compared],
+        "sigma": [float(result.neighbours.std(ddof=1)) for result in compared],
+        "class_mean": [float(result.members.mean()) for result in compared],
+        "class_sigma": [float(result.members.std(ddof=1)) for result in compared],
+        "difference": [result.difference for result in compared],
+        "low": [result.difference - result.half_width for result in compared],
+        "high": [result.difference + result.half_width for result in compared],
+        "n": [len(result.neighbours) for result in compared],
+        "n_class": [len(result.members) for result in compared],
         "p_value": p_values.tolist(),
     }
     caption = "Properties of the galaxies nearest to the prototypes, beside those of their class."
@@ -153,14 +153,14 @@ def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: Floats)
 
 
 def _figure(inputs: AnalysisInputs, space: str, compared: list[Comparison]) -> SectionFigure:
-    names = list(dict.fromkeys(one.measured.name for one in compared))
+    names = list(dict.fromkeys(result.measured.name for result in compared))
     shape = len(names), len(inputs.class_names)
     values, low, high = (np.full(shape, math.nan) for _ in range(3))
-    for one in compared:
-        if one.space == space:
-            place = names.index(one.measured.name), one.label
-            values[place] = one.difference
-            low[place], high[place] = one.difference - one.half_width, one.difference + one.half_width
+    for result in compared:
+        if result.space == space:
+            place = names.index(result.measured.name), result.label
+            values[place] = result.difference
+            low[place], high[place] = result.difference - result.half_width, result.difference + result.half_width
     where = SPACES[space]
     return SectionFigure(
         f"neighbours_{space}",
@@ -170,12 +170,14 @@ def _figure(inputs: AnalysisInputs, space: str, compared: list[Comparison]) -> S
     )
 
 
-def _statement(inputs: AnalysisInputs, one: Comparison, p_value: float) -> Statement:
-    name = inputs.class_names[one.label].replace("_", " ")
-    way = "larger" if one.difference > 0 else "smaller"
+def _statement(inputs: AnalysisInputs, result: Comparison, p_value: float) -> Statement:
+    name = inputs.class_names[result.label].replace("_", " ")
+    way = "larger" if result.difference > 0 else "smaller"
     text = (
-        f"Galaxies nearest to the prototypes of {name} ({SPACES[one.space]}) have {way} {one.measured.name.replace('_', ' ')} than their "
-        "class, in standard deviations of the class"
+        f"Galaxies nearest to the prototypes of {name} ({SPACES[result.space]}) have {way} {result.measured.name.replace('_', ' ')} "
+        "than their class, in standard deviations of the class"
     )
-    half = one.half_width
-    return Statement(text, one.difference, one.difference - half, one.difference + half, len(one.neighbours), p_value)
+    half = result.half_width
+    return Statement(
+        text, result.difference, result.difference - half, result.difference + half, len(result.neighbours), p_value
+    )

@@ -133,8 +133,8 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
     drops = completeness_drops(classify, sample.pictures_NHWC, sample.labels_N, means_KHWC, seed)
     of_prototypes = prototype_drops(inputs, inputs.trajectories, means_KHWC)
     curves, rankings = patch_rankings(inputs, sample.head(MAX_OF_CLASS_PATCHES), means_KHWC, classify, seed)
-    tested = [one for one in drops if one.label is not None and one.fill == FILLS[0]]
-    p_values = holm(np.array([*(one.change.p_value for one in tested), *(one.gain.p_value for one in rankings)]))
+    tested = [drop for drop in drops if drop.label is not None and drop.fill == FILLS[0]]
+    p_values = holm(np.array([*(drop.change.p_value for drop in tested), *(curve.gain.p_value for curve in rankings)]))
     by_drop = dict(zip(map(id, tested), p_values.tolist(), strict=False))
     rank_p = p_values[len(tested) :].tolist()
     return Section(
@@ -143,7 +143,7 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
         (
             "A ring of each picture is hidden, and the experts classify it again. The rings are circles around the centre, "
             "in fractions of half the frame's side: "
-            + ", ".join(f"{one.name} {one.inner:g} to {min(one.outer, math.sqrt(2)):.3g}" for one in ANNULI)
+            + ", ".join(f"{annulus.name} {annulus.inner:g} to {min(annulus.outer, math.sqrt(2)):.3g}" for annulus in ANNULI)
             + ". Their names say where such a structure usually is. The sky is a control.",
             "A ring is filled with its own mean colour, which hides its structure and keeps its light, or with the mean "
             "picture of the class, which hides only what differs from the class. Both leave evidence of the class, so "
@@ -161,8 +161,8 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
             _curve_figure(curves, len(sample.head(MAX_OF_CLASS_PATCHES).labels_N)),
         ),
         statements=(
-            *(_drop_statement(inputs, one, by_drop[id(one)]) for one in tested),
-            *(_rank_statement(one, p) for one, p in zip(rankings, rank_p, strict=True)),
+            *(_drop_statement(inputs, drop, by_drop[id(drop)]) for drop in tested),
+            *(_rank_statement(ranking, p) for ranking, p in zip(rankings, rank_p, strict=True)),
         ),
     )  # fmt: skip
 
@@ -181,16 +181,16 @@ def prototype_drops(inputs: AnalysisInputs, store: TrajectoryStore, means_KHWC: 
     pixels_SHWC = inputs.distilled.selected.pixels()
     changed = hidden(pixels_SHWC, means_KHWC[labels_S])
     before_ES = expert_probabilities(inputs, store, pixels_SHWC, labels_S)
-    found = []
+    of_prototypes = []
     for ring, by_fill in zip(ANNULI, changed, strict=True):
         for fill, pictures in zip(FILLS, by_fill, strict=True):
             after_ES = expert_probabilities(inputs, store, pictures, labels_S)
             for label in range(len(inputs.class_names)):
-                own = (labels_S == label).numpy()
-                drop_E = (before_ES - after_ES)[:, own].mean(axis=1)
-                before = float(before_ES[:, own].mean())
-                found.append(OnePrototype(label, ring.name, fill, before, mean_interval(drop_E), len(drop_E)))
-    return found
+                of_class_S = (labels_S == label).numpy()
+                drop_E = (before_ES - after_ES)[:, of_class_S].mean(axis=1)
+                before = float(before_ES[:, of_class_S].mean())
+                of_prototypes.append(OnePrototype(label, ring.name, fill, before, mean_interval(drop_E), len(drop_E)))
+    return of_prototypes
 
 
 @torch.inference_mode()
@@ -247,10 +247,10 @@ def patch_rankings(
     for curve, by_order in curves.items():
         baseline = area(by_order[RANDOM])
         for name, values in by_order.items():
-            own, sign = area(values), 1 if curve == "deletion" else -1
+            areas, sign = area(values), 1 if curve == "deletion" else -1
             if name != RANDOM:
-                gain = mean_change(sign * baseline, sign * own, fold_in(seed, name, curve))
-                rankings.append(Ranking(name, curve, bootstrap_mean(own, fold_in(seed, name, curve)), gain))
+                gain = mean_change(sign * baseline, sign * areas, fold_in(seed, name, curve))
+                rankings.append(Ranking(name, curve, bootstrap_mean(areas, fold_in(seed, name, curve)), gain))
     return curves, rankings
 
 
@@ -259,13 +259,13 @@ def _drop_table(
 ) -> SectionTable:
     names = inputs.class_names
     rows: list[tuple[object, ...]] = [
-        ("galaxies", "all classes" if one.label is None else names[one.label], one.annulus, one.fill, one.before,
-         *one.change.interval, one.change.n, p_values.get(id(one)))
-        for one in drops
+        ("galaxies", "all classes" if drop.label is None else names[drop.label], drop.annulus, drop.fill, drop.before,
+         *drop.change.interval, drop.change.n, p_values.get(id(drop)))
+        for drop in drops
     ]  # fmt: skip
     rows += [
-        ("prototypes", names[one.label], one.ring, one.fill, one.before, *one.drop, one.n, None)
-        for one in of_prototypes
+        ("prototypes", names[row.label], row.ring, row.fill, row.before, *row.drop, row.n, None)
+        for row in of_prototypes
     ]
     caption = "Fall of completeness when a ring is hidden."
     return SectionTable.of_rows("occlusion", caption, rows, DROPS, {"p_value": pa.float64()})
@@ -273,8 +273,8 @@ def _drop_table(
 
 def _area_table(rankings: list[Ranking], p_values: list[float]) -> SectionTable:
     rows = [
-        (one.order, one.curve, *one.area, *one.gain.interval, one.gain.n, p)
-        for one, p in zip(rankings, p_values, strict=True)
+        (ranking.order, ranking.curve, *ranking.area, *ranking.gain.interval, ranking.gain.n, p)
+        for ranking, p in zip(rankings, p_values, strict=True)
     ]
     caption = "Area under the curves of deletion and insertion, and the gain over a random order of patches."
     return SectionTable.of_rows("deletion_insertion", caption, rows, AREAS)
@@ -287,7 +287,7 @@ def _example_figure(inputs: AnalysisInputs, sample: Sample, means_KHWC: Tensor) 
         (inputs.class_names[label].replace("_", " "), [picture.numpy(), *changed[:, number].numpy()])
         for number, (label, picture) in enumerate(zip(one_each.labels_N.tolist(), one_each.pictures_NHWC, strict=True))
     ]
-    titles = ["galaxy", *(f"no {one.name}" for one in ANNULI)]
+    titles = ["galaxy", *(f"no {annulus.name}" for annulus in ANNULI)]
     return SectionFigure(
         "occlusion_examples",
         f"A validation galaxy of each of {len(rows)} classes, unchanged and with each ring hidden.",
@@ -297,18 +297,18 @@ def _example_figure(inputs: AnalysisInputs, sample: Sample, means_KHWC: Tensor) 
 
 
 def _drop_figure(inputs: AnalysisInputs, drops: list[Drop], of_prototypes: list[OnePrototype]) -> SectionFigure:
-    rings, names = [one.name for one in ANNULI], inputs.class_names
+    rings, names = [annulus.name for annulus in ANNULI], inputs.class_names
     series: dict[str, Estimates] = {}
     for fill in FILLS:
         values = np.full((3, len(rings), len(names)), math.nan)
-        for one in drops:
-            if one.label is not None and one.fill == fill:
-                values[:, rings.index(one.annulus), one.label] = one.change.interval
+        for drop in drops:
+            if drop.label is not None and drop.fill == fill:
+                values[:, rings.index(drop.annulus), drop.label] = drop.change.interval
         series[f"galaxies, {fill}"] = (values[0], values[1], values[2])
     values = np.full((3, len(rings), len(names)), math.nan)
-    for own in of_prototypes:
-        if own.fill == FILLS[0]:
-            values[:, rings.index(own.ring), own.label] = own.drop
+    for prototype in of_prototypes:
+        if prototype.fill == FILLS[0]:
+            values[:, rings.index(prototype.ring), prototype.label] = prototype.drop
     series[f"prototypes, {FILLS[0]}"] = (values[0], values[1], values[2])
     return SectionFigure(
         "occlusion",
@@ -339,18 +339,18 @@ def _band(curves_NP: Floats) -> Estimates:
     return mean, low, high
 
 
-def _drop_statement(inputs: AnalysisInputs, one: Drop, p_value: float) -> Statement:
-    assert one.label is not None
-    name = inputs.class_names[one.label].replace("_", " ")
-    way = "falls" if one.change.interval.value >= 0 else "rises"
-    text = f"Completeness of {name} {way} when the ring of the {one.annulus} is hidden, fall"
-    return Statement(text, *one.change.interval, one.change.n, p_value)
+def _drop_statement(inputs: AnalysisInputs, drop: Drop, p_value: float) -> Statement:
+    assert drop.label is not None
+    name = inputs.class_names[drop.label].replace("_", " ")
+    way = "falls" if drop.change.interval.value >= 0 else "rises"
+    text = f"Completeness of {name} {way} when the ring of the {drop.annulus} is hidden, fall"
+    return Statement(text, *drop.change.interval, drop.change.n, p_value)
 
 
-def _rank_statement(one: Ranking, p_value: float) -> Statement:
-    if one.curve == "deletion":
-        text = f"Deleting patches in the order '{one.order}' lowers the probability sooner than a random order"
+def _rank_statement(ranking: Ranking, p_value: float) -> Statement:
+    if ranking.curve == "deletion":
+        text = f"Deleting patches in the order '{ranking.order}' lowers the probability sooner than a random order"
     else:
-        text = f"Inserting patches in the order '{one.order}' raises the probability sooner than a random order"
+        text = f"Inserting patches in the order '{ranking.order}' raises the probability sooner than a random order"
     text += ", gain of area"
-    return Statement(text, *one.gain.interval, one.gain.n, p_value)
+    return Statement(text, *ranking.gain.interval, ranking.gain.n, p_value)

@@ -53,7 +53,7 @@ def analysis_page(
         shown=SHOWN,
         unfolded=UNFOLDED,
         sections=sections,
-        bodies={one.key: folder.read(html_file(one.key)).decode() for one in sections if one.has_html},
+        bodies={section.key: folder.read(html_file(section.key)).decode() for section in sections if section.has_html},
         embed=lambda figure: embed(folder, figure),
         describe=describe,
         cell=cell,
@@ -178,7 +178,7 @@ def mosaic(images_SHWC: Pixels, images_per_class: int) -> Pixels:
 
 def thin(mosaics: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:
     """Return evenly spaced frames of about `MAX_BYTES`, with the first and last."""
-    size = sum(len(one.uri) for _, one in mosaics)
+    size = sum(len(mosaic.uri) for _, mosaic in mosaics)
     count = max(2, int(len(mosaics) * MAX_BYTES / size)) if size > MAX_BYTES else len(mosaics)
     if count >= len(mosaics):
         return mosaics

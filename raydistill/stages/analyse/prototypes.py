@@ -71,7 +71,7 @@ def prototypes_section(inputs: AnalysisInputs) -> Section:
 def frames(inputs: AnalysisInputs) -> dict[int, Pixels]:
     """Return the images of the distillation up to the published ones, by iteration."""
     published = inputs.distilled.selected.iteration
-    earlier = {number: one for number, one in inputs.distilled.frames().items() if number < published}
+    earlier = {number: images for number, images in inputs.distilled.frames().items() if number < published}
     return earlier | {published: inputs.prototypes}
 
 
@@ -92,19 +92,19 @@ def _rows(inputs: AnalysisInputs) -> list[GalleryRow]:
     rows = []
     for label, name in enumerate(names):
         nearest = inputs.neighbours["pixels"]
-        found = nearest.rows_SK[label * ipc][: inputs.plan.config.analyse.neighbours]
-        shown = found[:SHOWN]
+        nearest_rows = nearest.rows_SK[label * ipc][: inputs.plan.config.analyse.neighbours]
+        shown = nearest_rows[:SHOWN]
         details = table.take(pa.array(shown)).to_pylist()
         neighbours = [
             _neighbour(inputs, images[row], detail, distance)
             for row, detail, distance in zip(shown, details, nearest.distances_SK[label * ipc], strict=False)
         ]
-        mean = images[found].mean(axis=0) / 255
+        mean = images[nearest_rows].mean(axis=0) / 255
         rows.append(
             GalleryRow(
                 name,
                 picture(_bytes(means[label]), f"mean of the galaxies of {name}"),
-                picture(_bytes(mean), f"mean of the {len(found)} galaxies nearest to a prototype of {name}"),
+                picture(_bytes(mean), f"mean of the {len(nearest_rows)} galaxies nearest to a prototype of {name}"),
                 neighbours,
             )
         )
@@ -149,14 +149,14 @@ def prototype_table(inputs: AnalysisInputs) -> SectionTable:
     """Return a row per prototype: nearest galaxy, and the experts' class probability."""
     ids: Sequence[str] = inputs.train.object_ids
     nearest = inputs.neighbours["pixels"]
-    own = inputs.prototype_labels
+    labels = inputs.prototype_labels
     columns: dict[str, list[object]] = {
-        "prototype": list(range(len(own))),
-        "class": [inputs.class_names[label] for label in own],
+        "prototype": list(range(len(labels))),
+        "class": [inputs.class_names[label] for label in labels],
         "nearest_galaxy": [ids[row] for row in nearest.rows_SK[:, 0]],
         "nearest_class": [inputs.class_names[inputs.galaxy_labels[row]] for row in nearest.rows_SK[:, 0]],
         "distance": nearest.distances_SK[:, 0].tolist(),
-        "target": inputs.distilled.selected.targets_SK.numpy()[np.arange(len(own)), own].astype(float).tolist(),
+        "target": inputs.distilled.selected.targets_SK.numpy()[np.arange(len(labels)), labels].astype(float).tolist(),
     }
     quantities = [
         Quantity("prototype", "number of the prototype, sorted by class"),
@@ -167,10 +167,10 @@ def prototype_table(inputs: AnalysisInputs) -> SectionTable:
         Quantity("target", "probability of its class in its label; 1 for a hard label"),
     ]
     if inputs.described is not None:
-        columns["experts"] = inputs.described[1].probabilities_NK[np.arange(len(own)), own].tolist()
+        columns["experts"] = inputs.described[1].probabilities_NK[np.arange(len(labels)), labels].tolist()
         quantities.append(Quantity("experts", "probability of its class that the experts give, mean over experts"))
     caption = "The prototypes, their nearest training galaxies, and how the experts classify them."
-    shown = len(own) <= MAX_ROWS
+    shown = len(labels) <= MAX_ROWS
     return SectionTable("prototypes", caption, pa.table(columns), tuple(quantities), shown)
 
 
@@ -208,33 +208,33 @@ def plan_repeats(plan: Plan) -> list[Repeats]:
     not among those of disjoint groups of experts, because it was matched to all experts.
     """
     options, recipe = plan.config.analyse, plan.config.distill
-    found = []
+    repeats = []
     if options.repeats:
         seeds = range(recipe.seed, recipe.seed + options.repeats + 1)
         plans = tuple(plan.with_recipe(replace(recipe, seed=seed)) for seed in seeds)
-        found.append(Repeats("seeds", tuple(f"seed {seed}" for seed in seeds), plans))
+        repeats.append(Repeats("seeds", tuple(f"seed {seed}" for seed in seeds), plans))
     if options.expert_groups:
         groups = _expert_groups(plan)
         plans = tuple(
             plan.with_recipe(replace(recipe, seed=recipe.seed + number, experts=group))
             for number, group in enumerate(groups, 1)
         )
-        found.append(Repeats("experts", tuple(_name_group(group) for group in groups), plans))
+        repeats.append(Repeats("experts", tuple(_name_group(group) for group in groups), plans))
     if options.networks:
         names = (plan.config.network.name, *(network.name for network in options.networks))
-        found.append(Repeats("networks", names, (plan, *plans_of_networks(plan))))
-    return found
+        repeats.append(Repeats("networks", names, (plan, *plans_of_networks(plan))))
+    return repeats
 
 
 def plans_of_networks(plan: Plan) -> list[Plan]:
     """Return a plan per network of `analyse.networks`, with its own experts and seed."""
     recipe = plan.config.distill
-    found = []
+    plans = []
     for number, network in enumerate(plan.config.analyse.networks, 1):
         distill = replace(recipe, seed=recipe.seed + number)
         evaluate = replace(plan.config.evaluate, other_networks=())  # their names must differ from the network's
-        found.append(Plan(replace(plan.config, network=network, distill=distill, evaluate=evaluate)))
-    return found
+        plans.append(Plan(replace(plan.config, network=network, distill=distill, evaluate=evaluate)))
+    return plans
 
 
 def _expert_groups(plan: Plan) -> list[tuple[int, ...]]:
@@ -258,7 +258,7 @@ def distil_repeats(repeats: list[Repeats]) -> list[list[DistilledSet]]:
     DivergenceError
         A matching loss or its gradient is not finite.
     """
-    plans = {plan.distilled.identity: plan for one in repeats for plan in one.plans}
+    plans = {plan.distilled.identity: plan for repeat in repeats for plan in repeat.plans}
     missing = [plan for plan in plans.values() if not plan.distilled.exists]
     for plan in missing:
         open_manifest(plan.trajectories.folder, trajectories.KIND, verify=False)
@@ -272,9 +272,9 @@ def distil_repeats(repeats: list[Repeats]) -> list[list[DistilledSet]]:
         )
         ready = [plan.with_resolved_paths() for plan in missing]
         with progress(len(plans), "repeating", "distillations", start=len(plans) - len(missing)) as shown:
-            for _ in run_tasks(ready, lambda one: task.remote(one, threads), resources):
+            for _ in run_tasks(ready, lambda plan: task.remote(plan, threads), resources):
                 shown.advance(1)
-    return [[DistilledSet.open(plan.distilled.folder) for plan in one.plans] for one in repeats]
+    return [[DistilledSet.open(plan.distilled.folder) for plan in repeat.plans] for repeat in repeats]
 
 
 def _distill(plan: Plan, threads: int) -> None:

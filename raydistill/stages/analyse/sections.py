@@ -75,7 +75,7 @@ class SectionTable:
     shown: bool = True
 
     def __post_init__(self) -> None:
-        if [one.name for one in self.quantities] != self.rows.column_names:
+        if [quantity.name for quantity in self.quantities] != self.rows.column_names:
             raise ValueError(f"the table {self.name} needs a quantity for each of its columns, in order")
 
     @classmethod
@@ -88,8 +88,8 @@ class SectionTable:
         `types` gives the types of columns whose values may all be None.
         """
         columns = {
-            own.name: pa.array([row[number] for row in rows], (types or {}).get(own.name))
-            for number, own in enumerate(quantities)
+            quantity.name: pa.array([row[number] for row in rows], (types or {}).get(quantity.name))
+            for number, quantity in enumerate(quantities)
         }
         return cls(name, caption, pa.table(columns), quantities, shown)
 
@@ -236,24 +236,26 @@ class SectionRecord:
     @property
     def files(self) -> list[str]:
         """Return the names of all files of the section."""
-        tables = [name for one in self.tables for name in (one.ecsv, one.parquet)]
-        figures = [name for one in self.figures for name in (one.svg, one.png)]
+        tables = [name for table in self.tables for name in (table.ecsv, table.parquet)]
+        figures = [name for figure in self.figures for name in (figure.svg, figure.png)]
         return [section_file(self.key), *([html_file(self.key)] if self.has_html else []), *tables, *figures]
 
     @property
     def significant(self) -> list[Statement]:
         """Return the statements that chance does not explain."""
-        return [one for one in self.statements if one.is_significant]
+        return [statement for statement in self.statements if statement.is_significant]
 
     @property
     def insignificant(self) -> list[Statement]:
         """Return the statements that were tested and that chance may explain."""
-        return [one for one in self.statements if one.p_value is not None and not one.is_significant]
+        return [
+            statement for statement in self.statements if statement.p_value is not None and not statement.is_significant
+        ]
 
     @property
     def descriptive(self) -> list[Statement]:
         """Return the statements that were not tested."""
-        return [one for one in self.statements if one.p_value is None]
+        return [statement for statement in self.statements if statement.p_value is None]
 
 
 def section_file(key: str) -> str:
@@ -268,8 +270,8 @@ def html_file(key: str) -> str:
 
 def write_section(folder: Folder, section: Section) -> SectionRecord:
     """Write the files of a section, its JSON file last."""
-    tables = [_write_table(folder, one) for one in section.tables]
-    figures = [_write_figure(folder, one) for one in section.figures]
+    tables = [_write_table(folder, table) for table in section.tables]
+    figures = [_write_figure(folder, figure) for figure in section.figures]
     if section.html:
         folder.write(html_file(section.key), section.html.encode())
     record = SectionRecord(
@@ -292,9 +294,9 @@ def read_section(folder: Folder, key: str) -> SectionRecord:
     return SectionRecord(
         **raw
         | {
-            "tables": [TableRecord(**one) for one in raw["tables"]],
-            "figures": [FigureRecord(**one) for one in raw["figures"]],
-            "statements": [Statement(**one) for one in raw["statements"]],
+            "tables": [TableRecord(**table) for table in raw["tables"]],
+            "figures": [FigureRecord(**figure) for figure in raw["figures"]],
+            "statements": [Statement(**statement) for statement in raw["statements"]],
         }
     )
 
@@ -306,7 +308,7 @@ def _write_table(folder: Folder, table: SectionTable) -> TableRecord:
     folder.write(f"tables/{table.name}.ecsv", text.getvalue().encode())
     with folder.writing(f"tables/{table.name}.parquet") as path:
         pq.write_table(with_metadata(table.rows, table.quantities, table.caption), path, compression="zstd")
-    columns = [asdict(one) for one in table.quantities] if table.shown else []
+    columns = [asdict(quantity) for quantity in table.quantities] if table.shown else []
     rows = [[_json_number(cell) for cell in row.values()] for row in table.rows.to_pylist()] if table.shown else []
     return TableRecord(table.name, table.caption, len(table.rows), columns, rows)
 
@@ -324,18 +326,20 @@ def _write_figure(folder: Folder, figure: SectionFigure) -> FigureRecord:
 def to_astropy(rows: pa.Table, quantities: Sequence[Quantity], caption: str) -> Table:
     """Return a table with units and descriptions; unknown numbers are masked."""
     table = Table.from_pandas(rows.to_pandas())
-    for one in quantities:
-        column = table[one.name]
-        column.description = one.description
-        if one.unit:
-            column.unit = units.Unit(one.unit)
+    for quantity in quantities:
+        column = table[quantity.name]
+        column.description = quantity.description
+        if quantity.unit:
+            column.unit = units.Unit(quantity.unit)
     table.meta["caption"] = caption
     return table
 
 
 def with_metadata(rows: pa.Table, quantities: Sequence[Quantity], caption: str) -> pa.Table:
     """Return a table whose Parquet schema holds units and descriptions."""
-    notes: list[Mapping[str, str]] = [{"unit": one.unit, "description": one.description} for one in quantities]
+    notes: list[Mapping[str, str]] = [
+        {"unit": quantity.unit, "description": quantity.description} for quantity in quantities
+    ]
     fields = [column.with_metadata(note) for column, note in zip(rows.schema, notes, strict=True)]
     return rows.cast(pa.schema(fields, metadata={"caption": caption}))
 

@@ -173,8 +173,8 @@ class Features:
     @property
     def recurring(self) -> list[int]:
         """Return the numbers of the recurring features, strongest correlation first."""
-        own = np.flatnonzero(self.recurrence.recurring).tolist()
-        return sorted(own, key=lambda m: -abs(np.nan_to_num(self.alignments[m].interval.value)))
+        features = np.flatnonzero(self.recurrence.recurring).tolist()
+        return sorted(features, key=lambda m: -abs(np.nan_to_num(self.alignments[m].interval.value)))
 
     def is_aligned(self, feature: int) -> bool:
         """Return whether a recurring feature follows an answer."""
@@ -186,22 +186,22 @@ def sparse_features_section(inputs: AnalysisInputs) -> Section:
     if inputs.trajectories is None:
         return Section("sparse_features", TITLE, missing="there are no experts; run 'raydistill experts CONFIG'")
     held_out = [inputs.curated.load(split) for split in HELD_OUT]
-    images = np.concatenate([one.images_NHWC.numpy() for one in held_out])
-    ids = [object_id for one in held_out for object_id in one.object_ids]
+    images = np.concatenate([block.images_NHWC.numpy() for block in held_out])
+    ids = [object_id for block in held_out for object_id in block.object_ids]
     if not ids:
         reason = "no galaxy is held out; enlarge the validation or the test part in curate.split"
         return Section("sparse_features", TITLE, missing=reason)
     decomposed = _decompose(inputs, inputs.trajectories, images)
-    own, *others = (one.activations_TM.astype(np.float64) for one in decomposed.values())
+    z_TM, *others = (run.activations_TM.astype(np.float64) for run in decomposed.values())
     first, last = len(inputs.train.labels_N), len(inputs.train.labels_N) + len(ids)
     votes = known_votes(inputs)
-    again = recurrence(own[first:last], [other[first:last] for other in others])
+    again = recurrence(z_TM[first:last], [other[first:last] for other in others])
     seed = fold_in(inputs.plan.config.analyse.seed, "sparse features")
-    alignments = align(own[:first], votes.train_NA, own[first:last], votes.held_out_NA, seed)
+    alignments = align(z_TM[:first], votes.train_NA, z_TM[first:last], votes.held_out_NA, seed)
     recurring = np.flatnonzero(again.recurring).tolist()
     adjusted = holm(np.array([alignments[m].p_value for m in recurring])).tolist()
     features = Features(
-        own[:first], own[first:last], own[last:], again, alignments, dict(zip(recurring, adjusted, strict=True)), ids
+        z_TM[:first], z_TM[first:last], z_TM[last:], again, alignments, dict(zip(recurring, adjusted, strict=True)), ids
     )
     return Section(
         "sparse_features",
@@ -241,12 +241,12 @@ def _decompose(
     )  # fmt: skip
     images: Any = ray.put(np.concatenate([train, held_out, inputs.prototypes]))
     task = worker_task(_run, resources)
-    found: dict[Run, Decomposed] = {}
+    results: dict[Run, Decomposed] = {}
     with progress(len(runs), "decomposing features", "autoencoders") as shown:
         for run, result in run_tasks(runs, lambda run: task.remote(decomposer, images, run), resources):
-            found[run] = result
+            results[run] = result
             shown.advance(1)
-    return {run: found[run] for run in runs}
+    return {run: results[run] for run in runs}
 
 
 def _run(decomposer: Decomposer, images: npt.NDArray[np.uint8], run: Run) -> Decomposed:
@@ -262,7 +262,7 @@ def known_votes(inputs: AnalysisInputs) -> Votes:
     if not curated.has_votes:
         labels = [inputs.galaxy_labels, np.concatenate([curated.load(split).labels_N.numpy() for split in HELD_OUT])]
         names = [f"class {name.replace('_', ' ')}" for name in inputs.class_names]
-        return Votes(names, *(np.eye(len(names))[own] for own in labels))
+        return Votes(names, *(np.eye(len(names))[labels_N] for labels_N in labels))
     tree = TREES[curated.summary.tree or GZ2.name]
     train, *held_out = (
         reliable(votes_array(curated.table(split, ["votes"]), tree), tree) for split in ("train", *HELD_OUT)
@@ -279,11 +279,11 @@ def _feature_table(features: Features, votes: Votes) -> SectionTable:
     order = features.recurring + np.flatnonzero(~features.recurrence.recurring).tolist()
     rows = []
     for m in order:
-        own = features.alignments[m]
+        alignment = features.alignments[m]
         ids = [features.object_ids[row] for row in strongest(features.held_out_NM[:, m], STRIP)]
         rows.append(
             (m, bool(features.recurrence.recurring[m]), float(features.recurrence.share[m]),
-             float((features.held_out_NM[:, m] > 0).mean()), _name(features, votes, m), *own.interval, own.n,
+             float((features.held_out_NM[:, m] > 0).mean()), _name(features, votes, m), *alignment.interval, alignment.n,
              features.p_values.get(m), features.is_aligned(m), " ".join(ids))
         )  # fmt: skip
     caption = "Sparse features of the first expert; recurring ones first."
@@ -345,7 +345,7 @@ def _figures(
             f"Rank of the prototypes of {len(inputs.class_names)} classes among held-out galaxies, for each recurring feature.",
             f"Share of the {len(features.object_ids)} held-out galaxies that activate a feature less than the prototypes of a "
             "class do (mean over the prototypes of the class).",
-            heat_map(by_class[:, shown].T, names, [one.replace("_", " ") for one in inputs.class_names]),
+            heat_map(by_class[:, shown].T, names, [name.replace("_", " ") for name in inputs.class_names]),
         ),
     )
 
@@ -365,7 +365,7 @@ def _summaries(features: Features, explained: float, num_held_out: int) -> tuple
 
 
 def _statement(features: Features, votes: Votes, feature: int) -> Statement:
-    own, aligned = features.alignments[feature], features.is_aligned(feature)
+    alignment, aligned = features.alignments[feature], features.is_aligned(feature)
     name = _name(features, votes, feature)
     if aligned:
         text = f"Recurring feature {feature} follows '{name}', Spearman correlation"
@@ -373,4 +373,4 @@ def _statement(features: Features, votes: Votes, feature: int) -> Statement:
         text = f"Recurring feature {feature} is unaligned: it follows '{name}' weakly, Spearman correlation"
     else:
         text = f"Recurring feature {feature} is unaligned; its correlation with the nearest answer '{name}'"
-    return Statement(text, *own.interval, own.n, features.p_values[feature])
+    return Statement(text, *alignment.interval, alignment.n, features.p_values[feature])

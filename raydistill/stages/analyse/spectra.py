@@ -110,8 +110,8 @@ def to_rest_frame(spectrum: Spectrum, grid_W: Floats) -> Floats | None:
 
 def rest_grid(spectra: list[Spectrum]) -> Floats:
     """Return a logarithmic grid of rest wavelengths in Å that covers all spectra."""
-    low = min(np.log10(one.wavelength_W[0] / (1 + one.redshift)) for one in spectra)
-    high = max(np.log10(one.wavelength_W[-1] / (1 + one.redshift)) for one in spectra)
+    low = min(np.log10(spectrum.wavelength_W[0] / (1 + spectrum.redshift)) for spectrum in spectra)
+    high = max(np.log10(spectrum.wavelength_W[-1] / (1 + spectrum.redshift)) for spectrum in spectra)
     grid: Floats = 10 ** np.arange(np.ceil(low / STEP) * STEP, high, STEP)
     return grid
 
@@ -176,10 +176,10 @@ def spectra_section(inputs: AnalysisInputs) -> Section:
     rows, stack = read_stack(inputs.curated, inputs.train.object_ids, options.spectra)
     space = "features" if "features" in inputs.neighbours else "pixels"
     classes = [
-        one
+        group
         for label in range(len(inputs.class_names))
-        if len((one := _class_spectra(inputs, space, label, rows)).nearest) >= MIN_SPECTRA
-        and len(one.members) >= 2 * MIN_SPECTRA
+        if len((group := _class_spectra(inputs, space, label, rows)).nearest) >= MIN_SPECTRA
+        and len(group.members) >= 2 * MIN_SPECTRA
     ]
     if not classes:
         reason = f"no class has {MIN_SPECTRA} nearest galaxies with spectra ({len(rows)} training galaxies have one)"
@@ -211,23 +211,23 @@ def read_stack(curated: CuratedSet, object_ids: list[str], spectra: Spectra) -> 
     folder = Folder(spectra.root)
     redshifts = curated.table("train", ["redshift"])["redshift"].to_pylist()
     present = set(folder.files())
-    wanted = [row for row, one in enumerate(object_ids) if spectra.pattern.replace("{id}", one) in present]
+    wanted = [row for row, object_id in enumerate(object_ids) if spectra.pattern.replace("{id}", object_id) in present]
     if not wanted:
         fix = "check analyse.spectra.root and analyse.spectra.pattern"
         raise CatalogError("it has no spectrum of a training galaxy", folder.uri, fix)
-    found: dict[int, Spectrum] = {}
+    by_row: dict[int, Spectrum] = {}
     faults: list[str] = []
     with progress(len(wanted), "reading spectra", "spectra") as shown:
         for row in wanted:
             name = spectra.pattern.replace("{id}", object_ids[row])
             try:
-                found[row] = read_spectrum(folder, name, redshifts[row])
+                by_row[row] = read_spectrum(folder, name, redshifts[row])
             except UNREADABLE as error:
                 faults.append(f"{name}: {' '.join(str(error).split())}")
             shown.advance()
-    grid_W = rest_grid(list(found.values())) if found else np.empty(0)
-    rest = {row: flux for row, one in found.items() if (flux := to_rest_frame(one, grid_W)) is not None}
-    faults += [f"{object_ids[row]}: no light between 4150 and 4250 Å" for row in found if row not in rest]
+    grid_W = rest_grid(list(by_row.values())) if by_row else np.empty(0)
+    rest = {row: flux for row, spectrum in by_row.items() if (flux := to_rest_frame(spectrum, grid_W)) is not None}
+    faults += [f"{object_ids[row]}: no light between 4150 and 4250 Å" for row in by_row if row not in rest]
     if not rest:
         raise CatalogError(
             f"none of its {len(wanted)} spectra can be used ({faults[0]})", folder.uri, "check the files"
@@ -248,7 +248,7 @@ def read_spectrum(folder: Folder, name: str, redshift: float | None) -> Spectrum
     with folder.open(name) as stream, fits.open(stream, memmap=False) as hdus:
         tables = [hdu for hdu in hdus if getattr(hdu, "columns", None) is not None]
         for hdu in tables:
-            columns = {one.lower(): one for one in hdu.columns.names}
+            columns = {name.lower(): name for name in hdu.columns.names}
             if "flux" in columns and ("loglam" in columns or "wavelength" in columns):
                 break
         else:
@@ -263,7 +263,7 @@ def read_spectrum(folder: Folder, name: str, redshift: float | None) -> Spectrum
         if "ivar" in columns:  # inverse variance 0: masked
             flux = np.where(np.asarray(hdu.data[columns["ivar"]], float) > 0, flux, np.nan)
         if redshift is None:
-            known = [one.data["Z"][0] for one in tables if "Z" in one.columns.names]
+            known = [table.data["Z"][0] for table in tables if "Z" in table.columns.names]
             if not known:
                 raise ValueError("its redshift is known neither to the survey's table nor to the file")
             redshift = float(known[0])
@@ -289,40 +289,40 @@ def compare_breaks(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpec
         return break_4000(stack.wavelength_W, stack.mean_and_spread(rows)[0])
 
     observed, null, intervals = [], [], []
-    for one in classes:
-        rng = np.random.default_rng(fold_in(options.seed, "spectra", one.label))
-        count, whole = len(one.nearest), of(one.members)
-        value = of(one.nearest) - whole
-        resampled = [of(rng.choice(one.nearest, count)) - whole for _ in range(options.permutations)]
-        null.append([of(rng.permutation(one.members)[:count]) - whole for _ in range(options.permutations)])
+    for group in classes:
+        rng = np.random.default_rng(fold_in(options.seed, "spectra", group.label))
+        count, whole = len(group.nearest), of(group.members)
+        value = of(group.nearest) - whole
+        resampled = [of(rng.choice(group.nearest, count)) - whole for _ in range(options.permutations)]
+        null.append([of(rng.permutation(group.members)[:count]) - whole for _ in range(options.permutations)])
         observed.append(value)
         intervals.append(percentile_interval(value, resampled) if math.isfinite(value) else None)
     p_values = adjusted_p_values(np.array(observed), np.array(null).T, ["different"] * len(classes))
     statements = []
-    for one, interval, p_value in zip(classes, intervals, p_values.tolist(), strict=True):
+    for group, interval, p_value in zip(classes, intervals, p_values.tolist(), strict=True):
         if interval is not None:
-            name = inputs.class_names[one.label].replace("_", " ")
+            name = inputs.class_names[group.label].replace("_", " ")
             way = "larger" if interval.value > 0 else "smaller"
             text = f"The stacked spectrum of galaxies nearest to the prototypes of {name} has a {way} 4000 Å break than its class"
-            statements.append(Statement(text, *interval, len(one.nearest), p_value))
+            statements.append(Statement(text, *interval, len(group.nearest), p_value))
     return statements
 
 
 def _table(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpectra]) -> SectionTable:
     parts = []
-    for one in classes:
-        flux, sigma = stack.mean_and_spread(one.nearest)
-        of_class, _ = stack.mean_and_spread(one.members)
-        count = np.isfinite(stack.flux_NW[one.nearest]).sum(axis=0)
+    for group in classes:
+        flux, sigma = stack.mean_and_spread(group.nearest)
+        of_class, _ = stack.mean_and_spread(group.members)
+        count = np.isfinite(stack.flux_NW[group.nearest]).sum(axis=0)
         known = count > 0
         values = {
-            "class": [inputs.class_names[one.label]] * int(known.sum()),
+            "class": [inputs.class_names[group.label]] * int(known.sum()),
             "wavelength": stack.wavelength_W[known],
             "flux": flux[known],
             "sigma": sigma[known],
             "n": count[known],
             "class_flux": of_class[known],
-            "class_n": np.isfinite(stack.flux_NW[one.members]).sum(axis=0)[known],
+            "class_n": np.isfinite(stack.flux_NW[group.members]).sum(axis=0)[known],
         }
         parts.append(pa.table(values))
     caption = "Stacked spectra of the galaxies nearest to the prototypes of each class."
@@ -330,9 +330,9 @@ def _table(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpectra]) ->
 
 
 def _figure(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpectra]) -> SectionFigure:
-    names = [f"{inputs.class_names[one.label].replace('_', ' ')} (n = {len(one.nearest)})" for one in classes]
-    nearest = [stack.mean_and_spread(one.nearest) for one in classes]
-    of_class = [stack.mean_and_spread(one.members)[0] for one in classes]
+    names = [f"{inputs.class_names[group.label].replace('_', ' ')} (n = {len(group.nearest)})" for group in classes]
+    nearest = [stack.mean_and_spread(group.nearest) for group in classes]
+    of_class = [stack.mean_and_spread(group.members)[0] for group in classes]
     return SectionFigure(
         "spectra",
         f"Stacked spectra of the galaxies nearest to the prototypes of {len(classes)} classes, over those of their class",

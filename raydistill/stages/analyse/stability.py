@@ -95,7 +95,7 @@ class Comparison:
     @classmethod
     def of(cls, repeats: Repeats, sets: list[DistilledSet], labels_S: Ints) -> Comparison:
         """Compare the prototypes of these sets."""
-        pictures = [one.selected.pixels().double().numpy() for one in sets]
+        pictures = [distilled.selected.pixels().double().numpy() for distilled in sets]
         ensemble = align_sets(pictures, labels_S)
         similarity = similarity_of_classes(pictures, labels_S)
         return cls(repeats, ensemble, similarity, recurrence_of_classes(similarity), recurring_pixels(ensemble))
@@ -122,38 +122,44 @@ def stability_section(inputs: AnalysisInputs) -> Section:
         reason = "the prototypes were not distilled by this config; analyse them with the config that distilled them"
         return Section("stability", TITLE, missing=reason)
     sets = distil_repeats(repeats)
-    compared = [Comparison.of(one, made, inputs.prototype_labels) for one, made in zip(repeats, sets, strict=True)]
+    compared = [
+        Comparison.of(repeat, made, inputs.prototype_labels) for repeat, made in zip(repeats, sets, strict=True)
+    ]
     p_values = _adjusted(compared)
     return Section(
         "stability",
         TITLE,
         (
-            "The distillation was repeated. " + " ".join(DESCRIPTIONS[one.varied] for one in repeats) + " Prototypes are "
+            "The distillation was repeated. " + " ".join(DESCRIPTIONS[repeat.varied] for repeat in repeats) + " Prototypes are "
             "compared in the best of eight flips and turns. Similarity is the correlation of their differences from the "
             "mean prototype.",
             "A class recurs if its prototypes are more similar to those of the class in other distillations than to those of "
             "other classes. A structure that does not recur is no property of the class." + _untried(repeats),
         ),
         tables=(_table(inputs, compared, p_values),),
-        figures=tuple(figure for one in compared for figure in (_pictures(inputs, one), _matrix(inputs, one))),
+        figures=tuple(figure for result in compared for figure in (_pictures(inputs, result), _matrix(inputs, result))),
         statements=tuple(
-            _statement(inputs, one, label, p_value)
-            for one, own in zip(compared, p_values, strict=True)
-            for label, p_value in enumerate(own)
+            _statement(inputs, result, label, p_value)
+            for result, p_values_K in zip(compared, p_values, strict=True)
+            for label, p_value in enumerate(p_values_K)
         ),
     )  # fmt: skip
 
 
 def _untried(repeats: list[Repeats]) -> str:
-    untried = [name for name in DESCRIPTIONS if name not in {one.varied for one in repeats}]
+    untried = [name for name in DESCRIPTIONS if name not in {repeat.varied for repeat in repeats}]
     return f" Other {' and '.join(untried)} were not tried." if untried else ""
 
 
 def _adjusted(compared: list[Comparison]) -> list[list[float | None]]:
     """Return each comparison's p-value per class, adjusted for all; None if unknown."""
-    known = [one for one in compared if one.has_intervals]
-    adjusted = iter(holm(np.array([own.p_value for one in known for own in one.classes])).tolist() if known else [])
-    return [[next(adjusted) if one.has_intervals else None for _ in one.classes] for one in compared]
+    known = [result for result in compared if result.has_intervals]
+    adjusted = iter(
+        holm(np.array([recurrence.p_value for result in known for recurrence in result.classes])).tolist()
+        if known
+        else []
+    )
+    return [[next(adjusted) if result.has_intervals else None for _ in result.classes] for result in compared]
 
 
 def recurring_pixels(ensemble: Ensemble) -> Pixels:
@@ -172,32 +178,32 @@ def recurring_pixels(ensemble: Ensemble) -> Pixels:
 
 def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: list[list[float | None]]) -> SectionTable:
     rows = []
-    for one, adjusted in zip(compared, p_values, strict=True):
-        deviation_S = one.ensemble.deviation.mean(axis=(1, 2, 3))
-        for label, (recurrence, p_value) in enumerate(zip(one.classes, adjusted, strict=True)):
-            own = inputs.prototype_labels == label
+    for result, adjusted in zip(compared, p_values, strict=True):
+        deviation_S = result.ensemble.deviation.mean(axis=(1, 2, 3))
+        for label, (recurrence, p_value) in enumerate(zip(result.classes, adjusted, strict=True)):
+            of_class = inputs.prototype_labels == label
             rows.append(
-                (one.repeats.varied, inputs.class_names[label], recurrence.same, recurrence.different, *recurrence.excess,
-                 recurrence.n, p_value, None if p_value is None else p_value < SIGNIFICANCE, float(deviation_S[own].mean()),
-                 float(one.pixels.recurs_SHW[own].mean()) if one.has_intervals else None)
+                (result.repeats.varied, inputs.class_names[label], recurrence.same, recurrence.different, *recurrence.excess,
+                 recurrence.n, p_value, None if p_value is None else p_value < SIGNIFICANCE, float(deviation_S[of_class].mean()),
+                 float(result.pixels.recurs_SHW[of_class].mean()) if result.has_intervals else None)
             )  # fmt: skip
     types = {"p_value": pa.float64(), "recurs": pa.bool_(), "recurring_pixels": pa.float64()}
     caption = "Similarity of prototypes over repeated distillations."
     return SectionTable.of_rows("stability", caption, rows, CLASSES, types)
 
 
-def _pictures(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
+def _pictures(inputs: AnalysisInputs, result: Comparison) -> SectionFigure:
     first_of_class = np.arange(len(inputs.class_names)) * inputs.distilled.images_per_class
-    num_sets, varied = len(one.repeats.plans), one.repeats.varied
+    num_sets, varied = len(result.repeats.plans), result.repeats.varied
     shown = min(num_sets, SHOWN)
-    names = one.repeats.names[:shown]
-    largest = max(float(np.nanmax(one.ensemble.deviation.mean(axis=3))), 1e-6)
+    names = result.repeats.names[:shown]
+    largest = max(float(np.nanmax(result.ensemble.deviation.mean(axis=3))), 1e-6)
     rows = []
     for name, number in zip(inputs.class_names, first_of_class, strict=True):
-        deviation_HW = one.ensemble.deviation[number].mean(axis=2) / largest
-        sign_HW = np.sign(one.pixels.ratio_SHW[number]) * one.pixels.recurs_SHW[number]
+        deviation_HW = result.ensemble.deviation[number].mean(axis=2) / largest
+        sign_HW = np.sign(result.pixels.ratio_SHW[number]) * result.pixels.recurs_SHW[number]
         rows.append(
-            (name.replace("_", " "), [*one.ensemble.pictures_RSHWC[:shown, number], one.ensemble.mean[number],
+            (name.replace("_", " "), [*result.ensemble.pictures_RSHWC[:shown, number], result.ensemble.mean[number],
              np.repeat(deviation_HW[..., None], 3, axis=2), DIVERGING(0.5 + 0.5 * sign_HW)[..., :3]])
         )  # fmt: skip
     return SectionFigure(
@@ -210,21 +216,21 @@ def _pictures(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
     )
 
 
-def _matrix(inputs: AnalysisInputs, one: Comparison) -> SectionFigure:
-    between = ~np.eye(len(one.similarity_RRKK), dtype=bool)
+def _matrix(inputs: AnalysisInputs, result: Comparison) -> SectionFigure:
+    between = ~np.eye(len(result.similarity_RRKK), dtype=bool)
     names = [name.replace("_", " ") for name in inputs.class_names]
-    varied = one.repeats.varied
+    varied = result.repeats.varied
     return SectionFigure(
         f"stability_{varied}_similarity",
         f"Mean similarity of the prototypes of {len(names)} classes for different {varied}.",
         f"Mean similarity of the prototypes of two classes for different {varied}; a class that recurs has its largest "
         "number on the diagonal.",
-        heat_map(one.similarity_RRKK[between].mean(axis=0), names, names, lowest=-1.0),
+        heat_map(result.similarity_RRKK[between].mean(axis=0), names, names, lowest=-1.0),
     )
 
 
-def _statement(inputs: AnalysisInputs, one: Comparison, label: int, p_value: float | None) -> Statement:
-    recurrence, varied = one.classes[label], one.repeats.varied
+def _statement(inputs: AnalysisInputs, result: Comparison, label: int, p_value: float | None) -> Statement:
+    recurrence, varied = result.classes[label], result.repeats.varied
     name = inputs.class_names[label].replace("_", " ")
     difference = f"similarity to their class for other {varied}, minus that to other classes"
     if p_value is None:

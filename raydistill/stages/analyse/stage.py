@@ -117,15 +117,15 @@ def write_report(inputs: AnalysisInputs, sections: list[SectionRecord], run: Run
     """Write the page and the table of all statements, and record them."""
     folder = inputs.spec.folder
     statements = [
-        {"section": section.key, **asdict(one), "significant": one.is_significant}
+        {"section": section.key, **asdict(statement), "significant": statement.is_significant}
         for section in sections
-        for one in section.statements
+        for statement in section.statements
     ]
     write_rows(folder, STATEMENTS, statements, STATEMENTS_SCHEMA)
-    folder.write(ORDER, json.dumps([one.key for one in sections]).encode())
+    folder.write(ORDER, json.dumps([section.key for section in sections]).encode())
     folder.write(REPORT, analysis_page(folder, inputs.curated, inputs.distilled, sections).encode())
     run.artifact(folder.local(REPORT))
-    tested = [one for section in sections for one in section.statements if one.p_value is not None]
-    significant = sum(one.is_significant for one in tested)
+    tested = [statement for section in sections for statement in section.statements if statement.p_value is not None]
+    significant = sum(statement.is_significant for statement in tested)
     run.metrics({"statements/tested": len(tested), "statements/significant": significant}, 0)
     log.info("analyse: %d of %d tested statements are significant", significant, len(tested))

@@ -105,8 +105,8 @@ def with_answer(votes_A: Floats, changed: int, fraction: float, tree: DecisionTr
     """
     columns = np.arange(len(votes_A))[tree.columns_of(tree.task_of[tree.answers[changed]])]
     others = columns[columns != changed]
-    own = np.nan_to_num(votes_A[others])
-    share = own / own.sum() if own.sum() > 0 else np.full(len(others), 1 / len(others))
+    votes = np.nan_to_num(votes_A[others])
+    share = votes / votes.sum() if votes.sum() > 0 else np.full(len(others), 1 / len(others))
     answers_A = np.full(len(votes_A), np.nan)
     answers_A[changed], answers_A[others] = fraction, (1 - fraction) * share
     edited: Floats = replace_answers(votes_A[None], answers_A, tree)[0].astype(np.float64)
@@ -259,8 +259,8 @@ def replacement_curve(
     for point in range(num_points + 1):
         changed_NHW1 = (rank_NHW < round(point * num_patches / num_points))[..., None]
         steps.append(torch.where(changed_NHW1, end_NHWC, start_NHWC))
-    own = _own(classify(torch.cat(steps)), labels_N.repeat(len(steps)))
-    return own.view(len(steps), -1).T.double().numpy()
+    probability = _own(classify(torch.cat(steps)), labels_N.repeat(len(steps)))
+    return probability.view(len(steps), -1).T.double().numpy()
 
 
 def area(curve_NP: Floats) -> Floats:

@@ -145,8 +145,8 @@ def hidden(pictures_NHWC: Tensor, fill_NHWC: Tensor, annuli: tuple[Annulus, ...]
         The rings.
     """
     masks = [annulus.mask(*pictures_NHWC.shape[1:3]) for annulus in annuli]
-    own = {"ring mean": None, "class mean": fill_NHWC}
-    return torch.stack([torch.stack([occlude(pictures_NHWC, mask, own[fill]) for fill in FILLS]) for mask in masks])
+    fills = {"ring mean": None, "class mean": fill_NHWC}
+    return torch.stack([torch.stack([occlude(pictures_NHWC, mask, fills[fill]) for fill in FILLS]) for mask in masks])
 
 
 def completeness_drops(
@@ -194,13 +194,13 @@ def _right(classify: Classifier, pictures_FNHWC: Tensor, labels_N: Ints) -> Bool
 
 def _drops(name: str, fill: Fill, right_N: Bools, after_N: Bools, labels_N: Ints, seed: int) -> list[Drop]:
     difference_N = right_N.astype(np.float64) - after_N
-    found, resampled = [], []
+    drops, resampled = [], []
     for label in np.unique(labels_N).tolist():
-        own = labels_N == label
-        change = share_changed(right_N[own], after_N[own], fold_in(seed, label))
-        found.append(Drop(name, fill, label, float(right_N[own].mean()), change))
-        resampled.append(mean_of_resamples(difference_N[own], fold_in(seed, label)))
-    mean = float(np.mean([one.change.interval.value for one in found]))
+        of_class = labels_N == label
+        change = share_changed(right_N[of_class], after_N[of_class], fold_in(seed, label))
+        drops.append(Drop(name, fill, label, float(right_N[of_class].mean()), change))
+        resampled.append(mean_of_resamples(difference_N[of_class], fold_in(seed, label)))
+    mean = float(np.mean([drop.change.interval.value for drop in drops]))
     interval = percentile_interval(mean, np.mean(resampled, axis=0))
-    before = float(np.mean([one.before for one in found]))
-    return [*found, Drop(name, fill, None, before, Change(interval, len(labels_N), math.nan))]
+    before = float(np.mean([drop.before for drop in drops]))
+    return [*drops, Drop(name, fill, None, before, Change(interval, len(labels_N), math.nan))]

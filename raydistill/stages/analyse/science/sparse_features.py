@@ -76,16 +76,16 @@ def recurrence(activations_NM: Floats, others: Sequence[Floats]) -> Recurrence:
     rows = []
     for other in others:
         correlation_MM = _correlations(activations_NM, other)
-        own, matched = optimize.linear_sum_assignment(-correlation_MM)
+        rows, matched = optimize.linear_sum_assignment(-correlation_MM)
         row = np.zeros(activations_NM.shape[1])
-        row[own] = correlation_MM[own, matched]
+        row[rows] = correlation_MM[rows, matched]
         rows.append(row)
     return Recurrence(np.stack(rows))
 
 
 def _correlations(a_NM: Floats, b_NL: Floats) -> Floats:
     """Return Pearson's correlations [M, L]; 0 for a feature that does not vary."""
-    a, b = (_unit(np.asarray(one, np.float64)) for one in (a_NM, b_NL))
+    a, b = (_unit(np.asarray(values, np.float64)) for values in (a_NM, b_NL))
     correlations: Floats = a.T @ b
     return correlations
 
@@ -144,18 +144,18 @@ def align(
     seed
         Of the bootstrap.
     """
-    found = []
+    alignments = []
     for feature in range(choosing_NM.shape[1]):
         correlation_A = np.array(
             [spearman(choosing_NM[:, feature], votes_N) for votes_N in choosing_votes_NA.T], np.float64
         )
         if np.isnan(correlation_A).all():
-            found.append(NO_ALIGNMENT)
+            alignments.append(NO_ALIGNMENT)
             continue
         answer = int(np.nanargmax(np.abs(correlation_A)))
         own_seed = fold_in(seed, "alignment", feature)
-        found.append(_measure(held_out_NM[:, feature], held_out_votes_NA[:, answer], answer, own_seed))
-    return found
+        alignments.append(_measure(held_out_NM[:, feature], held_out_votes_NA[:, answer], answer, own_seed))
+    return alignments
 
 
 def spearman(values_N: Floats, votes_N: Floats) -> float:
@@ -185,8 +185,8 @@ def _measure(values_N: Floats, votes_N: Floats, answer: int, seed: int) -> Align
 
 def _rank_correlations(a_BN: Floats, b_BN: Floats) -> Floats:
     """Return Spearman's correlation of each pair of rows, [B]; NaN if one is constant."""
-    a, b = (stats.rankdata(one, axis=1) for one in (a_BN, b_BN))
-    a, b = (one - one.mean(axis=1, keepdims=True) for one in (a, b))
+    a, b = (stats.rankdata(values, axis=1) for values in (a_BN, b_BN))
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
     product, length = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     correlations: Floats = np.divide(product, length, out=np.full(len(a), np.nan), where=length > 0)
     return correlations

@@ -34,7 +34,7 @@ def poses(pictures_NHWC: Floats) -> Floats:
     The first pose is unchanged.
     """
     turns = [np.rot90(pictures_NHWC, turn, axes=(1, 2)) for turn in range(4)]
-    return np.stack([*turns, *(one[:, :, ::-1] for one in turns)])
+    return np.stack([*turns, *(turned[:, :, ::-1] for turned in turns)])
 
 
 def contrasts(pictures_SHWC: Floats) -> Floats:
@@ -60,7 +60,7 @@ def best_pose_similarity(a_AHWC: Floats, b_BHWC: Floats) -> tuple[Floats, Ints]:
         int64 [A, B], the pose of `b`.
     """
     a, b = _unit(a_AHWC.reshape(len(a_AHWC), -1)), poses(b_BHWC)
-    correlation_8AB = np.stack([a @ _unit(one.reshape(len(one), -1)).T for one in b])
+    correlation_8AB = np.stack([a @ _unit(poses.reshape(len(poses), -1)).T for poses in b])
     return correlation_8AB.max(axis=0), correlation_8AB.argmax(axis=0)
 
 
@@ -102,7 +102,7 @@ class Ensemble:
 
         The contrast is the mean over channels. NaN for fewer than two sets.
         """
-        grey_RSHW = np.stack([contrasts(one).mean(axis=3) for one in self.pictures_RSHWC])
+        grey_RSHW = np.stack([contrasts(pictures).mean(axis=3) for pictures in self.pictures_RSHWC])
         if len(grey_RSHW) < 2:
             return np.full(grey_RSHW.shape[1:], np.nan)
         error_SHW = grey_RSHW.std(axis=0, ddof=1) / np.sqrt(len(grey_RSHW))
@@ -124,10 +124,10 @@ def align_sets(sets: Sequence[Floats], labels_S: Ints) -> Ensemble:
     labels_S
         The class of each prototype, the same for all sets.
     """
-    chosen = [np.asarray(one, np.float64) for one in sets]
+    chosen = [np.asarray(pictures, np.float64) for pictures in sets]
     reference = chosen[0]
     for _ in range(MAX_ROUNDS):
-        turned = [_turn_to(one, reference, labels_S) for one in chosen]
+        turned = [_turn_to(pictures, reference, labels_S) for pictures in chosen]
         mean = np.mean(turned, axis=0)
         if np.allclose(mean, reference, rtol=0, atol=1e-12):
             break
@@ -141,9 +141,9 @@ def _turn_to(pictures_SHWC: Floats, reference_SHWC: Floats, labels_S: Ints) -> F
     all_poses = poses(pictures_SHWC)
     turned = np.empty_like(pictures_SHWC)
     for label in np.unique(labels_S):
-        own = np.flatnonzero(labels_S == label)
-        slots, matched = optimize.linear_sum_assignment(-similarity_SS[np.ix_(own, own)])
-        for slot, source in zip(own[slots], own[matched], strict=True):
+        of_class = np.flatnonzero(labels_S == label)
+        slots, matched = optimize.linear_sum_assignment(-similarity_SS[np.ix_(of_class, of_class)])
+        for slot, source in zip(of_class[slots], of_class[matched], strict=True):
             turned[slot] = all_poses[pose_SS[slot, source], source]
     return turned
 
@@ -180,9 +180,9 @@ def similarity_of_classes(sets: Sequence[Floats], labels_S: Ints) -> Floats:
     Several prototypes of a class are matched one to one on the diagonal, and all pairs are averaged
     elsewhere. Entries of a set with itself compare different classes of one set; its diagonal is 1.
     """
-    all_contrasts = [contrasts(np.asarray(one, np.float64)) for one in sets]
+    all_contrasts = [contrasts(np.asarray(pictures, np.float64)) for pictures in sets]
     classes = np.unique(labels_S)
-    found = np.empty((len(sets), len(sets), len(classes), len(classes)))
+    similarity = np.empty((len(sets), len(sets), len(classes), len(classes)))
     for r, first in enumerate(all_contrasts):
         for s, second in enumerate(all_contrasts):
             similarity_SS, _ = best_pose_similarity(first, second)
@@ -190,8 +190,8 @@ def similarity_of_classes(sets: Sequence[Floats], labels_S: Ints) -> Floats:
                 for j, b in enumerate(classes):
                     block = similarity_SS[np.ix_(labels_S == a, labels_S == b)]
                     matched = block[optimize.linear_sum_assignment(-block)] if i == j else block
-                    found[r, s, i, j] = matched.mean()
-    return found
+                    similarity[r, s, i, j] = matched.mean()
+    return similarity
 
 
 def recurrence_of_classes(similarity_RRKK: Floats) -> list[ClassRecurrence]:
@@ -203,7 +203,7 @@ def recurrence_of_classes(similarity_RRKK: Floats) -> list[ClassRecurrence]:
     num_sets, num_classes = len(similarity_RRKK), similarity_RRKK.shape[2]
     if num_sets < 2:
         raise ValueError("recurrence needs at least two distilled sets")
-    found = []
+    recurrences = []
     for label in range(num_classes):
         others = np.arange(num_classes) != label
         same_RR = similarity_RRKK[:, :, label, label]
@@ -219,10 +219,10 @@ def recurrence_of_classes(similarity_RRKK: Floats) -> list[ClassRecurrence]:
             half = float(special.stdtrit(num_sets - 1, 0.975)) * error
             interval = Interval(value, value - half, value + half)
             p_value = float(special.stdtr(num_sets - 1, -value / max(error, 1e-12)))
-        found.append(
+        recurrences.append(
             ClassRecurrence(_mean_of_pairs(same_RR), _mean_of_pairs(different_RR), interval, p_value, num_sets)
         )
-    return found
+    return recurrences
 
 
 def _mean_of_pairs(values_RR: Floats) -> float:
