@@ -85,8 +85,8 @@ def kernel_distance(pooled_ND: Floats, feature: str) -> PooledStatistic:
 
     def evaluate(groups_BN: Groups) -> Floats:
         within, between, counts = _sums(kernel_NN, groups_BN)
-        own = [within[g] - (groups_BN == group) @ diagonal_N for g, group in enumerate((REAL, SYNTHETIC))]
-        real, synthetic = (own[g] / (counts[g] * (counts[g] - 1)) for g in (0, 1))
+        self_similarity = [within[g] - (groups_BN == group) @ diagonal_N for g, group in enumerate((REAL, SYNTHETIC))]
+        real, synthetic = (self_similarity[g] / (counts[g] * (counts[g] - 1)) for g in (0, 1))
         return (real + synthetic - 2 * between / (counts[0] * counts[1]))[:, None]
 
     return PooledStatistic((Metric("kernel", feature),), evaluate)
@@ -273,10 +273,10 @@ def _radii(near: Groups, sorted_: Floats, groups_N: Groups, k: int) -> tuple[Flo
     """
     same = near == groups_N[:, None]
     last = np.cumsum(same, axis=1) == k + 1  # the first of the same group is the picture itself
-    found = last.any(1) | (groups_N == 0)
+    is_known = last.any(1) | (groups_N == 0)
     rim = last.argmax(1)
     radii: Floats = sorted_[np.arange(len(rim)), rim]
     # A tie may continue beyond the neighbours given.
     return radii, bool(
-        found.all() and (near.shape[1] == len(groups_N) or (sorted_[:, -1] > radii)[groups_N != 0].all())
+        is_known.all() and (near.shape[1] == len(groups_N) or (sorted_[:, -1] > radii)[groups_N != 0].all())
     )

@@ -70,9 +70,9 @@ class Galaxies:
         self.size, splits = sets[0].summary.image_size, tuple(splits)
         self.groups = [
             AuditedGroup(**asdict(group), set_number=number, split=split)
-            for number, one in enumerate(sets)
+            for number, selected in enumerate(sets)
             for split in splits
-            for group in row_groups(one, split)
+            for group in row_groups(selected, split)
         ]
         counts = np.array([group.size for group in self.groups], np.int64)
         self.firsts = np.concatenate([[0], np.cumsum(counts)])
@@ -93,8 +93,8 @@ class Galaxies:
         """
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         for number in np.unique(np.searchsorted(self.firsts, rows, side="right") - 1):
-            own = (rows >= self.firsts[number]) & (rows < self.firsts[number + 1])
-            images[own] = self.groups[number].images(self.size)[rows[own] - self.firsts[number]]
+            in_set = (rows >= self.firsts[number]) & (rows < self.firsts[number + 1])
+            images[in_set] = self.groups[number].images(self.size)[rows[in_set] - self.firsts[number]]
         return images
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -288,15 +288,17 @@ def draw_samples(
         size = min(largest, *counts)
         return Samples(*(_rows(np.zeros(count, np.int64), np.array([size]), seed, n) for n, count in enumerate(counts)))
     labels = (synthetic, held_out_labels, training_labels)
-    num_classes = max(one.max(initial=0) for one in labels) + 1
-    available = np.stack([np.bincount(one, minlength=num_classes) for one in labels])
+    num_classes = max(labels_N.max(initial=0) for labels_N in labels) + 1
+    available = np.stack([np.bincount(labels_N, minlength=num_classes) for labels_N in labels])
     common_K, absent_K = available.min(0), available[0] == 0
     share_K = np.where(absent_K, available[1:].min(0) / max(available[1].sum(), 1), 0.0)
     size = min(largest, int(common_K.sum()))
     present_K = common_K / max(common_K.sum(), 1)
     real_K = _divide(size, share_K + present_K * (1 - share_K.sum()))
     counts_K = (_divide(size, present_K), real_K, real_K)
-    return Samples(*(_rows(one, count, seed, n) for n, (one, count) in enumerate(zip(labels, counts_K, strict=True))))
+    return Samples(
+        *(_rows(labels_N, count, seed, n) for n, (labels_N, count) in enumerate(zip(labels, counts_K, strict=True)))
+    )
 
 
 def _divide(size: int, shares_K: npt.NDArray[np.float64]) -> Ints:

@@ -20,7 +20,7 @@ from raydistill.storage import Folder
 Pixels = npt.NDArray[np.uint8]
 
 
-def quiz_page(audited: Pixels, own: Pixels, summary: AuditSummary, seed: int) -> str:
+def quiz_page(audited: Pixels, real: Pixels, summary: AuditSummary, seed: int) -> str:
     """Return the page as HTML.
 
     Parameters
@@ -32,9 +32,9 @@ def quiz_page(audited: Pixels, own: Pixels, summary: AuditSummary, seed: int) ->
     seed
         Decides the order.
     """
-    answers = [True] * len(audited) + [False] * len(own)
+    answers = [True] * len(audited) + [False] * len(real)
     order = np.random.default_rng(seed).permutation(len(answers))
-    pixels = np.concatenate([audited, own])
+    pixels = np.concatenate([audited, real])
     questions = [
         {"picture": picture(pixels[row], f"galaxy {n}").uri, "synthetic": answers[row]}
         for n, row in enumerate(order, 1)
@@ -80,7 +80,7 @@ def write_pages(
     spaces = measured.synthetic.spaces
     quantities = {}
     if "morphology" in spaces:
-        real, synthetic = (one.spaces["morphology"] for one in (measured.held_out, measured.synthetic))
+        real, synthetic = (features.spaces["morphology"] for features in (measured.held_out, measured.synthetic))
         quantities = {
             name: (real.values_ND[:, column], synthetic.values_ND[:, column])
             for column, name in enumerate(real.quantities)
@@ -103,18 +103,18 @@ def make_grid(blocks: Blocks, curated: CuratedSet, summary: AuditSummary) -> lis
     rows = []
     for label, name in enumerate(names):
         of_synthetic, of_real = (
-            _choose(np.flatnonzero(own == label), count, summary.seed, f"grid {kind}")
-            for own, kind in zip(labels, ("synthetic", "real"), strict=True)
+            _choose(np.flatnonzero(labels_N == label), count, summary.seed, f"grid {kind}")
+            for labels_N, kind in zip(labels, ("synthetic", "real"), strict=True)
         )
-        audited, own = blocks.synthetic_images[of_synthetic], blocks.held_out.images(held_out[of_real])
-        rows.append(grid_row(name, audited, own, summary.words))
+        audited, real = blocks.synthetic_images[of_synthetic], blocks.held_out.images(held_out[of_real])
+        rows.append(grid_row(name, audited, real, summary.words))
     return rows
 
 
 def make_pairs(blocks: Blocks, measured: Measured, nearest: pa.Table, words: Words) -> list[Pair]:
     """Return the audited pictures that are nearest to training pictures, with those."""
     chosen = measured.found.closest(NUM_PAIRS)
-    training, held_out = (own.rows_SK[chosen, 0] for own in (measured.found.training, measured.found.held_out))
+    training, held_out = (near.rows_SK[chosen, 0] for near in (measured.found.training, measured.found.held_out))
     pictures = zip(
         blocks.synthetic_images[chosen], blocks.searched.images(training), blocks.held_out.images(held_out), strict=True
     )

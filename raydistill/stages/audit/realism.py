@@ -137,12 +137,12 @@ def consistency(
     class_names, answers
         Names of the K classes and of the A answers.
     """
-    found = [
+    findings = [
         *recognised_classes(synthetic, held_out, class_names),
         *predicted_answers(synthetic, held_out, training, answers),
     ]
-    adjusted = holm(np.array([one.p_value for one in found]))
-    return [one.adjusted(p_value) for one, p_value in zip(found, adjusted.tolist(), strict=True)]
+    adjusted = holm(np.array([finding.p_value for finding in findings]))
+    return [finding.adjusted(p_value) for finding, p_value in zip(findings, adjusted.tolist(), strict=True)]
 
 
 def recognised_classes(synthetic: Seen, held_out: Seen, class_names: Sequence[str]) -> list[Finding]:
@@ -153,11 +153,11 @@ def recognised_classes(synthetic: Seen, held_out: Seen, class_names: Sequence[st
     """
     if synthetic.labels_N is None or held_out.labels_N is None:
         return []
-    found = []
+    findings = []
     for label, name in enumerate(class_names):
         (right, count), (real_right, real_count) = (
-            _recognised(one.probability_NK, labels_N, label)
-            for one, labels_N in ((synthetic, synthetic.labels_N), (held_out, held_out.labels_N))
+            _recognised(sample.probability_NK, labels_N, label)
+            for sample, labels_N in ((synthetic, synthetic.labels_N), (held_out, held_out.labels_N))
         )
         if min(count, real_count) < MIN_OF_CLASS:
             continue
@@ -166,8 +166,8 @@ def recognised_classes(synthetic: Seen, held_out: Seen, class_names: Sequence[st
         table = [[right, count - right], [real_right, real_count - real_right]]
         p_value = scipy.stats.fisher_exact(table, alternative="less").pvalue
         value, floor = right / count, real_right / real_count
-        found.append(_finding("class_recognised", name, value, (low, high), floor, (floor_low, floor_high), p_value))
-    return found
+        findings.append(_finding("class_recognised", name, value, (low, high), floor, (floor_low, floor_high), p_value))
+    return findings
 
 
 def _recognised(probability_NK: Floats, labels_N: Ints, label: int) -> tuple[int, int]:
@@ -193,7 +193,7 @@ def predicted_answers(synthetic: Seen, held_out: Seen, training: Seen, answers: 
     frame = Frame.fit(training.features_ND)
     inputs = {name: frame.apply(seen.features_ND) for name, seen in (("training", training), ("held_out", held_out))}
     inputs["synthetic"] = frame.apply(synthetic.features_ND)
-    found = []
+    findings = []
     for column, answer in enumerate(answers):
         known = np.isfinite(training.votes_NA[:, column])
         if known.sum() < MIN_OF_ANSWER:
@@ -205,8 +205,8 @@ def predicted_answers(synthetic: Seen, held_out: Seen, training: Seen, answers: 
             continue
         difference = (np.arctanh(asked.value) - np.arctanh(real.value)) / np.hypot(asked.error, real.error)
         p_value = float(scipy.stats.norm.cdf(difference))
-        found.append(_finding("answer_predicted", answer, asked.value, asked.ends, real.value, real.ends, p_value))
-    return found
+        findings.append(_finding("answer_predicted", answer, asked.value, asked.ends, real.value, real.ends, p_value))
+    return findings
 
 
 @dataclass(frozen=True)

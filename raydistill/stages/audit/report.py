@@ -61,7 +61,7 @@ def histogram(finding: Finding, real_N: Floats, synthetic_N: Floats) -> Histogra
     low, high = np.quantile(both, (OUTSIDE, 1 - OUTSIDE))
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
-    counts = [np.histogram(one.clip(low, high), NUM_BINS, (low, high))[0] / len(one) for one in (real_N, synthetic_N)]
+    counts = [np.histogram(x_N.clip(low, high), NUM_BINS, (low, high))[0] / len(x_N) for x_N in (real_N, synthetic_N)]
     top = max(count.max() for count in counts)
     ticks = (format_number(low), format_number((low + high) / 2), format_number(high))
     return Histogram(
@@ -194,12 +194,12 @@ class Group:
         return [row for row in self.rows if row.finding.significant]
 
 
-def grid_row(name: str, audited: Pixels, own: Pixels, words: Words = SYNTHETIC) -> GridRow:
+def grid_row(name: str, audited: Pixels, real: Pixels, words: Words = SYNTHETIC) -> GridRow:
     """Return the pictures of a class, uint8 [n, H, W, 3] each."""
     return GridRow(
         name,
         [picture(pixels, f"{words.audited} {name}, number {n}") for n, pixels in enumerate(audited, 1)],
-        [picture(pixels, f"{words.own} {name}, number {n}") for n, pixels in enumerate(own, 1)],
+        [picture(pixels, f"{words.own} {name}, number {n}") for n, pixels in enumerate(real, 1)],
     )
 
 
@@ -235,7 +235,7 @@ def report_page(
     quantities
         For each morphology quantity its values of real and of synthetic pictures.
     """
-    distances = {one.feature: one for one in findings if one.metric == "wasserstein"}
+    distances = {finding.feature: finding for finding in findings if finding.metric == "wasserstein"}
     return render(
         "report.html",
         summary=summary,
@@ -253,7 +253,9 @@ def report_page(
 
 def group_findings(findings: Sequence[Finding], words: Words = SYNTHETIC) -> list[Group]:
     """Return metrics by feature space, then those of quantities, classes and copies."""
-    by_space = [(title, [one for one in findings if one.feature == name]) for name, title in SPACE_TITLES.items()]
+    by_space = [
+        (title, [finding for finding in findings if finding.feature == name]) for name, title in SPACE_TITLES.items()
+    ]
     others = {
         "Morphology, each quantity": ("wasserstein",),
         "Classes by their look": ("class_share",),
@@ -262,8 +264,14 @@ def group_findings(findings: Sequence[Finding], words: Words = SYNTHETIC) -> lis
         "Answers that the experts predict": ("answer_predicted",),
         "Copies of training pictures": ("nearer_to_training", "memorisation"),
     }
-    rest = [(title, [one for one in findings if one.metric in metrics]) for title, metrics in others.items()]
-    return [Group(title, [row_of(one, words) for one in own]) for title, own in [*by_space, *rest] if own]
+    rest = [
+        (title, [finding for finding in findings if finding.metric in metrics]) for title, metrics in others.items()
+    ]
+    return [
+        Group(title, [row_of(finding, words) for finding in findings])
+        for title, findings in [*by_space, *rest]
+        if findings
+    ]
 
 
 def row_of(finding: Finding, words: Words = SYNTHETIC) -> MetricRow:

@@ -105,18 +105,18 @@ class BlockMeasurer:
 
     def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
         """Return features float64 [N, D] by space, and experts' mean probability [N, K]."""
-        found, pictures = {}, images_NHWC.astype(np.float32) / 255
+        features, pictures = {}, images_NHWC.astype(np.float32) / 255
         if "scattering" in self.spaces:
-            found["scattering"] = torch.tensor(scattering(pictures))
+            features["scattering"] = torch.tensor(scattering(pictures))
         if "morphology" in self.spaces:
-            found["morphology"] = torch.tensor(morphology(pictures))
+            features["morphology"] = torch.tensor(morphology(pictures))
         if self.trajectories is not None and len(images_NHWC):
             device = device_of(self.gpus)
             ensemble, normalisation = _experts(self.trajectories, self.curated, device, features=True, own=self.own)
             prediction = ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
-            found["experts"] = prediction.features_NF.double().cpu()
-            found[PROBABILITY] = prediction.mean_NK.double().cpu()
-        return found
+            features["experts"] = prediction.features_NF.double().cpu()
+            features[PROBABILITY] = prediction.mean_NK.double().cpu()
+        return features
 
 
 def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -238,7 +238,7 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
         blocks.training.labels_N[blocks.samples.training],
     )
     parts = (synthetic, held_out, training)
-    first, second, third = (part.features(own, class_names) for part, own in zip(parts, labels, strict=True))
+    first, second, third = (part.features(labels_N, class_names) for part, labels_N in zip(parts, labels, strict=True))
     probabilities = [part.joined(PROBABILITY) for part in parts] if "experts" in spaces else None
     return Measured(
         synthetic=first,
@@ -258,15 +258,19 @@ def _read_galaxies(
     The nearest pictures are those in the config's own set, then those in all sets.
     """
     count = num_nearest(len(blocks.training), len(blocks.held_out))
-    parts, own, nearest = _Parts(spaces), Neighbours.none(len(blocks.samples)), Neighbours.none(len(blocks.samples))
+    parts, of_config, nearest = (
+        _Parts(spaces),
+        Neighbours.none(len(blocks.samples)),
+        Neighbours.none(len(blocks.samples)),
+    )
     for first, group in zip(galaxies.firsts, galaxies.groups, strict=False):
         tensors, _ = unpack_tensors(checked.require(folder, file_name(group.name)))
         parts.add(tensors)
         block = Neighbours(tensors[NEAREST].numpy() + first, tensors[DISTANCE].numpy())
         nearest = nearest.merged(block, count)
         if group.set_number == 0:
-            own = nearest
-    return parts, own, nearest
+            of_config = nearest
+    return parts, of_config, nearest
 
 
 class _Parts:

@@ -308,21 +308,21 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
             f"Round {done.number} of {done.target}: {known}. Label the candidates on the sheet, and save labels.csv."
         )
     summary = report.summary
-    found = {(one["strategy"], one["moment"], one["metric"]): one for one in report.table().to_dict("records")}
+    results = {(row["strategy"], row["moment"], row["metric"]): row for row in report.table().to_dict("records")}
     reference = shown_name(REFERENCE)
     head = ("strategy", "found", f"more than\n{reference}", "in the best 100\nbefore any label")
     rows = []
     for name in summary.strategies:
-        own = [found[name, *key] for key in HUNT_METRICS]
-        shown = [interval(one["mean"], one["low"], one["high"], between=TWO_LINES) for one in own]
-        mean, low, high = (own[0][key] for key in ("difference", "difference_low", "difference_high"))
+        metrics = [results[name, *key] for key in HUNT_METRICS]
+        shown = [interval(row["mean"], row["low"], row["high"], between=TWO_LINES) for row in metrics]
+        mean, low, high = (metrics[0][key] for key in ("difference", "difference_low", "difference_high"))
         more = interval(mean, low, high, sign="+", between=TWO_LINES)
         rows.append((shown_name(name), shown[0], more, *shown[1:]))
     spent = summary.rounds * summary.per_round
     title = f"{summary.num_positive} of {summary.num_objects} objects are wanted; {spent} labels, {summary.seeds} seeds"
     sources = [name for name in summary.strategies if name not in STRATEGIES]
     verdicts = [
-        sentence(hunt_verdict(name, spent, found[name, "end", "found"]))
+        sentence(hunt_verdict(name, spent, results[name, "end", "found"]))
         for name in sources
         if REFERENCE in summary.strategies
     ]
@@ -336,7 +336,7 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
     )
 
 
-def hunt_verdict(source: str, labels: int, found: Mapping[Any, Any]) -> str:
+def hunt_verdict(source: str, labels: int, result: Mapping[Any, Any]) -> str:
     """Return, as a sentence, what synthetic examples add to the finds.
 
     Parameters
@@ -348,11 +348,9 @@ def hunt_verdict(source: str, labels: int, found: Mapping[Any, Any]) -> str:
     found
         The row of `METRICS_SCHEMA` of the finds.
     """
-    mean, low, high = (found[key] for key in ("difference", "difference_low", "difference_high"))
+    mean, low, high = (result[key] for key in ("difference", "difference_low", "difference_high"))
     gain = f"{abs(mean):.1f} {'more' if mean >= 0 else 'fewer'}"
-    what = (
-        f"With the synthetic examples '{source}', {labels} labels find {found['mean']:.1f} objects, {gain} than without"
-    )
+    what = f"With the synthetic examples '{source}', {labels} labels find {result['mean']:.1f} objects, {gain} than without"
     if low != low:  # one seed has no interval
         return f"{what}; one seed does not show whether that is chance."
     beyond = "more than chance explains" if low > 0 or high < 0 else "which may be chance"

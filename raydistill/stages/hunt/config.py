@@ -242,5 +242,5 @@ class Hunt:
     @property
     def samples(self) -> tuple[Sample, ...]:
         """Return the `sample` sections of the sources that are made by this run."""
-        sets = [one for source in self.synthetic.values() for one in (source.positive, source.negative)]
-        return tuple(one for one in sets if isinstance(one, Sample))
+        sets = [sample for source in self.synthetic.values() for sample in (source.positive, source.negative)]
+        return tuple(sample for sample in sets if isinstance(sample, Sample))

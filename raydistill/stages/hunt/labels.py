@@ -85,14 +85,14 @@ class LabelFile:
         CatalogError
             Two rows of a filename contradict each other.
         """
-        scale, found = self.scale, dict[str, bool]()
+        scale, decisions = self.scale, dict[str, bool]()
         for number, row in enumerate(self.rows, 2):
             label = row[LABEL].lower()
             wanted = int(label) >= threshold if scale == "1-5" else label == WORDS[scale][1]
-            if found.setdefault(row[FILENAME], wanted) != wanted:
+            if decisions.setdefault(row[FILENAME], wanted) != wanted:
                 what = f"row {number} contradicts an earlier row of '{row[FILENAME]}'"
                 raise CatalogError(what, self.where, "keep one of them")
-        return found
+        return decisions
 
     def with_rows(self, added: Iterable[Mapping[str, str]]) -> str:
         """Return the text with further rows; columns that they lack stay empty."""
@@ -191,7 +191,7 @@ def match_files(names: Iterable[str], ids: Sequence[str], paths: Sequence[str | 
     for row, object_id in enumerate(ids):  # an id is unique, and wins over the names of other pictures
         rows[trim(object_id)] = row
         twice.discard(trim(object_id))
-    found, unknown = [], []
+    matched, unknown = [], []
     for name in names:
         if name in twice:
             raise CatalogError(f"several pictures have the name '{name}'", where, "give object ids as filenames")
@@ -199,13 +199,13 @@ def match_files(names: Iterable[str], ids: Sequence[str], paths: Sequence[str | 
         if row_of is None:
             unknown.append(name)
         else:
-            found.append(row_of)
+            matched.append(row_of)
     if unknown:
         shown = listed([f"'{name}'" for name in unknown], 3)
         what = f"{len(unknown)} filenames name no object of the survey: {shown}"
         what = f"the filename {shown} names no object of the survey" if len(unknown) == 1 else what
         raise CatalogError(what, where, "check that the labels belong to this survey")
-    return found
+    return matched
 
 
 def _stem(name: str) -> str:

@@ -79,8 +79,8 @@ def choose_arithmetic(plan: Plan, spec: ArtifactSpec, run: Run, image_size: int)
     config, work = plan.config.hunt, WorkEstimate()
     for learner, count in _fits(config):
         if not isinstance(learner, Regression):
-            one = estimate_fit(learner, image_size)
-            work += WorkEstimate(count * one.flops, count * one.steps)
+            cost = estimate_fit(learner, image_size)
+            work += WorkEstimate(count * cost.flops, count * cost.steps)
     return resolve(spec.folder, run, HuntTraining(), work, 0, plan.config.resources.worker_threads)
 
 
@@ -110,7 +110,9 @@ def synthetic_groups(sources: Sequence[Source], pixels: bool, weight: float) -> 
     """Return the examples of each source; none if their weight is 0."""
     if not weight:
         return []
-    return [Group(one.pixels_LHWC if pixels else one.features_LF, one.positive_L, weight) for one in sources]
+    return [
+        Group(source.pixels_LHWC if pixels else source.features_LF, source.positive_L, weight) for source in sources
+    ]
 
 
 def draw_background(rows: Rows, count: int, seed: int) -> Rows:
@@ -140,7 +142,9 @@ def train_on_sources(
     assert config.source_network is not None
     groups = synthetic_groups(sources, pixels=True, weight=1.0)
     network = fit_source_network(groups, background_NHWC, config.source_network, normalisation, seed)
-    return network, [one._replace(features_LF=network.join(one.features_LF, one.pixels_LHWC)) for one in sources]
+    return network, [
+        source._replace(features_LF=network.join(source.features_LF, source.pixels_LHWC)) for source in sources
+    ]
 
 
 # Prepare the pictures of a survey for learners on pixels, block by block.
@@ -225,12 +229,12 @@ class Values:
 
     def of_rows(self, wanted: Rows) -> tuple[Rows, npt.NDArray[Any]]:
         """Return the usable rows among the wanted ones, and their values, in survey order."""
-        found, parts = [np.empty(0, np.int64)], []
+        known_rows, parts = [np.empty(0, np.int64)], []
         for rows, _, values in self.blocks():
             kept = np.isin(rows, wanted)
-            found.append(rows[kept])
+            known_rows.append(rows[kept])
             parts.append(values[kept])
-        return np.concatenate(found), np.concatenate(parts)
+        return np.concatenate(known_rows), np.concatenate(parts)
 
     def _values(self, number: int, features: Features) -> npt.NDArray[Any]:
         if self.pictures is None:

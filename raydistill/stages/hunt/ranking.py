@@ -316,9 +316,9 @@ def hunt(
             first = scores_N if number == 0 else first
         ranked_N, shares = (blind, RANDOM_ONLY) if score is None else (scores_N, quotas)
         candidates = choose(ranked_N, features_NF, shown_N, shares, per_round, fold_in(seed, number))
-        rows += [one.row for one in candidates]
-        reasons += [one.reason.value for one in candidates]
-        shown_N[[one.row for one in candidates]] = True
+        rows += [candidate.row for candidate in candidates]
+        reasons += [candidate.reason.value for candidate in candidates]
+        shown_N[[candidate.row for candidate in candidates]] = True
     if score is not None and rounds:
         scores_N = score(np.array(rows, np.int64), truth_N[rows], rounds)
     labelled = np.array(rows[len(start_rows) :], np.int64)

@@ -91,9 +91,9 @@ def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Coll
             if not spec.exists:
                 fix = "run 'raydistill run CONFIG --to hunt'"
                 raise ArtifactMissing(f"the {role} examples of the source '{name}' do not exist", spec.folder.uri, fix)
-            found = SyntheticSet.open(spec.folder)
-            check_pictures(found, curated)
-            parts.append((role == POSITIVE, *_pictures_of(found, frozenset(held_out))))
+            synthetic = SyntheticSet.open(spec.folder)
+            check_pictures(synthetic, curated)
+            parts.append((role == POSITIVE, *_pictures_of(synthetic, frozenset(held_out))))
         pixels = np.concatenate([part[1] for part in parts])
         positive = np.repeat([part[0] for part in parts], [len(part[1]) for part in parts])
         seen = frozenset().union(*(part[2] for part in parts))
@@ -111,37 +111,37 @@ def features_of(expert: Expert, pixels_NHWC: Pixels) -> Features:
     return np.concatenate(parts).clip(-largest, largest).astype(np.float16)
 
 
-def _pictures_of(found: SyntheticSet, held_out: frozenset[str]) -> tuple[Pixels, frozenset[str]]:
+def _pictures_of(synthetic: SyntheticSet, held_out: frozenset[str]) -> tuple[Pixels, frozenset[str]]:
     """Return the pictures, and the ids of the real galaxies that were used for them."""
-    rows = found.table(["image", "origin", "start"])
+    rows = synthetic.table(["image", "origin", "start"])
     made_of = [rows[name].to_pylist() for name in ("origin", "start")]
     kept = np.array([not held_out & {ids[row] for ids in made_of} for row in range(len(rows))], bool)
     if not kept.any():
         what = "no example is left, because all were made of galaxies that are held out"
-        raise ArtifactIncompatible(what, found.folder.uri, "set hunt.oracle.setting=seen, or sample other galaxies")
+        raise ArtifactIncompatible(what, synthetic.folder.uri, "set hunt.oracle.setting=seen, or sample other galaxies")
     origins = {ids[row] for row in np.flatnonzero(kept) for ids in made_of} - {None}
-    pixels: Pixels = decode_images(rows["image"].filter(kept), found.summary.image_size).numpy()
-    return pixels, frozenset(origins) | set(found.summary.source.get("examples", ())) | _training_ids(found)
+    pixels: Pixels = decode_images(rows["image"].filter(kept), synthetic.summary.image_size).numpy()
+    return pixels, frozenset(origins) | set(synthetic.summary.source.get("examples", ())) | _training_ids(synthetic)
 
 
-def _training_ids(found: SyntheticSet) -> set[str]:
+def _training_ids(synthetic: SyntheticSet) -> set[str]:
     """Return the ids of the galaxies on which a set's generator was trained.
 
     The result is empty for other sources.
     """
-    if generator.KIND not in found.manifest.parents:
+    if generator.KIND not in synthetic.manifest.parents:
         return set()
-    parent = CuratedSet.open(found.manifest.parents[curated_sets.KIND].uri, verify=False)
+    parent = CuratedSet.open(synthetic.manifest.parents[curated_sets.KIND].uri, verify=False)
     return set(parent.table("train", ["object_id"])["object_id"].to_pylist())
 
 
-def check_pictures(found: SyntheticSet, curated: CuratedSet) -> None:
+def check_pictures(synthetic: SyntheticSet, curated: CuratedSet) -> None:
     """Raise ArtifactIncompatible unless pictures are prepared as the experts' were."""
-    theirs, own = found.summary, curated.summary
+    theirs, ours = synthetic.summary, curated.summary
     for key in ("image_size", "crop_fraction", "aligned"):
-        if getattr(theirs, key) != getattr(own, key):
-            what = f"its pictures have {key} {getattr(theirs, key)}, and those of the survey {getattr(own, key)}"
-            raise ArtifactIncompatible(what, found.folder.uri, "sample a set from this config")
+        if getattr(theirs, key) != getattr(ours, key):
+            what = f"its pictures have {key} {getattr(theirs, key)}, and those of the survey {getattr(ours, key)}"
+            raise ArtifactIncompatible(what, synthetic.folder.uri, "sample a set from this config")
 
 
 # Score objects by a product of attributes learnt from volunteers' votes alone.
@@ -180,7 +180,7 @@ def attribute_scores(
         what = "its galaxies have no votes, which the attributes need"
         raise ArtifactIncompatible(what, curated.folder.uri, f"leave out {WHERE}, or take a survey with votes")
     ids = curated.table("train", ["object_id"])["object_id"].to_pylist()
-    kept = np.array([one not in set(held_out) for one in ids], bool)
+    kept = np.array([object_id not in set(held_out) for object_id in ids], bool)
     votes_NA = votes_array(curated.table("train", ["votes"]), tree)[kept]
     pixels = curated.load("train").images_NHWC.numpy()[kept]
     training_NF = features_of(open_expert(plan, curated), pixels)

@@ -28,15 +28,15 @@ def synthetic_specs(plan: Plan) -> dict[str, ArtifactSpec]:
     ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
         A path is no finished synthetic set.
     """
-    found = {}
+    specs = {}
     for name, source in sorted(plan.config.hunt.synthetic.items()):
         for role, given in ((POSITIVE, source.positive), (NEGATIVE, source.negative)):
             if isinstance(given, Sample):
-                found[f"{name}_{role}"] = sample_plan(plan, given).synthetic
+                specs[f"{name}_{role}"] = sample_plan(plan, given).synthetic
             else:
                 fix = f"correct hunt.synthetic.{name}.{role}, or run 'raydistill sample CONFIG'"
-                found[f"{name}_{role}"] = existing_spec(kinds.SYNTHETIC, given, fix)
-    return found
+                specs[f"{name}_{role}"] = existing_spec(kinds.SYNTHETIC, given, fix)
+    return specs
 
 
 def truth_table(plan: Plan) -> str:
@@ -75,11 +75,11 @@ def hunt_spec(plan: Plan) -> ArtifactSpec:
             parts["examples_sha256"] = file_digest(oracle.examples, "file of examples", "hunt.oracle.examples")
     elif config.labels is not None:
         parts["labels_sha256"] = file_digest(config.labels, "file of labels", "hunt.labels")
-    own = {key: value for key, value in plain(config).items() if key not in ("survey", "labels")}
-    own["synthetic"] = sorted(config.synthetic)  # the identities of the sets are those of the parents
+    part = {key: value for key, value in plain(config).items() if key not in ("survey", "labels")}
+    part["synthetic"] = sorted(config.synthetic)  # the identities of the sets are those of the parents
     if oracle is not None:
-        own["oracle"] = {key: value for key, value in own["oracle"].items() if key not in ("table", "examples")}
-    parts["hunt"] = own
+        part["oracle"] = {key: value for key, value in part["oracle"].items() if key not in ("table", "examples")}
+    parts["hunt"] = part
     parents = {
         kinds.CURATED: plan.curated,
         kinds.TRAJECTORIES: plan.trajectories,

@@ -91,16 +91,16 @@ def rank_metrics(scores_N: Floats, positive_N: Bools, purity: float) -> Ranked:
 
 def average_precision(scores_N: Floats, positive_N: Bools) -> float:
     """Return the sum of purity times the step of completeness, over all thresholds."""
-    found, selected = _thresholds(scores_N, positive_N)
-    steps = np.diff(found, prepend=0) / found[-1]
-    return float((steps * found / selected).sum())
+    positives, selected = _thresholds(scores_N, positive_N)
+    steps = np.diff(positives, prepend=0) / positives[-1]
+    return float((steps * positives / selected).sum())
 
 
 def recall_at_purity(scores_N: Floats, positive_N: Bools, purity: float) -> float:
     """Return the largest completeness at a purity of at least `purity`; 0 if none."""
-    found, selected = _thresholds(scores_N, positive_N)
-    pure = found >= purity * selected - 1e-9
-    return float(found[pure].max() / found[-1]) if pure.any() else 0.0
+    positives, selected = _thresholds(scores_N, positive_N)
+    pure = positives >= purity * selected - 1e-9
+    return float(positives[pure].max() / positives[-1]) if pure.any() else 0.0
 
 
 def _thresholds(scores_N: Floats, positive_N: Bools) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -125,8 +125,8 @@ def discovery_curve(found_in_order: Bools, labels: npt.NDArray[np.int64]) -> npt
     labels
         Numbers of labels, each from 0 to the length of `found_in_order`.
     """
-    found = np.concatenate([[0], np.cumsum(found_in_order)])
-    return np.asarray(found[labels], np.int64)
+    counts = np.concatenate([[0], np.cumsum(found_in_order)])
+    return np.asarray(counts[labels], np.int64)
 
 
 INPUTS = "inputs.safetensors"
@@ -156,26 +156,26 @@ class Inputs:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the inputs as tensors, to be written."""
-        found: dict[str, Any] = {"features": self.features_MF, "truth": self.truth_M}
-        found |= {} if self.pixels_MHWC is None else {"pixels": self.pixels_MHWC}
-        found |= {} if self.attributes_M is None else {"attributes": self.attributes_M}
-        found |= {} if self.examples is None else {"examples": self.examples}
-        for one in self.sources:
-            found |= {f"{one.name}/features": one.features_LF, f"{one.name}/positive": one.positive_L}
-            found |= {f"{one.name}/pixels": one.pixels_LHWC}
-        return {name: torch.tensor(values) for name, values in found.items()}
+        tensors: dict[str, Any] = {"features": self.features_MF, "truth": self.truth_M}
+        tensors |= {} if self.pixels_MHWC is None else {"pixels": self.pixels_MHWC}
+        tensors |= {} if self.attributes_M is None else {"attributes": self.attributes_M}
+        tensors |= {} if self.examples is None else {"examples": self.examples}
+        for source in self.sources:
+            tensors |= {f"{source.name}/features": source.features_LF, f"{source.name}/positive": source.positive_L}
+            tensors |= {f"{source.name}/pixels": source.pixels_LHWC}
+        return {name: torch.tensor(values) for name, values in tensors.items()}
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> Inputs:
         """Return the inputs in tensors."""
-        found = {name: values.numpy() for name, values in tensors.items()}
-        names = sorted({name.rpartition("/")[0] for name in found} - {""})
+        arrays = {name: values.numpy() for name, values in tensors.items()}
+        names = sorted({name.rpartition("/")[0] for name in arrays} - {""})
         sources = [
-            Source(name, found[f"{name}/features"], found[f"{name}/pixels"], found[f"{name}/positive"], frozenset())
+            Source(name, arrays[f"{name}/features"], arrays[f"{name}/pixels"], arrays[f"{name}/positive"], frozenset())
             for name in names
         ]
         return cls(
-            found["features"], found.get("pixels"), found["truth"], found.get("attributes"), found.get("examples"),
+            arrays["features"], arrays.get("pixels"), arrays["truth"], arrays.get("attributes"), arrays.get("examples"),
             tuple(sources),
         )  # fmt: skip
 
@@ -229,7 +229,10 @@ class TrialRunner:
         )
         return {
             "start_rows": start.tolist(),
-            "next": [[one.row, None if np.isnan(one.score) else one.score, one.reason.value] for one in following],
+            "next": [
+                [candidate.row, None if np.isnan(candidate.score) else candidate.score, candidate.reason.value]
+                for candidate in following
+            ],
             "rows": trace.rows.tolist(),
             "found": trace.found.tolist(),
             "reasons": list(trace.reasons),
@@ -243,7 +246,7 @@ class TrialRunner:
             assert inputs.attributes_M is not None
             attributes_M = inputs.attributes_M
             return lambda rows, labels, number: attributes_M
-        sources = [one for one in inputs.sources if strategy in (one.name, "ceiling")]
+        sources = [source for source in inputs.sources if strategy in (source.name, "ceiling")]
         if sources and self.config.source_network is not None:
             inputs, sources = self._describe(inputs, sources, start, root)
         if strategy == "ceiling":
