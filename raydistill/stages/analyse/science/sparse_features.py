@@ -76,9 +76,9 @@ def recurrence(activations_NM: Floats, others: Sequence[Floats]) -> Recurrence:
     rows = []
     for other in others:
         correlation_MM = _correlations(activations_NM, other)
-        rows, matched = optimize.linear_sum_assignment(-correlation_MM)
+        features, matched = optimize.linear_sum_assignment(-correlation_MM)
         row = np.zeros(activations_NM.shape[1])
-        row[rows] = correlation_MM[rows, matched]
+        row[features] = correlation_MM[features, matched]
         rows.append(row)
     return Recurrence(np.stack(rows))
 
