@@ -215,7 +215,7 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """
     import difflib
 
-    by_lower = {one.lower(): one for one in reversed(known)}
+    by_lower = {name.lower(): name for name in reversed(known)}
     close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
     if close:
         return f"did you mean '{by_lower[close[0]]}'?"

@@ -328,8 +328,8 @@ class _Bar(Progress):
         before = len(f"{self.description} {self._count()} 59 min 59 s left ")
         room = _console.width - before - self._bar_width() - 1
         text = ""
-        for one in _formatted(self.metrics):
-            if len(longer := f"{text} {one}".strip()) <= room:
+        for metric in _formatted(self.metrics):
+            if len(longer := f"{text} {metric}".strip()) <= room:
                 text = longer
         return text
 

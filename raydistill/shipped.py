@@ -11,8 +11,8 @@ FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "confi
 
 def find(name: str) -> Path | None:
     """Return the file of a shipped config, such as `demo` or `methods/datm`."""
-    found = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in FOLDERS)
-    return next((path for path in found if path.is_file()), None)
+    paths = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in FOLDERS)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def names(folder: str = "") -> list[str]:

@@ -151,16 +151,16 @@ def stages() -> dict[str, Stage]:
     ConfigError
         Two packages give a stage the same name.
     """
-    found = {name: resolve(f"raydistill.stages.{name}:STAGE") for name in SHIPPED}
+    stages_by_name = {name: resolve(f"raydistill.stages.{name}:STAGE") for name in SHIPPED}
     for point in entry_points(group=ENTRY_POINTS):
         stage = point.load()
-        if stage.name in found:
+        if stage.name in stages_by_name:
             from raydistill.errors import ConfigError
 
             what = f"the package of '{point.value}' adds a stage '{stage.name}', which exists already"
             raise ConfigError(what, ENTRY_POINTS, "uninstall it, or rename its stage")
-        found[stage.name] = stage
-    return found
+        stages_by_name[stage.name] = stage
+    return stages_by_name
 
 
 def find(name: str) -> Stage:
@@ -186,7 +186,7 @@ def kinds() -> dict[str, Kind]:
 
 def stage_of(kind: str) -> Stage:
     """Return the stage that builds a kind of artifact."""
-    return next(stage for stage in stages().values() if any(one.name == kind for one in stage.kinds))
+    return next(stage for stage in stages().values() if any(other.name == kind for other in stage.kinds))
 
 
 def revision(kind: str) -> int:

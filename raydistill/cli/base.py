@@ -48,9 +48,11 @@ class _Groups(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for group in table.GROUPS:
             commands = [(name, self.commands[name]) for name in self.commands]
-            own = [(name, one) for name, one in commands if getattr(one, "rich_help_panel", None) == group]
+            listed = [
+                (name, command) for name, command in commands if getattr(command, "rich_help_panel", None) == group
+            ]
             with formatter.section(group):
-                formatter.write_dl([(name, one.get_short_help_str(limit=100)) for name, one in own])
+                formatter.write_dl([(name, command.get_short_help_str(limit=100)) for name, command in listed])
 
 
 app = typer.Typer(

@@ -49,12 +49,12 @@ def differences(value: Any, default: Any = MISSING, key: str = "") -> Iterator[t
             below["kind"] = below["kind"][0], getattr(default, "kind", None)
     elif isinstance(value, dict):
         old = default if isinstance(default, dict) else {}
-        below = {str(name): (one, old.get(name, MISSING)) for name, one in value.items()}
+        below = {str(name): (item, old.get(name, MISSING)) for name, item in value.items()}
     if not below:
         yield key, value, default
-    for name, (one, other) in below.items():
-        if one != other:
-            yield from differences(one, other, f"{key}.{name}" if key else name)
+    for name, (item, other) in below.items():
+        if item != other:
+            yield from differences(item, other, f"{key}.{name}" if key else name)
 
 
 def chosen(config: Any) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     check_path(str(path), ConfigError)
     where = str(path) if _remote(path) else str(_find(path))
     try:
-        own, given = _read(where), _based(parse_overrides(overrides, COMMAND_LINE), COMMAND_LINE, ())
-        merged = _overlay(_overlay(OmegaConf.create(_default_kinds()), own), given)
+        in_file, given = _read(where), _based(parse_overrides(overrides, COMMAND_LINE), COMMAND_LINE, ())
+        merged = _overlay(_overlay(OmegaConf.create(_default_kinds()), in_file), given)
         _check_references(merged, where)
         config = _with_defaults(merged)
     except OmegaConfBaseException as error:
@@ -165,8 +165,8 @@ def _find(path: str | Path) -> Path:
 
     `methods/datm` is configs/methods/datm.yaml.
     """
-    own = Path(path)
-    return own if own.is_file() else shipped.find(str(path)) or own
+    local = Path(path)
+    return local if local.is_file() else shipped.find(str(path)) or local
 
 
 def _remote(path: str | Path) -> bool:
@@ -182,7 +182,7 @@ def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
         with _opened(where) as stream:
             text = stream.read(MAX_TEXT + 1)
         check_yaml(text, MAX_CONFIG_VALUES)
-        own = OmegaConf.load(io.StringIO(text))
+        config = OmegaConf.load(io.StringIO(text))
     except (FileNotFoundError, ArtifactMissing) as error:
         raise ConfigError("there is no such config file", where, _known(Path(where))) from error
     except RaydistillError:  # from the storage
@@ -192,9 +192,9 @@ def _read(where: str, extending: tuple[str, ...] = ()) -> DictConfig:
         raise ConfigError(f"the config file cannot be read ({reason})", where, "give a YAML file") from error
     except Exception as error:  # PyYAML's own hierarchy is not OmegaConf's
         raise ConfigError(f"not valid YAML ({describe_yaml_error(error)})", where, "fix the file") from error
-    if not isinstance(own, DictConfig):
+    if not isinstance(config, DictConfig):
         raise ConfigError("the config file is not a mapping of keys to values", where, "see configs/demo.yaml")
-    return _based(own, where, (*extending, place))
+    return _based(config, where, (*extending, place))
 
 
 def _opened(where: str) -> IO[str]:
@@ -206,11 +206,11 @@ def _opened(where: str) -> IO[str]:
     return io.StringIO(Folder(folder).read(name).decode())
 
 
-def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfig:
-    """Return `own` merged over the configs it extends; later ones take precedence."""
-    if EXTENDS not in own:
-        return own
-    given = own.pop(EXTENDS)
+def _based(config: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfig:
+    """Return `config` merged over the configs it extends; later ones take precedence."""
+    if EXTENDS not in config:
+        return config
+    given = config.pop(EXTENDS)
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, ListConfig | list) or not all(
         isinstance(name, str) and "\0" not in name for name in names
@@ -220,7 +220,7 @@ def _based(own: DictConfig, where: str, extending: tuple[str, ...]) -> DictConfi
     for name in names:
         beside = Path(where).parent / name
         base = _overlay(base, _read(str(beside if beside.is_file() else _find(name)), extending))
-    return _overlay(base, own)
+    return _overlay(base, config)
 
 
 @functools.cache
@@ -261,16 +261,16 @@ def _with_defaults(config: DictConfig) -> DictConfig:
         ("adapt", "training"),
         *(("evaluate", "protocols", name, "training") for name in protocols),  # a name may have dots
     ]
-    own, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
-    if own is not None:
+    options, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
+    if options is not None:
         _refuse_unused_augmentation(config, uses)
-        OmegaConf.update(below, "evaluate.dm", {AUGMENTATION: {**own, "shared": True}}, force_add=True)
+        OmegaConf.update(below, "evaluate.dm", {AUGMENTATION: {**options, "shared": True}}, force_add=True)
     data_set = OmegaConf.select(config, "survey.kind") in DATA_SETS
     if data_set:
         below.curate = PHOTOGRAPHS
     aligned = _is_true(OmegaConf.select(config, "curate.align"))
     default = DSA_SINGLE if data_set else ALIGNED if aligned else None
-    if (augmentation := default if own is None else own) is not None:
+    if (augmentation := default if options is None else options) is not None:
         for place in uses:
             below.merge_with(_at(place, {AUGMENTATION: augmentation}))
     if data_set or aligned:  # a generator keeps photographs upright, and aligned galaxies horizontal
@@ -309,21 +309,21 @@ def _refuse_unused_augmentation(config: DictConfig, uses: list[tuple[Any, ...]])
         raise ConfigError("every use has its own augmentation here, so this value has no effect", AUGMENTATION, fix)
 
 
-def _overlay(base: DictConfig, own: DictConfig) -> DictConfig:
-    """Merge `own` over `base`; neither may be used afterwards.
+def _overlay(base: DictConfig, given: DictConfig) -> DictConfig:
+    """Merge `given` over `base`; neither may be used afterwards.
 
     A different `kind` discards all values of the base at that key. So does a mapping of classes.
     """
-    _discard_replaced(base, own)
-    merged = OmegaConf.unsafe_merge(base, own)  # without the copies that take most of the time of `merge`
+    _discard_replaced(base, given)
+    merged = OmegaConf.unsafe_merge(base, given)  # without the copies that take most of the time of `merge`
     assert isinstance(merged, DictConfig)
     return merged
 
 
-def _discard_replaced(base: DictConfig, own: DictConfig) -> None:
-    """Delete the values of `base` that `own` replaces as a whole."""
-    for key in own:
-        mine, other = own._get_node(key), base._get_node(key)
+def _discard_replaced(base: DictConfig, given: DictConfig) -> None:
+    """Delete the values of `base` that `given` replaces as a whole."""
+    for key in given:
+        mine, other = given._get_node(key), base._get_node(key)
         if (
             isinstance(mine, Container)
             and isinstance(other, Container)
@@ -333,10 +333,10 @@ def _discard_replaced(base: DictConfig, own: DictConfig) -> None:
             continue
         if not (OmegaConf.is_dict(mine) and OmegaConf.is_dict(other)):
             continue
-        if key == CLASS_LABELS or ("kind" in own[key] and own[key].kind != base[key].get("kind", own[key].kind)):
+        if key == CLASS_LABELS or ("kind" in given[key] and given[key].kind != base[key].get("kind", given[key].kind)):
             del base[key]
         else:
-            _discard_replaced(base[key], own[key])
+            _discard_replaced(base[key], given[key])
 
 
 def _known(requested: Path) -> str:

@@ -136,12 +136,12 @@ def config_class() -> type[Config]:
 
     It is made when the first config is read, because modules of such stages import configs.
     """
-    parts = {one.name: table.resolve(one.config) for one in table.stages().values() if one.config is not None}
+    parts = {stage.name: table.resolve(stage.config) for stage in table.stages().values() if stage.config is not None}
     if not parts:
         return Config
     added = [(name, part, field(default_factory=part)) for name, part in parts.items()]
-    own = {"__module__": __name__}
-    return make_dataclass(EXTENDED, added, bases=(Config,), frozen=True, kw_only=True, repr=False, namespace=own)
+    namespace = {"__module__": __name__}
+    return make_dataclass(EXTENDED, added, bases=(Config,), frozen=True, kw_only=True, repr=False, namespace=namespace)
 
 
 def __getattr__(name: str) -> type[Config]:
@@ -152,7 +152,7 @@ def __getattr__(name: str) -> type[Config]:
 
 def _check_name(name: str) -> None:
     """Raise ConfigError unless a name can be that of a folder on every file system."""
-    is_path = any(one in name for one in "/\\") or name.startswith((".", "~"))
+    is_path = any(sign in name for sign in "/\\") or name.startswith((".", "~"))
     if not name.strip() or is_path or not name.isprintable() or len(name.encode()) > MAX_NAME:
         what = f"{name[:MAX_NAME]!r} is not a name"
         fix = f"give 1 to {MAX_NAME} letters, digits and blanks; the folder is that of output"

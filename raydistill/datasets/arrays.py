@@ -152,30 +152,32 @@ class ArraySet(EncodedDataSet, PackedDataSet):
 
     def _pictures(self, arrays: list[_Array]) -> dict[str | None, _Array]:
         """Return the array of pictures per split. CatalogError if the choice is unclear."""
-        usual = [one for one in arrays if one.is_pictures]
+        usual = [array for array in arrays if array.is_pictures]
         chosen = _with_word(usual, PICTURE_WORDS) or usual
         if self.image_key is not None:
             chosen = _with_name(arrays, self.image_key)
-        by_part = {one.part: one for one in chosen}
+        by_part = {array.part: array for array in chosen}
         if not chosen or len(by_part) < len(chosen):
             _check_one_array(arrays, self.root)
             what = "no array has the shape of pictures" if not chosen else "several arrays may be the pictures"
             fix = "set survey.image_key to its name" + ", or store them as one array" * (len(chosen) > 1)
             raise CatalogError(f"{what}: {_list(chosen or arrays)}", self.root, fix)
-        for one in chosen:
-            if not one.is_pictures or one.info.by_column or one.info.row_bytes > LARGEST_PICTURE:
-                what = f"'{one.path}' is {one.shape}, {one.info.dtype}" + ", column by column" * one.info.by_column
+        for array in chosen:
+            if not array.is_pictures or array.info.by_column or array.info.row_bytes > LARGEST_PICTURE:
+                what = (
+                    f"'{array.path}' is {array.shape}, {array.info.dtype}" + ", column by column" * array.info.by_column
+                )
                 raise CatalogError(what, self.root, "store pictures as N x H x W x 3 numbers, row by row")
         return {part: by_part[part] for part in (None, *PARTS) if part in by_part}
 
     def _labels_of(self, pictures: _Array, arrays: list[_Array]) -> _Array:
         """Return the labels of a picture array. CatalogError if the choice is unclear."""
         fitting = [
-            one
-            for one in arrays
-            if one.is_labels and one.part == pictures.part and one.info.shape[0] == pictures.info.shape[0]
+            array
+            for array in arrays
+            if array.is_labels and array.part == pictures.part and array.info.shape[0] == pictures.info.shape[0]
         ]
-        usual = [one for one in fitting if one.info.dtype.kind in "uiSUO"]  # positions and redshifts are floats
+        usual = [array for array in fitting if array.info.dtype.kind in "uiSUO"]  # positions and redshifts are floats
         chosen = _with_word(fitting, LABEL_WORDS) or usual
         if self.label_key is not None:
             chosen = _with_name(fitting, self.label_key)
@@ -204,10 +206,10 @@ class ArraySet(EncodedDataSet, PackedDataSet):
 def _check_one_array(arrays: list[_Array], root: str) -> None:
     """Raise CatalogError if each array is one picture: J0001/image, J0002/image, …"""
     alike: dict[tuple[str, str | None], list[_Array]] = {}
-    for one in arrays:
-        if one.is_one_picture:
-            last = (one.key or one.file.rpartition(".")[0]).rpartition("/")[2]
-            alike.setdefault((_DIGITS.sub("", last), one.part), []).append(one)
+    for array in arrays:
+        if array.is_one_picture:
+            last = (array.key or array.file.rpartition(".")[0]).rpartition("/")[2]
+            alike.setdefault((_DIGITS.sub("", last), array.part), []).append(array)
     most = max(alike.values(), key=len, default=[])
     if len(most) > 1:
         what = f"{len(most)} of its arrays are one picture each, such as {most[0].path} ({most[0].shape})"
@@ -219,15 +221,15 @@ def _check_one_array(arrays: list[_Array], root: str) -> None:
 
 
 def _with_name(arrays: list[_Array], name: str) -> list[_Array]:
-    return [one for one in arrays if name in (one.key, one.path)]
+    return [array for array in arrays if name in (array.key, array.path)]
 
 
 def _with_word(arrays: list[_Array], words: set[str]) -> list[_Array]:
-    return [one for one in arrays if words & {*one.words}]
+    return [array for array in arrays if words & {*array.words}]
 
 
 def _list(arrays: list[_Array]) -> str:
-    return ", ".join(f"{one.path} ({one.shape})" for one in arrays[:8]) or "it holds none"
+    return ", ".join(f"{array.path} ({array.shape})" for array in arrays[:8]) or "it holds none"
 
 
 def _words(name: str) -> list[str]:

@@ -267,8 +267,8 @@ def _warn_of_similar(labels: Sequence[str]) -> None:
     alike: dict[str, list[str]] = {}
     for label in labels:
         alike.setdefault(likeness(label), []).append(label)
-    if several := sorted(sorted(own) for own in alike.values() if len(own) > 1):
-        shown, (first, *others) = listed([" and ".join(own) for own in several]), several[0]
+    if several := sorted(sorted(names) for names in alike.values() if len(names) > 1):
+        shown, (first, *others) = listed([" and ".join(names) for names in several]), several[0]
         what = "curate: classes look alike: %s; curate.classes={%s: [%s], …} joins them"
         log.warning(what, shown, first, ", ".join([first, *others]))
 

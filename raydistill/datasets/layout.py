@@ -88,10 +88,10 @@ def _skip_wrappers(steps: list[list[str]], splits: Collection[str], only_classes
 def _skip_wrappers_in_splits(steps: list[list[str]], start: int, splits: Mapping[str, Split | None]) -> int:
     """Return the class position below the splits, which may have wrapper folders."""
     label = start + 1
-    own = [step for step in steps if splits.get(step[start], "train") is not None]
-    while own and all(len(step) > label + 2 for step in own):
+    training = [step for step in steps if splits.get(step[start], "train") is not None]
+    while training and all(len(step) > label + 2 for step in training):
         inside: dict[str, set[str]] = {}
-        for step in own:
+        for step in training:
             inside.setdefault(step[start], set()).add(step[label])
         if any(len(folders) > 1 for folders in inside.values()):
             break
@@ -113,8 +113,8 @@ def check_class_folders(layout: Layout, pictures: Sequence[str], others: Sequenc
             continue
         folder = "/".join(steps[: layout.label + 1])
         suffixes.setdefault(folder, set()).add(suffix or "no suffix")
-    for folder, found in sorted(suffixes.items()):
-        what = f"the class folder '{folder}' holds no picture that can be read (its files: {', '.join(sorted(found))})"
+    for folder, kinds in sorted(suffixes.items()):
+        what = f"the class folder '{folder}' holds no picture that can be read (its files: {', '.join(sorted(kinds))})"
         raise CatalogError(what, root, "convert them to PNG or JPEG, or remove the folder")
 
 

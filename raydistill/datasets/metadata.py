@@ -100,12 +100,12 @@ def read_metadata(root: str, names: Iterable[str], label_column: str) -> Metadat
         folder, _, last = name.rpartition("/")
         if last not in NAMES:
             continue
-        own_columns, own = _read(f"{root}/{name}", (FILE_NAME, label_column))
+        own_columns, own_rows = _read(f"{root}/{name}", (FILE_NAME, label_column))
         if FILE_NAME not in own_columns:
             continue
         files.append(name)
         columns += [column for column in own_columns if column not in columns]
-        for row in own:
+        for row in own_rows:
             path = posixpath.normpath(posixpath.join(folder, str(row.get(FILE_NAME)).replace("\\", "/")))
             rows.append((name, path, row.get(label_column)))
     return Metadata(files, columns, label_column, rows) if files else None
@@ -143,12 +143,12 @@ def _read(uri: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, An
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; ValueError for a key that it has twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"a line has the key '{twice}' twice")
-    return found
+    return mapping
 
 
 def _label(value: Any, where: str, column: str) -> str | None:

@@ -81,15 +81,15 @@ def captions(layout: ConditionLayout, conditions: Conditions) -> list[str]:
     """
     check_layout(layout)
     tags: list[list[str]] = [[] for _ in range(len(conditions))]
-    for group in sorted(layout.groups, key=lambda one: DESCRIBED.index(one.name)):
+    for group in sorted(layout.groups, key=lambda group: DESCRIBED.index(group.name)):
         columns = layout.slice(group.name)
         values, known = conditions.values_BV[:, columns].cpu(), conditions.known_BV[:, columns].cpu()
         values = torch.where(known, values, torch.nan)
         describe = _vote_tags if group.name == "votes" else _class_tags
-        for own, new, any_known in zip(tags, describe(group, values), known.any(dim=1).tolist(), strict=True):
-            if any_known and not own:
-                own += [SUBJECT, *new]
-    return [", ".join(own) for own in tags]
+        for words, new, any_known in zip(tags, describe(group, values), known.any(dim=1).tolist(), strict=True):
+            if any_known and not words:
+                words += [SUBJECT, *new]
+    return [", ".join(words) for words in tags]
 
 
 def check_layout(layout: ConditionLayout) -> None:

@@ -83,7 +83,7 @@ class ConditionLayout:
     def from_plain(cls, plain: Sequence[dict[str, Any]]) -> ConditionLayout:
         """Return the layout that `plain` describes; KeyError or ValueError if malformed."""
         return cls(
-            tuple(ConditionGroup(str(one["name"]), int(one["size"]), tuple(one.get("labels", ()))) for one in plain)
+            tuple(ConditionGroup(str(raw["name"]), int(raw["size"]), tuple(raw.get("labels", ()))) for raw in plain)
         )
 
 

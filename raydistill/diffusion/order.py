@@ -83,8 +83,8 @@ class ImageOrder:
         first, last = step * batch_size, (step + 1) * batch_size
         parts = []
         for window in self.windows(first, last):
-            own = slice(max(0, first - window.first), last - window.first)
-            parts.append(self._global_rows(window.groups)[window.rows_N[own]])
+            part = slice(max(0, first - window.first), last - window.first)
+            parts.append(self._global_rows(window.groups)[window.rows_N[part]])
         return torch.cat(parts)
 
     def _divide(self, epoch: int) -> list[tuple[int, ...]]:

@@ -314,10 +314,10 @@ class StableDiffusionProcess:
     def precondition(self, t: Tensor) -> Preconditioning:
         """Return the coefficients of D at times t."""
         alpha, sigma = self.alpha(t), self.sigma(t)
-        one = t.new_ones(t.shape)
+        ones = t.new_ones(t.shape)
         if self.prediction == "v":
-            return Preconditioning(alpha, -sigma, one)
-        return Preconditioning(1 / alpha, -sigma / alpha, one)
+            return Preconditioning(alpha, -sigma, ones)
+        return Preconditioning(1 / alpha, -sigma / alpha, ones)
 
     def label(self, t: Tensor) -> Tensor:
         """Return the step number, from 0, that informs the network of the time."""

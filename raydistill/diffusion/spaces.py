@@ -147,9 +147,9 @@ def leave_out_frozen(module: nn.Module) -> None:
             state.pop(prefix + name, None)
 
     def restore(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:
-        own = dict(module.named_parameters()) | dict(module.named_buffers())
+        tensors = dict(module.named_parameters()) | dict(module.named_buffers())
         for name in frozen:
-            state.setdefault(prefix + name, own[name])
+            state.setdefault(prefix + name, tensors[name])
 
     module.register_state_dict_post_hook(remove)
     module.register_load_state_dict_pre_hook(restore)

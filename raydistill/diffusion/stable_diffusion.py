@@ -194,8 +194,8 @@ class Pretrained:
             A config cannot be read.
         """
         self.files()
-        if self.sha256 is not None and (found := self.digest()) != self.sha256:
-            what = f"these are not the Stable Diffusion weights of the generator (sha256 {found[:12]}, not {self.sha256[:12]})"
+        if self.sha256 is not None and (digest := self.digest()) != self.sha256:
+            what = f"these are not the Stable Diffusion weights of the generator (sha256 {digest[:12]}, not {self.sha256[:12]})"
             raise ArtifactIncompatible(what, self.path, "copy the weights with which it was trained to this folder")
         scheduler = self._config(SCHEDULER)
         for key, value in NOISE.items():
@@ -205,10 +205,10 @@ class Pretrained:
         self._check_pair("latent channels", (UNET, "in_channels"), (VAE, "latent_channels"))
         self._check_pair("numbers of a token", (UNET, "cross_attention_dim"), (TEXT_ENCODER, "hidden_size"))
 
-    def _check_pair(self, noun: str, one: tuple[str, str], other: tuple[str, str]) -> None:
-        first, second = self._config(one[0]).get(one[1]), self._config(other[0]).get(other[1])
+    def _check_pair(self, noun: str, first_key: tuple[str, str], other: tuple[str, str]) -> None:
+        first, second = self._config(first_key[0]).get(first_key[1]), self._config(other[0]).get(other[1])
         if first != second:
-            what = f"the {noun} differ: {first} in '{one[0]}', {second} in '{other[0]}'"
+            what = f"the {noun} differ: {first} in '{first_key[0]}', {second} in '{other[0]}'"
             raise ArtifactIncompatible(what, self.path, COPY)
 
     def _config(self, part: str) -> dict[str, Any]:

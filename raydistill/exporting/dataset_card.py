@@ -74,7 +74,7 @@ def dataset_card(pictures: PictureSet, hub: HubSet, sizes: Mapping[str, int]) ->
         f"## Columns\n{_columns(pictures)}",
         f"## Training\n{_training(pictures)}",
         f"## How it was made\n{_made(pictures)}",
-        "## Limits\n" + "\n".join(f"- {one}" for one in _LIMITS[type(pictures)]),
+        "## Limits\n" + "\n".join(f"- {limit}" for limit in _LIMITS[type(pictures)]),
         f"## Licence and citation\n{_licence(hub)}",
     ]
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
@@ -252,9 +252,9 @@ def without_folders(value: Any) -> Any:
     {'images': {'root': 'images'}, 'classes': 'gz2-9'}
     """
     if isinstance(value, dict):
-        return {key: without_folders(one) for key, one in value.items()}
+        return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_folders(one) for one in value]
+        return [without_folders(item) for item in value]
     if isinstance(value, str) and (value.startswith(("/", "~")) or "://" in value):
         return value.rstrip("/").rpartition("/")[2]
     return value

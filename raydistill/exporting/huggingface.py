@@ -122,8 +122,8 @@ def describe(pictures: PictureSet) -> HubSet:
         features=features,
     )
     cast = {
-        name: HubSplit(own.rows, own.bytes, functools.partial(_cast, own.batches, schema))
-        for name, own in splits.items()
+        name: HubSplit(split.rows, split.bytes, functools.partial(_cast, split.batches, schema))
+        for name, split in splits.items()
     }
     return HubSet(info, cast, provenance, pictures.manifest.content)
 
@@ -204,7 +204,7 @@ def _synthetic(samples: SyntheticSet) -> tuple[dict[str, Any], dict[str, HubSpli
     def batches(size: int) -> Iterator[pa.Table]:
         rows = samples.table()
         at = rows.column_names.index("parameters")
-        text = [None if one is None else json.dumps(dict(one)) for one in rows["parameters"].to_pylist()]
+        text = [None if values is None else json.dumps(dict(values)) for values in rows["parameters"].to_pylist()]
         rows = rows.set_column(at, "parameters", pa.array(text, pa.string())).drop_columns(["class_name"])
         for first in range(0, len(rows), size):
             yield rows.slice(first, size)
@@ -235,13 +235,13 @@ def _distilled(distilled: DistilledSet) -> tuple[dict[str, Any], dict[str, HubSp
     def batches(rows: int) -> Iterator[pa.Table]:
         pixels = np.rint(images.display().numpy() * 255).astype(np.uint8)
         for first in range(0, count, rows):
-            own = slice(first, first + rows)
+            part = slice(first, first + rows)
             yield pa.table(
                 {
-                    "image": pa.array([encode_png(picture, text) for picture in pixels[own]], pa.binary()),
-                    "label": distilled.labels[own].numpy(),
-                    "target": _nested(images.targets_SK[own].numpy()),
-                    "pixel_values": _nested(images.images_SCHW[own].numpy()),
+                    "image": pa.array([encode_png(picture, text) for picture in pixels[part]], pa.binary()),
+                    "label": distilled.labels[part].numpy(),
+                    "target": _nested(images.targets_SK[part].numpy()),
+                    "pixel_values": _nested(images.images_SCHW[part].numpy()),
                 }
             )
 
@@ -286,12 +286,12 @@ def ordered_batches(curated: CuratedSet, split: Split, rows: int) -> Iterator[pa
     with ExitStack() as stack:
         files = {label: _Rows(curated, partition(split, label), rows, stack) for label in np.unique(labels).tolist()}
         for first in range(0, len(labels), rows):
-            own = labels[first : first + rows]
+            batch = labels[first : first + rows]
             parts = []
-            for label, count in zip(*(values.tolist() for values in np.unique(own, return_counts=True)), strict=True):
+            for label, count in zip(*(values.tolist() for values in np.unique(batch, return_counts=True)), strict=True):
                 part = files[label].take(count)
                 parts.append(part.append_column("label", pa.array(np.full(count, label, np.int32))))
-            by_label = np.argsort(own, kind="stable")
+            by_label = np.argsort(batch, kind="stable")
             yield pa.concat_tables(parts).take(np.argsort(by_label)).drop_columns(["class_name"])
 
 

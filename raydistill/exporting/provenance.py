@@ -57,8 +57,8 @@ def provenance_of(pictures: CuratedSet | SyntheticSet | DistilledSet) -> Provena
     if isinstance(pictures, CuratedSet):
         return _of_curated(pictures.manifest, pictures.summary.survey, pictures.summary.simulated)
     homepage = METHOD if isinstance(pictures, DistilledSet) else ""
-    if (found := find_curated(pictures.folder, pictures.manifest)) is not None:
-        return _of_curated(found.manifest, found.summary.survey, found.summary.simulated, homepage)
+    if (curated := find_curated(pictures.folder, pictures.manifest)) is not None:
+        return _of_curated(curated.manifest, curated.summary.survey, curated.summary.simulated, homepage)
     where = pictures.folder.uri
     log.warning("export: the curated set of %s is not found, so its citation is left out", where)
     if isinstance(pictures, SyntheticSet):
@@ -85,11 +85,11 @@ def find_curated(folder: Folder, manifest: Manifest) -> CuratedSet | None:
     for parent in manifest.parents.values():
         for uri in (parent.uri, f"{beside}/{parent.uri.rpartition('/')[2]}"):
             try:
-                found = _open_parent(Folder(uri), parent)
+                opened = _open_parent(Folder(uri), parent)
             except ArtifactError:
                 continue
-            if found is not None:
-                return found
+            if opened is not None:
+                return opened
     return None
 
 

@@ -224,7 +224,7 @@ def fetch_cutouts(
     with disk_errors(str(folder), "choose another folder with --to"):
         folder.mkdir(parents=True, exist_ok=True)
         _check_settings(folder, request)
-        wanted = [one for one in galaxies if one.reason or not (folder / f"{one.name}.jpg").exists()]
+        wanted = [galaxy for galaxy in galaxies if galaxy.reason or not (folder / f"{galaxy.name}.jpg").exists()]
         fetcher = _Fetcher(folder, request, Pace(rate), base, patience, insecure)
         with progress(len(galaxies), f"fetching cut-outs of {request.survey}", "pictures") as bar:
             bar.resume_at(len(galaxies) - len(wanted))
@@ -349,17 +349,17 @@ def _check_settings(folder: Path, request: CutoutRequest) -> None:
         "licence": survey.licence,
         "citation": survey.citation,
     }
-    found, is_new = read_json(folder / SETTINGS), not any(folder.glob("*.jpg"))
+    settings, is_new = read_json(folder / SETTINGS), not any(folder.glob("*.jpg"))
     if is_damaged(folder / SETTINGS) and not is_new:
         what = f"'{SETTINGS}' is damaged, so nothing says how the pictures were cut"
         raise DownloadError(what, str(folder), "remove the folder, or choose another one with --to")
-    if not found or is_new:
+    if not settings or is_new:
         write_json(folder, SETTINGS, values)
         return
-    different = sorted(key for key in asdict(request) if found.get(key) != values[key])
+    different = sorted(key for key in asdict(request) if settings.get(key) != values[key])
     if different:
         key = different[0]
-        what = f"the folder has pictures with {key} {found.get(key)}, and {values[key]} is asked for"
+        what = f"the folder has pictures with {key} {settings.get(key)}, and {values[key]} is asked for"
         raise ConfigError(what, str(folder), "choose another folder with --to")
 
 

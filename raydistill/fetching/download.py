@@ -206,10 +206,10 @@ class _State:
         """Return what the headers of each response say."""
         return replace(self, size=None, done=0, digest="")
 
-    def differs_from(self, found: _State) -> bool:
+    def differs_from(self, other: _State) -> bool:
         """Return whether a partial response is another version; it may omit validators."""
-        other_date = self.last_modified and found.last_modified and found.last_modified != self.last_modified
-        return bool((found.etag and found.etag != self.etag) or other_date)
+        other_date = self.last_modified and other.last_modified and other.last_modified != self.last_modified
+        return bool((other.etag and other.etag != self.etag) or other_date)
 
 
 class _Part:
@@ -244,22 +244,22 @@ class _Part:
     def begin(self, response: requests.Response, offset: int) -> int | None:
         """Prepare the part for a response body; return the whole file's size if known."""
         url, headers = hide_passwords(self.source.url), response.headers
-        found = _State(url, headers.get("ETag", ""), headers.get("Last-Modified", ""))
+        state = _State(url, headers.get("ETag", ""), headers.get("Last-Modified", ""))
         size = parse_whole(response.headers.get("Content-Length", ""))
         if response.status_code == 206:
             start, size = _content_range(response)
-            if start != offset or self._state.differs_from(found) or self._state.size not in (None, size):
+            if start != offset or self._state.differs_from(state) or self._state.size not in (None, size):
                 self.discard()
                 raise TransientError("the file changed on the server")
         elif offset:
-            reason = "the file changed on the server" if found != self._state.version else "no ranges there"
+            reason = "the file changed on the server" if state != self._state.version else "no ranges there"
             log.info("fetch: %s: %s, so it starts again", self.path.name, reason)
             offset = 0
         self._check_size(size)
         if not offset:
             self.discard()
         self._check_space(size, offset)
-        self._state = replace(found, size=size)
+        self._state = replace(state, size=size)
         self._save()
         return size if size is not None else self.source.size
 
@@ -350,17 +350,17 @@ class _Part:
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
     """Return the first byte and file size of `bytes 5-9/10` or `bytes */10`."""
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"bytes (?:([0-9]{1,15})-[0-9]+|\*)/([0-9]{1,15}|\*)", response.headers.get("Content-Range", "").strip()
     )
-    if found is None:
+    if match is None:
         return None, None
-    return int(found[1]) if found[1] else None, int(found[2]) if found[2] != "*" else None
+    return int(match[1]) if match[1] else None, int(match[2]) if match[2] != "*" else None
 
 
 def _verify(path: Path, source: Source, keep: bool) -> Downloaded:
     """Compare a file with its published size and checksums."""
-    published = dict(one.split(":") for one in source.checksum.split())
+    published = dict(checksum.split(":") for checksum in source.checksum.split())
     digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in published}
     sha256 = digests.setdefault("sha256", hashlib.sha256())
     with path.open("rb") as stream:
@@ -371,8 +371,8 @@ def _verify(path: Path, source: Source, keep: bool) -> Downloaded:
     fix = f"remove it and {AGAIN}" if keep else f"the file was removed; {AGAIN}, or give a mirror with --base-url"
     where = str(path) if keep else source.url
     for kind, value in published.items():
-        if (found := digests[kind].hexdigest()) != value:
-            raise DownloadError(f"the {kind.upper()} of the file is {found}, and {value} is published", where, fix)
+        if (actual := digests[kind].hexdigest()) != value:
+            raise DownloadError(f"the {kind.upper()} of the file is {actual}, and {value} is published", where, fix)
     if source.size is not None and size != source.size:
         raise DownloadError(f"the file has {size} bytes, and the record says {source.size}", where, fix)
     return Downloaded(size, sha256.hexdigest(), bool(published))

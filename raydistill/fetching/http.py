@@ -127,13 +127,13 @@ class Reach:
     def check_redirect(self, url: str, first: str) -> None:
         """Raise DownloadError if `first` redirects to an address that is not one to ask."""
         try:
-            is_safe, host, own = self.is_safe(url), _place(url), _place(first)
+            is_safe, host, origin = self.is_safe(url), _place(url), _place(first)
         except ValueError as error:
             raise DownloadError("the server redirects to an address that cannot be read", first, OTHERWISE) from error
         if not is_safe:
             what = f"the server redirects to {url:.200}, without https, so anyone on the way could change the file"
             raise DownloadError(what, first, f"{OTHERWISE}, or accept http with --insecure")
-        if host not in {own, *self.hosts}:
+        if host not in {origin, *self.hosts}:
             what = f"the server redirects to {host:.200}, which is not a known host of these files"
             raise DownloadError(what, first, OTHERWISE)
 

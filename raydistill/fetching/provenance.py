@@ -61,7 +61,7 @@ def is_damaged(path: Path) -> bool:
 def complete_files(record: Record, folder: Path) -> dict[str, dict[str, Any]]:
     """Return the provenance, by name, of a record's files that have their sizes."""
     entries = read_json(folder / provenance_file(record.name)).get("files")
-    by_name = {str(one.get("name")): one for one in entries or () if isinstance(one, dict)}
+    by_name = {str(entry.get("name")): entry for entry in entries or () if isinstance(entry, dict)}
     return {file.name: by_name[file.name] for file in record.files if _is_there(folder, file, by_name.get(file.name))}
 
 
@@ -73,10 +73,10 @@ def is_complete(record: Record, folder: Path) -> bool:
 def _is_there(folder: Path, file: RemoteFile, entry: Mapping[str, Any] | None) -> bool:
     target, values = folder / (file.into or file.name), entry or {}
     unpacked = values.get("unpacked")
-    found = unpacked if isinstance(unpacked, dict) else values
+    recorded = unpacked if isinstance(unpacked, dict) else values
     if target.is_dir():
-        return sum(1 for _ in target.iterdir()) == found.get("files")
-    return target.is_file() and target.stat().st_size == found.get("size")
+        return sum(1 for _ in target.iterdir()) == recorded.get("files")
+    return target.is_file() and target.stat().st_size == recorded.get("size")
 
 
 def write_provenance(record: Record, folder: Path, licence: str, files: Sequence[Mapping[str, Any]]) -> None:

@@ -126,8 +126,8 @@ def fetch_records(
         ]
         results = dict(zip(jobs, _download_all(jobs, parallel, patience), strict=True))
         for record, published in missing:
-            own = {job: one for job, one in results.items() if job.record is record}
-            _finish(record, to / record.folder, own, published, keep_archives)
+            of_record = {job: result for job, result in results.items() if job.record is record}
+            _finish(record, to / record.folder, of_record, published, keep_archives)
         return [Fetched(to / record.folder, _config(record, to / record.folder)) for record in records]
 
 
@@ -164,7 +164,7 @@ class _Job:
     @property
     def source(self) -> Source:
         size, checksum = self.published.files.get(self.file.name, (None, ""))
-        both = " ".join(dict.fromkeys(one for one in (self.file.checksum, checksum) if one))
+        both = " ".join(dict.fromkeys(part for part in (self.file.checksum, checksum) if part))
         return Source(at_base(self.file.url, self.base), size, both, self.file.most, self.reach)
 
     @property
@@ -233,10 +233,10 @@ class _Total:
         def show(state: Progress) -> None:
             with self._lock:
                 self._states[job] = state
-                sizes = [one.size for one in self._states.values()]
+                sizes = [state.size for state in self._states.values()]
                 if None not in sizes:
                     self._bar.set_total(sum(size for size in sizes if size) // MB)
-                self._bar.update(sum(one.done for one in self._states.values()) // MB)
+                self._bar.update(sum(state.done for state in self._states.values()) // MB)
 
         return show
 
@@ -246,11 +246,11 @@ def _finish(
 ) -> None:
     """Unpack the files of a record, write its provenance, and remove its archives."""
     entries = complete_files(record, folder)
-    for job, one in results.items():
-        if not one.verified:
+    for job, done in results.items():
+        if not done.verified:
             way = "its archive's own checksums are verified" if job.file.unpack else "it could not be verified"
             log.warning("fetch: no checksum of %s is published; %s", job.file.name, way)
-        result: dict[str, Any] = {"size": one.size, "sha256": one.sha256}
+        result: dict[str, Any] = {"size": done.size, "sha256": done.sha256}
         if job.file.unpack:
             unpacked = unpack(job.path, job.file.unpack, job.target)
             result["unpacked"] = {"into": job.file.into, **asdict(unpacked)}

@@ -176,7 +176,7 @@ def _tar_members(archive: Path, suffixes: tuple[str, ...]) -> Iterator[_Member]:
 def _is_wanted(name: str, suffixes: tuple[str, ...]) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     from_macos = "__MACOSX" in path.parts or path.name.startswith("._")
-    return path.name.lower().endswith(tuple(one.lower() for one in suffixes)) and not from_macos
+    return path.name.lower().endswith(tuple(suffix.lower() for suffix in suffixes)) and not from_macos
 
 
 def _safe_name(name: str, archive: Path) -> str:

@@ -57,8 +57,8 @@ def parse_answers(answers: Mapping[str, float], tree: DecisionTree, where: str =
         if named:
             votes_A[tree.columns_of(task)] = [given.get(answer.column, 0.0) for answer in task.answers]
             _check_sum(votes_A, task, len(named), tree, where)
-    if found := find_contradiction(votes_A, tree):
-        raise ConfigError(found, where, "leave it out, or give that answer a fraction")
+    if contradiction := find_contradiction(votes_A, tree):
+        raise ConfigError(contradiction, where, "leave it out, or give that answer a fraction")
     return votes_A.astype(np.float32)
 
 
@@ -93,9 +93,9 @@ def check_votes(votes_NA: np.ndarray, tree: DecisionTree, where: str, *, sums: b
                 f"{what} (within {TABLE_SUM_TOLERANCE})", where, "correct them, or leave all of them empty"
             )
     for row in np.flatnonzero((votes_NA == 0).any(axis=1)).tolist():
-        if found := find_contradiction(votes_NA[row], tree):
+        if contradiction := find_contradiction(votes_NA[row], tree):
             fix = "leave that question empty, or give that answer a fraction"
-            raise CatalogError(f"row {row + 1}: {found}", where, fix)
+            raise CatalogError(f"row {row + 1}: {contradiction}", where, fix)
 
 
 def replace_answers(votes_NA: np.ndarray, answers_A: np.ndarray, tree: DecisionTree) -> np.ndarray:
@@ -212,8 +212,8 @@ def reached(votes_A: np.ndarray, tree: DecisionTree) -> dict[int, float]:
 
 def _zero_ancestors(task: Task, votes_A: np.ndarray, tree: DecisionTree) -> list[str]:
     """Return the nearest answers with the fraction 0 that lead to a question."""
-    found: list[str] = []
+    zeros: list[str] = []
     for stem in task.asked_after:
-        own = [stem] if votes_A[tree.index[stem]] == 0 else _zero_ancestors(tree.task_of[stem], votes_A, tree)
-        found += [one for one in own if one not in found]
-    return found
+        of_stem = [stem] if votes_A[tree.index[stem]] == 0 else _zero_ancestors(tree.task_of[stem], votes_A, tree)
+        zeros += [answer for answer in of_stem if answer not in zeros]
+    return zeros

@@ -129,21 +129,21 @@ def spell(name: str) -> str:
 def find_columns(tree: DecisionTree, tag: str, present: Sequence[str]) -> list[TaskColumns]:
     """Return the columns of each question; empty `tag`: names without a campaign."""
     spelt = [(spell(name), name) for name in reversed(present)]
-    by_spelling = {name.removeprefix(_PREFIX): own for name, own in spelt} | dict(spelt)
+    by_spelling = {name.removeprefix(_PREFIX): column for name, column in spelt} | dict(spelt)
     columns = []
     for task in tree.tasks:
         key, answers = names_of(tree, task)
         question = f"{key}-{tag}" if tag else key
         stems = [[f"{question}_{name}" for name in names] for names in answers]
-        expected = {kind: tuple(own[0] + kind for own in stems) for kind in (FRACTION, COUNT, DEBIASED)}
-        found = {
+        expected = {kind: tuple(names[0] + kind for names in stems) for kind in (FRACTION, COUNT, DEBIASED)}
+        columns_of = {
             kind: tuple(
-                next(filter(None, (by_spelling.get(spell(stem + kind)) for stem in own)), None) for own in stems
+                next(filter(None, (by_spelling.get(spell(stem + kind)) for stem in names)), None) for names in stems
             )
             for kind in expected
         }
         total = next(filter(None, (by_spelling.get(spell(question + suffix)) for suffix in _TOTALS)), None)
-        columns.append(TaskColumns(expected, found, total))
+        columns.append(TaskColumns(expected, columns_of, total))
     return columns
 
 
@@ -156,8 +156,8 @@ def columns_of(campaign: Campaign, present: Sequence[str]) -> list[TaskColumns]:
 
 def find_campaigns(present: Sequence[str]) -> list[Campaign]:
     """Return a table's campaigns: those with tags, and those of untagged columns."""
-    tagged = [one for one in CAMPAIGNS.values() if _found(find_columns(one.tree, one.tag, present))]
-    return tagged + [one for one in _untagged(present) if one not in tagged]
+    tagged = [campaign for campaign in CAMPAIGNS.values() if _found(find_columns(campaign.tree, campaign.tag, present))]
+    return tagged + [campaign for campaign in _untagged(present) if campaign not in tagged]
 
 
 def choose_campaign(present: Sequence[str], uri: str) -> Campaign | None:
@@ -168,11 +168,11 @@ def choose_campaign(present: Sequence[str], uri: str) -> Campaign | None:
     CatalogError
         If the table holds votes of several campaigns.
     """
-    found = find_campaigns(present)
-    if len(found) > 1:
-        what = f"holds votes that fit several campaigns of Galaxy Zoo ({', '.join(one.name for one in found)})"
-        raise CatalogError(what, uri, f"choose one, as survey.dialect={found[0].name}")
-    return found[0] if found else None
+    campaigns = find_campaigns(present)
+    if len(campaigns) > 1:
+        what = f"holds votes that fit several campaigns of Galaxy Zoo ({', '.join(campaign.name for campaign in campaigns)})"
+        raise CatalogError(what, uri, f"choose one, as survey.dialect={campaigns[0].name}")
+    return campaigns[0] if campaigns else None
 
 
 def _untagged(present: Sequence[str]) -> list[Campaign]:
@@ -183,10 +183,10 @@ def _untagged(present: Sequence[str]) -> list[Campaign]:
     first: dict[str, Campaign] = {}
     for campaign in CAMPAIGNS.values():
         first.setdefault(campaign.tree.name, campaign)
-    columns = {one: find_columns(one.tree, "", present) for one in first.values()}
-    explained = {one: _found(own) for one, own in columns.items() if own[0].found and own[0].is_whole}
-    best = [one for one, own in explained.items() if not any(own < other for other in explained.values())]
-    whole = [one for one in best if all(task.is_whole for task in columns[one])]
+    columns = {campaign: find_columns(campaign.tree, "", present) for campaign in first.values()}
+    explained = {campaign: _found(names) for campaign, names in columns.items() if names[0].found and names[0].is_whole}
+    best = [campaign for campaign, names in explained.items() if not any(names < other for other in explained.values())]
+    whole = [campaign for campaign in best if all(task.is_whole for task in columns[campaign])]
     return whole or best
 
 
@@ -200,5 +200,5 @@ def usual_names() -> list[str]:
     for campaign in CAMPAIGNS.values():
         for tag in (campaign.tag, ""):
             for task in find_columns(campaign.tree, tag, ()):
-                names += [name for own in task.expected.values() for name in own]
+                names += [name for expected in task.expected.values() for name in expected]
     return [*names, *map(spell, names)]

@@ -226,12 +226,12 @@ class _Catalog:
         """Return columns by their usual names."""
         columns = list(dict.fromkeys(columns))
         joined = {name: self._joined[name] for name in columns if name in self._joined}
-        parts = [part for own in joined.values() for part in own]
+        parts = [part for parts_of in joined.values() for part in parts_of]
         plain = list(dict.fromkeys([*(name for name in columns if name not in joined), *parts]))
         as_text = [self._stored[name] for name in (*text, *parts) if name not in joined]
         table = self._table.read([self._stored[name] for name in plain], as_text).rename_columns(plain)
-        for name, own in joined.items():
-            values = [pc.cast(table[part], pa.string()) for part in own]
+        for name, joined_parts in joined.items():
+            values = [pc.cast(table[part], pa.string()) for part in joined_parts]
             table = table.append_column(name, pc.binary_join_element_wise(*values, "/"))
         return table.select(columns)
 
@@ -278,11 +278,11 @@ def read_filename_mapping(
     id_name, asset_name = (str(name) for name in names)
     rows = table.read([id_name, asset_name], text=(id_name, asset_name))
     ids, assets = (object_ids(rows[name], name, uri).to_pylist() for name in (id_name, asset_name))
-    found: dict[str, tuple[str, ...]] = {}
+    mapping: dict[str, tuple[str, ...]] = {}
     for object_id, asset in zip(ids, assets, strict=True):
-        known = found.get(object_id, ())
-        found[object_id] = known if asset in known else (*known, asset)
-    return found
+        known = mapping.get(object_id, ())
+        mapping[object_id] = known if asset in known else (*known, asset)
+    return mapping
 
 
 def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Mapping[str, str | None]) -> pa.Table:
@@ -369,8 +369,8 @@ def _common_columns(table: pa.Table, names: Mapping[str, str | None], catalog: _
         if name is None:
             values = np.full(table.num_rows, np.nan)
         elif parts := part_columns(role, name, catalog.names):
-            own = {part: table[column].combine_chunks() for part, column in parts.items()}
-            values = read_parts(own, parts, role, catalog.unit(name))
+            of_part = {part: table[column].combine_chunks() for part, column in parts.items()}
+            values = read_parts(of_part, parts, role, catalog.unit(name))
         else:
             values = read_measurement(table[name].combine_chunks(), role, name, catalog.unit(name))
         columns[role] = pa.array(values, from_pandas=True)

@@ -149,9 +149,9 @@ def detect_schema(present: Sequence[str], overrides: Mapping[str, str | None], u
     if find_column("id", present, overrides, uri) is None:
         has_labels = None
     if has_labels and not any(name.startswith("smooth-or-featured-gz2_") for name in present):
-        if found := find_campaigns(present):
+        if campaigns := find_campaigns(present):
             what = "curate: column '%s' holds the labels; survey.dialect=%s takes classes from the table's votes"
-            log.info(what, has_labels, found[0].name)
+            log.info(what, has_labels, campaigns[0].name)
         return "plain"
     if campaign := choose_campaign(present, uri):
         return campaign.name
@@ -232,7 +232,7 @@ def _campaign_question(task: TaskColumns, kinds: tuple[str, ...], checked: bool,
     if not some and not required:
         return Question(())
     kind = next(filter(task.has_all, some), (some or list(kinds))[0])
-    names = (own or usual for own, usual in zip(task.answers[kind], task.expected[kind], strict=True))
+    names = (present or usual for present, usual in zip(task.answers[kind], task.expected[kind], strict=True))
     holds: Literal["counts", "conditional"] = "counts" if kind == COUNT else "conditional"
     return Question(tuple(names), holds, task.total, checked and kind != DEBIASED)
 

@@ -187,7 +187,7 @@ class ClassTree:
 
 def find_class(name: str, names: Sequence[str], where: str = "") -> int:
     """Return a class's label; ConfigError with the nearest name for an unknown one."""
-    name, names = spell(name), [spell(one) for one in names]
+    name, names = spell(name), [spell(other) for other in names]
     if name not in names:
         raise ConfigError(f"there is no class '{name}'", where, nearest(name, tuple(names)))
     return names.index(name)
@@ -213,8 +213,8 @@ def path_confidence(votes: np.ndarray, galaxy_class: GalaxyClass) -> np.ndarray:
 
 
 def _builtin(name: str, tree: DecisionTree, paths: Paths) -> ClassTree:
-    steps = {own: tuple(step if isinstance(step, tuple) else (step,) for step in path) for own, path in paths.items()}
-    return ClassTree(name, tuple(GalaxyClass(own, path, tree=tree) for own, path in steps.items()))
+    steps = {key: tuple(step if isinstance(step, tuple) else (step,) for step in path) for key, path in paths.items()}
+    return ClassTree(name, tuple(GalaxyClass(key, path, tree=tree) for key, path in steps.items()))
 
 
 BUILTIN_TREES = {name: _builtin(name, *entry) for name, entry in BUILTIN_PATHS.items()}

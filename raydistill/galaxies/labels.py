@@ -61,7 +61,7 @@ class LabelIndex:
 
     def __init__(self, labels: Sequence[Sequence[str]]) -> None:
         self.labels = labels
-        pairs = [(label, position) for position, own in enumerate(labels) for label in own]
+        pairs = [(label, position) for position, group in enumerate(labels) for label in group]
         counts = Counter(label for label, _ in pairs)
         if repeated := [label for label, count in counts.items() if count > 1]:
             raise ConfigError(f"the label '{repeated[0]}' is given twice", "", "give each label to one class")
@@ -86,43 +86,43 @@ class LabelIndex:
         """
         words = {label for label in labels if label is not None}
         values = {_value(word) for word in words} - {None}
-        pairs = [(p, label) for p, own in enumerate(self.labels) for label in own if label not in words]
+        pairs = [(p, label) for p, group in enumerate(self.labels) for label in group if label not in words]
         for _, label in pairs:
             if _value(label) in values and _value(label) not in self._by_value:
                 raise ConfigError(f"the label '{label}' is given twice", "", "give each label to one class")
         return [(position, label) for position, label in pairs if _value(label) not in values]
 
 
-def left_out(labels: Iterable[str | None], own: Sequence[Sequence[str]]) -> Counter[str]:
+def left_out(labels: Iterable[str | None], groups: Sequence[Sequence[str]]) -> Counter[str]:
     """Return the number of galaxies by label, for the labels of no class.
 
     Parameters
     ----------
     labels
         The label of each galaxy.
-    own
+    groups
         The labels of each class.
     """
-    index = LabelIndex(own)
+    index = LabelIndex(groups)
     counts = Counter(label for label in labels if label is not None)
     return Counter({label: count for label, count in counts.items() if index.find(label) == OTHER_LABEL})
 
 
-def warn_of_similar_labels(counts: Mapping[str, int], own: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+def warn_of_similar_labels(counts: Mapping[str, int], groups: Sequence[Sequence[str]], names: Sequence[str]) -> None:
     """Warn of labels of no class that are those of a class but for case or blanks.
 
     Parameters
     ----------
     counts
         The result of `left_out`.
-    own, names
+    groups, names
         Labels and names of the classes.
     """
-    similar = {likeness(label): (label, name) for one, name in zip(own, names, strict=True) for label in one}
-    found = [(other, *similar[likeness(other)]) for other in counts if likeness(other) in similar]
-    if found:
-        shown = listed([f"'{other}' ({counts[other]}) like '{label}'" for other, label, _ in found])
-        other, label, name = found[0]
+    similar = {likeness(label): (label, name) for group, name in zip(groups, names, strict=True) for label in group}
+    confused = [(other, *similar[likeness(other)]) for other in counts if likeness(other) in similar]
+    if confused:
+        shown = listed([f"'{other}' ({counts[other]}) like '{label}'" for other, label, _ in confused])
+        other, label, name = confused[0]
         what = (
             "curate: labels that look like one of a class are left out: %s; curate.classes={%s: [%s, %s], …} joins them"
         )
@@ -158,7 +158,7 @@ def mapping_example(names: Sequence[str], codes: Sequence[str], labels: Sequence
 
     A truth value, among `labels` or else the names, becomes 1 or 0.
     """
-    truths = [own[0].lower() for own in labels or [(name,) for name in names]]
+    truths = [label[0].lower() for label in labels or [(name,) for name in names]]
     if len(codes) > len(names) and codes[0] == "0":  # 0 often stands for "none"
         codes = codes[1:]
     if all(truth in _TRUE + _FALSE for truth in truths):
@@ -178,7 +178,7 @@ def parse_classes(value: Any) -> Any:
         If a class or a label is neither text nor a number.
     """
     if isinstance(value, Mapping):
-        return tuple(LabelledClass(_text(name), _labels(own)) for name, own in value.items())
+        return tuple(LabelledClass(_text(name), _labels(labels)) for name, labels in value.items())
     if isinstance(value, list | tuple):
         return tuple(_listed_class(entry) for entry in value)
     return value
@@ -192,13 +192,13 @@ def _listed_class(entry: Any) -> Any:
         if entry.keys() == {"name", "labels"}:
             return LabelledClass(_text(entry["name"]), _labels(entry["labels"]))
         if len(entry) == 1:  # YAML's `- spiral: 3`
-            ((name, own),) = entry.items()
-            return LabelledClass(_text(name), _labels(own))
+            ((name, labels),) = entry.items()
+            return LabelledClass(_text(name), _labels(labels))
     return entry if type(entry) is int else _text(entry)
 
 
-def _labels(own: Any) -> tuple[str, ...]:
-    labels = tuple(_text(label) for label in (own if isinstance(own, list | tuple) else [own]))
+def _labels(value: Any) -> tuple[str, ...]:
+    labels = tuple(_text(label) for label in (value if isinstance(value, list | tuple) else [value]))
     if not labels:
         raise ValueError(f"a class has no label; write {_EXAMPLE}")
     return labels
@@ -231,4 +231,4 @@ def _unambiguous(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
     positions: defaultdict[Any, set[int]] = defaultdict(set)
     for value, position in pairs:
         positions[value].add(position)
-    return {value: own.pop() for value, own in positions.items() if value is not None and len(own) == 1}
+    return {value: places.pop() for value, places in positions.items() if value is not None and len(places) == 1}

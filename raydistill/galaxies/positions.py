@@ -83,7 +83,7 @@ def part_columns(role: str, name: str, present: Sequence[str]) -> dict[str, str]
     """
     if role not in _RANGES or _part_of(name, role) != "whole":
         return {}
-    columns = {part: one for one in reversed(present) if (part := _part_of(one, role))} | {"whole": name}
+    columns = {part: column for column in reversed(present) if (part := _part_of(column, role))} | {"whole": name}
     return {part: columns[part] for part in ("sign", "whole", "m", "s") if part in columns} if "m" in columns else {}
 
 
@@ -107,20 +107,20 @@ def read_parts(columns: Mapping[str, pa.Array], names: Mapping[str, str], role: 
     With fractions of hours or degrees, this column alone is the angle, in `unit`.
     """
     numbers = {part: _numbers(columns[part], "number", names[part], role, None) for part in names if part != "sign"}
-    if any(one is None for one in numbers.values()):
+    if any(values is None for values in numbers.values()):
         return np.full(len(columns["whole"]), np.nan)
     whole_numbers = numbers["whole"]
     if whole_numbers is not None and (whole_numbers[np.isfinite(whole_numbers)] % 1).any():
         return read_measurement(columns["whole"], role, names["whole"], unit)
     log.info("curate: %s is in the columns %s", role, ", ".join(names.values()))
-    whole, *smaller = (np.asarray(one) for one in numbers.values())
+    whole, *smaller = (np.asarray(values) for values in numbers.values())
     is_negative = np.signbit(whole)
     if "sign" in columns:
         is_negative |= np.array([str(mark).strip() in ("-", "−", "–") for mark in columns["sign"].to_pylist()], bool)
-    smaller = [np.where(np.isnan(one), 0, one) for one in smaller]
-    degrees = np.abs(whole) + sum(one / 60**power for power, one in enumerate(smaller, start=1))
+    smaller = [np.where(np.isnan(part), 0, part) for part in smaller]
+    degrees = np.abs(whole) + sum(part / 60**power for power, part in enumerate(smaller, start=1))
     degrees = np.where(is_negative, -degrees, degrees) * (HOUR if role == "ra" else 1)
-    wrong = np.logical_or.reduce([(one < 0) | (one > 60) for one in smaller])
+    wrong = np.logical_or.reduce([(part < 0) | (part > 60) for part in smaller])
     return _within_range(np.where(wrong, np.inf, degrees), role, ", ".join(names.values()))
 
 

@@ -164,13 +164,13 @@ def _check_tree(catalog: pa.Table, classes: ClassTree, thresholds: str | None) -
     for galaxy_class in classes.classes:
         require_path(galaxy_class)
     metadata = catalog.schema.metadata or {}
-    own = tree_of_votes(catalog)
-    if own != classes.tree:
-        builtin = [name for name, other in BUILTIN_TREES.items() if other.tree == own]
-        what = f"the classes '{classes.name}' follow the tree of {classes.tree.title}, the votes that of {own.title}"
-        raise ConfigError(what, "", f"set it to {', '.join(builtin)} or a YAML file with 'tree: {own.name}'")
-    if thresholds is not None and not own.thresholds:
-        what = f"there are no thresholds for the tree of {own.title}"
+    tree = tree_of_votes(catalog)
+    if tree != classes.tree:
+        builtin = [name for name, other in BUILTIN_TREES.items() if other.tree == tree]
+        what = f"the classes '{classes.name}' follow the tree of {classes.tree.title}, the votes that of {tree.title}"
+        raise ConfigError(what, "", f"set it to {', '.join(builtin)} or a YAML file with 'tree: {tree.name}'")
+    if thresholds is not None and not tree.thresholds:
+        what = f"there are no thresholds for the tree of {tree.title}"
         raise ConfigError(what, "thresholds", "set it to null, and raise curate.min_confidence instead")
     absent = metadata.get(b"raydistill.absent_tasks", b"").decode().split(",")
     for galaxy_class in classes.classes:
@@ -210,9 +210,9 @@ def _by_label(catalog: pa.Table, tree: ClassTree) -> Assignment:
 def _listed_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, int]:
     """Return the class of each label of the table, for a list or a mapping of classes."""
     index = LabelIndex(tree.labels)
-    found = {word: index.find(word) for word in words}
+    labels = {word: index.find(word) for word in words}
     codes = numeric_labels(words)
-    if codes and not any(number(label) is not None for own in tree.labels for label in own):
+    if codes and not any(number(label) is not None for alike in tree.labels for label in alike):
         raise ConfigError(
             f"the labels are numbers ({listed(codes)}), and the classes are names",
             "", f"give each class its numbers, for example {mapping_example(tree.names, codes, tree.labels)}",
@@ -220,19 +220,19 @@ def _listed_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, 
     known = sorted(word for word in words if word)
     absent = index.absent(words)
     for position, label in absent:
-        if position not in found.values():
+        if position not in labels.values():
             raise CatalogError(f"no galaxy has the label '{label}'", "label", nearest(label, known))
     if absent:
         shown = listed([f"'{label}' of the class '{tree.names[position]}'" for position, label in absent])
         log.warning("curate: no galaxy has the label %s", shown)
-    return found
+    return labels
 
 
 def _tree_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, int]:
     """Return the class of each label: a name in the tree, or a position in it."""
     with_positions = not any(number(name) is not None for name in tree.names)
     index = LabelIndex([(name, str(i)) if with_positions else (name,) for i, name in enumerate(tree.names)])
-    found = {word: index.find(word) for word in words}
+    labels = {word: index.find(word) for word in words}
     codes = numeric_labels(words)
     if codes and with_positions:
         shown = ", ".join(f"{i} = {name}" for i, name in enumerate(tree.names))
@@ -240,14 +240,14 @@ def _tree_labels(words: set[str | None], tree: ClassTree) -> dict[str | None, in
         if "0" not in codes:
             what = "curate: no galaxy has the label 0, the class '%s'; if labels start at 1, set %s"
             log.warning(what, tree.names[0], mapping_example(tree.names, codes))
-    for word in sorted(word for word in words if found[word] == OTHER_LABEL and word is not None):
+    for word in sorted(word for word in words if labels[word] == OTHER_LABEL and word is not None):
         by_names = {other.names: name for name, other in reversed(BUILTIN_TREES.items())}
         matching = [f"curate.classes={name}" for names, name in reversed(by_names.items()) if word in names]
         example = mapping_example(tree.names, codes) if codes else "curate.classes=[a, b]"
         fix = " or ".join([*matching, f"{'numbers' if codes else 'a list of labels'} as {example}"])
         what = f"the label '{word}' is not a class of the tree '{tree.name}'"
         raise CatalogError(what, "label", join_hint(nearest(word, tree.names), f"Otherwise give {fix}"))
-    return found
+    return labels
 
 
 def assign_splits(object_ids: Iterable[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:

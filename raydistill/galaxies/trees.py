@@ -106,7 +106,7 @@ def _tree(name: str, title: str, questions: Questions) -> DecisionTree:
     tasks = []
     for number, (key, (asked_after, words)) in enumerate(questions.items(), start=1):
         spellings = [word.split("|") for word in words.split()]
-        answers = tuple(Answer(own[0], f"{key}_{own[0]}", also=tuple(own[1:])) for own in spellings)
+        answers = tuple(Answer(spelling[0], f"{key}_{spelling[0]}", also=tuple(spelling[1:])) for spelling in spellings)
         tasks.append(Task(number, key, answers, tuple(asked_after.split())))
     return DecisionTree(name, title, tuple(tasks))
 

@@ -90,14 +90,14 @@ def compare_class(
     list of Comparison
         In the order of `names`.
     """
-    own, others = _valid_values(prototypes, names), _valid_values(galaxies, names)
-    tested_M = np.isfinite(own).any(0) & (np.isfinite(others).sum(0) >= MIN_GALAXIES)
+    selected, others = _valid_values(prototypes, names), _valid_values(galaxies, names)
+    tested_M = np.isfinite(selected).any(0) & (np.isfinite(others).sum(0) >= MIN_GALAXIES)
     p_values_M = np.ones(len(names))
     if tested_M.any():
-        adjusted = class_p_values(own[:, tested_M], others[:, tested_M], permutations, seed)
+        adjusted = class_p_values(selected[:, tested_M], others[:, tested_M], permutations, seed)
         p_values_M[tested_M] = np.minimum(adjusted * num_classes, 1)
     return [
-        _comparison(name, own[:, m], others[:, m], float(p_values_M[m]) if tested_M[m] else None)
+        _comparison(name, selected[:, m], others[:, m], float(p_values_M[m]) if tested_M[m] else None)
         for m, name in enumerate(names)
     ]
 
@@ -124,9 +124,9 @@ def _valid_values(table: pa.Table, names: Sequence[str]) -> Floats:
     return np.stack([np.where(is_valid(table, name), values_of(table, name), np.nan) for name in names], axis=1)
 
 
-def _comparison(name: str, own: Floats, others: Floats, p_value: float | None) -> Comparison:
-    own, others = own[np.isfinite(own)], others[np.isfinite(others)]
-    value = float(own.mean()) if len(own) else math.nan
+def _comparison(name: str, selected: Floats, others: Floats, p_value: float | None) -> Comparison:
+    selected, others = selected[np.isfinite(selected)], others[np.isfinite(others)]
+    value = float(selected.mean()) if len(selected) else math.nan
     low, median, high = np.quantile(others, (0.16, 0.5, 0.84)).tolist() if len(others) else (math.nan,) * 3
     place = (math.nan,) * 3
     if p_value is not None:
@@ -134,8 +134,8 @@ def _comparison(name: str, own: Floats, others: Floats, p_value: float | None) -
         wilson = binomtest(round(share * len(others)), len(others)).proportion_ci(method="wilson")
         place = (100 * share, 100 * min(wilson.low, share), 100 * max(wilson.high, share))
     ends = np.quantile(others, (0.025, 0.975)) if len(others) else (-math.inf, math.inf)
-    outside = int(((own < ends[0]) | (own > ends[1])).sum())
-    return Comparison(name, value, median, low, high, *place, len(own), len(others), outside, p_value)
+    outside = int(((selected < ends[0]) | (selected > ends[1])).sum())
+    return Comparison(name, value, median, low, high, *place, len(selected), len(others), outside, p_value)
 
 
 def band(profiles_NR: Floats) -> tuple[Floats, Floats, Floats, Floats]:

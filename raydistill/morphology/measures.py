@@ -123,10 +123,10 @@ def measure(pictures_NHWC: npt.NDArray[np.floating]) -> pa.Table:
         **{f"{name}_profile": values.tolist() for name, values in by_colour.items()},
         **{f"m{order}_profile": np.abs(components_NRM[..., m]).tolist() for m, order in enumerate(ORDERS)},
     }
-    found = [structure(light_HWC) for light_HWC in light.values_NHWC]
-    columns |= {name: [one.values[name] for one in found] for name in STRUCTURE}
-    columns |= {FLAG: [one.flag for one in found], SERSIC_FLAG: [one.sersic_flag for one in found]}
-    columns[REASON] = [one.reason for one in found]
+    fits = [structure(light_HWC) for light_HWC in light.values_NHWC]
+    columns |= {name: [fit.values[name] for fit in fits] for name in STRUCTURE}
+    columns |= {FLAG: [fit.flag for fit in fits], SERSIC_FLAG: [fit.sersic_flag for fit in fits]}
+    columns[REASON] = [fit.reason for fit in fits]
     return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA)
 
 

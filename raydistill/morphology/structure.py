@@ -86,10 +86,10 @@ def find_sources(light: Floats, sigmas: float, min_area: int) -> Labels:
 
     brightness = smooth_brightness(light)
     sky, noise = border_sky(brightness)
-    found = connected_sources(brightness - sky, sigmas * noise, min_area)
-    if found is None:
+    segm = connected_sources(brightness - sky, sigmas * noise, min_area)
+    if segm is None:
         return np.zeros(brightness.shape, np.int32)
-    parts = deblend_sources(brightness - sky, found, min_area, contrast=DEBLENDING, mode="linear", progress_bar=False)
+    parts = deblend_sources(brightness - sky, segm, min_area, contrast=DEBLENDING, mode="linear", progress_bar=False)
     return np.asarray(parts.data, np.int32)
 
 
@@ -120,11 +120,11 @@ def visible_part(light: Floats, noise: float, sigmas: float, min_area: int) -> B
         The connected part with the brightest pixel. Empty if it has fewer than `min_area` pixels.
     """
     brightness = smooth_brightness(light)
-    found = connected_sources(brightness, sigmas * noise, min_area)
-    if found is None:
+    segm = connected_sources(brightness, sigmas * noise, min_area)
+    if segm is None:
         return np.zeros(brightness.shape, np.bool_)
-    inside = np.where(found.data > 0, brightness, -np.inf)
-    return np.asarray(found.data == found.data.flat[inside.argmax()], np.bool_)
+    inside = np.where(segm.data > 0, brightness, -np.inf)
+    return np.asarray(segm.data == segm.data.flat[inside.argmax()], np.bool_)
 
 
 def connected_sources(brightness: Floats, threshold: float, min_area: int) -> Any:
@@ -153,15 +153,15 @@ _SKY_BOX = 8  # statmorph's box of sky is 1/8 of the side
 
 # Name of a quantity -> its value in statmorph's result for a picture of `side` pixels.
 STRUCTURE: dict[str, Callable[[Any, int], float]] = {
-    "concentration": lambda found, side: found.concentration,
-    "asymmetry": lambda found, side: found.asymmetry,
-    "smoothness": lambda found, side: found.smoothness,
-    "gini": lambda found, side: found.gini,
-    "m20": lambda found, side: found.m20,
-    "half_light_radius": lambda found, side: _length(found.rhalf_ellip, side),
-    "sersic_n": lambda found, side: found.sersic_n,
-    "sersic_radius": lambda found, side: _length(found.sersic_rhalf, side),
-    "sersic_ellipticity": lambda found, side: found.sersic_ellip,
+    "concentration": lambda fit, side: fit.concentration,
+    "asymmetry": lambda fit, side: fit.asymmetry,
+    "smoothness": lambda fit, side: fit.smoothness,
+    "gini": lambda fit, side: fit.gini,
+    "m20": lambda fit, side: fit.m20,
+    "half_light_radius": lambda fit, side: _length(fit.rhalf_ellip, side),
+    "sersic_n": lambda fit, side: fit.sersic_n,
+    "sersic_radius": lambda fit, side: _length(fit.sersic_rhalf, side),
+    "sersic_ellipticity": lambda fit, side: fit.sersic_ellip,
 }
 SERSIC = ("sersic_n", "sersic_radius", "sersic_ellipticity")  # valid if the fit is
 
@@ -202,15 +202,15 @@ def structure(light_HWC: Floats) -> Structure:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = _statmorph(light_HWC.mean(-1, dtype=np.float64) - sky, labels_HW, galaxy, noise)
+            fit = _statmorph(light_HWC.mean(-1, dtype=np.float64) - sky, labels_HW, galaxy, noise)
         except Exception as error:  # statmorph raises what its minimisers raise: no list of types is complete
             return _not_measured(f"statmorph failed: {type(error).__name__}: {error}")
-    values = {name: float(value(found, len(light_HWC))) for name, value in STRUCTURE.items()}
+    values = {name: float(value(fit, len(light_HWC))) for name, value in STRUCTURE.items()}
     values = {name: value if value != _MISSING else np.nan for name, value in values.items()}
-    reasons = dict.fromkeys(str(one.message) for one in caught)
-    reason = "; ".join(one for one in reasons if not any(part in one for part in _HARMLESS))
-    flagged = found.flag or found.flag_sersic
-    return Structure(values, int(found.flag), int(found.flag_sersic), (reason or "flagged") if flagged else "")
+    reasons = dict.fromkeys(str(warning.message) for warning in caught)
+    reason = "; ".join(reason for reason in reasons if not any(part in reason for part in _HARMLESS))
+    flagged = fit.flag or fit.flag_sersic
+    return Structure(values, int(fit.flag), int(fit.flag_sersic), (reason or "flagged") if flagged else "")
 
 
 def _corner_sky(brightness_HW: Floats) -> tuple[float, float]:
@@ -223,8 +223,8 @@ def _corner_sky(brightness_HW: Floats) -> tuple[float, float]:
 
 
 def _sources(brightness_HW: Floats, threshold: float) -> Labels:
-    found = connected_sources(brightness_HW, threshold, MIN_AREA)
-    return np.zeros(brightness_HW.shape, np.int32) if found is None else np.asarray(found.data, np.int32)
+    segm = connected_sources(brightness_HW, threshold, MIN_AREA)
+    return np.zeros(brightness_HW.shape, np.int32) if segm is None else np.asarray(segm.data, np.int32)
 
 
 def _statmorph(image_HW: Floats, labels_HW: Labels, galaxy: int, noise: float) -> Any:

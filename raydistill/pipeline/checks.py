@@ -226,14 +226,14 @@ def _check_source(config: Config) -> None:
     if config.curate.classes in (ALL, UNLABELLED):
         return
     names = load_class_tree(config.curate.classes).names
-    own: dict[str, tuple[str | None, ...]]
+    named: dict[str, tuple[str | None, ...]]
     if isinstance(source, GeneratorSource):
-        own = {"start_classes": source.start_classes}
+        named = {"start_classes": source.start_classes}
     elif isinstance(source, InjectionSource):
-        own = {"classes": source.classes, "label": (source.label,)}
+        named = {"classes": source.classes, "label": (source.label,)}
     else:
-        own = {"label": (source.label,)}
-    for key, values in own.items():
+        named = {"label": (source.label,)}
+    for key, values in named.items():
         for value in values:
             if value is not None:
                 find_class(value, names, f"{where}.{key}")
@@ -248,7 +248,7 @@ def check_parameters(names: tuple[str, ...], where: str) -> None:
         return
     from raydistill.simulation.render import Truth  # imports astropy
 
-    known = tuple(one.name for one in fields(Truth) if one.name != "class_")
+    known = tuple(field.name for field in fields(Truth) if field.name != "class_")
     for name in names:
         if name not in known:
             raise ConfigError(f"there is no parameter '{name}'", where, nearest(name, known))

@@ -99,7 +99,7 @@ def find_cause(temp_dir: str | None) -> str | None:
 
 def _nearest(path: str) -> Path:
     """Return the first folder that exists, of a path and those around it."""
-    return next(one for one in (Path(path), *Path(path).parents) if one.exists())
+    return next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())
 
 
 def _free(folder: Path) -> int:

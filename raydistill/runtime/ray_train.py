@@ -61,9 +61,9 @@ def process_group(gpus: float) -> Iterator[None]:
     if world_size == 1:
         yield
         return
-    own = socket.create_server((ray.util.get_node_ip_address(), 0)) if rank == 0 else None
-    host, port = broadcast_from_rank_zero(own and own.getsockname()[:2])
-    store = dist.TCPStore(host, port, world_size, rank == 0, master_listen_fd=own.detach() if own else None)  # type: ignore[attr-defined]
+    server = socket.create_server((ray.util.get_node_ip_address(), 0)) if rank == 0 else None
+    host, port = broadcast_from_rank_zero(server and server.getsockname()[:2])
+    store = dist.TCPStore(host, port, world_size, rank == 0, master_listen_fd=server.detach() if server else None)  # type: ignore[attr-defined]
     dist.init_process_group("nccl" if gpus >= 1 else "gloo", store=store, rank=rank, world_size=world_size)
     try:
         yield
@@ -71,12 +71,12 @@ def process_group(gpus: float) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def gather(own: list[Tensor]) -> list[Tensor]:
-    """Return the tensors of all workers of the process group, on the devices of `own`.
+def gather(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the tensors of all workers of the process group, on the devices of `tensors`.
 
     Parameters
     ----------
-    own
+    tensors
         Tensors of this worker; each worker has equally many, of equal shapes.
 
     Returns
@@ -85,9 +85,9 @@ def gather(own: list[Tensor]) -> list[Tensor]:
         The first tensor of each worker, then the second of each, and so on.
     """
     if not dist.is_initialized():
-        return own
+        return tensors
     gathered = []
-    for tensor in own:
+    for tensor in tensors:
         sent = tensor if dist.get_backend() == "nccl" else tensor.cpu()
         parts = [torch.empty_like(sent) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, sent)

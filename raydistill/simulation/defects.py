@@ -137,7 +137,7 @@ def _cut(wide_WW3: np.ndarray, shift_2: np.ndarray, zoom: float, view: int) -> n
     side, width = zoom * view, len(wide_WW3)
     corner = (width - side) / 2 - shift_2 * side  # the galaxy moves against the part that is cut out
     if zoom == 1.0:
-        column, row = (int(one) for one in np.clip(np.rint(corner), 0, width - view))
+        column, row = (int(place) for place in np.clip(np.rint(corner), 0, width - view))
         return wide_WW3[row : row + view, column : column + view].astype(np.float64)
     column, row = np.clip(corner, 0, width - side)
     box = (column, row, min(column + side, width), min(row + side, width))

@@ -380,8 +380,10 @@ def write_survey(folder: str | Path, tables: Iterable[pa.Table], schema: pa.Sche
     with ExitStack() as stack:
         writers = {}
         for name, columns in files.items():
-            own = pa.schema([labelled_schema.field(column) for column in columns])
-            writers[name] = stack.enter_context(csv.CSVWriter(folder / f"{name}.part", own, write_options=options))
+            file_schema = pa.schema([labelled_schema.field(column) for column in columns])
+            writers[name] = stack.enter_context(
+                csv.CSVWriter(folder / f"{name}.part", file_schema, write_options=options)
+            )
         for table in tables:
             labelled = table.append_column("sample", pa.array(["simulated"] * len(table), pa.string()))
             for name, columns in files.items():

@@ -32,7 +32,7 @@ def choose_temporary(variable: str) -> None:
 def is_writable(folder: Path) -> bool:
     """Return whether a folder can be written to, or made; `~` is the home folder."""
     path = Path(os.path.expanduser(folder))  # Path.expanduser raises without a home folder
-    nearest = next(one for one in (path, *path.parents) if os.path.exists(one))
+    nearest = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
     return path.is_absolute() and nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 

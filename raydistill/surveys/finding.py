@@ -64,18 +64,18 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
     if images.path_column is not None:
         suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
         values, column = catalog["file"].to_pylist(), images.path_column
-        found = find_paths(
+        matches = find_paths(
             images.root, values, column, survey.catalog, suffixes, survey.duplicates, images.allow_outside
         )
     else:
         prefix = len(images.root.rstrip("/")) + 1
         files = [None if path is None else path[prefix:] for path in images.paths(ids, survey.duplicates)]
-        found = FoundPaths(files, images.expected_names(ids) if None in files else none, none)
+        matches = FoundPaths(files, images.expected_names(ids) if None in files else none, none)
     if not images.allow_outside:
-        paths = [path for path in found.files if path is not None]
+        paths = [path for path in matches.files if path is not None]
         bands = images.files if isinstance(images, FitsImages) else lambda path: [path]
         check_links(images.root, [str(file) for path in paths for file in bands(path)], ALLOW_IMAGES)
-    return found
+    return matches
 
 
 @contextmanager

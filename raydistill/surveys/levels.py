@@ -70,7 +70,7 @@ def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | Dat
     key = "survey.value_range" if isinstance(images, DataSet) else "survey.images.value_range"
     where = images.uri if isinstance(images, ParquetImages) else images.root
     chosen = choose_range(extents, where, key)
-    low, high = min(one.lowest for one in extents), max(one.highest for one in extents)
+    low, high = min(extent.lowest for extent in extents), max(extent.highest for extent in extents)
     shown = chosen if isinstance(chosen, str) else f"[{chosen[0]:g}, {chosen[1]:g}]"
     what = "curate: pixels reach from %g to %g in %d sampled pictures; black and white: %s=%s"
     log.info(what, low, high, len(extents), key, shown)
@@ -102,7 +102,7 @@ def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa
             sizes.append(len(content))
     if not extents and isinstance(images, (ParquetImages, ImageTable)):
         _refuse_raw_pixels(images, sizes)
-    return [one for one in extents if one is not None]
+    return [extent for extent in extents if extent is not None]
 
 
 def _refuse_raw_pixels(images: ParquetImages | ImageTable, sizes: list[int]) -> None:
@@ -183,8 +183,8 @@ def _resolve_stretch(images: BandImages, selected: pa.Table) -> BandImages:
 def _refuse_useless_stretch(
     images: BandImages, pictures: Sequence[np.ndarray], is_auto: bool, first: Sequence[bytes]
 ) -> None:
-    saturated = max(np.mean([(one[..., channel] == 255).mean() for one in pictures]) for channel in range(3))
-    flat = np.mean([np.ptp(one, axis=(0, 1)).max() < FLAT for one in pictures])
+    saturated = max(np.mean([(picture[..., channel] == 255).mean() for picture in pictures]) for channel in range(3))
+    flat = np.mean([np.ptp(picture, axis=(0, 1)).max() < FLAT for picture in pictures])
     if saturated <= REFUSED_SATURATED and flat <= REFUSED_SATURATED:
         return
     problem = f"{saturated:.0%} of the pixels of a band are white" if saturated > REFUSED_SATURATED else (

@@ -100,10 +100,10 @@ def pictures_of_config(plan: Plan, config: Config) -> SurveyPictures:
         The table or the data set cannot be used, or no object has a picture.
     """
     other = Plan(config)
-    theirs, own = plan.config.curate.crop_fraction, config.curate.crop_fraction
-    if own != theirs:
+    theirs, ours = plan.config.curate.crop_fraction, config.curate.crop_fraction
+    if ours != theirs:
         what = "predict: the config of the survey has curate.crop_fraction=%g; %g of the experts' config is used"
-        log.warning(what, own, theirs)
+        log.warning(what, ours, theirs)
     parents = {"survey": other.survey} if other.survey is not None else {}
     return pictures_of_survey(plan, other.user_survey(), config.name, survey_parts(config.survey)[0], parents)
 
@@ -150,10 +150,10 @@ def _of_data_set(images: DataSet) -> tuple[pa.Table, Reader]:
 def _of_catalog(survey: CatalogSurvey) -> tuple[pa.Table, Reader]:
     """Return the objects of the table; null paths for those without a picture."""
     catalog = read_survey(survey, need_labels=False)
-    found = find_pictures(survey, catalog)
+    matches = find_pictures(survey, catalog)
     if isinstance(survey.images, ParquetImages):
         return _of_parquet(survey.images, catalog["object_id"])
-    objects = pa.table({"object_id": catalog["object_id"], "path": pa.array(found.files, pa.string())})
+    objects = pa.table({"object_id": catalog["object_id"], "path": pa.array(matches.files, pa.string())})
     return _complete(objects), FileReader(absolute(survey.images.root))
 
 
@@ -193,8 +193,10 @@ def pictures_of_artifact(plan: Plan, folder: Folder) -> SurveyPictures:
     manifest = open_manifest(folder, kind)
     spec = ArtifactSpec(kind, manifest.identity, folder, manifest.seed, manifest.config, {})
     if kind == survey.KIND:
-        own = plan.simulated_survey(folder)
-        return pictures_of_survey(plan, own, last_part(folder.uri), {"content": manifest.content}, {"survey": spec})
+        simulated = plan.simulated_survey(folder)
+        return pictures_of_survey(
+            plan, simulated, last_part(folder.uri), {"content": manifest.content}, {"survey": spec}
+        )
     objects = _objects(folder, manifest)
     if not len(objects):
         what = f"this is a {describe_kind(kind)[0]}, which has no pictures to predict"
@@ -227,12 +229,12 @@ def _objects(folder: Folder, manifest: Manifest) -> pa.Table:
 
 def _warn_of_other_crop(manifest: Manifest, curate: Curate, folder: Folder) -> None:
     """Warn of pictures whose crop or alignment differs from that of the experts."""
-    own = manifest.config.get("curate", {})
+    stored = manifest.config.get("curate", {})
     for key in ("crop_fraction", "align"):
         theirs = getattr(curate, key)
-        if own.get(key, theirs) != theirs:
+        if stored.get(key, theirs) != theirs:
             what = "predict: %s has curate.%s=%s, the experts have %s; its pictures are only resized"
-            log.warning(what, folder, key, own[key], theirs)
+            log.warning(what, folder, key, stored[key], theirs)
 
 
 # The pictures of a folder or a zip, whose files name the objects.
@@ -251,7 +253,7 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
     """
     root = absolute(root)
     present = sorted(name for name in list_files(root, recursive=True, once=True) if not is_hidden(name))
-    own = plan.config.survey
+    survey = plan.config.survey
     images, suffixes = _decoder(plan, root, present)
     names = [name for name in present if suffix_of(name, suffixes)]
     if not names:
@@ -261,7 +263,7 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
     if ignored := len(present) - len(names):
         log.info("predict: %d files in %s are no pictures", ignored, root)
     preparation = Preparation.of(plan.config.curate, images)
-    if isinstance(own, DataSet):
+    if isinstance(survey, DataSet):
         preparation = replace(preparation, min_contrast=0)
     objects = pa.table({"object_id": _object_ids(names, suffixes), "path": pa.array(names, pa.string())})
     return SurveyPictures(
@@ -272,8 +274,8 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
 
 def _decoder(plan: Plan, root: str, present: Collection[str]) -> tuple[Images, tuple[str, ...]]:
     """Return how to decode the files, and their suffixes."""
-    own = plan.config.survey
-    images = own.images if isinstance(own, CatalogSurvey) else None
+    survey = plan.config.survey
+    images = survey.images if isinstance(survey, CatalogSurvey) else None
     has_fits = any(suffix_of(name, FITS_SUFFIXES) for name in present)
     has_pictures = any(suffix_of(name, PICTURE_SUFFIXES) for name in present)
     if isinstance(images, FitsImages) and has_fits:
@@ -286,7 +288,7 @@ def _decoder(plan: Plan, root: str, present: Collection[str]) -> tuple[Images, t
         raise CatalogError(what, root, "give a config whose survey.images has kind: fits")
     options: dict[str, Any] = {}
     for name in ("value_range", "fit"):
-        source: Any = own if images is None else images
+        source: Any = survey if images is None else images
         if hasattr(source, name):
             options[name] = getattr(source, name)
     return FolderImages(root=root, pattern="{id}.*", **options), PICTURE_SUFFIXES

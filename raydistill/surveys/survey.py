@@ -135,8 +135,8 @@ class PackedReader:
 def _groups(objects: pa.Table) -> Iterator[tuple[tuple[Any, Any], list[int]]]:
     """Yield (path, row group) and the rows of each run of objects in one row group."""
     rows = zip(*(objects[name].to_pylist() for name in ("path", "row_group", "row")), strict=True)
-    for key, own in groupby(rows, key=lambda row: row[:2]):
-        yield (key[0], key[1]), [row for _, _, row in own]
+    for key, members in groupby(rows, key=lambda row: row[:2]):
+        yield (key[0], key[1]), [row for _, _, row in members]
 
 
 # Prepare one picture: read, decode, check, crop, align and resize it.

@@ -93,7 +93,7 @@ def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
     They are survey, network, images per class, method, schedule, seed and the config's name.
     """
     survey, distill = config.get("survey", {}), config.get("distill", {})
-    found = {
+    tags = {
         "config": config.get("name"),
         "survey": Path(str(place)).stem
         if (place := survey.get("catalog") or survey.get("root"))
@@ -104,7 +104,7 @@ def search_tags(config: Mapping[str, Any]) -> dict[str, str]:
         "schedule": distill.get("schedule", {}).get("kind"),
         "seed": config.get("seed"),
     }
-    return {name: str(value)[:MAX_TAG] for name, value in found.items() if value is not None}
+    return {name: str(value)[:MAX_TAG] for name, value in tags.items() if value is not None}
 
 
 def method_of(config: Mapping[str, Any]) -> str:

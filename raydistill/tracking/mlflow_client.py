@@ -177,7 +177,7 @@ def log_output(client: MlflowClient, run_id: str, model_id: str, step: int) -> N
 def log_model_input(client: MlflowClient, run_id: str, model_id: str) -> None:
     """Record a logged model as an input of a run; MLflow refuses to do so twice."""
     inputs = client.get_run(run_id).inputs
-    if inputs is None or model_id not in [one.model_id for one in inputs.model_inputs]:
+    if inputs is None or model_id not in [model.model_id for model in inputs.model_inputs]:
         client.log_inputs(run_id, models=[_mlflow().entities.LoggedModelInput(model_id)])
 
 

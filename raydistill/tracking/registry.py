@@ -202,8 +202,8 @@ def log_test_metrics(
 ) -> None:
     """Record metrics of an evaluation with a set's logged models, if it has any."""
     experiment = client.get_run(run_id).info.experiment_id
-    found = client.search_logged_models([experiment], f"tags.`{IDENTITY}` = '{identity}'")
-    for model in found:
+    models = client.search_logged_models([experiment], f"tags.`{IDENTITY}` = '{identity}'")
+    for model in models:
         mlflow_client.log_model_input(client, run_id, model.model_id)
         metrics = [
             mlflow_client.model_metric(name, value, timestamp, 0, model.model_id, dataset)
@@ -272,11 +272,11 @@ def _find_version(client: MlflowClient, uri: str, shown: str, name: str, alias: 
     except Exception as error:
         if mlflow_client.error_code(error) != NOT_FOUND:
             raise
-    names = [one.name for one in client.search_registered_models()]
+    names = [model.name for model in client.search_registered_models()]
     if name not in names:
         hint = nearest(name, names) if names else "it has no models at all"
         raise ArtifactMissing(f"{shown} has no registered model '{name}'", uri, hint)
-    versions = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
+    versions = sorted(int(entry.version) for entry in client.search_model_versions(f"name = '{name}'"))
     known = f"its versions are {', '.join(map(str, versions))}" if versions else "it has no versions"
     aliases = f", its aliases {', '.join(model.aliases)}" if model.aliases else ""
     wanted = f"version {version}" if version else f"alias '{alias}'"

@@ -73,13 +73,13 @@ class Tracker:
         return None if experiment is None else runs_page(self.uri, experiment)
 
     def _experiment_id(self) -> str | None:
-        found: list[str] = []
+        ids: list[str] = []
         if self.enabled:
             ensure = mlflow_client.ensure_experiment
             _breaker(self.uri).attempt(
-                "experiment", lambda client: found.append(ensure(client, self.uri, self.experiment))
+                "experiment", lambda client: ids.append(ensure(client, self.uri, self.experiment))
             )
-        return found[0] if found else None
+        return ids[0] if ids else None
 
     @contextmanager
     def run(

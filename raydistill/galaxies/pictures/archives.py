@@ -100,9 +100,9 @@ class Archive:
 
     def check_folder(self, path: str) -> None:
         """Raise CatalogError if a path in this zip leads into another one."""
-        found = _ZIP.fullmatch(path)
-        if found and found[1] in self._infos:
-            raise self._refused(f"'{found[1]}' is a zip in the zip")
+        match = _ZIP.fullmatch(path)
+        if match and match[1] in self._infos:
+            raise self._refused(f"'{match[1]}' is a zip in the zip")
 
     def _refused(self, what: str, fix: str = "unpack it and give the folder") -> CatalogError:
         return CatalogError(what, self.uri, fix)
@@ -164,7 +164,9 @@ def _name(info: zipfile.ZipInfo) -> str:
 def repeated_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     """Return the names of a zip's files that occur twice with different contents."""
     contents: dict[str, tuple[int, int]] = {}
-    return [one.filename for one in infos if contents.setdefault(one.filename, own := (one.CRC, one.file_size)) != own]
+    return [
+        info.filename for info in infos if contents.setdefault(info.filename, key := (info.CRC, info.file_size)) != key
+    ]
 
 
 def read_bounded(stream: IO[bytes], packed: int, where: str) -> bytes:

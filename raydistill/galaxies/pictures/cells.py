@@ -125,8 +125,8 @@ def _chunks(file: pa.NativeFile, column: str, where: str) -> Iterator[Any]:
         what = f"column '{column}' cannot be read ({describe_arrow_error(error)})"
         raise CatalogError(what, where, "download it again") from error
     paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
-    own = [index for index, path in enumerate(paths) if path.split(".")[0] == column]
-    yield from (group.column(index) for group in groups for index in own)
+    leaves = [index for index, path in enumerate(paths) if path.split(".")[0] == column]
+    yield from (group.column(index) for group in groups for index in leaves)
 
 
 def _unpacks_too_far(column: str, where: str) -> CatalogError:

@@ -80,20 +80,20 @@ def locate(
         If the folder cannot be listed, or objects with several files are refused.
     """
     names = _candidates(pattern, mapping, object_ids, bands)
-    listed = list_files(root, recursive="/" in pattern or any("/" in name for own in names for name in own))
+    listed = list_files(root, recursive="/" in pattern or any("/" in name for tried in names for name in tried))
     stored = {unicodedata.normalize("NFC", name): name for name in listed}
     if pattern.endswith(ANY_SUFFIX):
         stems = by_stem(stored, suffixes)
-        files = [[file for name in own for file in stems.get(name.removesuffix(ANY_SUFFIX), [])] for own in names]
+        files = [[file for name in tried for file in stems.get(name.removesuffix(ANY_SUFFIX), [])] for tried in names]
     else:
-        files = [[name for name in own if all(file in stored for file in band_files(name, bands))] for own in names]
-    several = {object_id: own for object_id, own in zip(object_ids, files, strict=True) if len(own) > 1}
+        files = [[name for name in tried if all(file in stored for file in band_files(name, bands))] for tried in names]
+    several = {object_id: paths for object_id, paths in zip(object_ids, files, strict=True) if len(paths) > 1}
     example = " and ".join(next(iter(several.values()), [])[:2])
     check_repeated(list(several), f"have several pictures, such as {example}", root, duplicates, "keep one of each")
     if not bands:
-        absent = [own[0] for own, found in zip(names, files, strict=True) if own and not found]
+        absent = [tried[0] for tried, matches in zip(names, files, strict=True) if tried and not matches]
         _warn_of_other_suffixes(pattern, absent, stored, suffixes)
-    return [f"{root.rstrip('/')}/{stored.get(own[0], own[0])}" if own else None for own in files]
+    return [f"{root.rstrip('/')}/{stored.get(matches[0], matches[0])}" if matches else None for matches in files]
 
 
 def expected_names(
@@ -103,7 +103,7 @@ def expected_names(
 
     An object has none if the mapping lacks it.
     """
-    return [own[0] if own else "" for own in _candidates(pattern, mapping, object_ids, bands)]
+    return [tried[0] if tried else "" for tried in _candidates(pattern, mapping, object_ids, bands)]
 
 
 def _candidates(
@@ -113,7 +113,7 @@ def _candidates(
     assets = None if mapping is None else read_filename_mapping(mapping)
     pattern = pattern.replace("{band}", "{" + _braces(bands) + "}")
     ids = [(object_id,) if assets is None else assets.get(object_id, ()) for object_id in object_ids]
-    return [tuple(pattern.format(id=one) for one in own) for own in ids]
+    return [tuple(pattern.format(id=asset) for asset in assets) for assets in ids]
 
 
 def band_files(name: str, bands: Sequence[str]) -> list[str]:
@@ -144,7 +144,7 @@ def suffix_of(name: str, suffixes: Sequence[str]) -> str:
     last = name.rpartition("/")[2].lower()
     _, dot, first = last.rpartition(".")
     if first in _PACKED:
-        return next((one for one in suffixes if last.endswith(one)), "")
+        return next((suffix for suffix in suffixes if last.endswith(suffix)), "")
     return dot + first if dot + first in suffixes else ""
 
 
@@ -187,8 +187,8 @@ def list_files(root: str, recursive: bool, once: bool = False) -> dict[str, int]
         Leave out links to what is listed already, with a warning. Else a file has the names through
         these links, too.
     """
-    if found := find_archive(root):
-        archive, folder = found
+    if located := find_archive(root):
+        archive, folder = located
         inside = archive.sizes(folder) | ({} if folder else archive.sizes(archive.wrapper))
         return _not_empty(inside, root)
     try:
@@ -227,14 +227,14 @@ def _read(path: str) -> bytes:
 
     The suffix of the file decides the compression.
     """
-    found = find_archive(path)
-    if found is None:
+    located = find_archive(path)
+    if located is None:
         with open_stream(path) as stream:
             if compression_of(path) is None:
                 return read_bounded(stream, MAX_BYTES, path)
             system, at = arrow_filesystem(path)
             return read_bounded(stream, system.get_file_info(at).size or 0, path)
-    archive, name = found
+    archive, name = located
     content = archive.read(name, path)
     compression = compression_of(name)
     if compression is None:
@@ -290,7 +290,7 @@ def check_links(root: str, names: Iterable[str], fix: str) -> None:
     by_folder: dict[str, list[str]] = {}
     for name in names:
         by_folder.setdefault(name.rpartition("/")[0], []).append(name)
-    outside = [name for folder, own in by_folder.items() for name in _led_outside(base, folder, own)]
+    outside = [name for folder, paths in by_folder.items() for name in _led_outside(base, folder, paths)]
     if outside:
         first = os.path.realpath(f"{base}/{min(outside)}")
         what = f"links lead {len(outside)} pictures out of this folder (first: {min(outside)} to {first})"

@@ -305,15 +305,15 @@ def find_extension(hdus: Any, channel: int | str) -> int | str:
         return channel
     names = [(hdu.name.upper(), hdu.ver) if hdu.is_image and hdu.shape else ("", 0) for hdu in hdus]
     match = _VERSION.fullmatch(channel)
-    found = [number for number, (name, _) in enumerate(names) if name == channel.strip().upper()]
-    if match is not None and not found:
-        found = [number for number, own in enumerate(names) if own == (match[1].strip().upper(), int(match[2]))]
-    if len(found) > 1:
-        what = f"the extensions {', '.join(map(str, found))} are all called {channel}"
-        versions = {names[number][1] for number in found}
-        by_version = f", or versions such as '{channel},{min(versions)}'" if len(versions) == len(found) else ""
+    matches = [number for number, (name, _) in enumerate(names) if name == channel.strip().upper()]
+    if match is not None and not matches:
+        matches = [number for number, name in enumerate(names) if name == (match[1].strip().upper(), int(match[2]))]
+    if len(matches) > 1:
+        what = f"the extensions {', '.join(map(str, matches))} are all called {channel}"
+        versions = {names[number][1] for number in matches}
+        by_version = f", or versions such as '{channel},{min(versions)}'" if len(versions) == len(matches) else ""
         raise AmbiguousExtension(f"{what}: give their numbers{by_version}")
-    return found[0] if found else channel
+    return matches[0] if matches else channel
 
 
 def _shape(hdu: Any) -> tuple[int, ...]:

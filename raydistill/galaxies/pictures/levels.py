@@ -70,8 +70,8 @@ def choose_range(extents: Sequence[Extent], where: str, key: str) -> ValueRange:
     CatalogError
         If the range does not follow from the values.
     """
-    low, high = min(one.lowest for one in extents), max(one.highest for one in extents)
-    if any(one.is_float for one in extents):
+    low, high = min(extent.lowest for extent in extents), max(extent.highest for extent in extents)
+    if any(extent.is_float for extent in extents):
         if low >= 0 and _DARKEST_FLOAT <= high <= 1:
             return (0.0, 1.0)
         if low >= 0 and 255 * _DARKEST_FLOAT <= high <= 255:
@@ -80,7 +80,7 @@ def choose_range(extents: Sequence[Extent], where: str, key: str) -> ValueRange:
         if high > 65535:
             return (0.0, float(2 ** int(high).bit_length() - 1))
         bits = next((bits for bits in _BITS if high < 2**bits), 16)
-        if bits == 16 and all(one.is_signed for one in extents):
+        if bits == 16 and all(extent.is_signed for extent in extents):
             bits = 15
         return (0.0, 2.0**bits - 1) if bits < 16 else "full"
     what = f"pixels reach from {low:.6g} to {high:.6g}, and no usual range fits them"

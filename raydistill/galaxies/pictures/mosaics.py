@@ -105,7 +105,7 @@ class MosaicImages:
 
     def digest(self) -> str:
         """Return the digest of the names and sizes of the files; contents are not read."""
-        names = sorted({name for own in self._names() for name in own})
+        names = sorted({name for of_band in self._names() for name in of_band})
         return digest_files(self.root, names)
 
     def find(
@@ -135,17 +135,17 @@ class MosaicImages:
         value, unit = _parse_size(self.size)
         side_N = value * r90_N if unit == R90 else np.full(len(ra_N), value * _ARCSEC[unit])
         _check_known(ra_N, dec_N, side_N)
-        found = self._find_tiles(ra_N, dec_N, duplicates)
+        matches = self._find_tiles(ra_N, dec_N, duplicates)
         reasons = np.full(len(ra_N), "", dtype=object)
-        for band, tiles in enumerate(found):
+        for band, tiles in enumerate(matches):
             lacking = np.array([tile is None for tile in tiles], bool)
-            name = f" in {self.files[band]}" if len(found) > 1 else ""
+            name = f" in {self.files[band]}" if len(matches) > 1 else ""
             reasons[lacking & (reasons == "")] = f"no tile{name} shows its position"
         reasons[~np.isfinite(side_N)] = "the table has no petro_r90 of it"
         reasons[~(np.isfinite(ra_N) & np.isfinite(dec_N))] = "the table has no position of it"
         sources = [
-            None if reason else CutoutSource(tuple(map(str, own)), ra % 360, dec, side).format()
-            for reason, ra, dec, side, *own in zip(reasons, ra_N, dec_N, side_N, *found, strict=True)
+            None if reason else CutoutSource(tuple(map(str, tiles)), ra % 360, dec, side).format()
+            for reason, ra, dec, side, *tiles in zip(reasons, ra_N, dec_N, side_N, *matches, strict=True)
         ]
         return FoundCutouts(sources, reasons.tolist())
 
@@ -157,19 +157,22 @@ class MosaicImages:
         if len(names) == 1:
             headers = read_headers(self.root, names[0], channels)
         else:
-            headers = [read_headers(self.root, *own)[0] for own in zip(names, [[one] for one in channels], strict=True)]
-        _warn_of_differences([own[0].unit for own in headers], [own[0].scale for own in headers])
-        found = []
-        for own in headers[: len(names)]:
-            index = TileIndex(own)
+            headers = [
+                read_headers(self.root, *pair)[0]
+                for pair in zip(names, [[channel] for channel in channels], strict=True)
+            ]
+        _warn_of_differences([of_band[0].unit for of_band in headers], [of_band[0].scale for of_band in headers])
+        matches = []
+        for of_band in headers[: len(names)]:
+            index = TileIndex(of_band)
             if repeated := index.repeated():
-                other, one = next(iter(repeated.items()))
-                what = f"show the same piece of the sky as another, such as {other} and {one}"
+                other, twin = next(iter(repeated.items()))
+                what = f"show the same piece of the sky as another, such as {other} and {twin}"
                 check_repeated(list(repeated), what, self.root, duplicates, _KEEP_ONE, "tiles")
-                index = TileIndex([tile for tile in own if tile.name not in repeated])
+                index = TileIndex([tile for tile in of_band if tile.name not in repeated])
             numbers = index.find(ra_N, dec_N)
-            found.append([None if number < 0 else index.tiles[number].name for number in numbers])
-        return found
+            matches.append([None if number < 0 else index.tiles[number].name for number in numbers])
+        return matches
 
     def _names(self) -> list[list[str]]:
         """Return the sorted names of the files, for each entry of `files`."""
@@ -178,7 +181,7 @@ class MosaicImages:
         if find_archive(self.root):
             raise CatalogError("files in a zip cannot be read in parts", self.root, "unpack it and give the folder")
         present = list_files(self.root, any("/" in name or "**" in name for name in self.files), once=True)
-        found = []
+        names_of = []
         for pattern in self.files:
             matches = re.compile(glob_translate(pattern)).fullmatch
             names = sorted(name for name in present if matches(name))
@@ -190,8 +193,8 @@ class MosaicImages:
             check_packed(names, self.root)
             if not self.allow_outside:
                 check_links(self.root, names, ALLOW_IMAGES)
-            found.append(names)
-        return found
+            names_of.append(names)
+        return names_of
 
     def read(self, source: Source) -> list[bytes]:
         """Return the cut-out as three FITS files, one per band, with the unit as header.
@@ -216,7 +219,7 @@ class MosaicImages:
         files = files * 3 if len(files) == 1 else files
         bands = [file.band(channel) for file, channel in zip(files, self.channels or (None,) * 3, strict=True)]
         pixels = cut(bands, where.ra, where.dec, where.side)
-        return [_to_fits(own, band.unit) for own, band in zip(pixels, bands, strict=True)]
+        return [_to_fits(pixels_HW, band.unit) for pixels_HW, band in zip(pixels, bands, strict=True)]
 
     def decode(self, source: Source) -> np.ndarray:
         """Return uint8 `[H, W, 3]`, row 0 at the top.

@@ -100,11 +100,11 @@ def find_paths(
     for row, value in enumerate(values, start=1):
         if value not in paths:
             paths[value] = cleaner.clean(value, row)
-    own = sorted({path for path in paths.values() if path})
+    distinct = sorted({path for path in paths.values() if path})
     rivals: dict[str, list[str]] = {}
     listing = partial(_Listing, suffixes=suffixes, rivals=rivals)
-    files = _find_below(root, [path for path in own if not is_absolute(path)], listing, column)
-    files |= _find_absolute(root, [path for path in own if is_absolute(path)], listing, column, allow_outside)
+    files = _find_below(root, [path for path in distinct if not is_absolute(path)], listing, column)
+    files |= _find_absolute(root, [path for path in distinct if is_absolute(path)], listing, column, allow_outside)
     outside = sorted(path for path in files.values() if is_absolute(path))
     if outside and not allow_outside:
         what = f"column '{column}' names {len(outside)} pictures outside of {root} (first: {outside[0]})"
@@ -115,13 +115,13 @@ def find_paths(
     shared = _drop_shared(files)
     _check_suffixes(root, files, rivals, column, duplicates)
     tried = [paths[value] for value in values]
-    found = [files.get(path) for path in tried]
-    _warn_of_repeated(found)
+    matches = [files.get(path) for path in tried]
+    _warn_of_repeated(matches)
     absent = {
         path: _OUTSIDE if "://" in path and not allow_outside else _NO_FILE if path else _NO_PATH for path in tried
     }
     reasons = ["" if path in files else _SHARED if path in shared else absent[path] for path in tried]
-    return FoundPaths(found, tried, reasons)
+    return FoundPaths(matches, tried, reasons)
 
 
 class _Cleaner:
@@ -288,12 +288,12 @@ def _list_parents(paths: Iterable[str]) -> tuple[set[str], CatalogError | None]:
 
 
 def _find_tails(
-    paths: Sequence[str], listing: _Listing, found: Collection[str], root: str, column: str
+    paths: Sequence[str], listing: _Listing, known: Collection[str], root: str, column: str
 ) -> dict[str, str]:
     """Return the files of paths whose first folders are not here.
 
     Folders are dropped from the front of a path as for most paths that begin with them. The paths
-    in `found` need no such change, and fewer changed ones would be matches by chance.
+    in `known` need no such change, and fewer changed ones would be matches by chance.
     """
     cuts = {folder: _cuts(folder, listing.folders) for folder in {path.rpartition("/")[0] for path in paths}}
     counts: Counter[str] = Counter()
@@ -306,9 +306,9 @@ def _find_tails(
                 tails[path, front] = file
     files, fronts = {}, Counter[str]()
     for path in paths:
-        own = [front for front, _ in cuts[path.rpartition("/")[0]]]
-        front = max(own, key=lambda front: counts[front], default="")
-        if counts[front] > len(found) and (path, front) in tails:
+        options = [front for front, _ in cuts[path.rpartition("/")[0]]]
+        front = max(options, key=lambda front: counts[front], default="")
+        if counts[front] > len(known) and (path, front) in tails:
             files[path] = tails[path, front]
             fronts[front] += 1
     if fronts:
@@ -327,7 +327,7 @@ def _cuts(folder: str, present: Collection[str]) -> list[tuple[str, str]]:
     return [(front, rest) for front, rest in cuts if unicodedata.normalize("NFC", rest).casefold() in present]
 
 
-def _find_names(paths: Sequence[str], listing: _Listing, found: Collection[str], root: str) -> dict[str, str]:
+def _find_names(paths: Sequence[str], listing: _Listing, known: Collection[str], root: str) -> dict[str, str]:
     """Return the files of names without a folder, if no two files have the same name."""
     by_name: dict[str, list[str]] = {}
     for name in listing.names:
@@ -336,7 +336,7 @@ def _find_names(paths: Sequence[str], listing: _Listing, found: Collection[str],
     rivals: dict[str, list[str]] = {}
     names = _Listing(single, listing.suffixes, rivals)
     bare = names.find_all(path for path in paths if "/" not in path)
-    if len(bare) <= len(found):
+    if len(bare) <= len(known):
         return {}
     files = {path: listing.names[by_name[name][0]] for path, name in bare.items()}
     listing.rivals.update({files[path]: rivals[name] for path, name in bare.items() if name in rivals})
@@ -366,14 +366,14 @@ def _check_suffixes(
     if others:
         what = "curate: %d pictures have another suffix than column '%s' says, such as %s for %s"
         log.info(what, len(others), column, others[0][1], others[0][0])
-    several = {path: own for path, file in guessed if len(own := rivals.get(file, [])) > 1}
+    several = {path: claims for path, file in guessed if len(claims := rivals.get(file, [])) > 1}
     example = " and ".join(next(iter(several.values()), [])[:2])
     fix = f"write the suffix in column '{column}'"
     check_repeated(list(several), f"fit several pictures, such as {example}", root, duplicates, fix, "paths")
 
 
-def _warn_of_repeated(found: Sequence[str | None]) -> None:
-    counts = Counter(file for file in found if file is not None)
+def _warn_of_repeated(files: Sequence[str | None]) -> None:
+    counts = Counter(file for file in files if file is not None)
     repeated = [file for file, count in counts.items() if count > 1]
     if repeated:
         what = "curate: %d pictures belong to several galaxies each, such as %s"

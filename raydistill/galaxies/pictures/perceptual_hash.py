@@ -113,7 +113,7 @@ def find_nearest(
     """
     count = max(1, len(references))
     best = np.full(len(queries), (MAX_DISTANCE + 1) * count, np.int64)  # distance * count + reference
-    query_words, reference_words = (np.ascontiguousarray(one).view(np.uint64) for one in (queries, references))
+    query_words, reference_words = (np.ascontiguousarray(hashes).view(np.uint64) for hashes in (queries, references))
     query_codes, reference_codes = _band_codes(queries), _band_codes(references)
     used = 0
     for band in range(BANDS):
@@ -133,8 +133,8 @@ def find_nearest(
                 distances += np.bitwise_count(query_words[rows, word] ^ reference_words[others, word])
             near = distances <= MAX_DISTANCE
             np.minimum.at(best, rows[near], distances[near] * count + others[near])
-    found = np.flatnonzero(best < (MAX_DISTANCE + 1) * count)
-    return found, best[found] % count, best[found] // count, used
+    matched = np.flatnonzero(best < (MAX_DISTANCE + 1) * count)
+    return matched, best[matched] % count, best[matched] // count, used
 
 
 def _band_codes(hashes: np.ndarray) -> np.ndarray:

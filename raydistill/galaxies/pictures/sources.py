@@ -177,12 +177,12 @@ class ParquetImages:
         fragments = list(dataset.get_fragments())
         files = (fragment.open() for fragment in fragments)
         check_chunks(dataset.schema.field(self.image_column).type, files, self.image_column, self.uri)
-        ids = [one.to_table(columns=[column], schema=dataset.schema, use_threads=False)[0] for one in fragments]
-        texts = object_ids(pa.chunked_array([chunk for own in ids for chunk in own.chunks]), column, self.uri)
+        ids = [part.to_table(columns=[column], schema=dataset.schema, use_threads=False)[0] for part in fragments]
+        texts = object_ids(pa.chunked_array([chunk for table in ids for chunk in table.chunks]), column, self.uri)
         ends = np.cumsum([0, *map(len, ids)]).tolist()
         return pa.concat_tables(
-            parquet_rows(texts.slice(end - len(own), len(own)), fragment.path, fragment.metadata)
-            for own, end, fragment in zip(ids, ends[1:], fragments, strict=True)
+            parquet_rows(texts.slice(end - len(rows), len(rows)), fragment.path, fragment.metadata)
+            for rows, end, fragment in zip(ids, ends[1:], fragments, strict=True)
         )
 
     def decode(self, source: Source) -> np.ndarray:

@@ -57,11 +57,11 @@ def read_headers(root: str, names: Sequence[str], channels: Sequence[Channel]) -
     # Python's filters of warnings are those of all threads, so they are restored after the last one.
     with warnings.catch_warnings(record=True), ThreadPoolExecutor(_READERS) as pool:
         tiles = list(pool.map(lambda name: _read_file(root, name, channels), names))
-    headers = [list(own) for own in zip(*tiles, strict=True)]
-    for own in headers:
-        other = next((one for one in own if one.unit != own[0].unit), None)
+    headers = [list(band) for band in zip(*tiles, strict=True)]
+    for band in headers:
+        other = next((tile for tile in band if tile.unit != band[0].unit), None)
         if other is not None:
-            what = f"tiles of one band have different units: {_named(own[0])} and {_named(other)}"
+            what = f"tiles of one band have different units: {_named(band[0])} and {_named(other)}"
             raise CatalogError(what, root, "convert them to one unit")
     return headers
 
@@ -111,12 +111,12 @@ class TileIndex:
         reach = float((2 * pixel * u.arcsec).to_value(u.rad))
         tree = KDTree(np.stack([_vectors(centre) for centre, _ in self._circles]))
         pairs = sorted((first, second) for first, second in tree.query_pairs(reach))
-        found: dict[str, str] = {}
+        repeated: dict[str, str] = {}
         for first, second in pairs:
-            one, other = self.tiles[first], self.tiles[second]
-            if one.name not in found and _share_corners(one, other):
-                found.setdefault(other.name, one.name)
-        return found
+            earlier, other = self.tiles[first], self.tiles[second]
+            if earlier.name not in repeated and _share_corners(earlier, other):
+                repeated.setdefault(other.name, earlier.name)
+        return repeated
 
     def find(self, ra_N: np.ndarray, dec_N: np.ndarray) -> np.ndarray:
         """Return the index of the tile in which each position is farthest from the edges.
@@ -131,19 +131,19 @@ class TileIndex:
         int64 [N]
             -1 where no tile shows the position.
         """
-        found, depth = np.full(len(ra_N), -1), np.full(len(ra_N), -np.inf)
+        tile_N, depth = np.full(len(ra_N), -1), np.full(len(ra_N), -np.inf)
         known = np.flatnonzero(np.isfinite(ra_N) & np.isfinite(dec_N))
         if not len(known):
-            return found
+            return tile_N
         positions = SkyCoord(ra_N[known], dec_N[known], unit="deg")
         tree = KDTree(_vectors(positions))
         for number, (tile, (centre, radius)) in enumerate(zip(self.tiles, self._circles, strict=True)):
             near = np.sort(tree.query_ball_point(_vectors(centre), 2 * np.sin(radius / 2)))
             if len(near):
-                rows, own = known[near], _depth(tile, positions[near])
-                better = (own >= 0) & (own > depth[rows])
-                found[rows[better]], depth[rows[better]] = number, own[better]
-        return found
+                rows, depth_M = known[near], _depth(tile, positions[near])
+                better = (depth_M >= 0) & (depth_M > depth[rows])
+                tile_N[rows[better]], depth[rows[better]] = number, depth_M[better]
+        return tile_N
 
 
 def _vectors(positions: SkyCoord) -> np.ndarray:
@@ -159,10 +159,10 @@ def _circle(tile: TileHeader) -> tuple[SkyCoord, float]:
     return centre, float(min((radius * u.arcsec).to_value(u.rad), np.pi))
 
 
-def _share_corners(one: TileHeader, other: TileHeader) -> bool:
+def _share_corners(tile: TileHeader, other: TileHeader) -> bool:
     """Return whether each corner of a tile lies within a pixel of a corner of another."""
-    distances = np.linalg.norm(_corners(one)[:, None] - _corners(other)[None], axis=2)
-    reach = float((max(one.scale, other.scale) * u.arcsec).to_value(u.rad))
+    distances = np.linalg.norm(_corners(tile)[:, None] - _corners(other)[None], axis=2)
+    reach = float((max(tile.scale, other.scale) * u.arcsec).to_value(u.rad))
     return bool((distances.min(axis=1) <= reach).all() and (distances.min(axis=0) <= reach).all())
 
 

@@ -213,8 +213,8 @@ class FitsTable:
                 if name != plain_name(name):  # astropy reads no two columns of one name
                     hdu.columns[place].name = f"{plain_name(name)} in column {place + 1}"
             places = [self._places[name] for name in columns]  # names may differ in case alone
-            own = [_fits_to_arrow(np.asarray(hdu.data.field(place)), _null(hdu.columns[place])) for place in places]
-            return pa.table(own, names=columns)
+            arrays = [_fits_to_arrow(np.asarray(hdu.data.field(place)), _null(hdu.columns[place])) for place in places]
+            return pa.table(arrays, names=columns)
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

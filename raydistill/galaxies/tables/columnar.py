@@ -85,8 +85,8 @@ def _units(schema: pa.Schema) -> dict[str, str]:
         check_yaml(header)
         stored = meta.get_header_from_yaml(header.decode().split("\n"))["datatype"]
         units = {column["name"]: str(column["unit"]) for column in stored if column.get("unit")}
-    own = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in schema}
-    return units | {name: unit for name, unit in own.items() if unit}
+    in_fields = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in schema}
+    return units | {name: unit for name, unit in in_fields.items() if unit}
 
 
 def _validated(table: pa.Table) -> pa.Table:
@@ -204,7 +204,7 @@ class FolderTable:
 
     def _find(self, name: str, table: Any) -> str:
         """Return the name of a column in one of the files; its case may differ."""
-        alike = [own for own in dict.fromkeys(table.names) if own.lower() == name.lower()]
+        alike = [column for column in dict.fromkeys(table.names) if column.lower() == name.lower()]
         if name in alike or len(alike) == 1:
             return name if name in alike else str(alike[0])
         fix = f"give one file, or files with the same columns; {nearest(name, table.names)}"

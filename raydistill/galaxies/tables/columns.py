@@ -32,11 +32,11 @@ _NUMBERED = re.compile(r"(.+?)[._:]{1,3}\d{1,2}")  # class.1, class_1, class:1, 
 def distinct_names(names: Iterable[str]) -> list[str]:
     """Return names of which the second and later ones of a kind have a mark."""
     counts: Counter[str] = Counter()
-    found = []
+    distinct = []
     for name in names:
         counts[name] += 1
-        found.append(name if counts[name] == 1 else f"{name}{_MARK}{counts[name]}")
-    return found
+        distinct.append(name if counts[name] == 1 else f"{name}{_MARK}{counts[name]}")
+    return distinct
 
 
 def plain_name(name: str) -> str:
@@ -175,12 +175,12 @@ def _num_elements(footer: bytes) -> int:
 
     Thrift's compact protocol: a version, then a list with its length in the head or behind it.
     """
-    found = re.match(rb"\x15[\x80-\xff]*[\x00-\x7f]\x19(?:([\x0c-\xec])|\xfc([\x80-\xff]{0,4}[\x00-\x7f]))", footer)
-    if found is None:
+    match = re.match(rb"\x15[\x80-\xff]*[\x00-\x7f]\x19(?:([\x0c-\xec])|\xfc([\x80-\xff]{0,4}[\x00-\x7f]))", footer)
+    if match is None:
         return 0
-    if found[1]:
-        return found[1][0] >> 4
-    return sum((byte & 0x7F) << (7 * number) for number, byte in enumerate(found[2]))
+    if match[1]:
+        return match[1][0] >> 4
+    return sum((byte & 0x7F) << (7 * number) for number, byte in enumerate(match[2]))
 
 
 def check_fits(stream: IO[bytes], uri: str) -> None:
@@ -213,8 +213,8 @@ def _cards(stream: IO[bytes], uri: str) -> tuple[dict[str, int], int]:
             return {}, 0
         for first in range(0, len(block), _CARD):
             card = block[first : first + _CARD]
-            if found := _NUMBER.match(card):
-                cards[found[1].decode()] = int(found[2])
+            if match := _NUMBER.match(card):
+                cards[match[1].decode()] = int(match[2])
             if card[:4] in (b"END ", b"END"):
                 return cards | {"": 0}, (number + 1) * _BLOCK
         if len(block) < _BLOCK:  # astropy says that it is truncated

@@ -59,7 +59,7 @@ def evaluate_rows(
     ConfigError
         An expression is wrong.
     """
-    programs = [parse_expression(one, where) for one in expressions]
+    programs = [parse_expression(text, where) for text in expressions]
     table = open_table(uri, hdu=hdu)
     named = [name for name in table.names if name not in INDEX] or table.names
     column = id_column or (USUAL_ID if USUAL_ID in table.names else named[0])
@@ -138,7 +138,7 @@ def _apply(step: Step, operands: list[_Value], rows: pa.Table) -> _Value:
         return _logical(name, *operands)
     if name == grammar.NOT:
         return _Value("yes/no", _negate(operands[0]))
-    return _Value("number", _CALCULATIONS[name](*(_number(one) for one in operands)))
+    return _Value("number", _CALCULATIONS[name](*(_number(operand) for operand in operands)))
 
 
 def _constant(value: Any) -> _Value:
@@ -179,13 +179,13 @@ def _compare(name: str, left: _Value, right: _Value) -> Any:
         return compare(left.data if left.kind == "unknown" else right.data, 0)
     if kinds <= {"number", "yes/no"}:
         return compare(_number(left), _number(right))
-    if len(kinds) == 1 or (kinds == {"time", "text"} and any(isinstance(one.data, str) for one in (left, right))):
+    if len(kinds) == 1 or (kinds == {"time", "text"} and any(isinstance(side.data, str) for side in (left, right))):
         return compare(left.data, right.data)
     raise ValueError(f"a {left.kind} cannot be compared with a {right.kind}")
 
 
 def _is_in(value: _Value, constants: list[Any]) -> Any:
-    kinds = {_constant(one).kind for one in constants} | {value.kind}
+    kinds = {_constant(constant).kind for constant in constants} | {value.kind}
     if kinds not in ({"number"}, {"text"}):
         raise ValueError(f"'in' needs numbers or texts alone, and not a {' and a '.join(sorted(kinds))}")
     data = value.data
@@ -199,7 +199,7 @@ def _logical(name: str, left: _Value, right: _Value) -> _Value:
     kinds = {left.kind, right.kind}
     if kinds == {"yes/no"}:
         return _Value("yes/no", function(_known(left.data), _known(right.data)))
-    if kinds == {"number"} and name in "&|" and all(np.asarray(one.data).dtype.kind in "iu" for one in (left, right)):
+    if kinds == {"number"} and name in "&|" and all(np.asarray(side.data).dtype.kind in "iu" for side in (left, right)):
         return _Value("number", function(left.data, right.data))
     raise ValueError(f"'{name}' needs yes or no, such as 'a > 0', and not a {next(iter(kinds - {'yes/no'}))}")
 
@@ -264,7 +264,7 @@ def _function(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
 
     def compute(*operands: Any) -> Any:
-        result = function(*(one if isinstance(one, pd.Series) else float(one) for one in operands))
+        result = function(*(operand if isinstance(operand, pd.Series) else float(operand) for operand in operands))
         return result if isinstance(result, pd.Series) else float(result)
 
     return compute
@@ -323,5 +323,5 @@ def match_rows(
     if fulfils.dtype != bool:
         fix = "compare a column with a number, such as 'truth_dust_lane > 0'"
         raise ConfigError(f"'{condition}' gives no yes or no for each row", where, fix)
-    found: npt.NDArray[np.bool_] = fulfils.to_numpy()
-    return MatchedRows(ids, found)
+    matches: npt.NDArray[np.bool_] = fulfils.to_numpy()
+    return MatchedRows(ids, matches)

@@ -107,7 +107,7 @@ def shorten(text: str) -> str:
 
 
 def _tokens(expression: str) -> list[_Token]:
-    found, at = [], 0
+    tokens, at = [], 0
     while at < len(expression):
         match = _TOKEN.match(expression, at)
         if match is None:
@@ -116,11 +116,11 @@ def _tokens(expression: str) -> list[_Token]:
         kind = str(match.lastgroup)
         if kind != "blank":
             is_word = kind == "name" and match[0] in _WORDS
-            found.append(_Token("mark" if is_word else kind, match[0], at + 1))
+            tokens.append(_Token("mark" if is_word else kind, match[0], at + 1))
         at = match.end()
-    if len(found) > MAX_TOKENS:
-        raise ValueError(f"it has {len(found)} names, numbers and signs, and at most {MAX_TOKENS} are read")
-    return [*found, _Token("end", "", len(expression) + 1)]
+    if len(tokens) > MAX_TOKENS:
+        raise ValueError(f"it has {len(tokens)} names, numbers and signs, and at most {MAX_TOKENS} are read")
+    return [*tokens, _Token("end", "", len(expression) + 1)]
 
 
 class _Parser:
@@ -146,9 +146,9 @@ class _Parser:
 
     def _skips(self, mark: str) -> bool:
         """Take the next token if it is this mark."""
-        found = self._next.kind == "mark" and self._next.text == mark
-        self._at += found
-        return found
+        is_mark = self._next.kind == "mark" and self._next.text == mark
+        self._at += is_mark
+        return is_mark
 
     def _require(self, mark: str) -> None:
         if not self._skips(mark):

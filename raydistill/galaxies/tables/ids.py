@@ -101,7 +101,7 @@ def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
     """
     fix = "name another column of ids"
     if isinstance(array.type, pa.UuidType):
-        return pa.array([None if one is None else str(one) for one in array.to_pylist()], pa.string())
+        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
     if pa.types.is_fixed_size_binary(array.type):

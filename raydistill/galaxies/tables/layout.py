@@ -117,9 +117,11 @@ def find_layout(text: str, default: str, known: Collection[str]) -> Layout:
         return replace(layout, start=layout.start + declared.end(), header=layout.header + 1)
     layouts = [_with_style(text, style, known) for style in list_styles(text, default)]
     fitting = [
-        one for one in layouts if len(one.names) > 1 and (one.delimiter != SPACES or (one.known and one.consistent))
+        layout
+        for layout in layouts
+        if len(layout.names) > 1 and (layout.delimiter != SPACES or (layout.known and layout.consistent))
     ]
-    ranks = [(one.known, one.consistent, one.delimiter == default, len(one.names)) for one in fitting]
+    ranks = [(layout.known, layout.consistent, layout.delimiter == default, len(layout.names)) for layout in fitting]
     best = fitting[ranks.index(max(ranks))] if fitting else layouts[0]
     if best.delimiter == SPACES or not best.known:
         return _with_fixed_widths(text, known, best) or best
@@ -271,7 +273,7 @@ def _commented_header(
 
     Such a comment holds no numbers and is as wide as the rows.
     """
-    found = None
+    header = None
     for number, line in enumerate(above):
         words = line.strip()
         mark = next((mark for mark in MARKS if words.lstrip('"').startswith(mark)), None)
@@ -280,9 +282,9 @@ def _commented_header(
             names[0] = names[0].lstrip(mark).strip().strip('"')
             names = names if names[0] else names[1:]
         fits = mark and len(names) == width > 1 and all(names) and not _has_number(names)
-        if fits and (found is None or _has_known(names, known) or not _has_known(found[1], known)):
-            found = number, names
-    return found
+        if fits and (header is None or _has_known(names, known) or not _has_known(header[1], known)):
+            header = number, names
+    return header
 
 
 def _header_row(rows: Sequence[list[str]], width: int, known: Collection[str]) -> int:

@@ -104,7 +104,7 @@ class Table:
         """
         columns = list(dict.fromkeys(columns))
         twins = Twins(columns, self._reader.names, self.uri, similar)
-        others = list(dict.fromkeys(other for own in twins.of.values() for other in own))
+        others = list(dict.fromkeys(other for names in twins.of.values() for other in names))
         with _read_errors(self.uri, self._kind):
             table = self._reader.read(
                 [*columns, *others], [*text, *(other for name in text for other in twins.of[name])]

@@ -54,7 +54,7 @@ def list_styles(text: str, default: str) -> list[RowStyle]:
     """Return the styles to try, the likely ones first."""
     quote = "'" if _has_single_quotes(text) else '"'
     plain = [RowStyle(delimiter, quote) for delimiter in dict.fromkeys((default, *DELIMITERS))]
-    escaped = [replace(one, escape="\\") for one in plain if one.delimiter != SPACES]
+    escaped = [replace(style, escape="\\") for style in plain if style.delimiter != SPACES]
     return [*plain, *(escaped if f"\\{quote}" in text else [])]
 
 

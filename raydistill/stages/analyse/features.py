@@ -52,14 +52,14 @@ class Describer:
         URIs of the experts and of their curated set.
     resources
         CPUs and GPUs of a task, and the number of tasks at once.
-    own
+    networks
         The networks of the user's config.
     """
 
     trajectories: str
     curated: str
     resources: Resources
-    own: tuple[Architecture, ...] = ()
+    networks: tuple[Architecture, ...] = ()
 
     def __call__(self, images_NHWC: npt.NDArray[np.uint8], what: str) -> Described:
         """Return features and probabilities of uint8 pictures [N, H, W, 3].
@@ -81,7 +81,7 @@ def _describe(describer: Describer, images_NHWC: npt.NDArray[np.uint8], start: i
     torch.set_num_threads(describer.resources.worker_threads)
     device = device_of(describer.resources.gpus)
     ensemble, normalisation = _experts(
-        describer.trajectories, describer.curated, device, features=True, own=describer.own
+        describer.trajectories, describer.curated, device, features=True, networks=describer.networks
     )
     pixels = normalisation.apply(torch.tensor(images_NHWC[start : start + CHUNK])).to(device)
     prediction = ensemble.predict(pixels)

@@ -112,7 +112,7 @@ class Decomposer:
         CPUs and GPUs of a task.
     seed
         Root of the seeds.
-    own
+    networks
         The networks of the user's config.
     """
 
@@ -122,7 +122,7 @@ class Decomposer:
     num_held_out: int
     resources: Resources
     seed: int
-    own: tuple[Architecture, ...] = ()
+    networks: tuple[Architecture, ...] = ()
 
     def __call__(self, images_TNHWC: npt.NDArray[np.uint8], run: Run) -> Decomposed:
         """Return the sparse features of all pictures."""
@@ -132,7 +132,7 @@ class Decomposer:
         store = TrajectoryStore.open(self.trajectories, verify=False)
         galaxies = CuratedSet.open(self.curated, verify=False)
         theta_P = store(run.expert, store.num_epochs).to(device)
-        ensemble = Ensemble(expert_network(store, galaxies, self.own), [theta_P], features=True)
+        ensemble = Ensemble(expert_network(store, galaxies, self.networks), [theta_P], features=True)
         features = [
             ensemble.predict(galaxies.normalisation.apply(torch.tensor(block)).to(device)).features_NF.cpu()
             for block in np.array_split(images_TNHWC, max(1, len(images_TNHWC) // 512))

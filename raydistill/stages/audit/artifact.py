@@ -66,7 +66,7 @@ class Words(NamedTuple):
 
     audited: str
     an_audited: str  # with its article
-    own: str
+    reference: str
 
 
 SYNTHETIC, OTHER = Words("synthetic", "a synthetic", survey_adjective(False)), Words("other", "another", "own")
@@ -125,7 +125,7 @@ class AuditSummary:
     @property
     def words(self) -> Words:
         """Adjectives of the audited pictures and of those that they are compared with."""
-        return OTHER if self.other_survey else SYNTHETIC._replace(own=survey_adjective(self.simulated))
+        return OTHER if self.other_survey else SYNTHETIC._replace(reference=survey_adjective(self.simulated))
 
     def to_json(self) -> bytes:
         """Return the bytes of `audit.json`."""
@@ -213,7 +213,7 @@ LIGHT = ("flux", "colour_red_green", "colour_green_blue")  # quantities that an 
 
 def audit_report(config: Config, report: AuditReport) -> str:
     """Return flux, colours, metrics that differ from real galaxies, and the verdict."""
-    summary, ours = report.summary, report.summary.words.own
+    summary, ours = report.summary, report.summary.words.reference
     head = ("metric", "value", "95 % interval", f"{ours}\nagainst\n{ours}", "differs")
     light = [finding for finding in report.findings if finding.metric == "wasserstein" and finding.feature in LIGHT]
     others = [finding for finding in report.significant if finding not in light]
@@ -237,11 +237,11 @@ def audit_verdict(report: AuditReport) -> str:
     words, differing = report.summary.words, report.significant
     if not differing:
         return (
-            f"The {words.audited} pictures cannot be distinguished from {words.own} galaxies: none of the "
+            f"The {words.audited} pictures cannot be distinguished from {words.reference} galaxies: none of the "
             f"{len(report.findings)} metrics differs by more than chance."
         )
     light = any(finding.feature in LIGHT for finding in differing)
     return (
-        f"The {words.audited} pictures can be distinguished from {words.own} galaxies: {len(differing)} of "
+        f"The {words.audited} pictures can be distinguished from {words.reference} galaxies: {len(differing)} of "
         f"{len(report.findings)} metrics differ by more than chance, {'some' if light else 'none'} of them in flux or colour."
     )

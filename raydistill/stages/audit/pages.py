@@ -25,7 +25,7 @@ def quiz_page(audited: Pixels, real: Pixels, summary: AuditSummary, seed: int) -
 
     Parameters
     ----------
-    audited, own
+    audited, real
         Pictures uint8 [n, H, W, 3] each: synthetic ones or those of another survey, and the survey's.
     summary
         Names of the surveys.
@@ -39,7 +39,7 @@ def quiz_page(audited: Pixels, real: Pixels, summary: AuditSummary, seed: int) -
         {"picture": picture(pixels[row], f"galaxy {n}").uri, "synthetic": answers[row]}
         for n, row in enumerate(order, 1)
     ]
-    survey, other_survey, ours = summary.survey, summary.other_survey, summary.words.own
+    survey, other_survey, ours = summary.survey, summary.other_survey, summary.words.reference
     texts: dict[str, object] = {
         "title": f"{ours.capitalize()} or synthetic?",
         "explanation": f"Some are {ours} galaxies of {survey}, the others are synthetic.",

@@ -199,7 +199,7 @@ def grid_row(name: str, audited: Pixels, real: Pixels, words: Words = SYNTHETIC)
     return GridRow(
         name,
         [picture(pixels, f"{words.audited} {name}, number {n}") for n, pixels in enumerate(audited, 1)],
-        [picture(pixels, f"{words.own} {name}, number {n}") for n, pixels in enumerate(real, 1)],
+        [picture(pixels, f"{words.reference} {name}, number {n}") for n, pixels in enumerate(real, 1)],
     )
 
 

@@ -143,7 +143,7 @@ def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
         image_size=curated.summary.image_size,
         spaces=spaces_of(plan),
         trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
-        own=own_networks(plan.config),
+        networks=own_networks(plan.config),
         nearest=num_nearest(len(blocks.training), len(blocks.held_out)),
         threads=resources.worker_threads,
         gpus=resources.gpus,
@@ -215,7 +215,10 @@ def _log(findings: list[Finding], words: Words, run: Run) -> None:
     run.metrics({f"floor/{name}": one.floor for name, one in zip(names, findings, strict=True)}, 0)
     significant = [name for name, one in zip(names, findings, strict=True) if one.significant]
     log.info(
-        "audit: %d of %d metrics differ significantly from %s galaxies", len(significant), len(findings), words.own
+        "audit: %d of %d metrics differ significantly from %s galaxies",
+        len(significant),
+        len(findings),
+        words.reference,
     )
 
 

@@ -70,7 +70,7 @@ class BlockMeasurer:
         Number of real pictures of a row group to keep for each synthetic picture.
     threads, gpus
         Torch threads and GPUs of a worker.
-    own
+    networks
         The networks of the user's config.
     """
 
@@ -82,7 +82,7 @@ class BlockMeasurer:
     nearest: int
     threads: int
     gpus: float
-    own: tuple[Architecture, ...] = ()
+    networks: tuple[Architecture, ...] = ()
 
     def __call__(self, block: pa.Table) -> int:
         """Measure one block, write its file, and return how many pictures it has."""
@@ -112,7 +112,9 @@ class BlockMeasurer:
             features["morphology"] = torch.tensor(morphology(pictures))
         if self.trajectories is not None and len(images_NHWC):
             device = device_of(self.gpus)
-            ensemble, normalisation = _experts(self.trajectories, self.curated, device, features=True, own=self.own)
+            ensemble, normalisation = _experts(
+                self.trajectories, self.curated, device, features=True, networks=self.networks
+            )
             prediction = ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
             features["experts"] = prediction.features_NF.double().cpu()
             features[PROBABILITY] = prediction.mean_NK.double().cpu()

@@ -22,8 +22,8 @@ class Classifier(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the networks; a custom one needs `model_config={"custom": "module:name"}`."""
         factory = (context.model_config or {}).get("custom")
-        own = [Custom(factory=factory)] if factory else []
-        self._classifier = PictureClassifier.load(Folder(context.artifacts["classifier"]), own)
+        networks = [Custom(factory=factory)] if factory else []
+        self._classifier = PictureClassifier.load(Folder(context.artifacts["classifier"]), networks)
 
     # A table is also accepted. MLflow makes no schema of this type, and warns of a union and of none.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:

@@ -345,7 +345,7 @@ def hunt_verdict(source: str, labels: int, result: Mapping[Any, Any]) -> str:
         Name of the synthetic examples.
     labels
         Number of labels.
-    found
+    result
         The row of `METRICS_SCHEMA` of the finds.
     """
     mean, low, high = (result[key] for key in ("difference", "difference_low", "difference_high"))

@@ -167,7 +167,7 @@ def _sample_blocks(
         folder=blocks.uri,
         pictures=pictures,
         recogniser=experts,
-        own=own_networks(plan.config),
+        networks=own_networks(plan.config),
         min_probability=0.0 if config.filter is None else config.filter.min_probability,
         threads=resources.worker_threads,
         gpus=resources.gpus,
