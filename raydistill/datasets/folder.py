@@ -107,8 +107,8 @@ class ImageFolder(EncodedDataSet):
 
     def _list(self) -> Listing:
         """Return what the folder or zip holds."""
-        found = find_archive(self.root)
-        return Listing(found[0].sizes(found[1]), [], [], {}, []) if found else list_root(self.root)
+        archive = find_archive(self.root)
+        return Listing(archive[0].sizes(archive[1]), [], [], {}, []) if archive else list_root(self.root)
 
     def _metadata(self, listing: Listing) -> Metadata | None:
         return read_metadata(self.root, _visible(listing), self.label_column)
@@ -219,8 +219,8 @@ def other_form(root: str, files: Collection[str]) -> tuple[str, str] | None:
         what = f"there are no pictures in it, but zips ({_some(zips)})"
         return what, "give one of them as survey.root, or unpack them and give the folder"
     for kind, suffixes in _KINDS.items():
-        if own := [name for name in names if name.lower().endswith(suffixes)]:
-            what = f"this is no folder of pictures but '{own[0]}'"
+        if others := [name for name in names if name.lower().endswith(suffixes)]:
+            what = f"this is no folder of pictures but '{others[0]}'"
             return what, f"set survey.kind={kind}"
     return None
 

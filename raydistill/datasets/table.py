@@ -93,12 +93,12 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         tables: list[pa.Table] = []
         for name, part in parts.items():
             with self._open(name) as parquet:
-                own = self.class_names or _class_label_names(parquet.schema_arrow, self.label_column)
-                if own and tables and not names:
+                class_names = self.class_names or _class_label_names(parquet.schema_arrow, self.label_column)
+                if class_names and tables and not names:
                     what = "its labels have names, unlike those of the files before it"
                     raise CatalogError(what, self._at(name), "set survey.class_names")
-                tables.append(self._table(parquet, name, part if named_by_split else None, own or names))
-                names = [*names, *(label for label in own if label not in names)]
+                tables.append(self._table(parquet, name, part if named_by_split else None, class_names or names))
+                names = [*names, *(label for label in class_names if label not in names)]
         rows = pa.concat_tables(tables)
         if self.id_columns and (repeated := find_repeated(rows["object_id"])):
             fix = "add columns to survey.id_columns, set it to [] to number the pictures"
@@ -289,11 +289,11 @@ def _patterns(entry: dict[str, Any], name: str) -> list[str]:
     if data_files is None:
         folder = str(entry.get("data_dir") or (_DEFAULT_FOLDER if name == _DEFAULT else name)).strip("/")
         return [f"{folder}/*"]
-    found: list[str] = []
-    for one in data_files if isinstance(data_files, list) else [data_files]:
-        paths = one.get("path") if isinstance(one, dict) else one
-        found += [str(path) for path in (paths if isinstance(paths, list) else [paths])]
-    return found
+    patterns: list[str] = []
+    for data_file in data_files if isinstance(data_files, list) else [data_files]:
+        paths = data_file.get("path") if isinstance(data_file, dict) else data_file
+        patterns += [str(path) for path in (paths if isinstance(paths, list) else [paths])]
+    return patterns
 
 
 def _matches(file: str, pattern: str) -> bool:
@@ -311,6 +311,6 @@ def _folder_configs(names: Iterable[str], split_of: Callable[[str], str | None])
             return {}  # files beside the folders, or folders of splits
         folders.setdefault(folder, []).append(name)
     numbered = {re.sub(r"\d+", "", folder) for folder in folders}
-    splits = [{split_of(name) for name in own} - {None} for own in folders.values()]
+    splits = [{split_of(name) for name in names} - {None} for names in folders.values()]
     repeated = any(a & b for i, a in enumerate(splits) for b in splits[:i])
     return folders if len(numbered) > 1 and repeated else {}

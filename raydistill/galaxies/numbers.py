@@ -112,7 +112,7 @@ def _parse(words: list[str], kind: Kind, scale: float | None) -> tuple[np.ndarra
     numbers = _percentages(texts) if kind == "fraction" and texts and texts[0].endswith("%") else _decimals(texts)
     if kind in ("right ascension", "declination"):
         numbers = [
-            None if _DEGREES_AND_MINUTES.fullmatch(text) else one for text, one in zip(texts, numbers, strict=True)
+            None if _DEGREES_AND_MINUTES.fullmatch(text) else value for text, value in zip(texts, numbers, strict=True)
         ]
     if kind in ("right ascension", "declination") and any(number is None for number in numbers):
         numbers = to_degrees(texts, numbers, kind == "right ascension", scale)
@@ -201,7 +201,7 @@ def to_degrees(
     is_south = pc.and_(pc.equal(mark, "S"), pc.invert(pc.is_in(unit, pa.array(["H", "D"]))))
     matched = pc.and_(fields.is_valid(), pc.invert(is_south)).to_numpy(zero_copy_only=False)
     degrees = pc.cast(whole, pa.float64()).to_numpy(zero_copy_only=False)
-    minutes, seconds = (pc.cast(one, pa.float64()).to_numpy(zero_copy_only=False) for one in (minutes, seconds))
+    minutes, seconds = (pc.cast(part, pa.float64()).to_numpy(zero_copy_only=False) for part in (minutes, seconds))
     bare = matched & pc.is_in(unit, pa.array([":", " ", "\t"])).to_numpy(zero_copy_only=False)
     in_hours = is_ra and (scale == HOUR if scale is not None else bool((degrees[bare] < 24).all()))
     if is_ra and scale is None and bare.any():

@@ -181,7 +181,7 @@ def elliptical_weights(side: int, ellipticity: float, position_angle: float) -> 
         EllipticalAnnulus(centre, inner, outer, outer * ratio, theta=theta)
         for inner, outer in itertools.pairwise(edges)
     ]
-    masks = [one.to_mask(method="exact").to_image((side, side)) for one in apertures]
+    masks = [aperture.to_mask(method="exact").to_image((side, side)) for aperture in apertures]
     return np.stack(masks).reshape(NUM_RINGS, -1)
 
 

@@ -25,7 +25,7 @@ from raydistill.text import WIDTH, text_table
 
 def as_json(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
     """Return JSON: the resolved config, and which of these artifacts exist."""
-    specs = [{"kind": one.kind, "path": one.folder.uri, "exists": one.exists} for one in artifacts]
+    specs = [{"kind": artifact.kind, "path": artifact.folder.uri, "exists": artifact.exists} for artifact in artifacts]
     return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)
 
 
@@ -33,16 +33,16 @@ def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
     """Return a table of the artifacts in their order, and the sums of time and disk."""
     rows = [("stage", "artifact", "", "time", "disk")]
     seconds, size, unknown = 0.0, 0.0, []
-    for one in artifacts:
-        stage = table.stage_of(one.kind).name
-        name = one.folder.shown.removeprefix(f"{plan.root.shown}/")
-        if one.exists:
+    for artifact in artifacts:
+        stage = table.stage_of(artifact.kind).name
+        name = artifact.folder.shown.removeprefix(f"{plan.root.shown}/")
+        if artifact.exists:
             rows.append((stage, name, "exists", "", ""))
             continue
-        own = estimate(one.plan or plan, one.kind)
-        rows.append((stage, name, "to build", duration(own.seconds), volume(own.bytes)))
-        seconds, size = seconds + (own.seconds or 0), size + (own.bytes or 0)
-        if own.seconds is None:
+        estimated = estimate(artifact.plan or plan, artifact.kind)
+        rows.append((stage, name, "to build", duration(estimated.seconds), volume(estimated.bytes)))
+        seconds, size = seconds + (estimated.seconds or 0), size + (estimated.bytes or 0)
+        if estimated.seconds is None:
             unknown.append(stage)
     lines = [text_table(f"{plan.config.name}, in {plan.root.shown}", rows)]
     if seconds:
@@ -139,8 +139,8 @@ def _seconds(flops: float, steps: float, cores: int) -> float:
 
 
 def _cores(plan: Plan, tasks: int) -> int:
-    own = os.cpu_count() or 1
-    return max(1, min(plan.config.resources.workers or own, own, tasks))
+    cores = os.cpu_count() or 1
+    return max(1, min(plan.config.resources.workers or cores, cores, tasks))
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _sizes(plan: Plan) -> _Sizes | None:
         return None
     if plan.curated.exists:
         classes = read_json(plan.curated.folder, "summary.json", Summary).classes
-        train, total, count = sum(one.train for one in classes), sum(one.kept for one in classes), len(classes)
+        train, total, count = sum(entry.train for entry in classes), sum(entry.kept for entry in classes), len(classes)
     elif isinstance(config.survey, SimulatedSurvey):
         count = len(plan.class_tree.names)
         total = min(config.survey.num_galaxies, count * (config.curate.per_class or config.survey.num_galaxies))

@@ -57,15 +57,15 @@ def lineage(spec: ArtifactSpec | None, needed: bool = False) -> list[ArtifactSpe
     """
     visited: set[str] = set()  # an artifact has many paths to its ancestors, and a bucket is asked once for each
 
-    def walk(one: ArtifactSpec) -> Iterator[ArtifactSpec]:
-        if one.identity in visited:
+    def walk(spec: ArtifactSpec) -> Iterator[ArtifactSpec]:
+        if spec.identity in visited:
             return
-        visited.add(one.identity)
-        if needed and one.exists:
+        visited.add(spec.identity)
+        if needed and spec.exists:
             return
-        for parent in one.parents.values():
+        for parent in spec.parents.values():
             yield from walk(parent)
-        yield one
+        yield spec
 
     return [] if spec is None else list(walk(spec))
 
@@ -94,11 +94,11 @@ def run(plan: Plan, last: str = "evaluate") -> Any:
         ray_cluster(plan.config.resources, plan.root),
         tracker.run("run", identity=identity, config=plain(plan.config), params=chosen(plan.config)) as parent,
     ):
-        for number, one in enumerate(needed, start=1):
-            stage = table.stage_of(one.kind)
+        for number, artifact in enumerate(needed, start=1):
+            stage = table.stage_of(artifact.kind)
             log.info("stage %d of %d, %s: %s", number, len(needed), stage.name, stage.purpose or stage.summary)
-            assert one.plan is not None  # else it exists
-            result = _build(stage, one.plan, tracker, parent.id)
+            assert artifact.plan is not None  # else it exists
+            result = _build(stage, artifact.plan, tracker, parent.id)
         record_headline(parent, plan, last, result)
     return result
 
@@ -155,7 +155,7 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Any) -> None:
     """
     parts = [f"**{for_markdown(plan.config.name)}**, up to the stage `{last}`."]
     if isinstance(artifact, EvaluationReport):
-        for name in (one for one in SUBJECTS if one in artifact.summary):
+        for name in (subject for subject in SUBJECTS if subject in artifact.summary):
             balanced = artifact.summary[name]["balanced_accuracy"]
             figures = {"balanced_accuracy": balanced["mean"], "balanced_accuracy_ci95": balanced["ci95"]}
             run.metrics(

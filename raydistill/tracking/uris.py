@@ -45,8 +45,8 @@ def ui_command(uri: str, between: str = " ") -> str:
     if uri.startswith(("http://", "https://")):
         return f"python -m webbrowser {shlex.quote(uri)}"
     database, folder = sqlite_file(uri), artifact_folder(uri)
-    own = uri if database is None or "?" in uri else f"sqlite:///{_short(database)}"
-    parts = [f"{shlex.quote(_program_path('mlflow'))} ui", f"--backend-store-uri {shlex.quote(own)}"]
+    backend = uri if database is None or "?" in uri else f"sqlite:///{_short(database)}"
+    parts = [f"{shlex.quote(_program_path('mlflow'))} ui", f"--backend-store-uri {shlex.quote(backend)}"]
     if folder is not None:
         parts.append(f"--artifacts-destination {shlex.quote(_short(folder))}")
     return between.join(parts)

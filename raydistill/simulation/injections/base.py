@@ -53,7 +53,7 @@ class InjectionModel(abc.ABC):
 
     def ranges(self) -> dict[str, Range]:
         """Return the range of each parameter, in order."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {parameter.name: getattr(self, parameter.name) for parameter in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, tuple)}
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> Self:

@@ -175,14 +175,14 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
 
 
 def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
-    config, own = plan.config.audit, curated.summary
+    config, survey = plan.config.audit, curated.summary
     return AuditSummary(
         audited=blocks.audited.kind,
         other_survey=blocks.audited.survey,
         content=blocks.audited.content,
-        survey=own.survey,
-        simulated=own.simulated,
-        image_size=own.image_size,
+        survey=survey.survey,
+        simulated=survey.simulated,
+        image_size=survey.image_size,
         num_pictures=len(blocks.samples),
         num_synthetic=len(blocks.audited),
         num_held_out=len(blocks.held_out),
@@ -211,9 +211,9 @@ def nearest_table(blocks: Blocks, neighbours: RealNeighbours) -> pa.Table:
 def _log(findings: list[Finding], words: Words, run: Run) -> None:
     """Record the metrics, and log what is significant."""
     names = [f"{finding.metric}/{finding.feature}".replace(" ", "_") for finding in findings]
-    run.metrics({f"audit/{name}": one.value for name, one in zip(names, findings, strict=True)}, 0)
-    run.metrics({f"floor/{name}": one.floor for name, one in zip(names, findings, strict=True)}, 0)
-    significant = [name for name, one in zip(names, findings, strict=True) if one.significant]
+    run.metrics({f"audit/{name}": finding.value for name, finding in zip(names, findings, strict=True)}, 0)
+    run.metrics({f"floor/{name}": finding.floor for name, finding in zip(names, findings, strict=True)}, 0)
+    significant = [name for name, finding in zip(names, findings, strict=True) if finding.significant]
     log.info(
         "audit: %d of %d metrics differ significantly from %s galaxies",
         len(significant),
@@ -240,8 +240,8 @@ def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured
     )
     features = (measured.synthetic, measured.held_out, measured.training)
     synthetic, held_out, training = (
-        Seen(probability_NK, own.spaces[EXPERTS].values_ND, own.labels_N, votes_NA)
-        for probability_NK, own, votes_NA in zip(measured.probabilities, features, votes, strict=True)
+        Seen(probability_NK, sample.spaces[EXPERTS].values_ND, sample.labels_N, votes_NA)
+        for probability_NK, sample, votes_NA in zip(measured.probabilities, features, votes, strict=True)
     )
     return consistency(synthetic, held_out, training, curated.class_names, tree.answers)
 

@@ -123,16 +123,16 @@ class PictureClassifier:
         write_tensors(folder, NETWORKS, {"parameters": self.parameters_EP}, {**info, **inverse})
 
     @staticmethod
-    def load(folder: Folder, own: Sequence[Architecture] = ()) -> PictureClassifier:
+    def load(folder: Folder, networks: Sequence[Architecture] = ()) -> PictureClassifier:
         """Read the files of a classifier.
 
-        A custom network is built only if one of `own` has the same factory.
+        A custom network is built only if one of `networks` has the same factory.
         """
         tensors, info = read_tensors(folder, NETWORKS)
         normalisation: AnyNormalisation = (
             read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
         )
-        architecture = read_architecture(info["architecture"], folder.uri, own, TRUST)
+        architecture = read_architecture(info["architecture"], folder.uri, networks, TRUST)
         value_range = tuple(info["value_range"]) if isinstance(info["value_range"], list) else info["value_range"]
         return PictureClassifier(
             architecture, tuple(info["class_names"]), normalisation, Preparation(**info["preparation"]),
@@ -233,7 +233,9 @@ def own_networks(config: Config) -> tuple[Architecture, ...]:
 TRUST_BY_NAME = "if you trust this code, name it in evaluate.other_networks"
 
 
-def read_architecture(stored: Any, where: str, own: Sequence[Architecture], trust: str = TRUST_BY_NAME) -> Architecture:
+def read_architecture(
+    stored: Any, where: str, networks: Sequence[Architecture], trust: str = TRUST_BY_NAME
+) -> Architecture:
     """Return the architecture that an artifact stores as plain values.
 
     Parameters
@@ -242,7 +244,7 @@ def read_architecture(stored: Any, where: str, own: Sequence[Architecture], trus
         The values.
     where
         The artifact.
-    own
+    networks
         The networks that the user names, see `own_networks`.
     trust
         How to name the code, for an error message.
@@ -252,7 +254,7 @@ def read_architecture(stored: Any, where: str, own: Sequence[Architecture], trus
     ArtifactCorrupt
         The values are no architecture.
     ArtifactIncompatible
-        It is custom, and no own network has its factory.
+        It is custom, and no network of the user has its factory.
     """
     try:
         architecture: Architecture = TypeAdapter(Annotated[Architecture, BY_KIND]).validate_python(stored)
@@ -260,21 +262,21 @@ def read_architecture(stored: Any, where: str, own: Sequence[Architecture], trus
         what = f"its network cannot be read ({error.errors()[0]['msg']})"
         raise ArtifactCorrupt(what, where, "make it again, or install the release that wrote it") from error
     network = architecture.base if isinstance(architecture, AnswerNetwork) else architecture
-    if isinstance(network, Custom) and network.factory not in {one.factory for one in own if isinstance(one, Custom)}:
+    if isinstance(network, Custom) and network.factory not in {n.factory for n in networks if isinstance(n, Custom)}:
         what = f"its network is the code '{network.factory}', which your config does not name"
         raise ArtifactIncompatible(what, where, trust)
-    if isinstance(network, Timm) and network not in own:
+    if isinstance(network, Timm) and network not in networks:
         fitted = network.without_weights()
         return replace(architecture, base=fitted) if isinstance(architecture, AnswerNetwork) else fitted
     return architecture
 
 
-def expert_architecture(store: TrajectoryStore, own: Sequence[Architecture]) -> Architecture:
+def expert_architecture(store: TrajectoryStore, networks: Sequence[Architecture]) -> Architecture:
     """Return the architecture of experts. Raises as `read_architecture`."""
-    return read_architecture(store.manifest.config.get("network"), store.folder.uri, own)
+    return read_architecture(store.manifest.config.get("network"), store.folder.uri, networks)
 
 
-def expert_network(store: TrajectoryStore, curated: CuratedSet, own: Sequence[Architecture] = ()) -> Network:
+def expert_network(store: TrajectoryStore, curated: CuratedSet, networks: Sequence[Architecture] = ()) -> Network:
     """Return the network of the experts of a curated set.
 
     Raises
@@ -282,7 +284,7 @@ def expert_network(store: TrajectoryStore, curated: CuratedSet, own: Sequence[Ar
     ArtifactCorrupt, ArtifactIncompatible
         As `read_architecture`; the network cannot be built, or has other parameters.
     """
-    architecture = expert_architecture(store, own)
+    architecture = expert_architecture(store, networks)
     try:
         network = build_network(architecture, curated.num_classes, curated.summary.image_size)
     except (ValueError, ConfigError) as error:
@@ -300,15 +302,15 @@ def expert_network(store: TrajectoryStore, curated: CuratedSet, own: Sequence[Ar
 
 
 def load_experts(
-    trajectories: str, curated: str, device: str, *, features: bool, own: Sequence[Architecture] = ()
+    trajectories: str, curated: str, device: str, *, features: bool, networks: Sequence[Architecture] = ()
 ) -> tuple[Ensemble, AnyNormalisation]:
     """Return all experts after their last epoch, and their pictures' normalisation.
 
-    The driver has verified both artifacts. `own` are the networks that the user names.
+    The driver has verified both artifacts. `networks` are the networks that the user names.
     """
     store, galaxies = TrajectoryStore.open(trajectories, verify=False), CuratedSet.open(curated, verify=False)
     thetas = [theta_P.to(device) for theta_P in store.ends()]
-    return Ensemble(expert_network(store, galaxies, own), thetas, features=features), galaxies.normalisation
+    return Ensemble(expert_network(store, galaxies, networks), thetas, features=features), galaxies.normalisation
 
 
 def check_experts(store: TrajectoryStore, curated: CuratedSet) -> None:

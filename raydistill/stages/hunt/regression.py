@@ -225,10 +225,10 @@ def collect(groups: Sequence[Group]) -> Examples:
     weights = [np.zeros(len(group.positive_L)) for group in groups]
     for kind in (True, False):
         members = [group.positive_L == kind for group in groups]
-        total = sum(group.weight for group, own in zip(groups, members, strict=True) if own.any())
-        for group, own, weight_L in zip(groups, members, weights, strict=True):
-            if own.any():
-                weight_L[own] = group.weight / total / own.sum()
+        total = sum(group.weight for group, member in zip(groups, members, strict=True) if member.any())
+        for group, member, weight_L in zip(groups, members, weights, strict=True):
+            if member.any():
+                weight_L[member] = group.weight / total / member.sum()
     return Examples(
         np.concatenate([group.features_LF for group in groups]),
         np.concatenate([group.positive_L for group in groups]),

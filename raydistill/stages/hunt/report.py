@@ -154,12 +154,12 @@ def discovery_curves(trials: Trials) -> dict[str, Curve]:
 
     It ends at the number of labels that all trials spent.
     """
-    spent = min(len(trial["rows"]) for own in trials.values() for trial in own)
-    return {name: _curve(own, np.arange(0, spent + 1)) for name, own in trials.items()}
+    spent = min(len(trial["rows"]) for trials_of in trials.values() for trial in trials_of)
+    return {name: _curve(trials_of, np.arange(0, spent + 1)) for name, trials_of in trials.items()}
 
 
-def _curve(own: Sequence[dict[str, Any]], labels: npt.NDArray[np.int64]) -> Curve:
-    found_SL = np.array([discovery_curve(np.array(trial["found"], bool), labels) for trial in own], float)
+def _curve(trials_of: Sequence[dict[str, Any]], labels: npt.NDArray[np.int64]) -> Curve:
+    found_SL = np.array([discovery_curve(np.array(trial["found"], bool), labels) for trial in trials_of], float)
     intervals = np.array([mean_interval(found_SL[:, n]) for n in range(len(labels))])
     return Curve(labels.astype(float), *intervals.T)
 
@@ -176,10 +176,10 @@ def curve_rows(curves: Mapping[str, Curve]) -> list[Mapping[str, Any]]:
 def trial_rows(trials: Trials, ids: Sequence[str]) -> list[Mapping[str, Any]]:
     """Return a row per label spent; `ids` are those of the objects of the hunt."""
     return [
-        {"strategy": name, "seed": seed, "label": n + 1, "object_id": ids[row], "found": found, "reason": reason}
-        for name, own in trials.items()
-        for seed, trial in enumerate(own)
-        for n, (row, found, reason) in enumerate(zip(trial["rows"], trial["found"], trial["reasons"], strict=True))
+        {"strategy": name, "seed": seed, "label": n + 1, "object_id": ids[row], "found": is_target, "reason": reason}
+        for name, trials_of in trials.items()
+        for seed, trial in enumerate(trials_of)
+        for n, (row, is_target, reason) in enumerate(zip(trial["rows"], trial["found"], trial["reasons"], strict=True))
     ]
 
 
@@ -189,12 +189,12 @@ def metric_rows(trials: Trials) -> list[Mapping[str, Any]]:
     A seed in which nothing could be learnt at the start has no metrics there, and is left out.
     """
     values: dict[tuple[str, str, str], npt.NDArray[np.float64]] = {}
-    for name, own in trials.items():
-        values[name, "end", "found"] = np.array([sum(trial["found"]) for trial in own], float)
+    for name, trials_of in trials.items():
+        values[name, "end", "found"] = np.array([sum(trial["found"]) for trial in trials_of], float)
         for moment in ("start", "end"):
             for n, metric in enumerate(RANKED_METRICS):
                 values[name, moment, metric] = np.array(
-                    [np.nan if trial[moment] is None else trial[moment][n] for trial in own], float
+                    [np.nan if trial[moment] is None else trial[moment][n] for trial in trials_of], float
                 )
     rows: list[Mapping[str, Any]] = []
     for (name, moment, metric), own_S in values.items():
@@ -222,7 +222,7 @@ def seen_rows(curated: CuratedSet, scripted: Scripted, oracle: Oracle) -> list[M
     if oracle.attributes:
         seen["attributes"] = training - scripted.held_out
     seen |= {source.name: set(source.seen) for source in scripted.sources}
-    return [{"by": name, "targets": len(own & targets), "galaxies": len(own)} for name, own in seen.items()]
+    return [{"by": name, "targets": len(rows & targets), "galaxies": len(rows)} for name, rows in seen.items()]
 
 
 # Draw the curves of a hunt: objects found for labels spent.

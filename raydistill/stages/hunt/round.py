@@ -66,7 +66,7 @@ def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hun
         values = Values(survey, folder / PARTIAL)
     if config.source_network is not None:
         sources, values = _describe(config, curated, known, sources, values)
-        scale = Standardiser.of(own for _, _, own in values.blocks())
+        scale = Standardiser.of(features for _, _, features in values.blocks())
     scorer = _fit(config, curated, known, sources, values, scale)
     if scorer is None:
         level = logging.WARNING if len(known.rows) else logging.INFO
@@ -97,13 +97,13 @@ def write_sheet(
 ) -> None:  # fmt: skip
     """Write the contact sheet, the candidates as CSV, and the labels so far."""
     config = plan.config.hunt
-    rows = [one.row for one in candidates]
+    rows = [candidate.row for candidate in candidates]
     names, ids = survey.filenames(rows), survey.ids
     shown = survey.larger_pictures(rows, config.picture_size)
     sheet = contact_sheet(
         [
-            SheetCandidate(name, pixels, one.score, one.reason)
-            for name, pixels, one in zip(names, shown, candidates, strict=True)
+            SheetCandidate(name, pixels, candidate.score, candidate.reason)
+            for name, pixels, candidate in zip(names, shown, candidates, strict=True)
         ],
         labels,
         survey=survey.pictures.name,
@@ -116,8 +116,8 @@ def write_sheet(
     folder.write(SHEET, sheet.encode())
     folder.write(LABELS, labels.text.encode())
     table = [
-        (name, ids[one.row], None if math.isnan(one.score) else one.score, one.reason.value)
-        for name, one in zip(names, candidates, strict=True)
+        (name, ids[candidate.row], None if math.isnan(candidate.score) else candidate.score, candidate.reason.value)
+        for name, candidate in zip(names, candidates, strict=True)
     ]
     folder.write(CANDIDATES, csv_text([("filename", "object_id", "score", "reason"), *table]).encode())
 
@@ -148,12 +148,12 @@ def _fit(
     """Return the learner, fitted to labels, background and synthetic examples."""
     usable = np.flatnonzero(values.survey.usable_N)
     background = draw_background(np.setdiff1d(usable, known.rows), config.background, config.seed)
-    rows, found = values.of_rows(np.concatenate([known.rows, background]))
+    rows, inputs = values.of_rows(np.concatenate([known.rows, background]))
     wanted = dict(zip(known.rows.tolist(), known.positive.tolist(), strict=True))
     labelled = np.isin(rows, known.rows)
     groups = [
-        Group(found[labelled], np.array([wanted[row] for row in rows[labelled].tolist()], bool)),
-        Group(found[~labelled], np.zeros(int((~labelled).sum()), bool)),
+        Group(inputs[labelled], np.array([wanted[row] for row in rows[labelled].tolist()], bool)),
+        Group(inputs[~labelled], np.zeros(int((~labelled).sum()), bool)),
         *synthetic_groups(sources, uses_pixels(config.learner), config.synthetic_weight),
     ]
     pool = np.empty((0, 1, 1, 3), np.uint8)
@@ -176,9 +176,9 @@ def _rank(
     scores_N: Floats = np.full(num_objects, np.nan)
     labelled_N: Bools = np.zeros(num_objects, bool)
     labelled_N[known.rows] = True
-    for rows, features, own in values.blocks():
+    for rows, features, inputs in values.blocks():
         if scorer is not None:
-            scores_N[rows] = scorer.score(own)
+            scores_N[rows] = scorer.score(inputs)
         free = ~labelled_N[rows]
         if free.any():
             scores = None if scorer is None else scores_N[rows[free]]
@@ -285,11 +285,17 @@ def contact_sheet(
         question=question,
         synthetics=synthetics,
         candidates=[
-            {"filename": one.filename, "why": one.why, "picture": picture(one.pixels_HWC, "")} for one in candidates
+            {"filename": candidate.filename, "why": candidate.why, "picture": picture(candidate.pixels_HWC, "")}
+            for candidate in candidates
         ],
         rows=[
-            {"filename": one.filename, "why": one.why, "reason": one.reason.value, "score": one.shown_score}
-            for one in candidates
+            {
+                "filename": candidate.filename,
+                "why": candidate.why,
+                "reason": candidate.reason.value,
+                "score": candidate.shown_score,
+            }
+            for candidate in candidates
         ],
         grades=grades,
         words=list(words),

@@ -219,8 +219,8 @@ def read_truth(oracle: Oracle, uri: str, ids: list[str]) -> Truth:
     """
     keys, fulfils_N = match_rows(uri, oracle.positive, oracle.id, "hunt.oracle.positive", "hunt.oracle.id")
     wanted = dict(zip(keys, fulfils_N, strict=True))
-    known_N = np.array([one in wanted for one in ids], bool)
-    positive_N = np.array([wanted.get(one, False) for one in ids], bool)
+    known_N = np.array([object_id in wanted for object_id in ids], bool)
+    positive_N = np.array([wanted.get(object_id, False) for object_id in ids], bool)
     if not known_N.any():
         raise CatalogError(f"none of its {len(keys)} ids is of the survey", uri, "check hunt.oracle.id")
     if not positive_N.any() or positive_N[known_N].all():

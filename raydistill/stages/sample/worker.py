@@ -56,7 +56,7 @@ class BlockSampler:
         Threshold of the filter.
     threads, gpus
         Torch threads and GPUs of a worker.
-    own
+    networks
         The networks of the user's config.
     """
 
@@ -66,7 +66,7 @@ class BlockSampler:
     min_probability: float
     threads: int
     gpus: float
-    own: tuple[Architecture, ...] = ()
+    networks: tuple[Architecture, ...] = ()
 
     def __call__(self, request: pa.Table) -> pa.Table:
         """Make one block, write its kept rows, and return one row of `FINISHED`."""
@@ -76,7 +76,7 @@ class BlockSampler:
         rows = _with_images(request, images_BHWC, known, self.pictures.describe(request))
         if self.recogniser is not None:
             images, labels = torch.as_tensor(images_BHWC), request["label"].to_numpy()
-            recognised_B = _recogniser(*self.recogniser, device, self.own).probability(images, labels)
+            recognised_B = _recogniser(*self.recogniser, device, self.networks).probability(images, labels)
             rows = _recognised(rows, recognised_B.cpu().double().numpy(), self.min_probability)
         name = request["block"][0].as_py()
         checked.write(Folder(self.folder), name, pack_table(rows))
@@ -101,8 +101,8 @@ def _recognised(rows: pa.Table, recognised_B: np.ndarray, min_probability: float
 
 
 @lru_cache(maxsize=1)
-def _recogniser(store: str, curated: str, device: str, own: tuple[Architecture, ...]) -> Recogniser:
-    return Recogniser.load(store, curated, device, own)
+def _recogniser(store: str, curated: str, device: str, networks: tuple[Architecture, ...]) -> Recogniser:
+    return Recogniser.load(store, curated, device, networks)
 
 
 # Make the pictures of a block: sample, inject into real ones, or simulate them.
@@ -300,12 +300,12 @@ class Recogniser:
     device: str
 
     @staticmethod
-    def load(store: str, curated: str, device: str, own: Sequence[Architecture] = ()) -> Recogniser:
+    def load(store: str, curated: str, device: str, networks: Sequence[Architecture] = ()) -> Recogniser:
         """Return the experts of a store, which were trained on this curated set.
 
-        `own` are the networks that the user names.
+        `networks` are the networks that the user names.
         """
-        return Recogniser(*load_experts(store, curated, device, features=False, own=own), device)
+        return Recogniser(*load_experts(store, curated, device, features=False, networks=networks), device)
 
     def probability(self, images_NHWC: Tensor, labels_N: np.ndarray) -> Tensor:
         """Return the probability of each image's own class.
