@@ -72,7 +72,7 @@ def process_group(gpus: float) -> Iterator[None]:
 
 
 def gather(tensors: list[Tensor]) -> list[Tensor]:
-    """Return the tensors of all workers of the process group, on the devices of `tensors`.
+    """Return tensors of all workers, on the devices of `tensors`.
 
     Parameters
     ----------
