@@ -53,7 +53,7 @@ def characteristic_distance(real_ND: Tensor, synthetic_MD: Tensor, t_FD: Tensor,
     """
     real_2F, synthetic_2F = _characteristic(real_ND, t_FD), _characteristic(synthetic_MD, t_FD)
     # The gradient of a norm is not defined at 0.
-    real_F, synthetic_F = ((one.square().sum(dim=0) + SMALLEST).sqrt() for one in (real_2F, synthetic_2F))
+    real_F, synthetic_F = ((parts_2F.square().sum(dim=0) + SMALLEST).sqrt() for parts_2F in (real_2F, synthetic_2F))
     phase_F = 2 * (real_F * synthetic_F - (real_2F * synthetic_2F).sum(dim=0))
     c_F = amplitude * (real_F - synthetic_F).square() + (1 - amplitude) * phase_F
     return c_F.clamp_min(SMALLEST).sqrt().mean()

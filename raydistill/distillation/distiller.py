@@ -175,8 +175,8 @@ class Distiller:
         initial = StepSizes(self.segments, epochs, self.images, self.targets())
         if self.resolved.student_lr is None:
             log_lr = math.log(initial.student_lr(typical_DSCHW))
-            for one in self.log_lrs[: self.segments.num_trajectory_lrs]:
-                one.fill_(log_lr)
+            for log_lr_T in self.log_lrs[: self.segments.num_trajectory_lrs]:
+                log_lr_T.fill_(log_lr)
             self._lr_is_chosen = True
         if self.resolved.image_lr is None and self.recipe.image_step.kind == "sgd":
             lr = self.log_lrs[0].exp()

@@ -49,8 +49,8 @@ def class_batches(
 
     Real and synthetic images share it.
     """
-    for k, own in enumerate(members):
-        real_BCHW = images_NCHW[own[torch.randperm(len(own), generator=g)[:size].to(own.device)]]
+    for k, rows in enumerate(members):
+        real_BCHW = images_NCHW[rows[torch.randperm(len(rows), generator=g)[:size].to(rows.device)]]
         parameters = augmentation.sample(g, max(len(real_BCHW), ipc))
         yield ClassBatch(real_BCHW, slice(k * ipc, (k + 1) * ipc), parameters)
 
@@ -62,8 +62,8 @@ def augmented_features(
 
     `parameters` have B rows or more, all alike.
     """
-    own = {name: values[: len(images_BCHW)] for name, values in parameters.items()}
-    return psi(theta_P, augmentation.apply(images_BCHW, own)).flatten(1)
+    of_images = {name: values[: len(images_BCHW)] for name, values in parameters.items()}
+    return psi(theta_P, augmentation.apply(images_BCHW, of_images)).flatten(1)
 
 
 def distribution_matching(

@@ -122,16 +122,16 @@ class SegmentEvaluator:
             if real is None:
                 raise ValueError("outcome matching needs real images")
             num_classes, side = real.targets_NK.shape[1], real.images_NCHW.shape[-1]
-            built = [build_network(one, num_classes, side) for one in options.outcome.networks]
+            built = [build_network(net, num_classes, side) for net in options.outcome.networks]
             # The experts' network keeps its matcher, so its step is compiled once.
             matchers = [
-                Matcher(student_loss(one, options.augmentation, arithmetic.precision, options.average_over), engine)
-                for one in built
+                Matcher(student_loss(net, options.augmentation, arithmetic.precision, options.average_over), engine)
+                for net in built
             ] or [self.matcher]
-            for one, matcher in zip(built or [network], matchers, strict=True):
-                of_real = student_loss(one, options.augmentation, arithmetic.precision)
+            for net, matcher in zip(built or [network], matchers, strict=True):
+                of_real = student_loss(net, options.augmentation, arithmetic.precision)
                 self._outcomes.append(
-                    OutcomeEvaluator(options.outcome, one, matcher, of_real, real, options.augmentation)
+                    OutcomeEvaluator(options.outcome, net, matcher, of_real, real, options.augmentation)
                 )
 
     def measure(self, shared: SharedState, segment: int) -> SegmentResult:

@@ -71,7 +71,7 @@ class ScheduleState(NamedTuple):
         return cls(**values)._replace(
             losses=tuple(values["losses"]),
             group_losses=tuple(values["group_losses"]),
-            recent=tuple(RecentLoss(*one) for one in values["recent"]),
+            recent=tuple(RecentLoss(*entry) for entry in values["recent"]),
         )
 
 

@@ -101,14 +101,14 @@ class LossWeighted(ScheduleBase):
         epochs = last_epoch + 1
         averages = list(state.group_losses) or [None] * min(self.max_groups, epochs)
         state, recent = state.after_iteration(), list(state.recent)
-        for one in matched:
-            group = int(one.start_epoch) * len(averages) // epochs
-            loss = 1.0 if math.isnan(one.loss) else min(one.loss, LARGEST_LOSS)
+        for segment in matched:
+            group = int(segment.start_epoch) * len(averages) // epochs
+            loss = 1.0 if math.isnan(segment.loss) else min(segment.loss, LARGEST_LOSS)
             before = averages[group]
             averages[group] = loss if before is None else self.decay * before + (1 - self.decay) * loss
             recent.append(RecentLoss(state.iteration, group, loss))
         since = state.iteration - (self.patience or 0)
-        recent = [one for one in recent if one.iteration > since]
+        recent = [loss for loss in recent if loss.iteration > since]
         state = state._replace(group_losses=tuple(averages), recent=tuple(recent))
         return state, Decision.STOP if self._has_converged(state) else Decision.STAY
 

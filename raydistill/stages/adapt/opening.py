@@ -114,14 +114,14 @@ def open_surveys(plan: Plan) -> Surveys:
     """
     require_target(plan)
     source, other = CuratedSet.open(plan.curated.folder), CuratedSet.open(target_spec(plan).folder)
-    for one in (source, other):
-        require_classes(one)
-        one.require_splits("train", "validation", "test")
-    own, theirs = source.summary, other.summary
-    if theirs.image_size != own.image_size:
-        what = f"its images have {theirs.image_size} px, those of the source {own.image_size}"
+    for survey in (source, other):
+        require_classes(survey)
+        survey.require_splits("train", "validation", "test")
+    ours, theirs = source.summary, other.summary
+    if theirs.image_size != ours.image_size:
+        what = f"its images have {theirs.image_size} px, those of the source {ours.image_size}"
         raise ArtifactIncompatible(what, other.folder.uri, "give both surveys the same curate.image_size")
-    if theirs.aligned != own.aligned:
+    if theirs.aligned != ours.aligned:
         which = ("aligned", "not aligned") if theirs.aligned else ("not aligned", "aligned")
         what = f"its galaxies are {which[0]} to their major axis, those of the source are {which[1]}"
         raise ArtifactIncompatible(what, other.folder.uri, "give both surveys the same curate.align")
@@ -181,8 +181,8 @@ def open_training_sets(plan: Plan, surveys: Surveys) -> dict[str, TrainingSet]:
     """
     source, options = surveys.source, plan.config.adapt
     real = surveys.source_pictures("train")
-    own = drawing_probabilities(real.labels)
-    sets = {"source": TrainingSet(real.images, one_hot(real.labels, source.num_classes), own)}
+    uniform = drawing_probabilities(real.labels)
+    sets = {"source": TrainingSet(real.images, one_hot(real.labels, source.num_classes), uniform)}
     specs = training_specs(plan)
     if synthetic.KIND in specs:
         added = [_synthetic(SyntheticSet.open(spec.folder), source) for spec in specs[synthetic.KIND]]
@@ -191,7 +191,7 @@ def open_training_sets(plan: Plan, surveys: Surveys) -> dict[str, TrainingSet]:
         sets["source_synthetic"] = TrainingSet(
             torch.cat([real.images, images]),
             one_hot(torch.cat([real.labels, labels]), source.num_classes),
-            torch.cat([(1 - share) * own, share * drawing_probabilities(labels)]),
+            torch.cat([(1 - share) * uniform, share * drawing_probabilities(labels)]),
         )
     if distilled.KIND in specs:
         sets["distilled"] = _distilled(DistilledSet.open(specs[distilled.KIND][0].folder), source)

@@ -155,8 +155,8 @@ def _bins(named: Named, networks: Mapping[Fit, np.ndarray], target: np.ndarray) 
     """Return the bins of the confidence, over all networks of a kind."""
     known = target != UNSEEN
     pooled = np.concatenate([probabilities[known] for probabilities in networks.values()])
-    found = metrics.reliability(pooled, np.tile(target[known], len(networks)))
-    columns = zip(found.count_B.tolist(), found.confidence_B.tolist(), found.accuracy_B.tolist(), strict=True)
+    bins = metrics.reliability(pooled, np.tile(target[known], len(networks)))
+    columns = zip(bins.count_B.tolist(), bins.confidence_B.tolist(), bins.accuracy_B.tolist(), strict=True)
     return [
         {"training_set": named[0], "method": named[1], "bin": number, "count": count,
          "confidence": confidence if count else None, "accuracy": accuracy if count else None}
@@ -174,14 +174,14 @@ def _figures(
         return tested["" if method == "ceiling" else name, method]
 
     def figure(column: str, method: str) -> dict[str, Any]:
-        own = "" if method == "ceiling" else name
-        values = [row[column] for row in rows if (row["training_set"], row["method"]) == (own, method)]
+        set_name = "" if method == "ceiling" else name
+        values = [row[column] for row in rows if (row["training_set"], row["method"]) == (set_name, method)]
         return metrics.summarise([math.nan if value is None else value for value in values])
 
     known = target != UNSEEN
 
     def correct(method: str) -> np.ndarray:
-        return np.stack([one[known].argmax(axis=1) == target[known] for one in networks(method).values()])
+        return np.stack([p_NK[known].argmax(axis=1) == target[known] for p_NK in networks(method).values()])
 
     def correct_on_source(method: str) -> np.ndarray:
         return np.stack([predictions[fit, "source"].argmax(axis=1) == source for fit in networks(method)])
@@ -270,8 +270,8 @@ def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
 def _draw_reliability(axes: Axes, training_set: str, bins: Sequence[Mapping[str, Any]]) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     for key, name, colour in BARS[1:]:
-        own = "" if key == "ceiling" else training_set
-        kept = [row for row in bins if (row["training_set"], row["method"]) == (own, key) and row["count"] >= 10]
+        set_name = "" if key == "ceiling" else training_set
+        kept = [row for row in bins if (row["training_set"], row["method"]) == (set_name, key) and row["count"] >= 10]
         axes.plot(
             [row["confidence"] for row in kept], [row["accuracy"] for row in kept],
             color=colour, marker="o", markersize=3, linewidth=1.2, label=name,

@@ -57,14 +57,14 @@ def require_target(plan: Plan) -> None:
 def training_specs(plan: Plan) -> dict[str, list[ArtifactSpec]]:
     """Return the sets beside the source's galaxies for training networks, by kind."""
     options = plan.config.adapt
-    found: dict[str, list[ArtifactSpec]] = {}
+    specs: dict[str, list[ArtifactSpec]] = {}
     if options.synthetics:
-        found[kinds.SYNTHETIC] = [
+        specs[kinds.SYNTHETIC] = [
             existing_spec(kinds.SYNTHETIC, path, "correct adapt.synthetics") for path in options.synthetics
         ]
     if options.distilled is not None:
-        found[kinds.DISTILLED] = [existing_spec(kinds.DISTILLED, options.distilled, "correct adapt.distilled")]
-    return found
+        specs[kinds.DISTILLED] = [existing_spec(kinds.DISTILLED, options.distilled, "correct adapt.distilled")]
+    return specs
 
 
 def adaptation_spec(plan: Plan) -> ArtifactSpec:

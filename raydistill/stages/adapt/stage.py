@@ -172,9 +172,9 @@ def _runner(
         folder=spec.folder / FITS,
         resources=resources,
         common=common,
-        training_sets={name: ray.put(one) for name, one in {**training_sets, "": ceiling}.items()},
+        training_sets={name: ray.put(training_set) for name, training_set in {**training_sets, "": ceiling}.items()},
         unlabelled=ray.put(unlabelled),
-        validation={name: ray.put(one) for name, one in validation.items()},
+        validation={name: ray.put(block) for name, block in validation.items()},
     )
 
 
@@ -216,13 +216,13 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     def predict(self, fits: Sequence[Fit], pictures: Mapping[str, Pictures]) -> dict[tuple[Fit, str], np.ndarray]:
         """Return class probabilities [N, K] of each fit for each of some sets of pictures."""
         thetas, task = [result.theta_P for result in self.results(fits)], worker_task(predict, self.resources)
-        stored = {name: ray.put(one.images) for name, one in pictures.items()}
+        stored = {name: ray.put(block.images) for name, block in pictures.items()}
         items = [(number, name) for number in range(len(fits)) for name in pictures]
-        found = {}
+        predictions = {}
         with progress(len(items), "testing", "predictions") as shown, translate_errors("adapt"):
             for (number, name), rows in run_tasks(
                 items, lambda item: task.remote([thetas[item[0]]], stored[item[1]], self.common), self.resources
             ):
-                found[fits[number], name] = rows[0]
+                predictions[fits[number], name] = rows[0]
                 shown.advance()
-        return found
+        return predictions

@@ -236,9 +236,9 @@ def augmentation_text(config: Config, report: AugmentationReport) -> str:
 def table_rows(summary: dict[str, Any], shots: int | None) -> list[tuple[str, ...]]:
     """Return the rows of the table at one number of labelled galaxies, as text."""
     differences = {
-        (one["method"], one["source"]): one
-        for one in summary["comparisons"]
-        if one["compared_at"] == shots and one["best_baseline"]
+        (row["method"], row["source"]): row
+        for row in summary["comparisons"]
+        if row["compared_at"] == shots and row["best_baseline"]
     }
     rows: list[tuple[str, ...]] = []
     for entry in summary["results"]:

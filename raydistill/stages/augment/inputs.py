@@ -250,7 +250,7 @@ def _galaxies(curated: CuratedSet, split: Split) -> pa.Table:
 
 def _curated_ancestors(manifest: Manifest, where: str) -> dict[str, CuratedSet]:
     """Return the curated sets among the ancestors of an artifact, by their content."""
-    found: dict[str, CuratedSet] = {}
+    ancestors: dict[str, CuratedSet] = {}
     for parent in manifest.parents.values():
         folder = Folder(parent.uri)
         try:
@@ -259,10 +259,10 @@ def _curated_ancestors(manifest: Manifest, where: str) -> dict[str, CuratedSet]:
             what = f"the galaxies that it was made from cannot be compared, because {parent.uri} is gone"
             raise ArtifactIncompatible(what, where, FIX) from error
         if kind == curated_sets.KIND:
-            found[parent.content] = CuratedSet.open(folder, verify=False)
+            ancestors[parent.content] = CuratedSet.open(folder, verify=False)
         else:
-            found |= _curated_ancestors(open_manifest(folder, kind, verify=False), where)
-    return found
+            ancestors |= _curated_ancestors(open_manifest(folder, kind, verify=False), where)
+    return ancestors
 
 
 # Compose a fit's training set: real and added images, and drawing probabilities.

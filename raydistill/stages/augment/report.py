@@ -167,8 +167,8 @@ def step_curves(path: Target, summary: Mapping[str, Any], rows: Sequence[Mapping
     for axes, (name, label) in zip(panels, PANELS, strict=True):
         for entry in shown:
             key = (entry["method"], entry["source"], entry["shots"])
-            own = [row for row in rows if (row["method"], row["source"], row["shots"]) == key]
-            means = [float(np.mean([row[name] for row in own if row["step"] == s])) for s in summary["recorded"]]
+            curve = [row for row in rows if (row["method"], row["source"], row["shots"]) == key]
+            means = [float(np.mean([row[name] for row in curve if row["step"] == s])) for s in summary["recorded"]]
             _draw(axes, summary["recorded"], [{"mean": mean, "low": None} for mean in means], entry)
         if len(summary["recorded"]) > 1:
             axes.set_xscale("log")

@@ -28,19 +28,19 @@ def sources_of(plan: Plan) -> dict[str, list[ArtifactSpec]]:
         Two paths of a source hold the same set.
     """
     options = plan.config.augment
-    found: dict[str, list[ArtifactSpec]] = {}
+    specs: dict[str, list[ArtifactSpec]] = {}
     if set(options.methods) & set(SYNTHETIC_METHODS):
         for name, paths in options.synthetics.items():
             fix = f"correct augment.synthetics.{name}, or run 'raydistill sample CONFIG'"
-            found[name] = [existing_spec(kinds.SYNTHETIC, path, fix) for path in paths]
-            if len({spec.identity for spec in found[name]}) < len(paths):
+            specs[name] = [existing_spec(kinds.SYNTHETIC, path, fix) for path in paths]
+            if len({spec.identity for spec in specs[name]}) < len(paths):
                 what = "two of these paths hold the same set"
                 raise ConfigError(what, f"augment.synthetics.{name}", "give each set once")
-        if not found:
-            found[OWN] = [plan.synthetic]
+        if not specs:
+            specs[OWN] = [plan.synthetic]
     if options.distilled is not None and set(options.methods) & set(DISTILLED_METHODS):
-        found[DISTILLED] = [existing_spec(kinds.DISTILLED, options.distilled, "correct augment.distilled")]
-    return found
+        specs[DISTILLED] = [existing_spec(kinds.DISTILLED, options.distilled, "correct augment.distilled")]
+    return specs
 
 
 def labelled_spec(plan: Plan) -> ArtifactSpec:

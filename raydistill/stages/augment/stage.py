@@ -68,8 +68,8 @@ def plan_searches(options: Augment, sources: Sequence[str]) -> list[Search]:
     for method in options.methods:
         shots: tuple[int | None, ...] = (NO_SHOTS,) if method in ALONE else options.shots
         fitting = [name for name in sources if (name == DISTILLED) == (method in DISTILLED_METHODS)]
-        own = fitting if method in WITH_SOURCE else [""]
-        searches += [Search(method, name, count) for name in own for count in shots]
+        names = fitting if method in WITH_SOURCE else [""]
+        searches += [Search(method, name, count) for name in names for count in shots]
     return searches
 
 

@@ -75,15 +75,15 @@ def summarise(rows: list[dict[str, Any]], class_names: Sequence[str], shots: Seq
     results, comparisons, baselines, sources = [], [], [], []
     for count in shots:
         entrants = _entrants(final, count)
-        best = max((one for one in entrants if one.method in BASELINES), key=lambda one: one.validation)
+        best = max((entrant for entrant in entrants if entrant.method in BASELINES), key=lambda e: e.validation)
         baselines.append({"shots": count, "method": best.method, "validation": best.validation})
         if (chosen := _chosen(entrants)) is not None:
             sources.append({"shots": count, "source": chosen.source, "validation": chosen.validation})
-        results += [_result(one, class_names) | {"compared_at": count} for one in entrants]
-        for one in entrants:
-            references = [other for other in entrants if other.method in BASELINES and other.method != one.method]
+        results += [_result(entrant, class_names) | {"compared_at": count} for entrant in entrants]
+        for entrant in entrants:
+            references = [other for other in entrants if other.method in BASELINES and other.method != entrant.method]
             comparisons += [
-                _compare(one, other, class_names) | {"compared_at": count, "best_baseline": other == best}
+                _compare(entrant, other, class_names) | {"compared_at": count, "best_baseline": other == best}
                 for other in references
             ]
     _adjust(comparisons)
@@ -94,15 +94,15 @@ def summarise(rows: list[dict[str, Any]], class_names: Sequence[str], shots: Seq
 
 
 def _entrants(final: list[dict[str, Any]], shots: int | None) -> list[Entrant]:
-    own = [row for row in final if row["shots"] in (shots, NO_SHOTS)]
-    names = dict.fromkeys((row["method"], row["source"], row["shots"]) for row in own)
-    return [Entrant(*name, [r for r in own if (r["method"], r["source"], r["shots"]) == name]) for name in names]
+    of_shots = [row for row in final if row["shots"] in (shots, NO_SHOTS)]
+    names = dict.fromkeys((row["method"], row["source"], row["shots"]) for row in of_shots)
+    return [Entrant(*name, [r for r in of_shots if (r["method"], r["source"], r["shots"]) == name]) for name in names]
 
 
 def _chosen(entrants: list[Entrant]) -> Entrant | None:
     """Return the best of several `real_synthetic` sources on validation, else None."""
-    mixed = [one for one in entrants if one.method == "real_synthetic"]
-    return max(mixed, key=lambda one: one.validation) if len(mixed) > 1 else None
+    mixed = [entrant for entrant in entrants if entrant.method == "real_synthetic"]
+    return max(mixed, key=lambda entrant: entrant.validation) if len(mixed) > 1 else None
 
 
 def _column(name: str) -> Callable[[dict[str, Any]], float]:
@@ -119,7 +119,7 @@ def _result(entrant: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
         **entrant.named(),
         **{name: row[name] for name in ("lr", "ratio", "min_recognised")},
         "validation": entrant.validation,
-        "diverged": sum(one["diverged"] for one in entrant.rows),
+        "diverged": sum(row["diverged"] for row in entrant.rows),
         **{name: _mean(entrant.values(_column(name))) for name in FIGURES},
         "per_class": {
             name: {figure: _mean(entrant.values(_of_class(metric, i, k))) for figure, metric in PER_CLASS.items()}
@@ -133,19 +133,19 @@ def _mean(values_SR: npt.NDArray[np.float64]) -> dict[str, Any]:
     return {name: _json(getattr(result, name)) for name in ("mean", "low", "high", "seeds", "replicates")}
 
 
-def _compare(one: Entrant, other: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
+def _compare(entrant: Entrant, other: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the paired differences of two entrants.
 
     Pairs have the same seed, galaxies and initial parameters.
     """
 
     def difference(figure: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
-        result = crossed_mean(one.values(figure) - other.values(figure))
+        result = crossed_mean(entrant.values(figure) - other.values(figure))
         return {name: _json(value) for name, value in result._asdict().items()}
 
     k = len(class_names)
     return {
-        **one.named(),
+        **entrant.named(),
         "baseline": other.method,
         **{name: difference(_column(name)) for name in FIGURES},
         "per_class": {
@@ -164,11 +164,11 @@ def _adjust(comparisons: list[dict[str, Any]]) -> None:
     for figure in FIGURES:
         for best in (True, False):
             tested = [
-                one[figure]
-                for one in comparisons
-                if one["best_baseline"] == best
-                and one["method"] not in BASELINES
-                and one[figure]["p_value"] is not None
+                comparison[figure]
+                for comparison in comparisons
+                if comparison["best_baseline"] == best
+                and comparison["method"] not in BASELINES
+                and comparison[figure]["p_value"] is not None
             ]
             adjusted = holm(np.array([entry["p_value"] for entry in tested], float))
             for entry, p_value in zip(tested, adjusted, strict=True):
@@ -178,9 +178,9 @@ def _adjust(comparisons: list[dict[str, Any]]) -> None:
 def _under_chosen(entries: list[dict[str, Any]], chosen: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the chosen source's entries at its `shots`, with `CHOSEN` as the source."""
     return [
-        one | {"source": CHOSEN}
-        for one in entries
-        if (one["method"], one["source"], one["compared_at"]) == ("real_synthetic", chosen["source"], chosen["shots"])
+        row | {"source": CHOSEN}
+        for row in entries
+        if (row["method"], row["source"], row["compared_at"]) == ("real_synthetic", chosen["source"], chosen["shots"])
     ]
 
 

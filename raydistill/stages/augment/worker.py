@@ -326,16 +326,16 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
         wanted = list(dict.fromkeys(fits))
         groups = [tuple(wanted[n : n + FITS_PER_TEST_TASK]) for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
         stored, task = ray.put(test), worker_task(test_fits, self.resources)
-        found: dict[Fit, np.ndarray] = {}
+        counts_by_fit: dict[Fit, np.ndarray] = {}
         with progress(len(wanted), "testing", "classifiers") as shown, translate_errors("augment"):
             for group, counts in run_tasks(
                 groups,
                 lambda group: task.remote([self._theta(fit) for fit in group], stored, self.common),
                 self.resources,
             ):
-                found |= dict(zip(group, counts, strict=True))
+                counts_by_fit |= dict(zip(group, counts, strict=True))
                 shown.advance(len(group))
-        return found
+        return counts_by_fit
 
     def _training(self, fit: Fit) -> WeightedTraining:
         return fit.training(self.options, self.training)

@@ -137,7 +137,7 @@ class ConditionEncoding:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> ConditionEncoding:
         """Return the encoding that `plain` describes."""
-        scales = {name: Scale(tuple(one["mean"]), tuple(one["std"])) for name, one in plain["scales"].items()}
+        scales = {name: Scale(tuple(scale["mean"]), tuple(scale["std"])) for name, scale in plain["scales"].items()}
         return cls(ConditionLayout.from_plain(plain["groups"]), scales)
 
 
@@ -234,7 +234,7 @@ def fit_encoding(
     ArtifactIncompatible
         No training galaxy has a quantity that `names` requests.
     """
-    rows = pa.concat_tables([one.table("train", ["votes", "petro_r90"]) for one in (curated, *extras)])
+    rows = pa.concat_tables([dataset.table("train", ["votes", "petro_r90"]) for dataset in (curated, *extras)])
     radii_N1 = log_radius(_floats(rows["petro_r90"]))
     available = {
         "votes": rows["votes"].null_count < len(rows),

@@ -66,7 +66,7 @@ class DuplicateFinder:
         """Return the rank of an equal picture in an earlier split, or None; count it."""
         split = int(self._split_of_rank[rank])
         originals = (self._look_up(earlier, value) for earlier in range(split))
-        original = next((found for found in originals if found is not None), None)
+        original = next((original for original in originals if original is not None), None)
         if original is not None:
             pair = f"{SPLITS[int(self._split_of_rank[original])]}/{SPLITS[split]}"
             self.counts[pair] = self.counts.get(pair, 0) + 1
@@ -186,14 +186,14 @@ class NearDuplicateFinder:
 
     def find(self) -> Nearest:
         """Return the pictures that look like one of an earlier split."""
-        found, left = [], MAX_CANDIDATES
+        pairs, left = [], MAX_CANDIDATES
         for split in (1, 2):
             later = np.flatnonzero((self._split_of_rank == split) & self._has_hash)
             earlier = np.flatnonzero((self._split_of_rank < split) & self._has_hash)
             rows, others, distances, used = find_nearest(self._hashes[later], self._hashes[earlier], left)
-            found.append((later[rows], earlier[others], distances))
+            pairs.append((later[rows], earlier[others], distances))
             left -= used
-        ranks, others, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        ranks, others, distances = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         return Nearest(ranks, others, distances, left >= 0)
 
 
@@ -210,9 +210,9 @@ def write_near_duplicates(folder: Folder, finder: NearDuplicateFinder, galaxies:
         log.warning("curate: too many pictures look alike: not all were compared for near duplicates")
     columns = {}
     for prefix, ranks in (("", nearest.ranks), ("other_", nearest.others)):
-        own = galaxies.take(ranks)
-        columns[f"{prefix}id"] = own["object_id"]
-        columns[f"{prefix}split"] = pa.array([SPLITS[split] for split in own["split"].to_pylist()], pa.string())
+        kept = galaxies.take(ranks)
+        columns[f"{prefix}id"] = kept["object_id"]
+        columns[f"{prefix}split"] = pa.array([SPLITS[split] for split in kept["split"].to_pylist()], pa.string())
     pairs = Counter(zip(columns["other_split"].to_pylist(), columns["split"].to_pylist(), strict=True))
     for (earlier, later), count in sorted(pairs.items()):
         what = (

@@ -131,9 +131,9 @@ def _other_names(images: FolderImages | FitsImages) -> str:
     suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
     with suppress(RaydistillError):  # no such folder
         names = list_files(images.root, recursive="/" in images.pattern)
-        if found := next((name for name in sorted(names) if suffix_of(name, suffixes)), None):
+        if other := next((name for name in sorted(names) if suffix_of(name, suffixes)), None):
             key = "" if images.mapping else "; survey.images.mapping names a table of ids and file names"
-            return f", but there is {below(images.root, found)}{key}"
+            return f", but there is {below(images.root, other)}{key}"
     return ""
 
 
@@ -171,13 +171,13 @@ def without_excluded(catalog: pa.Table, exclusion: Exclusion, survey: CatalogSur
     ConfigError
         The condition is wrong, or no galaxy of the survey fulfils it.
     """
-    own = exclusion.table is None and truth is None
+    survey_table = exclusion.table is None and truth is None
     uri, column = exclusion.table or truth or survey.catalog, exclusion.id
-    if own:
+    if survey_table:
         column = column or survey.columns.get("id")
     keys, fulfils_N = match_rows(
-        uri, exclusion.where, column, "curate.exclude.where", "curate.exclude.id", survey.hdu if own else None,
-        survey.duplicates if own else None,
+        uri, exclusion.where, column, "curate.exclude.where", "curate.exclude.id", survey.hdu if survey_table else None,
+        survey.duplicates if survey_table else None,
     )  # fmt: skip
     if not pc.any(pc.is_in(catalog["object_id"], pa.array(keys, pa.string()))).as_py():
         raise CatalogError(f"none of its {len(keys)} ids is of the survey", uri, "check curate.exclude.id")

@@ -63,8 +63,8 @@ class Selection(NamedTuple):
 
     def class_counts(self, split: int) -> dict[str, int]:
         """Return the number of galaxies of each class in a split, an index in `SPLITS`."""
-        own = self.galaxies.filter(pc.equal(self.galaxies["split"], split))
-        return {name: pc.sum(pc.equal(own["label"], label)).as_py() or 0 for label, name in enumerate(self.tree.names)}
+        rows = self.galaxies.filter(pc.equal(self.galaxies["split"], split))
+        return {name: pc.sum(pc.equal(rows["label"], label)).as_py() or 0 for label, name in enumerate(self.tree.names)}
 
 
 def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet, truth: str | None = None) -> Selection:
@@ -140,9 +140,9 @@ def _check_pictures(images: Images, assigned: pa.Table, available: pa.Table, tre
     """Raise CatalogError if a class has galaxies, and none of them has a picture."""
     classes, with_picture = (set(table["label"].to_pylist()) for table in (assigned, available))
     for label in sorted(classes - with_picture):
-        own = assigned.filter(pc.equal(assigned["label"], label))
-        what = f"no training galaxy in: {tree.names[label]} (none of its {len(own)} galaxies has a picture)"
-        raise CatalogError(what, "curate", _fix_for_pictures(images, own, hint))
+        of_class = assigned.filter(pc.equal(assigned["label"], label))
+        what = f"no training galaxy in: {tree.names[label]} (none of its {len(of_class)} galaxies has a picture)"
+        raise CatalogError(what, "curate", _fix_for_pictures(images, of_class, hint))
 
 
 def _fix_for_pictures(images: Images, assigned: pa.Table, hint: str) -> str:
@@ -215,11 +215,11 @@ def _warn_of_similar(names: Sequence[str]) -> None:
     similar: dict[str, list[str]] = {}
     for name in names:
         similar.setdefault(likeness(name), []).append(name)
-    for own in similar.values():
-        if len(own) > 1:
-            shown = ", ".join(f"'{name}'" for name in own)
+    for alike in similar.values():
+        if len(alike) > 1:
+            shown = ", ".join(f"'{name}'" for name in alike)
             what = "curate: the classes %s have nearly the same name; curate.classes={%s: [%s], …} makes them one"
-            log.warning(what, shown, own[0], shown)
+            log.warning(what, shown, alike[0], shown)
 
 
 def _requested_labels(tree: ClassTree, names: list[str]) -> list[str]:
@@ -259,15 +259,15 @@ def _locate(survey: CatalogSurvey, assigned: pa.Table) -> tuple[pa.Table, list[R
     The path starts below the survey's folder, so that the curated set does not depend on where the
     survey is.
     """
-    found = find_pictures(survey, assigned)
+    matches = find_pictures(survey, assigned)
     missing = [
         rejection(object_id, tried, "missing", reason, label)
         for object_id, label, file, tried, reason in zip(
-            assigned["object_id"].to_pylist(), assigned["label"].to_pylist(), *found, strict=True
+            assigned["object_id"].to_pylist(), assigned["label"].to_pylist(), *matches, strict=True
         )
         if file is None
     ]
-    with_path = assigned.append_column("path", pa.array(found.files, pa.string()))
+    with_path = assigned.append_column("path", pa.array(matches.files, pa.string()))
     return with_path.filter(pc.is_valid(with_path["path"])), missing
 
 

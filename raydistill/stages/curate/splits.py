@@ -69,8 +69,8 @@ def name_splits(catalog: pa.Table, column: str, where: str) -> pa.Table:
         raise CatalogError(what, where, "write train, validation or test, or remove the rows")
     if spelt := [f"{name} = {parts[name]}" for name in names if name.lower() not in PARTS]:
         log.info("curate: splits are %s", ", ".join(spelt))
-    own = pa.array([parts.get(word) for word in words.to_pylist()], pa.string())
-    return catalog.set_column(catalog.schema.get_field_index("part"), "part", own)
+    assigned = pa.array([parts.get(word) for word in words.to_pylist()], pa.string())
+    return catalog.set_column(catalog.schema.get_field_index("part"), "part", assigned)
 
 
 def log_splits_of_column(catalog: pa.Table, assigned: pa.Table, selected: pa.Table, column: str) -> None:
@@ -164,9 +164,9 @@ def _check_training(counts: Counter[tuple[int, str | None]], names: Sequence[str
     absent, fixes = [], set()
     for label, name in enumerate(names):
         if not counts[label, "train"]:
-            own = _sizes(counts, label)
-            absent.append(f"{name} ({own or 'none at all'})")
-            fixes.add("add galaxies of it to the training split" if own else "lower curate.min_confidence")
+            sizes = _sizes(counts, label)
+            absent.append(f"{name} ({sizes or 'none at all'})")
+            fixes.add("add galaxies of it to the training split" if sizes else "lower curate.min_confidence")
     if absent:
         fix = f"{' or '.join(sorted(fixes))}, or leave it out of curate.classes"
         raise CatalogError(f"no training galaxy in: {listed(absent)}", "curate", fix)

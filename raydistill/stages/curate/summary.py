@@ -15,7 +15,7 @@ Levels = dict[str, int | float | list[int | float]]  # black and white, by key o
 def format_levels(levels: Levels) -> str:
     """Return the numbers of `chosen_levels` as text: value_range=[0, 4095]."""
     shown = {key: value if isinstance(value, list) else [value] for key, value in levels.items()}
-    texts = {key: ", ".join(f"{one:.6g}" for one in values) for key, values in shown.items()}
+    texts = {key: ", ".join(f"{value:.6g}" for value in values) for key, values in shown.items()}
     return ", ".join(
         f"{key}=[{text}]" if isinstance(levels[key], list) else f"{key}={text}" for key, text in texts.items()
     )

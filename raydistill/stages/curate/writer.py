@@ -99,7 +99,7 @@ class CuratedWriter:
         good = [row for row in rows if row["reason"] is None and not self._is_dropped(row)]
         keys = [(self._value("split", row["rank"]), self._value("label", row["rank"])) for row in good]
         for key in sorted(set(keys)):
-            self._append(key, [row for row, own in zip(good, keys, strict=True) if own == key])
+            self._append(key, [row for row, shard in zip(good, keys, strict=True) if shard == key])
 
     def _is_dropped(self, row: dict[str, Any]) -> bool:
         """Return whether a row is a copy to be dropped; it is then listed as rejected."""
@@ -175,11 +175,11 @@ class CuratedWriter:
     def _check_splits(self, classes: tuple[ClassSummary, ...], images: Any) -> None:
         """Raise for a class without training galaxies; warn of one that a split lacks."""
         if empty := {label: entry.name for label, entry in enumerate(classes) if not entry.train}:
-            own = [row for row in self.rejected if row["label"] in empty]
-            reasons = f" ({describe_rejections(own)})" if own else ""
+            of_empty = [row for row in self.rejected if row["label"] in empty]
+            reasons = f" ({describe_rejections(of_empty)})" if of_empty else ""
             fix = "enlarge the training split, or choose other classes"
-            if own:
-                fix = f"{fix_rejections(own, images)}; {self._folder.uri}/rejected.parquet lists them"
+            if of_empty:
+                fix = f"{fix_rejections(of_empty, images)}; {self._folder.uri}/rejected.parquet lists them"
             raise CatalogError(f"no training galaxy in: {listed([*empty.values()])}{reasons}", "curate", fix)
         for split in SPLITS[1:]:
             if absent := [entry.name for entry in classes if not getattr(entry, split)]:
@@ -230,13 +230,13 @@ class CuratedWriter:
             self._pixel_sums.add(torch.from_numpy(np.stack(pictures)))
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        own = self._galaxies.take([row["rank"] for row in rows])
+        kept = self._galaxies.take([row["rank"] for row in rows])
         names = self._selection.tree.names
         columns = {
-            "object_id": own["object_id"],
-            "class_name": pa.array([names[label] for label in own["label"].to_pylist()], pa.string()),
-            **{name: own[name] for name in ("ra", "dec", "petro_r90", "redshift", "confidence")},
-            "votes": own["votes"] if "votes" in own.column_names else pa.nulls(len(own), SCHEMA.field("votes").type),
+            "object_id": kept["object_id"],
+            "class_name": pa.array([names[label] for label in kept["label"].to_pylist()], pa.string()),
+            **{name: kept[name] for name in ("ra", "dec", "petro_r90", "redshift", "confidence")},
+            "votes": kept["votes"] if "votes" in kept.column_names else pa.nulls(len(kept), SCHEMA.field("votes").type),
             "source": pa.array([{"path": r["path"], "sha256": r["sha256"]} for r in rows], SCHEMA.field("source").type),
             "image": pa.array([row["image"] for row in rows], pa.binary()),
         }

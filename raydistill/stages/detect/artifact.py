@@ -120,12 +120,12 @@ def detection_text(config: Config, report: DetectionReport) -> str:
     """Return the figures."""
     rows = [
         (
-            *(one[key] for key in ("images", "truth", "method", "metric")),
-            f"{one['value']:.3f}",
-            f"{one['low']:.3f} to {one['high']:.3f}",
-            str(one["n"]),
+            *(row[key] for key in ("images", "truth", "method", "metric")),
+            f"{row['value']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            str(row["n"]),
         )
-        for one in report.metrics["figures"]
+        for row in report.metrics["figures"]
     ]
     title = f"A detector trained on synthetic fields, on frames of {report.metrics['survey']}"
     return text_table(title, [HEAD, *rows]) + "\nOn these frames photutils is a reference, and not the truth."

@@ -71,7 +71,7 @@ def figures_of(
     """
     threshold, side = best_threshold(evaluated["validation"].detector()), detect.fields.side
     test, frames = evaluated["test"], evaluated["frames"]
-    fixed = [match(_array([central_box]), np.ones(1), boxes_of(one)) for one in frames.found]
+    fixed = [match(_array([central_box]), np.ones(1), boxes_of(record)) for record in frames.found]
     rows: list[dict[str, Any]] = []
 
     def add(images: str, truth: str, method: str, metric: str, items: Sequence[Any], of: Callable[..., float]) -> None:
@@ -88,18 +88,18 @@ def figures_of(
         add(images, truth, method, "average_precision", matches, average_precision)
         add(images, truth, method, "precision", matches, lambda some, at=least: precision_recall(some, at)[0])
         add(images, truth, method, "recall", matches, lambda some, at=least: precision_recall(some, at)[1])
-    found = [_kept(one, threshold) for one in frames.found]
-    known = [boxes_of(one) for one in frames.found]
+    detected = [_kept(record, threshold) for record in frames.found]
+    known = [boxes_of(record) for record in frames.found]
     for method, boxes in (
-        (DETECTOR, [one[0] for one in found]),
+        (DETECTOR, [pair[0] for pair in detected]),
         (PHOTUTILS, known),
         (FIXED, [_array([central_box])] * len(known)),
     ):
-        add("frames", "", method, "detections_per_frame", [float(len(one)) for one in boxes], _mean)
-        add("frames", "frame", method, "central_found", [float(central(one, side).any()) for one in boxes], _mean)
+        add("frames", "", method, "detections_per_frame", [float(len(frame)) for frame in boxes], _mean)
+        add("frames", "frame", method, "central_found", [float(central(frame, side).any()) for frame in boxes], _mean)
     add("fields", EXACT, DETECTOR, "class_accuracy", _right_in_fields(test, threshold), _mean)
     if class_names is not None:
-        right = _right_in_frames(found, frames.labels, side)
+        right = _right_in_frames(detected, frames.labels, side)
         add("frames", "catalogue", DETECTOR, "class_accuracy", right, _mean)
     return {
         "threshold": threshold,
@@ -115,34 +115,36 @@ def _right_in_fields(test: Evaluated, threshold: float) -> list[float]:
     """Return for each hit whether it has the category of its true box."""
     assert test.truth is not None
     right = []
-    for matches, found, truth in zip(test.detector(), test.found, test.truth, strict=True):
+    for matches, detections, truth in zip(test.detector(), test.found, test.truth, strict=True):
         for row, score, box in zip(matches.order_D, matches.scores_D, matches.truth_D, strict=True):
             if box >= 0 and score >= threshold:
-                right.append(float(found["categories"][row] + 1 == truth["annotations"][box]["category_id"]))
+                right.append(float(detections["categories"][row] + 1 == truth["annotations"][box]["category_id"]))
     return right
 
 
-def _right_in_frames(found: Sequence[tuple[np.ndarray, np.ndarray]], labels: Sequence[int], side: int) -> list[float]:
+def _right_in_frames(
+    detected: Sequence[tuple[np.ndarray, np.ndarray]], labels: Sequence[int], side: int
+) -> list[float]:
     """Return whether each frame's best central detection has the catalogue's class.
 
     Frames without a central detection are left out.
     """
     right = []
-    for (boxes, categories), label in zip(found, labels, strict=True):
-        own = np.flatnonzero(central(boxes, side))
-        if len(own):
-            right.append(float(categories[own[0]] == label))
+    for (boxes, categories), label in zip(detected, labels, strict=True):
+        central_rows = np.flatnonzero(central(boxes, side))
+        if len(central_rows):
+            right.append(float(categories[central_rows[0]] == label))
     return right
 
 
-def _kept(found: dict[str, Any], threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def _kept(detections: dict[str, Any], threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Return boxes and categories with at least this score, by falling score."""
-    kept = _array(found["scores"]) >= threshold
-    return _array(found["boxes"]).reshape(-1, 4)[kept], np.array(found["categories"], np.int64)[kept]
+    kept = _array(detections["scores"]) >= threshold
+    return _array(detections["boxes"]).reshape(-1, 4)[kept], np.array(detections["categories"], np.int64)[kept]
 
 
-def _areas(found: dict[str, Any]) -> np.ndarray:
-    return np.array([one["area"] for one in found["annotations"]], np.float64)
+def _areas(record: dict[str, Any]) -> np.ndarray:
+    return np.array([annotation["area"] for annotation in record["annotations"]], np.float64)
 
 
 def _array(values: Any) -> np.ndarray:
@@ -188,7 +190,7 @@ def overlaps(boxes_D4: Floats, truths_T4: Floats) -> Floats:
     a, b = np.asarray(boxes_D4, np.float64)[:, None], np.asarray(truths_T4, np.float64)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.prod(np.maximum(sides, 0), axis=-1)
-    areas = [np.prod(one[..., 2:] - one[..., :2], axis=-1) for one in (a, b)]
+    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (a, b)]
     return np.asarray(common / np.maximum(areas[0] + areas[1] - common, 1e-12))
 
 
@@ -207,7 +209,7 @@ def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats) -> Matches:
 
 def _ranked(images: Sequence[Matches]) -> tuple[Floats, Floats]:
     """Return all detection scores, falling, and the number of hits up to each."""
-    scores, truth = np.concatenate([one.scores_D for one in images]), np.concatenate([one.truth_D for one in images])
+    scores, truth = np.concatenate([m.scores_D for m in images]), np.concatenate([m.truth_D for m in images])
     order = np.argsort(-scores, kind="stable")
     return scores[order], np.cumsum(truth[order] >= 0)
 
@@ -217,27 +219,27 @@ def average_precision(images: Sequence[Matches]) -> float:
 
     NaN if no image has a true object.
     """
-    truths, (_, found) = sum(one.truths for one in images), _ranked(images)
+    truths, (_, hits) = sum(image.truths for image in images), _ranked(images)
     if not truths:
         return float("nan")
-    precision, recall = found / np.arange(1, len(found) + 1), found / truths
+    precision, recall = hits / np.arange(1, len(hits) + 1), hits / truths
     best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
     return float(best[np.searchsorted(recall, RECALLS - 1e-12)].mean())
 
 
 def precision_recall(images: Sequence[Matches], threshold: float) -> tuple[float, float]:
     """Return precision and recall of the detections with at least this score."""
-    kept = [one.truth_D[one.scores_D >= threshold] >= 0 for one in images]
-    found, all_, truths = sum(one.sum() for one in kept), sum(map(len, kept)), sum(one.truths for one in images)
-    return float(found / all_) if all_ else 0.0, float(found / truths) if truths else 0.0
+    kept = [image.truth_D[image.scores_D >= threshold] >= 0 for image in images]
+    hits, all_, truths = sum(hit.sum() for hit in kept), sum(map(len, kept)), sum(image.truths for image in images)
+    return float(hits / all_) if all_ else 0.0, float(hits / truths) if truths else 0.0
 
 
 def best_threshold(images: Sequence[Matches]) -> float:
     """Return the score with the largest harmonic mean of precision and recall."""
-    scores, found = _ranked(images)
+    scores, hits = _ranked(images)
     if not len(scores):
         return 1.0
-    f1 = 2 * found / (np.arange(1, len(found) + 1) + sum(one.truths for one in images))
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + sum(image.truths for image in images))
     return float(scores[f1.argmax()])
 
 
@@ -258,7 +260,7 @@ COLUMNS = 4
 
 
 @styled
-def draw_frames(path: Target, frames_NHWC: np.ndarray, found: Sequence[dict[str, Any]], threshold: float) -> None:
+def draw_frames(path: Target, frames_NHWC: np.ndarray, detections: Sequence[dict[str, Any]], threshold: float) -> None:
     """Draw the first frames with the boxes of both.
 
     Parameters
@@ -281,14 +283,14 @@ def draw_frames(path: Target, frames_NHWC: np.ndarray, found: Sequence[dict[str,
         axes.set_axis_off()
         if number < count:
             axes.imshow(frames_NHWC[number], extent=(0, frames_NHWC.shape[2], frames_NHWC.shape[1], 0))
-            _draw_boxes(axes, found[number], threshold)
+            _draw_boxes(axes, detections[number], threshold)
     save(figure, path)
 
 
-def _draw_boxes(axes: Axes, found: dict[str, Any], threshold: float) -> None:
-    for one in found["annotations"]:
-        left, top, width, height = one["bbox"]
+def _draw_boxes(axes: Axes, detections: dict[str, Any], threshold: float) -> None:
+    for annotation in detections["annotations"]:
+        left, top, width, height = annotation["bbox"]
         axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=BLUE, lw=1.0, ls="--"))
-    for (left, top, right, bottom), score in zip(found["boxes"], found["scores"], strict=True):
+    for (left, top, right, bottom), score in zip(detections["boxes"], detections["scores"], strict=True):
         if score >= threshold:
             axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=VERMILION, lw=1.2))

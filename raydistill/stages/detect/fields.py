@@ -150,9 +150,9 @@ def cut_stamp(picture: np.ndarray, model: FieldModel) -> Floats | None:
     if not central or (edge_pixels == central).mean() > TRUNCATED:
         return None
     size = len(light)
-    own = ndimage.binary_dilation(labels == central, iterations=max(2, size // 10))  # the faint outskirts
+    outline = ndimage.binary_dilation(labels == central, iterations=max(2, size // 10))  # the faint outskirts
     others = ndimage.binary_dilation((labels > 0) & (labels != central))
-    soft = ndimage.gaussian_filter((own & ~others).astype(np.float64), size / 32)
+    soft = ndimage.gaussian_filter((outline & ~others).astype(np.float64), size / 32)
     edge = np.minimum(np.arange(size) + 0.5, size - np.arange(size) - 0.5) / (size / TAPER)
     window = np.sin(np.pi / 2 * np.minimum(edge, 1)) ** 2
     return np.asarray(np.maximum(above_sky(light), 0) * (soft * window[:, None] * window)[..., None], np.float32)
@@ -305,8 +305,8 @@ def document(
     annotations: list[dict[str, Any]] = []
     for number, image in enumerate(images, start=1):
         records.append({"id": number, **{k: v for k, v in image.items() if k != "annotations"}, "synthetic": synthetic})
-        for one in image["annotations"]:
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **one, "synthetic": synthetic})
+        for annotation in image["annotations"]:
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation, "synthetic": synthetic})
     return {
         "info": {"description": description, "synthetic": synthetic},
         "images": records,
@@ -317,5 +317,5 @@ def document(
 
 def boxes_of(image: dict[str, Any]) -> np.ndarray:
     """Return an image's boxes, float64 `[N, 4]`: left, top, right, bottom."""
-    boxes = np.array([one["bbox"] for one in image["annotations"]], np.float64).reshape(-1, 4)
+    boxes = np.array([annotation["bbox"] for annotation in image["annotations"]], np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -89,12 +89,12 @@ def detect(detector: nn.Module, pictures_NHWC: npt.NDArray[np.uint8]) -> list[De
     """Return the detections in pictures, uint8 `[N, side, side, 3]`, by falling score."""
     detector.eval()
     with torch.inference_mode():
-        found = detector(list(to_tensor(pictures_NHWC)))
+        detections = detector(list(to_tensor(pictures_NHWC)))
     return [
         Detections(
-            one["boxes"].double().cpu().numpy(), one["scores"].double().cpu().numpy(), one["labels"].cpu().numpy()
+            raw["boxes"].double().cpu().numpy(), raw["scores"].double().cpu().numpy(), raw["labels"].cpu().numpy()
         )
-        for one in found
+        for raw in detections
     ]
 
 
@@ -135,8 +135,8 @@ class _Backbone(nn.Module):
         merged: Tensor | None = None
         result = []
         for layer, level in zip(reversed(list(self.lateral)), reversed(levels), strict=True):
-            own = layer(level)
-            merged = own if merged is None else own + nn.functional.interpolate(merged, scale_factor=2.0)
+            lateral = layer(level)
+            merged = lateral if merged is None else lateral + nn.functional.interpolate(merged, scale_factor=2.0)
             result.append(merged)
         return OrderedDict((str(n), level) for n, level in enumerate(reversed(result)))
 
@@ -155,7 +155,7 @@ def _detector_class(detection: ModuleType) -> Any:
             image_shapes: list[tuple[int, int]],
         ) -> list[dict[str, Tensor]]:
             outputs = {name: torch.cat(levels, dim=1) for name, levels in head_outputs.items()}
-            found = []
+            detections = []
             for n, shape in enumerate(image_shapes):
                 scores_AK = (outputs["cls_logits"][n].sigmoid() * outputs["bbox_ctrness"][n].sigmoid()).sqrt()
                 score_A, label_A = scores_AK.max(dim=1)
@@ -165,8 +165,8 @@ def _detector_class(detection: ModuleType) -> Any:
                 boxes = detection.fcos.box_ops.clip_boxes_to_image(boxes, shape)
                 best = suppress(detection.fcos.box_ops.box_iou(boxes, boxes), self.nms_thresh)
                 best = best[: self.detections_per_img]
-                found.append({"boxes": boxes[best], "scores": score_A[kept][best], "labels": label_A[kept][best]})
-            return found
+                detections.append({"boxes": boxes[best], "scores": score_A[kept][best], "labels": label_A[kept][best]})
+            return detections
 
     return Detector
 

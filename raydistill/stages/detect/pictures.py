@@ -80,13 +80,13 @@ def check_galaxies(synthetic: SyntheticSet, frames: CuratedSet) -> None:
 def read_frames(frames: CuratedSet, split: Split, limit: int, seed: int) -> pa.Table:
     """Return `object_id`, `image` and `label` of at most `limit` random frames."""
     groups = row_groups(frames, split)
-    chosen = np.random.default_rng(fold_in(seed, "frames", split)).permutation(sum(one.size for one in groups))[:limit]
+    chosen = np.random.default_rng(fold_in(seed, "frames", split)).permutation(sum(g.size for g in groups))[:limit]
     tables, start = [], 0
     for group in groups:
-        own = np.sort(chosen[(chosen >= start) & (chosen < start + group.size)]) - start
+        rows_in_group = np.sort(chosen[(chosen >= start) & (chosen < start + group.size)]) - start
         start += group.size
-        if len(own):
-            rows = group.read(["object_id", "image"]).take(pa.array(own))
+        if len(rows_in_group):
+            rows = group.read(["object_id", "image"]).take(pa.array(rows_in_group))
             tables.append(rows.append_column("label", pa.array([group.label] * len(rows), pa.int64())))
     return pa.concat_tables(tables).combine_chunks()
 

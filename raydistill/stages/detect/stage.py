@@ -123,7 +123,7 @@ class _Stage:
         frames = read_frames(self.frames, "test", self.detect.max_frames, self.detect.seed)
         evaluated: dict[str, Evaluated] = {}
         for split in FIELD_SPLITS[1:]:
-            pictures = [self.folder.read(one["file_name"]) for one in fields[split]]
+            pictures = [self.folder.read(record["file_name"]) for record in fields[split]]
             evaluated[split] = Evaluated(self._find(split, pictures), fields[split])
         evaluated["frames"] = Evaluated(
             self._find("frames", frames["image"].to_pylist()), None, frames["label"].to_pylist()
@@ -160,8 +160,8 @@ class _Stage:
         """Return the records of the fields of a split, with their annotations."""
         count = self.detect.train_fields if split == "train" else self.detect.test_fields
         width = self.detect.fields.side * self.synthetic.summary.crop_fraction / self.frames.summary.crop_fraction
-        own = self.rows.filter(pa.array(np.array(self.rows["split"].to_pylist()) == split))
-        names, origins = own["object_id"].to_pylist(), own["origin"].to_pylist()
+        of_split = self.rows.filter(pa.array(np.array(self.rows["split"].to_pylist()) == split))
+        names, origins = of_split["object_id"].to_pylist(), of_split["origin"].to_pylist()
         stamps = Stamps(self.synthetic.folder.uri, tuple(names), self.detect.fields, width, self.names != NO_CLASSES)
         galaxies = {name: origin for name, origin in zip(names, origins, strict=True) if origin is not None}
         maker = FieldMaker(self.folder.uri, stamps, galaxies, skies, self.detect, len(self.names) + 1)
@@ -198,7 +198,7 @@ class _Stage:
         """Train the detector in a Ray task; resume from its checkpoint if the worker dies."""
         resources, detect = self.plan.config.resources, self.detect
         ensure_schedulable(resources, resources.cpus, resources.gpus, "")
-        names = tuple(one["name"] for one in categories(self.names))
+        names = tuple(category["name"] for category in categories(self.names))
         task = TrainingTask(
             self.folder.uri, tuple(fields), names, detect, resources.worker_threads, resources.gpus,
             resources.checkpoint_seconds,
@@ -234,8 +234,8 @@ class _Stage:
             self._json(f"{split}.json", document(records, self.names, text, synthetic=True))
         side = self.detect.fields.side
         real = [
-            {"file_name": name, "width": side, "height": side, "annotations": found["annotations"]}
-            for name, found in zip(frames["object_id"].to_pylist(), evaluated["frames"].found, strict=True)
+            {"file_name": name, "width": side, "height": side, "annotations": record["annotations"]}
+            for name, record in zip(frames["object_id"].to_pylist(), evaluated["frames"].found, strict=True)
         ]
         text = "Frames of the survey with sources of photutils, which are a reference and not the truth"
         self._json("frames.json", document(real, self.names, text, synthetic=False))
@@ -247,12 +247,12 @@ class _Stage:
         self.folder.write(name, json.dumps(values, indent=1 if name == METRICS else None).encode())
 
 
-def results(found: Sequence[Record]) -> list[Record]:
+def results(evaluated: Sequence[Record]) -> list[Record]:
     """Return detections in COCO's format of results."""
     rows = []
-    for number, one in enumerate(found, start=1):
+    for number, record in enumerate(evaluated, start=1):
         for (left, top, right, bottom), score, category in zip(
-            one["boxes"], one["scores"], one["categories"], strict=True
+            record["boxes"], record["scores"], record["categories"], strict=True
         ):
             box = [left, top, round(right - left, 2), round(bottom - top, 2)]
             rows.append({"image_id": number, "category_id": category + 1, "bbox": box, "score": score})

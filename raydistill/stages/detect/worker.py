@@ -68,7 +68,7 @@ class FieldMaker:
         """Make the fields of one block; its JSON file is written last."""
         (row,) = block.to_pylist()
         records = [self._make(row["split"], number) for number in range(row["first"], row["first"] + row["count"])]
-        digests = {one["file_name"]: one["sha256"] for one in records}
+        digests = {record["file_name"]: record["sha256"] for record in records}
         checked.record(Folder(self.folder), row["block"], digests, {"records": records})
         return len(records)
 
@@ -91,12 +91,12 @@ class FieldMaker:
     def _annotations(self, field: Field) -> list[dict[str, Any]]:
         return [
             annotation(
-                one.mask,
-                box_of(one.mask),
-                self.star if one.label == STAR else one.label + 1,
-                {"origin": one.name, "galaxy": self.origins.get(one.name), "scale": one.scale},
+                source.mask,
+                box_of(source.mask),
+                self.star if source.label == STAR else source.label + 1,
+                {"origin": source.name, "galaxy": self.origins.get(source.name), "scale": source.scale},
             )
-            for one in field.sources
+            for source in field.sources
         ]
 
 
@@ -127,12 +127,12 @@ class SourceFinder:
         detections = detect(_detector(self.folder, device_of(self.gpus)), pictures_NHWC)
         records = [
             {
-                "boxes": one.boxes_D4.round(2).tolist(),
-                "scores": one.scores_D.round(5).tolist(),
-                "categories": one.categories_D.tolist(),
+                "boxes": source.boxes_D4.round(2).tolist(),
+                "scores": source.scores_D.round(5).tolist(),
+                "categories": source.categories_D.tolist(),
                 "annotations": reference(picture, self.model),
             }
-            for one, picture in zip(detections, pictures_NHWC, strict=True)
+            for source, picture in zip(detections, pictures_NHWC, strict=True)
         ]
         checked.record(Folder(self.folder), name, {}, {"records": records})
         return len(records)
@@ -221,7 +221,7 @@ def train_detector(task: TrainingTask) -> Iterator[tuple[int, float]]:
         len(task.categories), detect.fields.side, detect.width, tuple(info["mean"]), tuple(info["std"]), detect.seed
     ).to(device)
     optimiser = torch.optim.AdamW(detector.parameters(), detect.lr, weight_decay=WEIGHT_DECAY)
-    targets = [_target(one, device) for one in task.fields]
+    targets = [_target(record, device) for record in task.fields]
     step, history = _load(folder, detector, optimiser)
     saved, losses = time.monotonic(), history.pop("pending", [])
     while step < detect.steps:
@@ -266,13 +266,13 @@ def _step(
 
 def _read_fields(folder: Folder, task: TrainingTask) -> np.ndarray:
     """Return the pictures of the training fields, uint8 `[N, side, side, 3]`."""
-    files = [folder.read(one["file_name"]) for one in task.fields]
+    files = [folder.read(record["file_name"]) for record in task.fields]
     return decode_images(pa.chunked_array([pa.array(files, pa.large_binary())]), task.detect.fields.side).numpy()
 
 
 def _target(record: dict[str, Any], device: str) -> dict[str, Tensor]:
     """Return boxes and categories of a field, in the form of torchvision."""
-    categories = [one["category_id"] - 1 for one in record["annotations"]]
+    categories = [annotation["category_id"] - 1 for annotation in record["annotations"]]
     return {
         "boxes": torch.tensor(boxes_of(record), dtype=torch.float32, device=device),
         "labels": torch.tensor(categories, dtype=torch.int64, device=device),

@@ -153,7 +153,7 @@ class DistilledSet(Displayed):
         last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
         header = checked(folder, SELECTED, _Header, info)
         shape = (len(header.class_names) * header.images_per_class, len(header.class_names))
-        if not all(len(one.images_SCHW) == shape[0] and one.targets_SK.shape == shape for one in (selected, last)):
+        if not all(len(part.images_SCHW) == shape[0] and part.targets_SK.shape == shape for part in (selected, last)):
             what = f"it has not {header.images_per_class} images of each of {shape[1]} classes"
             raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill distill CONFIG' again")
         return cls(folder, manifest, selected, last, header.class_names, header.images_per_class, header.aligned)
@@ -268,13 +268,13 @@ class DistilledSet(Displayed):
             uint8 [S, H, W, 3], sorted by class.
         """
         rows, columns = len(self.class_names), self.images_per_class
-        found = {}
+        frames = {}
         for name in sorted(self.manifest.files):
             if match := FRAME.fullmatch(name):
                 mosaic = np.asarray(Image.open(io.BytesIO(self.folder.read(name)), formats=["PNG"]))
                 tiles = mosaic.reshape(rows, mosaic.shape[0] // rows, columns, mosaic.shape[1] // columns, 3)
-                found[int(match[1])] = tiles.swapaxes(1, 2).reshape(-1, tiles.shape[1], tiles.shape[3], 3)
-        return found
+                frames[int(match[1])] = tiles.swapaxes(1, 2).reshape(-1, tiles.shape[1], tiles.shape[3], 3)
+        return frames
 
     def seen(self) -> pa.Table:
         """Return the galaxies that an evaluation of this set must exclude.

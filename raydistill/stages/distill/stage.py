@@ -244,11 +244,11 @@ class WorkerPool:
         }
         results = {segment: distiller.measure(segment) for segment in segments[::stride]}
         for number, (member, reference) in pending.items():
-            own = segments[number::stride]
+            assigned = segments[number::stride]
             evaluated = self._get(member, reference)
             if evaluated:
                 member.consecutive_failures = 0
-            results |= zip(own, evaluated or map(distiller.measure, own), strict=True)
+            results |= zip(assigned, evaluated or map(distiller.measure, assigned), strict=True)
         return [_result_to(distiller.images.device, results[segment]) for segment in segments]
 
     def close(self) -> None:

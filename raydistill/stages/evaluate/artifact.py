@@ -183,16 +183,16 @@ def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str,
     """
     summary = {}
     for subject in SUBJECTS:
-        own = [run for run in runs if run["subject"] == subject]
-        if not own:
+        these = [run for run in runs if run["subject"] == subject]
+        if not these:
             continue
         # Experts have no protocol, and may have another network than the main one.
-        main = [run for run in own if run["protocol"] in (protocol, "") and run["network"] == network] or own
-        pairs = sorted({(run["protocol"], run["network"]) for run in own})
+        main = [run for run in these if run["protocol"] in (protocol, "") and run["network"] == network] or these
+        pairs = sorted({(run["protocol"], run["network"]) for run in these})
         summary[subject] = _figures(main) | {
             "per_class": _per_class(main, class_names),
             "all": [
-                {"protocol": p, "network": n} | _figures([r for r in own if (r["protocol"], r["network"]) == (p, n)])
+                {"protocol": p, "network": n} | _figures([r for r in these if (r["protocol"], r["network"]) == (p, n)])
                 for p, n in pairs
             ],
         }

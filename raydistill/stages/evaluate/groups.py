@@ -32,7 +32,7 @@ class LabelledGroups:
     @property
     def digest(self) -> str:
         """Return a text that identifies the bins of the test galaxies."""
-        text = json.dumps([[one.column, one.edges, one.bins.tolist()] for one in self.columns])
+        text = json.dumps([[column.column, column.edges, column.bins.tolist()] for column in self.columns])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -71,14 +71,14 @@ def write_groups(
     protocol, network = next(iter(config.evaluate.protocols)), config.network.name
     contents: dict[str, Any] = {}
     for subject in SUBJECTS:
-        own = [row for row in rows if row["subject"] == subject]
-        main = [row for row in own if row["protocol"] in (protocol, "") and row["network"] == network] or own
+        these = [row for row in rows if row["subject"] == subject]
+        main = [row for row in these if row["protocol"] in (protocol, "") and row["network"] == network] or these
         if main:
             contents[subject] = {
-                one.column: summarise_column(
-                    one, groups.labels_N, curated.class_names, measured(main, one.column), options
+                column.column: summarise_column(
+                    column, groups.labels_N, curated.class_names, measured(main, column.column), options
                 )
-                for one in groups.columns
+                for column in groups.columns
             }
     folder.write(GROUPS, json.dumps(contents, indent=1).encode())
 
@@ -101,17 +101,17 @@ def summarise_column(
     for label, name in enumerate(class_names):
         for number in range(totals.shape[1]):
             if total := int(totals[label, number]):
-                shares = [one["correct"][label][number] / total for one in networks]
+                shares = [network["correct"][label][number] / total for network in networks]
                 low, high = groups.edges[number], groups.edges[number + 1]
                 place: dict[str, Any] = {"class": name, "low_edge": low, "high_edge": high, "galaxies": total}
                 entries.append(place | {"completeness": metrics.summarise(shares)})
     large = [entry for entry in entries if entry["galaxies"] >= options.min_galaxies]
     worst = min(large, key=lambda entry: entry["completeness"]["mean"], default=None)
     if worst is not None:
-        found = round(worst["completeness"]["mean"] * worst["galaxies"])
-        interval = stats.binomtest(found, worst["galaxies"]).proportion_ci(method="exact")
+        num_correct = round(worst["completeness"]["mean"] * worst["galaxies"])
+        interval = stats.binomtest(num_correct, worst["galaxies"]).proportion_ci(method="exact")
         worst = worst | {"low": float(interval.low), "high": float(interval.high)}
-    slopes = [one["slope"] for one in networks if one["slope"] is not None]
+    slopes = [network["slope"] for network in networks if network["slope"] is not None]
     return {"worst": worst, "slope": metrics.summarise(slopes), "groups": entries}
 
 
@@ -162,8 +162,8 @@ class Groups:
     @property
     def bins(self) -> np.ndarray:
         """Return the bin of each galaxy; -1 where the value is unknown."""
-        found = np.searchsorted(self.edges[1:-1], self.values_N, side="right")
-        return np.where(np.isfinite(self.values_N), found, -1)
+        bins = np.searchsorted(self.edges[1:-1], self.values_N, side="right")
+        return np.where(np.isfinite(self.values_N), bins, -1)
 
 
 @torch.no_grad()
@@ -185,8 +185,8 @@ def measure(groups: Groups, probabilities_NK: np.ndarray, labels_N: np.ndarray) 
     bins, right_N = groups.bins, probabilities_NK.argmax(axis=1) == labels_N
     correct = np.zeros((num_classes, num_bins), int)
     np.add.at(correct, (labels_N[(bins >= 0) & right_N], bins[(bins >= 0) & right_N]), 1)
-    own = probabilities_NK[np.arange(len(labels_N)), labels_N]
-    return {"column": groups.column, "correct": correct.tolist(), "slope": _slope(groups, own, labels_N)}
+    probability_N = probabilities_NK[np.arange(len(labels_N)), labels_N]
+    return {"column": groups.column, "correct": correct.tolist(), "slope": _slope(groups, probability_N, labels_N)}
 
 
 def counts(groups: Groups, labels_N: np.ndarray, num_classes: int) -> np.ndarray:
@@ -203,8 +203,8 @@ def _slope(groups: Groups, probabilities_N: np.ndarray, labels_N: np.ndarray) ->
     known = np.isfinite(x_N)
     x, p, labels = x_N[known].astype(np.float64), probabilities_N[known].astype(np.float64), labels_N[known]
     for label in np.unique(labels):
-        own = labels == label
-        x[own] -= x[own].mean()
-        p[own] -= p[own].mean()
+        of_class = labels == label
+        x[of_class] -= x[of_class].mean()
+        p[of_class] -= p[of_class].mean()
     variance = float(x @ x)
     return float(x @ p) / variance if variance > 0 else None

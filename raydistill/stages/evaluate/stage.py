@@ -141,15 +141,15 @@ def _register(
     """Register the networks trained on the distilled set as picture classifiers."""
     config = plan.config
     name = f"{model_name(config.name, distilled.images_per_class)}_classifier"
-    for one in classifiers:
+    for trained in classifiers:
         classifier = PictureClassifier.of_run(
-            config.network, config.curate, plan.pictures(), curated, distilled.selected.normalisation, [one.theta_P]
+            config.network, config.curate, plan.pictures(), curated, distilled.selected.normalisation, [trained.theta_P]
         )
         run.register(
             model_of(
                 name,
                 CLASSIFIER,
-                one.validation,
+                trained.validation,
                 manifest,
                 plan.evaluation,
                 curated,
@@ -326,8 +326,8 @@ def independent_galaxies(distilled: DistilledSet, curated: CuratedSet) -> Tensor
             where,
             "set curate.split to the split it was distilled with",
         )
-    own = distilled.manifest.parents.get("curated")
-    if own is not None and own.identity == curated.manifest.identity:
+    parent = distilled.manifest.parents.get("curated")
+    if parent is not None and parent.identity == curated.manifest.identity:
         return torch.ones(len(test), dtype=torch.bool)
     pictures = pc.struct_field(test["source"], "sha256")
     independent = torch.tensor(pc.invert(pc.is_in(pictures, used["sha256"])).to_pylist(), dtype=torch.bool)

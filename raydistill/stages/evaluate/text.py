@@ -49,7 +49,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
     baselines = {label: summary[name]["balanced_accuracy"] for name, label in labels.items() if name in summary}
     ours = baselines.pop(labels["distilled"], None)
     compared = [ours, *baselines.values()]
-    if not baselines or any(one is None or None in (one["mean"], one["std"]) or one["n"] < 1 for one in compared):
+    if not baselines or any(row is None or None in (row["mean"], row["std"]) or row["n"] < 1 for row in compared):
         return "The distilled set cannot be compared with its baselines: that needs at least two networks of each."
     not_beaten = []
     for label, theirs in baselines.items():

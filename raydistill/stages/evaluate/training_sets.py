@@ -164,9 +164,9 @@ def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> T
     if parent is None:
         log.warning("evaluate: the experts are left out (the distilled set does not name any)")
         return None
-    own = plan.trajectories
+    experts = plan.trajectories
     try:
-        store = TrajectoryStore.open(own.folder if own.identity == parent.identity else parent.uri)
+        store = TrajectoryStore.open(experts.folder if experts.identity == parent.identity else parent.uri)
         check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
         networks = own_networks(plan.config)
         architecture, network = expert_architecture(store, networks), expert_network(store, curated, networks)

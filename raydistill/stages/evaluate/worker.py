@@ -113,7 +113,7 @@ def _group_figures(network: Network, theta_P: Tensor, test: Split, groups: tuple
         return {}
     images, labels_N = test
     probabilities_NK = predict_probabilities(network, theta_P, images)
-    return {"groups": [measure(one, probabilities_NK, labels_N.cpu().numpy()) for one in groups]}
+    return {"groups": [measure(group, probabilities_NK, labels_N.cpu().numpy()) for group in groups]}
 
 
 def _row(result: Evaluation) -> dict[str, Any]:

@@ -279,8 +279,8 @@ class ShardWriter:
             return None
         packed = checked.read(self._folder, f"{self._partial}/state.npz")
         saved = {} if packed is None else _unpack(packed)
-        needed = takewhile(lambda one: one <= saved["epoch"], self._stored) if saved else ()
-        if not saved or not all(checked.is_intact(self._folder, self._snapshot(one)) for one in needed):
+        needed = takewhile(lambda epoch: epoch <= saved["epoch"], self._stored) if saved else ()
+        if not saved or not all(checked.is_intact(self._folder, self._snapshot(epoch)) for epoch in needed):
             log.warning("expert %d: starting over: its state or a snapshot is missing or damaged", self._expert)
             self._folder.remove(self._partial)
             return None

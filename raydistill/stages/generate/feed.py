@@ -131,9 +131,9 @@ class Pictures:
         chosen = torch.randperm(len(self), generator=seeded(seed, name))[:count].sort().values.numpy()
         parts, first = [], 0
         for group in self.groups:
-            own = chosen[(chosen >= first) & (chosen < first + group.num_used)] - first
-            if len(own):
-                parts.append(group.read_used(self.encoding).take(own))
+            rows = chosen[(chosen >= first) & (chosen < first + group.num_used)] - first
+            if len(rows):
+                parts.append(group.read_used(self.encoding).take(rows))
             first += group.num_used
         return pa.concat_tables(parts)
 
@@ -224,8 +224,8 @@ class Feed:
         """Return which pictures of a window are this worker's, between two positions."""
         positions = np.arange(window.first, window.first + len(window.rows_N))
         shards = positions % self.training.batch_size // (self.training.batch_size // self.training.shards)
-        own: np.ndarray = (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
-        return own
+        own_positions: np.ndarray = (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
+        return own_positions
 
 
 def _parts(decoding: Future[ray.data.Dataset] | None) -> Iterator[TrainingImages]:

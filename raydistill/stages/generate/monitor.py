@@ -172,7 +172,7 @@ class Previews:
     def _draw(self, step: int, images: list[np.ndarray]) -> str:
         """Draw the galaxies above the samples; return the name of the file."""
         name = f"{PREVIEWS}/step-{step:06d}.png"
-        labels = np.repeat(np.arange(len(images)), [len(own) for own in images])
+        labels = np.repeat(np.arange(len(images)), [len(of_class) for of_class in images])
         caption = (
             f"{self.task.survey}, galaxies above samples after {step} steps; "
             "each sample has the condition of the galaxy at its place"

@@ -88,19 +88,19 @@ def open_extra_sets(folders: Sequence[Folder], main: CuratedSet) -> list[Curated
 
 def _check_alike(extra: CuratedSet, main: CuratedSet) -> None:
     """Raise ArtifactIncompatible if two sets' pictures or votes do not fit together."""
-    own, wanted = extra.summary, main.summary
+    theirs, wanted = extra.summary, main.summary
     for key, value, expected in (
-        ("image_size", own.image_size, wanted.image_size),
-        ("crop_fraction", own.crop_fraction, wanted.crop_fraction),
-        ("align", own.aligned, wanted.aligned),
+        ("image_size", theirs.image_size, wanted.image_size),
+        ("crop_fraction", theirs.crop_fraction, wanted.crop_fraction),
+        ("align", theirs.aligned, wanted.aligned),
     ):
         if value != expected:
             fix = f"curate it again with curate.{key}={expected}".replace("True", "true").replace("False", "false")
             what = f"this extra set has the {key} {value}, and the survey's own set {expected}"
             raise ArtifactIncompatible(what, extra.folder.uri, fix)
     votes = extra.table("train", ["votes"])["votes"]
-    if own.tree != wanted.tree and votes.null_count < len(votes):
-        what = f"its votes answer the questions of {own.tree or 'gz2'}, those of the own set {wanted.tree or 'gz2'}"
+    if theirs.tree != wanted.tree and votes.null_count < len(votes):
+        what = f"its votes answer the questions of {theirs.tree or 'gz2'}, those of the own set {wanted.tree or 'gz2'}"
         raise ArtifactIncompatible(what, extra.folder.uri, FIX)
 
 
@@ -112,21 +112,21 @@ def without_held_out(extras: Sequence[CuratedSet], main: CuratedSet) -> tuple[Ex
     """
     if not extras:
         return ()
-    held_out, found = _Galaxies.read(main, ["validation", "test"]), []
+    held_out, extra_sets = _Galaxies.read(main, ["validation", "test"]), []
     known_ids, known_files = set(held_out.ids), set(held_out.files) - {None}
     for extra in extras:
-        own = _Galaxies.read(extra, ["train"])
-        alike = set(own.places[find_nearest(own.hashes, held_out.hashes)[0]].tolist())
+        galaxies = _Galaxies.read(extra, ["train"])
+        alike = set(galaxies.places[find_nearest(galaxies.hashes, held_out.hashes)[0]].tolist())
         left_out = frozenset(
             name
-            for n, (name, file) in enumerate(zip(own.ids, own.files, strict=True))
+            for n, (name, file) in enumerate(zip(galaxies.ids, galaxies.files, strict=True))
             if name in known_ids or file in known_files or n in alike
         )
-        used = len(own.ids) - len(left_out)
+        used = len(galaxies.ids) - len(left_out)
         what = "generate: %d pictures of %s, without %d that the validation or test split of %s holds too"
         log.info(what, used, extra.summary.survey, len(left_out), main.summary.survey)
-        found.append(ExtraSet(extra.folder.uri, left_out))
-    return tuple(found)
+        extra_sets.append(ExtraSet(extra.folder.uri, left_out))
+    return tuple(extra_sets)
 
 
 def extra_row_groups(extra: ExtraSet, main: CuratedSet) -> tuple[UsedGroup, ...]:
@@ -174,8 +174,8 @@ class _Galaxies(NamedTuple):
             ids += rows["object_id"].to_pylist()
             files += [None if source is None else source["sha256"] for source in rows["source"].to_pylist()]
             hashes += perceptual_hashes(np.asarray(decode_images(rows["image"], curated.summary.image_size)))
-        places = [n for n, one in enumerate(hashes) if one is not None]
-        usable = b"".join(one for one in hashes if one is not None)
+        places = [n for n, picture_hash in enumerate(hashes) if picture_hash is not None]
+        usable = b"".join(picture_hash for picture_hash in hashes if picture_hash is not None)
         return cls(ids, files, np.array(places, np.int64), np.frombuffer(usable, np.uint8).reshape(-1, BYTES))
 
 
@@ -212,9 +212,9 @@ def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Gen
         curated = CuratedSet.open(plan.curated.folder)
         curated.require_splits("train", "validation")
         extras = open_extra_sets([extra.folder for extra in plan.extra_sets], curated)
-        own = plan.config.generate
-        encoding = fit_encoding(curated, own.conditions, extras, own.embedding_size)
-        expert = open_expert(plan, curated) if own.needs_experts else None
+        options = plan.config.generate
+        encoding = fit_encoding(curated, options.conditions, extras, options.embedding_size)
+        expert = open_expert(plan, curated) if options.needs_experts else None
         used = without_held_out(extras, curated)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
             _train(plan, curated, encoding, expert, used, run)

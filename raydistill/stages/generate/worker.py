@@ -107,15 +107,15 @@ class _Worker:
     def _step(self, shards: list[TrainingImages], lr: float) -> None:
         """Take one step with the pictures of this worker's shards."""
         state, training = self.state, self.task.generate.training
-        own = [
+        own_shards = [
             shard_gradient(
                 state.generator, images.to(state.generator.device), training, self.task.seed, state.step,
                 self.rank + n * self.world_size,
             )
             for n, images in enumerate(shards)
         ]  # fmt: skip
-        gradients = gather([shard.gradient_P for shard in own])
-        sums = gather([torch.stack([shard.loss.sums_T, shard.loss.counts_T]) for shard in own])
+        gradients = gather([shard.gradient_P for shard in own_shards])
+        sums = gather([torch.stack([shard.loss.sums_T, shard.loss.counts_T]) for shard in own_shards])
         state.apply(gradients, lr, training.max_norm)
         loss = LossByTime(*sums[0])
         for shard in sums[1:]:

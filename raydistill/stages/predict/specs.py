@@ -36,7 +36,7 @@ def spec_of_pictures(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
 
 
 def _spec(plan: Plan, identity: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:
-    own = {kinds.CURATED: plan.curated, kinds.TRAJECTORIES: plan.trajectories}
+    own_parents = {kinds.CURATED: plan.curated, kinds.TRAJECTORIES: plan.trajectories}
     # The path of the survey does not matter, but its identity does.
     parts = {"predict": replace(plan.config.predict, survey=None), "pictures": dict(identity)}
-    return plan.spec(kinds.PREDICTIONS, parts, {**own, **parents}, 0)
+    return plan.spec(kinds.PREDICTIONS, parts, {**own_parents, **parents}, 0)

@@ -225,8 +225,8 @@ def _all_rejected(pictures: SurveyPictures, rejected: Counter[str], first: tuple
 
 def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
+    for part in counts:
+        total.update(part)
     return total
 
 

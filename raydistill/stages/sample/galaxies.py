@@ -199,9 +199,9 @@ def read_conditions(wanted: TableConditions, survey: Survey) -> Galaxies:
         labels_N = np.array([_label(name, survey.class_names, wanted.table) for name in rows["label"].to_pylist()])
         confidence_N = np.where(labels_N == NO_CLASS, np.nan, _floats(rows["confidence"]))
         return replace(galaxies, labels_N=labels_N, confidence_N=confidence_N)
-    own = (rows.schema.metadata or {}).get(b"raydistill.tree", GZ2.name.encode()).decode()
-    if own != survey.tree.name:
-        what = f"its votes follow the tree '{own}', those of the curated set the tree '{survey.tree.name}'"
+    tree = (rows.schema.metadata or {}).get(b"raydistill.tree", GZ2.name.encode()).decode()
+    if tree != survey.tree.name:
+        what = f"its votes follow the tree '{tree}', those of the curated set the tree '{survey.tree.name}'"
         raise CatalogError(what, wanted.table, "give votes of the same survey")
     votes_NA = votes_array(rows, survey.tree).copy()  # Arrow's own memory is read-only
     check_votes(votes_NA, survey.tree, wanted.table, sums=wanted.fractions != "debiased")

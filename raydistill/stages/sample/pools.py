@@ -159,9 +159,9 @@ def _class_pools(wanted: ClassConditions, survey: Survey, encoding: ConditionEnc
     galaxies = read_curated(survey, ("train",), pictures=random and _need_pictures(encoding.groups))
     pools = []
     for label in labels:
-        own = galaxies.take(np.flatnonzero(galaxies.labels_N == label))
-        own = own if random else _unknown(own.take(np.zeros(1, np.int64)))
-        pools.append(Pool(survey.class_names[label], own, _encode(own, encoding), random=random))
+        members = galaxies.take(np.flatnonzero(galaxies.labels_N == label))
+        members = members if random else _unknown(members.take(np.zeros(1, np.int64)))
+        pools.append(Pool(survey.class_names[label], members, _encode(members, encoding), random=random))
     return pools
 
 
@@ -276,7 +276,7 @@ class Starts:
         if not self.classes and origin in self._row_of:
             return self._row_of[origin]
         if self.classes:
-            allowed = np.concatenate([self._rows_by_class[own] for own in self.classes])
+            allowed = np.concatenate([self._rows_by_class[label] for label in self.classes])
         elif label != NO_CLASS and label in self._rows_by_class:
             allowed = self._rows_by_class[label]
         else:

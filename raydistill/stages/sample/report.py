@@ -38,16 +38,16 @@ def summarise(
     classes: dict[int, SyntheticClass],
 ) -> SyntheticSummary:
     """Return the summary of a set, with the counts of each class by label."""
-    config, own = plan.config.sample, curated.summary
+    config, survey = plan.config.sample, curated.summary
     return SyntheticSummary(
-        survey=own.survey,
-        simulated=own.simulated,
-        image_size=own.image_size,
-        crop_fraction=own.crop_fraction,
-        aligned=own.aligned,
-        mean=own.mean,
-        std=own.std,
-        tree=own.tree,
+        survey=survey.survey,
+        simulated=survey.simulated,
+        image_size=survey.image_size,
+        crop_fraction=survey.crop_fraction,
+        aligned=survey.aligned,
+        mean=survey.mean,
+        std=survey.std,
+        tree=survey.tree,
         classes=tuple(entry for label, entry in sorted(classes.items()) if label != NO_CLASS),
         unlabelled=classes[NO_CLASS],
         generator=source.generator,
@@ -62,7 +62,7 @@ def summarise(
 
 def draw_grid(plan: Plan, summary: SyntheticSummary, run: Run) -> None:
     """Draw the first samples of each class under a title that calls them synthetic."""
-    entries = [(label, one.name) for label, one in enumerate(summary.classes) if one.kept]
+    entries = [(label, class_.name) for label, class_ in enumerate(summary.classes) if class_.kept]
     entries += [(NO_CLASS, "no class")] if summary.unlabelled.kept else []
     if not entries:
         return
@@ -150,12 +150,12 @@ class SampleWriter:
         """Write the rows of a block, of `BLOCK_SCHEMA`."""
         labels = rows["label"].to_numpy()
         for label in np.unique(labels).tolist():
-            own = rows.filter(pa.array(labels == label)).select(SCHEMA.names)
+            of_class = rows.filter(pa.array(labels == label)).select(SCHEMA.names)
             if label not in self._files:
                 path = self._stack.enter_context(self._folder.writing(partition(label)))
                 self._files[label] = self._stack.enter_context(pq.ParquetWriter(path, SCHEMA, compression="zstd"))
-            self._buffers.setdefault(label, []).append(own)
-            self.kept[label] = self.kept.get(label, 0) + len(own)
+            self._buffers.setdefault(label, []).append(of_class)
+            self.kept[label] = self.kept.get(label, 0) + len(of_class)
             if sum(map(len, self._buffers[label])) >= ROWS_PER_GROUP:
                 self._flush(label, whole_groups=True)
 
@@ -190,12 +190,12 @@ def merge_blocks(
     """
     sampled = dict.fromkeys((NO_CLASS, *range(len(requests.class_names))), 0)
     with SampleWriter(folder) as writer:
-        for pool, own in enumerate(progress):
+        for pool, state in enumerate(progress):
             last = -1
-            for rows in _kept_rows(blocks, pool, own):
+            for rows in _kept_rows(blocks, pool, state):
                 writer.add(rows)
                 last = rows["index"][-1].as_py()
-            needed = last // len(progress) + 1 if own.total_kept == own.wanted else own.num_sampled
+            needed = last // len(progress) + 1 if state.total_kept == state.wanted else state.num_sampled
             labels, counts = np.unique(requests.labels(pool, np.arange(needed)), return_counts=True)
             for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
                 sampled[label] += count

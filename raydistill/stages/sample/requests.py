@@ -22,7 +22,7 @@ BLOCK_SCHEMA = SCHEMA.append(pa.field("label", pa.int32()))
 # Samples of one block that are still without pictures.
 REQUEST_SCHEMA = pa.schema(
     [
-        *(own for own in BLOCK_SCHEMA if own.name != "image"),
+        *(field for field in BLOCK_SCHEMA if field.name != "image"),
         ("block", pa.string()),  # name of its file
         ("picture", pa.binary()),  # PNG of a real galaxy to start from, or to inject into
         ("simulated_class", pa.int64()),  # class of the simulator
@@ -65,8 +65,8 @@ class Requests:
 
     def labels(self, pool: int, numbers: np.ndarray) -> np.ndarray:
         """Return the labels of a pool's samples, int64 [B]; -1 for none."""
-        own = self.pools[pool]
-        return own.galaxies.labels_N[own.rows(numbers, indices(pool, len(self.pools), numbers), self.seed)]
+        chosen = self.pools[pool]
+        return chosen.galaxies.labels_N[chosen.rows(numbers, indices(pool, len(self.pools), numbers), self.seed)]
 
     def table(self, block: Block, numbers: np.ndarray) -> pa.Table:
         """Return the rows of a block, in order of index.
@@ -86,31 +86,31 @@ class Requests:
         pool = self.pools[block.pool]
         index_B = indices(block.pool, len(self.pools), numbers)
         rows = pool.rows(numbers, index_B, self.seed)
-        own = pool.galaxies.take(rows)
-        names = [None if label == NO_CLASS else self.class_names[label] for label in own.labels_N]
+        galaxies = pool.galaxies.take(rows)
+        names = [None if label == NO_CLASS else self.class_names[label] for label in galaxies.labels_N]
         columns = {
             "object_id": [object_id(self.identity, int(index)) for index in index_B],
             "class_name": names,
-            "petro_r90": pa.array(own.petro_r90_N, from_pandas=True),
-            "confidence": pa.array(own.confidence_N, from_pandas=True),
-            "votes": [None if np.isnan(votes_A).all() else votes_A.tolist() for votes_A in own.votes_NA],
+            "petro_r90": pa.array(galaxies.petro_r90_N, from_pandas=True),
+            "confidence": pa.array(galaxies.confidence_N, from_pandas=True),
+            "votes": [None if np.isnan(votes_A).all() else votes_A.tolist() for votes_A in galaxies.votes_NA],
             "synthetic": [True] * len(numbers),
             "index": index_B,
             "condition": _nullable(pool.conditions[torch.from_numpy(rows)]),
             "guidance": [self.guidance] * len(numbers),
-            "origin": list(own.origins),
+            "origin": list(galaxies.origins),
             "generator": [self.generator] * len(numbers),
             "seed": [self.seed] * len(numbers),
             "made_by": [self.made_by] * len(numbers),
-            "label": own.labels_N,
+            "label": galaxies.labels_N,
             "block": [block.name] * len(numbers),
             **{name: column.take(pa.array(rows)) for name, column in pool.columns.items()},
         }
         if self.starts is not None:
-            columns |= self.starts.columns(own.labels_N, own.origins, index_B, self.seed)
+            columns |= self.starts.columns(galaxies.labels_N, galaxies.origins, index_B, self.seed)
         arrays = [
-            _array(columns[own.name], own.type) if own.name in columns else pa.nulls(len(numbers), own.type)
-            for own in REQUEST_SCHEMA
+            _array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(numbers), field.type)
+            for field in REQUEST_SCHEMA
         ]
         return pa.Table.from_arrays(arrays, schema=REQUEST_SCHEMA)
 
@@ -123,14 +123,14 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 def _nullable(conditions: Conditions) -> list[list[float | None]]:
     """Return the values of conditions, None where unknown."""
     pairs = zip(conditions.values_BV.tolist(), conditions.known_BV.tolist(), strict=True)
-    return [[one if known else None for one, known in zip(*row, strict=True)] for row in pairs]
+    return [[value if known else None for value, known in zip(*row, strict=True)] for row in pairs]
 
 
 def read_conditions(column: pa.ChunkedArray) -> Conditions:
     """Return the conditions of the column `condition`."""
     rows = column.to_pylist()
-    values = torch.tensor([[0.0 if one is None else one for one in row] for row in rows]).reshape(len(rows), -1)
-    known = torch.tensor([[one is not None for one in row] for row in rows], dtype=torch.bool)
+    values = torch.tensor([[0.0 if value is None else value for value in row] for row in rows]).reshape(len(rows), -1)
+    known = torch.tensor([[value is not None for value in row] for row in rows], dtype=torch.bool)
     return Conditions(values, known.reshape(len(rows), -1))
 
 
@@ -230,7 +230,7 @@ def share_equally(total: int, num_pools: int) -> list[int]:
 
 def next_blocks(progress: Sequence[PoolProgress]) -> list[Block]:
     """Return the blocks to sample next, of all pools."""
-    return [Block(pool, number) for pool, own in enumerate(progress) for number in own.next_blocks()]
+    return [Block(pool, number) for pool, state in enumerate(progress) for number in state.next_blocks()]
 
 
 def count_wanted(progress: Sequence[PoolProgress], kept: Mapping[Block, int | None]) -> int:
@@ -243,10 +243,10 @@ def count_wanted(progress: Sequence[PoolProgress], kept: Mapping[Block, int | No
     kept
         Samples kept of each block of this round; None if the block is not finished.
     """
-    totals = [sum(own.kept) for own in progress]
+    totals = [sum(state.kept) for state in progress]
     for block, count in kept.items():
         totals[block.pool] += count or 0
-    return sum(min(own.wanted, total) for own, total in zip(progress, totals, strict=True))
+    return sum(min(state.wanted, total) for state, total in zip(progress, totals, strict=True))
 
 
 def indices(pool: int, num_pools: int, numbers: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ def paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
     """Return the classes and their tree paths; None if votes determine no class."""
     if plan.config.curate.classes == ALL or not curated.has_classes:
         return None
-    return plan.class_tree if all(one.path for one in plan.class_tree.classes) else None
+    return plan.class_tree if all(class_.path for class_ in plan.class_tree.classes) else None
 
 
 # Open the sources that need no generator: injections and the simulator.
@@ -166,7 +166,7 @@ def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts
         pools = [_pool(source.label, _labelled(galaxies.take(rows), wanted), pictures.take(pa.array(rows)))]
     else:
         names = {label: survey.class_names[label] if label != NO_CLASS else "" for label in groups}
-        pools = [_pool(names[own], galaxies.take(rows), pictures.take(pa.array(rows))) for own, rows in groups.items()]
+        pools = [_pool(names[k], galaxies.take(rows), pictures.take(pa.array(rows))) for k, rows in groups.items()]
     model = _with_contrast(source.model, config)
     if source.examples:
         size, hosts = survey.curated.summary.image_size, np.sort(np.concatenate(list(groups.values())))
@@ -202,17 +202,17 @@ def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
         what = "the curated set has no class of the simulator"
         raise ConfigError(what, f"{WHERE}.label", "name the class that the simulated galaxies get")
     pools = []
-    for label, own in sorted(groups.items()):
-        unknown = np.full(len(own), np.nan)
-        votes_NA = np.full((len(own), len(survey.tree.answers)), np.nan, np.float32)
-        confidence_N = unknown if label == NO_CLASS else np.ones(len(own))
+    for label, numbers in sorted(groups.items()):
+        unknown = np.full(len(numbers), np.nan)
+        votes_NA = np.full((len(numbers), len(survey.tree.answers)), np.nan, np.float32)
+        confidence_N = unknown if label == NO_CLASS else np.ones(len(numbers))
         galaxies = Galaxies(
-            votes_NA, np.full(len(own), label), confidence_N, unknown, np.full((len(own), 2), np.nan),
-            survey.unknown_embeddings(len(own)), (None,) * len(own),
+            votes_NA, np.full(len(numbers), label), confidence_N, unknown, np.full((len(numbers), 2), np.nan),
+            survey.unknown_embeddings(len(numbers)), (None,) * len(numbers),
         )  # fmt: skip
         name = "" if label == NO_CLASS else survey.class_names[label]
-        conditions = Conditions.unknown(len(own), ConditionLayout(()))
-        columns = {"simulated_class": pa.chunked_array([pa.array(own, pa.int64())])}
+        conditions = Conditions.unknown(len(numbers), ConditionLayout(()))
+        columns = {"simulated_class": pa.chunked_array([pa.array(numbers, pa.int64())])}
         pools.append(Pool(name, galaxies, conditions, columns=columns))
     return pools
 
@@ -233,13 +233,13 @@ def _label_of(number: int, source: SimulatorSource, survey: Survey) -> int | Non
         return find_class(source.label, survey.class_names, f"{WHERE}.label")
     if not survey.class_names:
         return NO_CLASS
-    own = SIMULATED.classes[number]
-    if own.name in survey.class_names:
-        return survey.class_names.index(own.name)
+    simulated = SIMULATED.classes[number]
+    if simulated.name in survey.class_names:
+        return survey.class_names.index(simulated.name)
     fitting: dict[int, int] = {}
-    for label, one in enumerate(survey.classes.classes if survey.classes else ()):
-        if all(any(set(answers) <= set(step) for answers in own.path) for step in one.path):
-            fitting[label] = len(one.path)
+    for label, own_class in enumerate(survey.classes.classes if survey.classes else ()):
+        if all(any(set(answers) <= set(step) for answers in simulated.path) for step in own_class.path):
+            fitting[label] = len(own_class.path)
     return max(fitting, key=lambda label: fitting[label]) if fitting else None
 
 
@@ -252,7 +252,7 @@ def _labels(names: Sequence[str], survey: Survey, where: str) -> list[int]:
     labels = [find_class(name, survey.class_names, where) for name in names]
     if len(set(labels)) < len(labels):
         raise ConfigError("a class is named twice", where, "name each once")
-    return labels or [label for label, one in enumerate(survey.curated.summary.classes) if one.train]
+    return labels or [label for label, class_ in enumerate(survey.curated.summary.classes) if class_.train]
 
 
 def _pool(name: str, galaxies: Galaxies, pictures: pa.ChunkedArray) -> Pool:

@@ -184,7 +184,7 @@ class InjectedPictures(PictureSource):
             images_BHWC[row] = self.model.apply(hosts_BHWC[row], parameters[-1])
         changed_B = (images_BHWC != hosts_BHWC).any(axis=(1, 2, 3))
         injected = [self.model.kind if changed else None for changed in changed_B]
-        return images_BHWC, {"parameters": [list(own.items()) for own in parameters], "injected": injected}
+        return images_BHWC, {"parameters": [list(settings.items()) for settings in parameters], "injected": injected}
 
     def describe(self, request: pa.Table) -> list[str]:
         """Return the model and the galaxy."""
@@ -225,8 +225,8 @@ class SimulatedPictures(PictureSource):
             jpeg = encode_jpeg(render(truth, self.picture_size, fold_in(root, "picture"), self.telescope))
             picture = np.asarray(Image.open(io.BytesIO(jpeg), formats=["JPEG"]))
             pictures.append(prepare(picture, self.crop_fraction, self.image_size, self.align))
-            truths.append({one.name.rstrip("_"): float(getattr(truth, one.name)) for one in fields(truth)})
-        known = {"petro_r90": [one["petro_r90"] for one in truths], "parameters": [list(own.items()) for own in truths]}
+            truths.append({field.name.rstrip("_"): float(getattr(truth, field.name)) for field in fields(truth)})
+        known = {"petro_r90": [t["petro_r90"] for t in truths], "parameters": [list(t.items()) for t in truths]}
         return np.stack(pictures), known
 
     def _truth(self, root: int, label: int) -> Any:

@@ -201,10 +201,10 @@ def _sampler(config: Config) -> OptunaSearch:
         "tpe": lambda: optuna.samplers.TPESampler(seed=search.seed, constant_liar=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=search.seed),
     }
-    own = own_recipe(config)
-    if own is None:
+    recipe = own_recipe(config)
+    if recipe is None:
         log.warning("tune: the config's own recipe lies outside %s, so it is not among the trials", WHERE)
-    points = None if own is None else [own]
+    points = None if recipe is None else [recipe]
     return OptunaSearch(
         distributions(search), metric=METRIC, mode="max", sampler=samplers[search.sampler](), points_to_evaluate=points
     )
