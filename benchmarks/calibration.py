@@ -43,7 +43,8 @@ from raydistill.learning.dirichlet import ClassReadout, negative_log_likelihood
 from raydistill.learning.metrics import balanced_accuracy, brier, confusion, in_bins
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.training import fit, init_state, lr_schedule, train
+from raydistill.learning.sgd import init_state
+from raydistill.learning.training import fit, lr_schedule, train
 from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.pipeline.plan import Plan
 from raydistill.seeding import fold_in

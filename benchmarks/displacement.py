@@ -29,7 +29,8 @@ from running import run_stage
 from raydistill.config import load
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.training import FitState, evaluate, fit, init_state
+from raydistill.learning.sgd import FitState, init_state
+from raydistill.learning.training import evaluate, fit
 from raydistill.stages.curate.artifact import CuratedSet
 
 EXPERT = 0  # its seed; the orders have the seeds after it
@@ -55,7 +56,7 @@ def main() -> None:
 
     def states(begin: FitState, seed: int, last_epoch: int) -> list[FitState]:
         run = fit(network, begin, images["train"], targets_NK, training, seed)
-        return list(islice(run, last_epoch - begin.part))
+        return list(islice(run, last_epoch - begin.done))
 
     first = init_state(initial_parameters(network, EXPERT))
     farthest = max(args.ahead)
@@ -64,7 +65,7 @@ def main() -> None:
     columns = [f"M = {ahead}, {parameters}" for ahead in args.ahead for parameters in ("experts", "SGD")]
     print(f"| epoch | {' | '.join(columns)} | validation |\n|{'---|' * (len(columns) + 2)}", flush=True)
     for begin in expert[: training.epochs - farthest + 1 : 2]:
-        continued = [states(begin, EXPERT + 1 + order, begin.part + farthest) for order in range(args.orders)]
+        continued = [states(begin, EXPERT + 1 + order, begin.done + farthest) for order in range(args.orders)]
         cosines = []
         for ahead in args.ahead:
             ends = [run[ahead - 1] for run in continued]
@@ -74,7 +75,7 @@ def main() -> None:
             network, begin.average_P, images["validation"], split["validation"].labels_N, curated.num_classes
         )
         figures = " | ".join(f"{cosine:.2f}" for cosine in cosines)
-        print(f"| {begin.part} | {figures} | {validation.balanced_accuracy:.2f} |", flush=True)
+        print(f"| {begin.done} | {figures} | {validation.balanced_accuracy:.2f} |", flush=True)
 
 
 def _mean_cosine(displacements: list[torch.Tensor]) -> float:

@@ -40,7 +40,8 @@ from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.metrics import balanced_accuracy, confusion
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.training import fit, init_state
+from raydistill.learning.sgd import init_state
+from raydistill.learning.training import fit
 from raydistill.seeding import generator as seeded
 from raydistill.stages.audit.comparison import compare
 from raydistill.stages.audit.features import picture_features

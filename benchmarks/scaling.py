@@ -53,7 +53,8 @@ from raydistill.config import Curate, load
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
-from raydistill.learning.training import fit, init_state, predict
+from raydistill.learning.sgd import init_state
+from raydistill.learning.training import fit, predict
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.cluster import set_environment, start_private
 from raydistill.stages.curate import stage as curate_stage

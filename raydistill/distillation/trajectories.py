@@ -23,7 +23,8 @@ from torch import Tensor
 
 from raydistill.learning.networks import Network, initial_parameters
 from raydistill.learning.options import Training
-from raydistill.learning.training import fit, init_state
+from raydistill.learning.sgd import init_state
+from raydistill.learning.training import fit
 
 
 class Trajectories(Protocol):

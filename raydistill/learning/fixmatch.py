@@ -21,7 +21,7 @@ from raydistill.learning.arithmetic import fill_auto
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network
 from raydistill.learning.options import FixMatch
-from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.learning.sgd import descend, init_state
 from raydistill.learning.weighted_training import loss_gradient
 from raydistill.seeding import generator
 
@@ -76,9 +76,10 @@ def fit_fixmatch(
         (options.batch_size + count) / count * options.weight,
     )
     reduced = arithmetic.precision == "bfloat16"
-    theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
-    average, share, loss = theta.clone(), 0.0, torch.zeros(())
-    for step in range(options.steps):
+    share = 0.0
+
+    def pseudo_gradient(theta_P: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal share
         labelled = torch.multinomial(probabilities_N.double(), options.batch_size, replacement=True, generator=g)
         drawn = torch.randint(len(unlabelled_UCHW), (count,), generator=g)
         images, pool = images_NCHW[labelled], unlabelled_UCHW[drawn]
@@ -86,14 +87,14 @@ def fit_fixmatch(
         weak_pool = options.weak.apply(pool, options.weak.sample(g, len(pool)))
         strong_pool = options.strong.apply(pool, options.strong.sample(g, len(pool)))
         with torch.no_grad(), torch.autocast(pool.device.type, torch.bfloat16, enabled=reduced):
-            logits = network(theta, weak_pool)
-        confidence_U, label_U = logits.to(theta).softmax(dim=1).max(dim=1)
-        used_U = (confidence_U >= options.threshold).to(theta)
+            logits = network(theta_P, weak_pool)
+        confidence_U, label_U = logits.to(theta_P).softmax(dim=1).max(dim=1)
+        used_U = (confidence_U >= options.threshold).to(theta_P)
         pseudo_UK = used_U[:, None] * torch.nn.functional.one_hot(label_U, targets_NK.shape[1])
         weighted = torch.cat([supervised * targets_NK[labelled], unsupervised * pseudo_UK])
-        d_theta, loss = gradient(theta, torch.cat([weak, strong_pool]), weighted, unchanged, None)
-        step_in_place(theta, momentum, d_theta, options.lr, options)
-        average.lerp_(theta, weight_of_newest(options.average, step + 1) if options.average else 1.0)
         share += float(used_U.mean()) / options.steps
-    check_finite(theta, float(loss), f"step {options.steps}", options.lr)
-    return Trained(average, share)
+        return gradient(theta_P, torch.cat([weak, strong_pool]), weighted, unchanged, None)
+
+    batches, start = [()] * options.steps, init_state(theta_P)
+    state = descend(start, pseudo_gradient, batches, lambda _: options.lr, options, options.average)
+    return Trained(state.average_P, share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from raydistill.learning.arithmetic import Arithmetic, Precision, fill_auto
@@ -86,7 +86,7 @@ class Training:
         """Return the learning rate of epoch number `epoch` (from 0)."""
         return self.lr * (0.1 if epoch >= self.lr_decay_at * self.epochs else 1.0)
 
-    def resolved(self, arithmetic: Arithmetic | None = None) -> ResolvedTraining:
+    def resolved(self, arithmetic: Arithmetic | None = None) -> Self:
         """Return this training without "auto".
 
         Parameters
@@ -95,22 +95,7 @@ class Training:
             The decision of `distillation.cost_model`. None: as requested, and eager float32 where that is
             "auto".
         """
-        arithmetic = arithmetic or fill_auto(self)
-        return ResolvedTraining(
-            **{field.name: getattr(self, field.name) for field in fields(Training)} | arithmetic._asdict()
-        )
-
-
-@dataclass(frozen=True)
-class ResolvedTraining(Training):
-    """A training with decided `compile` and `precision`, from `Training.resolved`."""
-
-    precision: Precision = "float32"
-    compile: bool = False
-
-    @property
-    def arithmetic(self) -> Arithmetic:
-        return Arithmetic(self.compile, self.precision)
+        return replace(self, **(arithmetic or fill_auto(self))._asdict())
 
 
 # Define the hyper-parameters of training by steps (`learning.weighted_training`).
@@ -170,20 +155,9 @@ class WeightedTraining:
         """Return the learning rate of step number `step` (from 0)."""
         return self.lr * (0.1 if step >= self.lr_decay_at * self.steps else 1.0)
 
-    def resolved(self, arithmetic: Arithmetic | None = None) -> ResolvedWeightedTraining:
+    def resolved(self, arithmetic: Arithmetic | None = None) -> Self:
         """Return this training without "auto": by `arithmetic`, or else eager float32."""
-        arithmetic = arithmetic or fill_auto(self)
-        return ResolvedWeightedTraining(
-            **{field.name: getattr(self, field.name) for field in fields(WeightedTraining)} | arithmetic._asdict()
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedWeightedTraining(WeightedTraining):
-    """A training of decided `compile` and `precision` (`WeightedTraining.resolved`)."""
-
-    precision: Precision = "float32"
-    compile: bool = False
+        return replace(self, **(arithmetic or fill_auto(self))._asdict())
 
 
 # Define the hyper-parameters of FixMatch (`learning.fixmatch`).

@@ -19,37 +19,18 @@ import torch
 from torch import Tensor
 
 from raydistill.learning import metrics
-from raydistill.learning.arithmetic import Precision
+from raydistill.learning.arithmetic import Precision, fill_auto
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.compiling import compiled
 from raydistill.learning.decomposition import Decomposition
 from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import Network
-from raydistill.learning.options import ResolvedTraining, Training
-from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.learning.options import Training
+from raydistill.learning.sgd import FitState, descend, init_state
 from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.seeding import generator
 
 Objective = Decomposition | VoteLikelihood
-
-
-class FitState(NamedTuple):
-    """The state after `part` parts; an epoch is one part, unless `fit` divides it.
-
-    average_P holds the result: the moving average of theta_P, or theta_P itself without an average.
-    loss is the mean training loss of the last part, NaN before the first.
-    """
-
-    part: int
-    theta_P: Tensor
-    momentum_P: Tensor
-    average_P: Tensor
-    loss: float
-
-
-def init_state(theta_P: Tensor) -> FitState:
-    """Return the state before the first step."""
-    return FitState(0, theta_P, torch.zeros_like(theta_P), theta_P, float("nan"))
 
 
 def fit(
@@ -63,7 +44,7 @@ def fit(
     objective: Objective | None = None,
     parts: int = 1,
 ) -> Iterator[FitState]:
-    """Yield the state after every remaining part of an epoch.
+    """Yield the state after every remaining part of an epoch; `done` counts the parts.
 
     Parameters
     ----------
@@ -95,7 +76,6 @@ def fit(
     DivergenceError
         If a part ends with a loss or parameters that are not finite.
     """
-    training = training.resolved()
     gradient = _gradient(network, training, objective)
     class_NK = targets_NK if objective is None else targets_NK[:, : objective.num_classes]
     use_weights = training.class_weights and training.sampling != "balanced"
@@ -104,26 +84,25 @@ def fit(
         weights[: class_NK.shape[1]] = class_weights(class_NK)
     weighted_NK = targets_NK * weights.to(targets_NK)
     steps_per_epoch = training.steps_per_epoch(len(targets_NK))
-    for number in range(state.part, training.epochs * parts):
-        epoch, part = divmod(number, parts)
-        first, end = (steps_per_epoch * one // parts for one in (part, part + 1))
-        lr = lr_in(epoch) if lr_in else training.lr_in(epoch)
+    average, rate = training.average * steps_per_epoch / parts, lr_in or training.lr_in
+
+    def batches(number: int, first: int, end: int) -> Iterator[tuple[Any, ...]]:
         g = generator(seed, number)
-        batches = _batches(g if parts == 1 else generator(seed, "order", epoch), class_NK, training)
-        theta, momentum = state.theta_P.clone(), state.momentum_P.clone()
-        average = state.average_P.clone() if training.average else theta
-        total = torch.zeros((), device=theta.device)
-        for step, index in enumerate(islice(batches, first, end), epoch * steps_per_epoch + first + 1):
+        order = _batches(g if parts == 1 else generator(seed, "order", number // parts), class_NK, training)
+        for index in islice(order, first, end):
             parameters = training.augmentation.sample(g, len(index))
             index = index.to(images_NCHW.device)
-            d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters)
-            step_in_place(theta, momentum, d_theta, lr, training)
-            total = total + loss
-            if training.average:
-                average.lerp_(theta, weight_of_newest(training.average * steps_per_epoch / parts, step))
-        state = FitState(number + 1, theta, momentum, average, float(total) / max(end - first, 1))
-        check_finite(theta, state.loss, f"epoch {epoch + 1}", lr)
-        yield state
+            yield images_NCHW[index], weighted_NK[index], parameters
+
+    for number in range(state.done, training.epochs * parts):
+        epoch, part = divmod(number, parts)
+        first, end = (steps_per_epoch * one // parts for one in (part, part + 1))
+        start = state._replace(done=epoch * steps_per_epoch + first)
+        later = descend(
+            start, gradient, batches(number, first, end), lambda step: rate(step // steps_per_epoch), training, average,
+            f"epoch {epoch + 1}",
+        )  # fmt: skip
+        yield (state := later._replace(done=number + 1))
 
 
 def train(
@@ -154,10 +133,11 @@ def train(
 
 
 def _gradient(
-    network: Network, training: ResolvedTraining, objective: Objective | None
+    network: Network, training: Training, objective: Objective | None
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    make = _compiled if training.compile else _eager
-    gradient = make(network, training.augmentation, training.precision, objective)
+    arithmetic = fill_auto(training)
+    make = _compiled if arithmetic.compile else _eager
+    gradient = make(network, training.augmentation, arithmetic.precision, objective)
     return gradient if training.flat is None else training.flat.direction(gradient)
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -32,21 +33,8 @@ from raydistill.learning.augmenting import AugmentationParameters
 from raydistill.learning.compiling import compiled
 from raydistill.learning.networks import Network
 from raydistill.learning.options import WeightedTraining
-from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
+from raydistill.learning.sgd import FitState, descend, init_state
 from raydistill.seeding import generator
-
-
-class StepState(NamedTuple):
-    """The state after `step` steps.
-
-    average_P holds the result: the moving average of theta_P, or theta_P itself without an average.
-    loss is the mean training loss since the last recorded step.
-    """
-
-    step: int
-    theta_P: Tensor
-    average_P: Tensor
-    loss: float
 
 
 class TrainingSet(NamedTuple):
@@ -77,7 +65,7 @@ def fit_steps(
     training: WeightedTraining,
     seed: int,
     record_at: Sequence[int] = (),
-) -> Iterator[StepState]:
+) -> Iterator[FitState]:
     """Yield the state at some steps, and after the last step.
 
     Parameters
@@ -98,7 +86,7 @@ def fit_steps(
 
     Yields
     ------
-    StepState
+    FitState
         `average_P` holds the parameters to use.
 
     Raises
@@ -108,29 +96,24 @@ def fit_steps(
     DivergenceError
         If the loss or the parameters are not finite at a recorded step.
     """
-    training = training.resolved()
-    recorded = {*record_at, training.steps}
     gradient = loss_gradient(network, training.augmentation, training.focal, training)
+    batches, state = weighted_batches(images_NCHW, targets_NK, probabilities_N, training, seed), init_state(theta_P)
+    for step in sorted({*record_at, training.steps} & {*range(1, training.steps + 1)}):
+        few = islice(batches, step - state.done)
+        yield (state := descend(state, gradient, few, training.lr_at, training, training.average))
+
+
+def weighted_batches(
+    images_NCHW: Tensor, targets_NK: Tensor, probabilities_N: Tensor, training: WeightedTraining, seed: int
+) -> Iterator[tuple[Any, ...]]:
+    """Yield batches without end: images, weighted targets, augmentation and mixing."""
     weighted_NK = targets_NK * class_weights(targets_NK, training.class_balance).to(targets_NK)
     draw, g = drawing(probabilities_N, training.batch_size), generator(seed, "steps")
-    theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
-    average = theta.clone() if training.average else theta
-    total, count = torch.zeros((), device=theta.device), 0
-    for step in range(training.steps):
+    while True:
         index = draw(g).to(images_NCHW.device)
         parameters = training.augmentation.sample(g, len(index))
         mixing = sample_mixing(g, len(index), training.mixup) if training.mixup else None
-        lr = training.lr_at(step)
-        d_theta, loss = gradient(theta, images_NCHW[index], weighted_NK[index], parameters, mixing)
-        step_in_place(theta, momentum, d_theta, lr, training)
-        if training.average:
-            average.lerp_(theta, weight_of_newest(training.average, step + 1))
-        total, count = total + loss, count + 1
-        if step + 1 in recorded:
-            state = StepState(step + 1, theta.clone(), average.clone(), float(total) / count)
-            check_finite(theta, state.loss, f"step {step + 1}", lr)
-            yield state
-            total, count = torch.zeros_like(total), 0
+        yield images_NCHW[index], weighted_NK[index], parameters, mixing
 
 
 def drawing_probabilities(labels_N: Tensor, shares_K: Tensor | None = None) -> Tensor:

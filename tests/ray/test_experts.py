@@ -21,7 +21,7 @@ from raydistill.artifacts.tables import read_table
 from raydistill.distillation import diagnostics
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.learning.networks import build_network
-from raydistill.learning.training import init_state
+from raydistill.learning.sgd import init_state
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.stage import distill

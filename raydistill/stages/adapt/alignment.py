@@ -28,17 +28,17 @@ arXiv:1810.08278.
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Any
 
 import torch
 from geomloss import SamplesLoss
 from torch import Tensor
 
+from raydistill.learning.arithmetic import fill_auto
 from raydistill.learning.networks import Network, logits_and_features
-from raydistill.learning.options import ResolvedWeightedTraining, WeightedTraining
-from raydistill.learning.sgd import check_finite, step_in_place, weight_of_newest
-from raydistill.learning.weighted_training import StepState, class_weights, drawing, sample_mixing, step_loss
+from raydistill.learning.options import WeightedTraining
+from raydistill.learning.sgd import FitState, descend, init_state, weight_of_newest
+from raydistill.learning.weighted_training import drawing, step_loss, weighted_batches
 from raydistill.seeding import generator
 from raydistill.stages.adapt.config import Alignment
 
@@ -118,7 +118,7 @@ def fit_aligned(
     training: WeightedTraining,
     alignment: Alignment,
     seed: int,
-) -> StepState:
+) -> FitState:
     """Return the state after the last step.
 
     Parameters
@@ -133,7 +133,7 @@ def fit_aligned(
 
     Returns
     -------
-    StepState
+    FitState
         `average_P` holds the parameters to use, and `loss` the mean loss of the task.
 
     Raises
@@ -143,24 +143,16 @@ def fit_aligned(
     DivergenceError
         If the loss or the parameters are not finite after the last step.
     """
-    training = _eager(training)
     tap = _Tap(network)
-    task = step_loss(tap, training.augmentation, training.focal, training.precision)
-    weighted_NK = targets_NK * class_weights(targets_NK, training.class_balance).to(targets_NK)
-    draw, g = drawing(probabilities_N, training.batch_size), generator(seed, "steps")
+    task = step_loss(tap, training.augmentation, training.focal, fill_auto(training).precision)
     draw_target, target_g = drawing(torch.ones(len(unlabelled_MCHW)), training.batch_size), generator(seed, "target")
-    theta, momentum = theta_P.clone(), torch.zeros_like(theta_P)
-    average = theta.clone() if training.average else theta
-    weight, total = _Weight(alignment.strength), torch.zeros((), device=theta.device)
-    for step in range(training.steps):
-        index = draw(g).to(images_NCHW.device)
-        parameters = training.augmentation.sample(g, len(index))
-        mixing = sample_mixing(g, len(index), training.mixup) if training.mixup else None
+    weight = _Weight(alignment.strength)
+
+    def gradient(theta_P: Tensor, step: int, batch: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         target_index = draw_target(target_g).to(unlabelled_MCHW.device)
         target_parameters = training.augmentation.sample(target_g, len(target_index))
-        leaf_P = theta.detach().requires_grad_()
-        task_loss = task(leaf_P, images_NCHW[index], weighted_NK[index], parameters, mixing)
-        loss = task_loss
+        leaf_P = theta_P.detach().requires_grad_()
+        loss = task_loss = task(leaf_P, *batch)
         if step >= alignment.warmup * training.steps and (alignment.strength or alignment.entropy):
             source_NF = tap.features_NF
             unlabelled = training.augmentation.apply(unlabelled_MCHW[target_index], target_parameters)
@@ -170,14 +162,11 @@ def fit_aligned(
                 loss = loss + weight(task_loss, divergence) * divergence
             if alignment.entropy:
                 loss = loss + alignment.entropy * entropy_separation(logits_NK, alignment.margin)
-        (d_theta,) = torch.autograd.grad(loss, leaf_P)
-        step_in_place(theta, momentum, d_theta, training.lr_at(step), training)
-        if training.average:
-            average.lerp_(theta, weight_of_newest(training.average, step + 1))
-        total += task_loss.detach()
-    mean = float(total) / training.steps
-    check_finite(theta, mean, f"step {training.steps}", training.lr)
-    return StepState(training.steps, theta, average, mean)
+        return torch.autograd.grad(loss, leaf_P)[0], task_loss.detach()
+
+    batches = weighted_batches(images_NCHW, targets_NK, probabilities_N, training, seed)
+    steps = zip(range(training.steps), batches, strict=False)
+    return descend(init_state(theta_P), gradient, steps, training.lr_at, training, training.average)
 
 
 class _Weight:
@@ -207,10 +196,3 @@ class _Tap:
     def __call__(self, theta_P: Tensor, images_NCHW: Tensor) -> Tensor:
         logits_NK, self.features_NF = logits_and_features(self._network, theta_P, images_NCHW)
         return logits_NK
-
-
-def _eager(training: WeightedTraining) -> ResolvedWeightedTraining:
-    """Return the training without compilation, because a hook reads the features."""
-    resolved = training.resolved()
-    values = {field.name: getattr(resolved, field.name) for field in fields(resolved)}
-    return ResolvedWeightedTraining(**values | {"compile": False})

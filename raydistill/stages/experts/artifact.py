@@ -42,7 +42,7 @@ from raydistill.artifacts.records import read_json
 from raydistill.distillation.trajectories import final_parameters, progress
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.learning.networks import Layout
-from raydistill.learning.training import FitState
+from raydistill.learning.sgd import FitState
 from raydistill.log import get_logger
 from raydistill.storage import Folder, checked
 
@@ -297,10 +297,10 @@ class ShardWriter:
         theta, momentum, average = (
             p.cpu().numpy().astype(np.float32) for p in (state.theta_P, state.momentum_P, state.average_P)
         )
-        if state.part in self._stored:
-            self._save(self._snapshot(state.part), average=average[:num_parameters])
+        if state.done in self._stored:
+            self._save(self._snapshot(state.done), average=average[:num_parameters])
         arrays = {"theta": theta, "momentum": momentum, "average": average}
-        numbers = {"epoch": state.part, "loss": state.loss, "record": json.dumps(history)}
+        numbers = {"epoch": state.done, "loss": state.loss, "record": json.dumps(history)}
         self._save(f"{self._partial}/state.npz", **arrays, **numbers)
 
     def finish(self, history: dict[str, list[float | None]], *, ends_only: bool = False) -> None:

@@ -35,8 +35,9 @@ from raydistill.distillation.cost_model import estimate_training
 from raydistill.distillation.diagnostics import Undertrained, check_undertrained
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.figures.drawing import BLUE, CHART_DPI, VERMILION, Target, save, styled
+from raydistill.learning.arithmetic import fill_auto
 from raydistill.learning.networks import Network, build_network
-from raydistill.learning.options import ResolvedTraining, Training
+from raydistill.learning.options import Training
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.checks import check_epochs
 from raydistill.pipeline.plan import Plan
@@ -167,7 +168,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
         recipe.num_experts,
         plan.expert_network.name,
         network.layout.num_parameters,
-        training.arithmetic,
+        fill_auto(training),
     )
     if snapshots.parts > 1:
         log.info(
@@ -194,9 +195,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     _raise_error(folder, recipe, failures, group_error)
 
 
-def _resolve_training(
-    config: Config, folder: Folder, run: Run, network: Network, images: torch.Size
-) -> ResolvedTraining:
+def _resolve_training(config: Config, folder: Folder, run: Run, network: Network, images: torch.Size) -> Training:
     """Return the training without `auto`.
 
     The work of all experts is estimated: the bits must not depend on the number of workers.

@@ -21,8 +21,9 @@ from raydistill.learning.architectures import Architecture
 from raydistill.learning.decomposition import Decomposition
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, one_hot
-from raydistill.learning.options import ResolvedTraining
-from raydistill.learning.training import FitState, Objective, evaluate, fit, init_state
+from raydistill.learning.options import Training
+from raydistill.learning.sgd import FitState, init_state
+from raydistill.learning.training import Objective, evaluate, fit
 from raydistill.log import get_logger
 from raydistill.runtime.failures import WORKER_FAILURES, one_line
 from raydistill.runtime.resources import device_of
@@ -45,7 +46,7 @@ class ExpertTask:
     curated: str
     architecture: Architecture
     experts: Experts
-    training: ResolvedTraining  # that of `experts`, without "auto"
+    training: Training  # that of `experts`, without "auto"
     snapshots: Snapshots
     seed: int
     threads: int
@@ -144,7 +145,7 @@ class _ExpertTrainer:
         for reached in fit(
             self._network, start, self._images, self._targets, training, seed, objective=objective, parts=parts
         ):
-            epoch, part = divmod(reached.part, parts)
+            epoch, part = divmod(reached.done, parts)
             figures = None if part else self._validate(reached, history)
             writer.save(reached, history, self._network.layout.num_parameters)
             if figures is not None:

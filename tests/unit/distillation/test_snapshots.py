@@ -14,7 +14,8 @@ from raydistill.distillation.snapshots import EXPERT_STEPS, plan_snapshots
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import Training
-from raydistill.learning.training import fit, init_state
+from raydistill.learning.sgd import init_state
+from raydistill.learning.training import fit
 from tests import zoo
 
 
@@ -58,7 +59,7 @@ def test_parts_of_an_epoch_see_what_the_epoch_sees(sampling: str) -> None:
     training = Training(epochs=2, batch_size=5, sampling=sampling, lr=1e-30)
     start = init_state(initial_parameters(network, 0))
     states = list(fit(network, start, images, targets, training, seed=0, parts=4))
-    assert [state.part for state in states] == list(range(1, 9))
+    assert [state.done for state in states] == list(range(1, 9))
     losses = [state.loss for state in states]
     assert len(set(losses)) == 8
     if sampling == "shuffle":  # every image once in an epoch, so both epochs have the same mean

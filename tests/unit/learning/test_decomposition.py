@@ -13,7 +13,8 @@ from raydistill.learning.decomposition import Decomposition, bin_targets, logit_
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import Training
-from raydistill.learning.training import fit, init_state
+from raydistill.learning.sgd import init_state
+from raydistill.learning.training import fit
 
 K, M, SIDE = 3, 4, 8
 NONE = Augmentation()

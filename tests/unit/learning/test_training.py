@@ -16,8 +16,9 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import Training
+from raydistill.learning.sgd import FitState, init_state
 from raydistill.learning.sharpness import SharpnessAware
-from raydistill.learning.training import FitState, class_weights, evaluate, fit, init_state, predict, train
+from raydistill.learning.training import class_weights, evaluate, fit, predict, train
 from tests import zoo
 
 
@@ -71,7 +72,7 @@ def test_resuming_from_any_state_equals_the_uninterrupted_run_bit_for_bit(
     for resumed, expected in zip(
         fit(network, whole[stop], images, targets, training, seed=3), whole[stop + 1 :], strict=True
     ):
-        assert resumed.part == expected.part
+        assert resumed.done == expected.done
         assert resumed.loss == expected.loss
         assert torch.equal(resumed.theta_P, expected.theta_P)
         assert torch.equal(resumed.momentum_P, expected.momentum_P)
@@ -90,7 +91,7 @@ def test_average_is_the_moving_average_of_the_parameters_over_the_steps(network:
     states = list(fit(network, start, images.double(), targets.double(), training, seed=0))
     expected = start.theta_P
     for state in states:
-        share = max(1 / 4, 9 / (10 + state.part))  # 9/11 of the first step's; from the 26th on a quarter of the newest
+        share = max(1 / 4, 9 / (10 + state.done))  # 9/11 of the first step's; from the 26th on a quarter of the newest
         expected = (1 - share) * expected + share * state.theta_P
         torch.testing.assert_close(state.average_P, expected, rtol=1e-12, atol=1e-14)
     plain = list(fit(network, start, images.double(), targets.double(), replace(training, average=0), seed=0))

@@ -22,7 +22,8 @@ from raydistill.learning.networks import (
 )
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import Training
-from raydistill.learning.training import fit, init_state
+from raydistill.learning.sgd import init_state
+from raydistill.learning.training import fit
 from raydistill.learning.vote_likelihood import VoteLikelihood
 
 QUESTIONS, SIDE, K = (3, 2), 8, 3

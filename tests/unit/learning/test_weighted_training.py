@@ -20,10 +20,10 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import WeightedTraining
+from raydistill.learning.sgd import FitState
 from raydistill.learning.training import predict
 from raydistill.learning.weighted_training import (
     Mixing,
-    StepState,
     class_weights,
     drawing_probabilities,
     fit_steps,
@@ -60,7 +60,7 @@ def data(num: int = 24) -> tuple[Tensor, Tensor]:
     return images.double(), one_hot(labels, zoo.CLASSES).double()
 
 
-def run(network: Network, training: WeightedTraining, seed: int = 0, **kwargs: Any) -> list[StepState]:
+def run(network: Network, training: WeightedTraining, seed: int = 0, **kwargs: Any) -> list[FitState]:
     images, targets = data()
     theta = initial_parameters(network, 0).double()
     return list(fit_steps(network, theta, images, targets, torch.ones(24), training, seed, **kwargs))
@@ -97,7 +97,7 @@ def test_steps_equal_sgd_of_torch(name: str, momentum: float) -> None:
 
 def test_recorded_steps_do_not_change_the_result(network: Network) -> None:
     states = run(network, replace(PLAIN, mixup=0.3, momentum=0.9), record_at=[2, 4, 99])
-    assert [state.step for state in states] == [2, 4, 6]
+    assert [state.done for state in states] == [2, 4, 6]
     (last,) = run(network, replace(PLAIN, mixup=0.3, momentum=0.9))
     assert torch.equal(states[-1].theta_P, last.theta_P)
 
@@ -122,7 +122,7 @@ def test_average_is_the_moving_average_over_the_steps(network: Network) -> None:
     states = run(network, training, record_at=range(41))
     expected = initial_parameters(network, 0).double()
     for state in states:
-        share = max(1 / 5, 9 / (10 + state.step))
+        share = max(1 / 5, 9 / (10 + state.done))
         expected = (1 - share) * expected + share * state.theta_P
         torch.testing.assert_close(state.average_P, expected, rtol=1e-12, atol=1e-14)
     assert torch.equal(run(network, replace(training, average=0.0))[0].average_P, states[-1].theta_P)

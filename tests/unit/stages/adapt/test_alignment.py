@@ -20,7 +20,8 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network, initial_parameters, logits_and_features
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import WeightedTraining
-from raydistill.learning.weighted_training import StepState, fit_steps
+from raydistill.learning.sgd import FitState
+from raydistill.learning.weighted_training import fit_steps
 from raydistill.seeding import generator
 from raydistill.stages.adapt import alignment as adaptation
 from raydistill.stages.adapt.alignment import (
@@ -158,7 +159,7 @@ def stripes(num: int = 24) -> tuple[Tensor, Tensor]:
     return images, one_hot(labels, zoo.CLASSES)
 
 
-def fit(network: Network, alignment: Alignment, training: WeightedTraining = TRAINING, **changes: Any) -> StepState:
+def fit(network: Network, alignment: Alignment, training: WeightedTraining = TRAINING, **changes: Any) -> FitState:
     images, targets = stripes()
     arguments = {"unlabelled_MCHW": images + 0.5, "training": training, "alignment": alignment, "seed": 3} | changes
     theta = initial_parameters(network, 0)
@@ -218,7 +219,7 @@ def test_alignment_closes_the_gap_to_a_shifted_survey() -> None:
     training = WeightedTraining(steps=300, batch_size=50, lr=0.02)
     theta, targets, even = initial_parameters(network, 1), one_hot(labels, 2), torch.ones(200)
 
-    def accuracy(state: StepState, images: Tensor) -> float:
+    def accuracy(state: FitState, images: Tensor) -> float:
         return float((network(state.average_P, images).argmax(dim=1) == labels).float().mean())
 
     (plain,) = fit_steps(network, theta, source, targets, even, training, 0)

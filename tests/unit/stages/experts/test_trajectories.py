@@ -14,7 +14,8 @@ from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.learning.networks import Layout, build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import Training
-from raydistill.learning.training import FitState, fit, init_state
+from raydistill.learning.sgd import FitState, init_state
+from raydistill.learning.training import fit
 from raydistill.stages.experts.artifact import (
     KIND,
     ShardWriter,
@@ -106,7 +107,7 @@ def test_a_writer_resumes_the_state_of_another(folder: Folder) -> None:
     assert saved is not None
     resumed, known = saved
     assert known == history
-    assert resumed.part == 1
+    assert resumed.done == 1
     assert resumed.loss == state(3, 1).loss
     assert torch.equal(resumed.theta_P, state(3, 1).theta_P)
     assert torch.equal(resumed.momentum_P, state(3, 1).momentum_P)
@@ -126,7 +127,7 @@ def test_an_expert_stopped_and_resumed_has_the_same_bits(folder: Folder) -> None
             writer.save(start, {})
         for reached in fit(network, start, images, one_hot(labels, zoo.CLASSES), training, seed=1):
             writer.save(reached, {})
-            if reached.part == until:
+            if reached.done == until:
                 return  # killed
         writer.finish({})
 
@@ -253,7 +254,7 @@ def test_a_store_may_leave_snapshots_out(folder: Folder) -> None:
     assert not folder.exists("partial/expert-0000/epoch-0002.npz")
     resumed = ShardWriter(folder, 0, [0, 1, 3]).resume()
     assert resumed is not None
-    assert resumed[0].part == 2
+    assert resumed[0].done == 2
     writer.save(state(0, 3), {"loss": [None]})
     writer.finish({"loss": [None]})
     write_layout(folder, LAYOUT, 1, [0, 75, 225])
