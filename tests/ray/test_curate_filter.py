@@ -137,15 +137,12 @@ def test_dead_worker_and_a_killed_stage_do_not_change_the_bytes(
         with pytest.raises(KeyboardInterrupt), killing("train_fold", lambda: True) as action:
             stage.curate(plan, SILENT)
     assert action.pids
-    assert sorted(path.name for path in Path(plan.curated.folder.uri, "partial").glob("filter-*")) == [
-        "filter-0.safetensors",
-        "filter-1.safetensors",
-    ]
+    assert len(list(Path(plan.curated.folder.uri, "partial").glob("filter-[01]-*.safetensors"))) == 2
 
     def trained_again(*arguments: Any) -> None:
         raise AssertionError("a finished network was trained again")
 
-    monkeypatch.setattr(filter_training, "train_fold", trained_again)
+    monkeypatch.setattr(filter_training.FoldRunner, "task", trained_again)
     resumed = stage.curate(plan, SILENT)
     assert resumed.manifest.content == filtered.manifest.content
 

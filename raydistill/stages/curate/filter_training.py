@@ -30,8 +30,8 @@ from raydistill.config import Config, Images, PictureFilter
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.selection import SPLITS
-from raydistill.log import get_logger, progress
-from raydistill.runtime.tasks import run_tasks, worker_task
+from raydistill.log import get_logger
+from raydistill.runtime.tasks import FitRunner
 from raydistill.seeding import fold_in
 from raydistill.simulation.defects import REASONS, Reason, central, show, wide_side
 from raydistill.stages.curate.decoding import decode, raise_read_error
@@ -48,7 +48,7 @@ from raydistill.stages.curate.picture_filter import (
     probabilities,
     train_filter,
 )
-from raydistill.storage import Folder, checked
+from raydistill.storage import Folder
 
 # Report the filter: limits, false rejections and recognised defects by reason.
 #
@@ -176,46 +176,10 @@ def _train_folds(
     """Return the result of each fold, from `partial/` or from a Ray task."""
     sha256 = hashlib.sha256(ranks.tobytes() + wide_NWW3.tobytes())
     sha256.update(json.dumps([recipe.steps, recipe.false_rejection_rate, SHARES, INJECTED, ROUND]).encode())
-    key, resources = sha256.hexdigest(), replace(config.resources, gpus=0)  # the filter trains on CPUs
-    results = {fold: saved for fold in range(FOLDS) if (saved := _load(folder, fold, key)) is not None}
-    missing = [fold for fold in range(FOLDS) if fold not in results]
-    if missing:
-        data, task = ray.put((ranks, wide_NWW3)), worker_task(train_fold, resources)
-        with progress(FOLDS, "training the filter", "networks", start=len(results)) as shown:
-            for fold, result in run_tasks(missing, lambda fold: task.remote(data, fold, recipe), resources):
-                _save(folder, fold, key, result)
-                results[fold] = result
-                shown.advance()
-    return [results[fold] for fold in range(FOLDS)]
-
-
-def _name(fold: int) -> str:
-    return f"{PARTIAL}/filter-{fold}.safetensors"
-
-
-def _save(folder: Folder, fold: int, key: str, result: FoldResult) -> None:
-    info = {
-        "key": key,
-        "limits": {reason: list(limit) for reason, limit in result.limits.items()},
-        "num_clean": result.num_clean,
-        "rejected": result.rejected,
-        "found": result.found,
-    }
-    checked.write(folder, _name(fold), pack_tensors(result.parameters, info))
-
-
-def _load(folder: Folder, fold: int, key: str) -> FoldResult | None:
-    """Return a saved fold of the same pictures; None if it is missing or damaged."""
-    data = checked.read(folder, _name(fold))
-    if data is None:
-        return None
-    tensors, info = unpack_tensors(data)
-    if info["key"] != key:
-        return None
-    limits: Any = {reason: Limit(*values) for reason, values in info["limits"].items()}
-    found: Any = {r: {k: tuple(c) for k, c in kinds.items()} for r, kinds in info["found"].items()}
-    ordered = {name: tensors[name] for name in sorted(tensors)}
-    return FoldResult(ordered, limits, info["num_clean"], info["rejected"], found)
+    resources = replace(config.resources, gpus=0)  # the filter trains on CPUs
+    data, digest = ray.put((ranks, wide_NWW3)), sha256.hexdigest()[:32]
+    runner = FoldRunner(folder=folder, resources=resources, data=data, digest=digest, recipe=recipe)
+    return runner.train(range(FOLDS), "training the filter")
 
 
 # The Ray task of the filter: train, calibrate and measure the network of a fold.
@@ -318,3 +282,41 @@ def _measure(parameters: Tensors, limits: dict[Reason, Limit], injector: _Inject
             is_kind = np.array([one == kind for one in kinds])
             own[kind] = int((exceeds & is_kind).sum()), int(is_kind.sum())
     return found
+
+
+@dataclass(kw_only=True)
+class FoldRunner(FitRunner[int, FoldResult]):
+    """Train the networks of the folds.
+
+    Parameters
+    ----------
+    data
+        Ranks and wide pictures, in Ray's object store.
+    digest
+        Of all that decides the results.
+    recipe
+        Steps and rate.
+    """
+
+    stage, task = "curate", train_fold
+    data: Any
+    digest: str
+    recipe: PictureFilter
+
+    def key(self, fit: int) -> str:
+        return f"{PARTIAL}/filter-{fit}-{self.digest}"
+
+    def arguments(self, fit: int) -> tuple[Any, ...]:
+        return self.data, fit, self.recipe
+
+    def shown(self, fit: int, result: FoldResult) -> dict[str, Any]:
+        return {}
+
+    def pack(self, result: FoldResult) -> bytes:
+        return pack_tensors(result.parameters, result._asdict() | {"parameters": None})
+
+    def unpack(self, data: bytes) -> FoldResult:
+        tensors, info = unpack_tensors(data)
+        limits: Any = {reason: Limit(*values) for reason, values in info["limits"].items()}
+        ordered = {name: tensors[name] for name in sorted(tensors)}
+        return FoldResult(**info | {"limits": limits, "parameters": ordered})
