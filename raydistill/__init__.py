@@ -16,6 +16,7 @@ Each name is imported when it is first used (`__init__.pyi` says from where), so
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 try:
@@ -35,8 +36,12 @@ __all__ = (*_listed, *table.SHIPPED)
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, or the function of a stage of any package."""
-    if name in _listed or name not in table.stages():
+    """Return a public name, or the function of a stage of any package.
+
+    `from raydistill import module` asks for the module first. It must not import the stages of
+    other packages, which import modules of this one.
+    """
+    if name in _listed or find_spec(f"{__name__}.{name}") or name not in table.stages():
         return _attribute(name)
     globals()[name] = function = import_module("raydistill.api").stage_function(table.stages()[name])
     return function

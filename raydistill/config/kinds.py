@@ -7,7 +7,7 @@ import pydantic. A package of other people adds a class by an entry point.
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import BeforeValidator, Field
@@ -46,7 +46,12 @@ def by_kind(union: Any) -> Any:
 
 def with_added(union: Any, group: str) -> Any:
     """Return a union with the classes of a group of entry points."""
-    return Union[(union, *(point.load() for point in entry_points(group=group)))]
+    return Union[(union, *(point.load() for point in added(group).values()))]
+
+
+def added(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from raydistill.escaping import for_markdown, markdown_table
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
+from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.printing import fraction_of_experts
 from raydistill.stages.evaluate.text import HEAD, accuracy_table, verdict
 from raydistill.text import shown_name
@@ -155,8 +155,8 @@ def record_headline(run: Run, plan: Plan, last: str, artifact: Any) -> None:
     """
     parts = [f"**{for_markdown(plan.config.name)}**, up to the stage `{last}`."]
     if isinstance(artifact, EvaluationReport):
-        for name in (subject for subject in SUBJECTS if subject in artifact.summary):
-            balanced = artifact.summary[name]["balanced_accuracy"]
+        for name, entry in artifact.summary.items():
+            balanced = entry["balanced_accuracy"]
             figures = {"balanced_accuracy": balanced["mean"], "balanced_accuracy_ci95": balanced["ci95"]}
             run.metrics(
                 {f"{shown_name(name)}/{figure}": value for figure, value in figures.items() if value is not None}, 0

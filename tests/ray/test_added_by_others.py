@@ -1,4 +1,4 @@
-"""A stage, a network and a schedule of another package are found."""
+"""A stage, a network, a schedule and a baseline of another package are found."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ brightness = brightness:STAGE
 tiny = added_network:Tiny
 [raydistill.schedules]
 growing = added_schedule:Growing
+[raydistill.baselines]
+medoid = added_baseline:medoid
 """
 API = """
 import json, sys
@@ -83,3 +85,15 @@ def test_stage_runs_from_the_command_line_and_from_python(
     name, same, shown, listed = json.loads(call(env, "-c", API, f"output={root}").stdout.splitlines()[-1])
     assert (name, same, listed) == ("BrightnessReport", True, True)
     assert shown.startswith("<BrightnessReport")
+
+
+def test_baseline_is_compared_with_the_distilled_set(
+    env: dict[str, str], distilled_root: Path, tmp_path: Path
+) -> None:
+    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    words = ("evaluate.baselines=[medoid]", "evaluate.full_data_networks=0", f"output={root}")
+    ended = cli(env, "evaluate", "tests/configs/tiny.yaml", *words)
+    summary = json.loads((Path(ended.stdout.strip()) / "evaluation.json").read_text())
+    assert list(summary)[-2:] == ["experts", "medoid"]
+    assert summary["medoid"]["accuracy"]["n"] == summary["distilled"]["accuracy"]["n"] == 2
+    assert "medoid" in ended.stderr

@@ -13,7 +13,7 @@ The files call a training set `subject`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -176,16 +176,19 @@ class EvaluationReport(Displayed):
         )
 
 
+def subjects(present: Collection[str]) -> list[str]:
+    """Return training sets in the order of tables: the known ones, then those of other packages."""
+    return [*(name for name in SUBJECTS if name in present), *sorted(set(present) - set(SUBJECTS))]
+
+
 def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str, network: str) -> dict[str, Any]:
     """Return the contents of `evaluation.json`.
 
     Each training set has the figures for one protocol and network; `all` lists those of every pair.
     """
     summary = {}
-    for subject in SUBJECTS:
+    for subject in subjects({run["subject"] for run in runs}):
         these = [run for run in runs if run["subject"] == subject]
-        if not these:
-            continue
         # Experts have no protocol, and may have another network than the main one.
         main = [run for run in these if run["protocol"] in (protocol, "") and run["network"] == network] or these
         pairs = sorted({(run["protocol"], run["network"]) for run in these})

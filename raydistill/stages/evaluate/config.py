@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from raydistill.config.kinds import AnyArchitecture
+from raydistill.config.kinds import AnyArchitecture, added
 from raydistill.distillation.options import CharacteristicMatching, DistributionMatching
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.options import Training
 from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
 
-Baseline = Literal["random_real", "class_mean", "k_center", "herding", "dm", "ncfm"]
+BASELINES = "raydistill.baselines"  # entry points of other packages
+ShippedBaseline = Literal["random_real", "class_mean", "k_center", "herding", "dm", "ncfm"]
+if TYPE_CHECKING:
+    Baseline = str
+else:
+    Baseline = Literal[(*get_args(ShippedBaseline), *added(BASELINES))]
 
 
 @dataclass(frozen=True)

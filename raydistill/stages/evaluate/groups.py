@@ -18,7 +18,7 @@ from raydistill.errors import ArtifactIncompatible
 from raydistill.learning import metrics
 from raydistill.learning.networks import Network
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.evaluate.artifact import GROUPS, SUBJECTS
+from raydistill.stages.evaluate.artifact import GROUPS, subjects
 from raydistill.storage import Folder
 
 
@@ -70,7 +70,7 @@ def write_groups(
         return
     protocol, network = next(iter(config.evaluate.protocols)), config.network.name
     contents: dict[str, Any] = {}
-    for subject in SUBJECTS:
+    for subject in subjects({row["subject"] for row in rows}):
         these = [row for row in rows if row["subject"] == subject]
         main = [row for row in these if row["protocol"] in (protocol, "") and row["network"] == network] or these
         if main:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raydistill.config import Config, network_names
-from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport, by_network, trained_network
+from raydistill.stages.evaluate.artifact import EvaluationReport, by_network, trained_network
 from raydistill.stages.evaluate.text import HEAD, accuracy_table, format_figure, verdict
 from raydistill.text import glossary, sentence, shown_name, text_table
 
@@ -62,9 +62,8 @@ def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, .
     """
     networks, accuracies = network_names(config), by_network(report.summary, next(iter(config.evaluate.protocols)))
     rows = [
-        (shown_name(s), *(format_figure(accuracies[s].get(name)).replace(" ±", "\n±") for name in networks))
-        for s in SUBJECTS
-        if s in accuracies
+        (shown_name(subject), *(format_figure(means.get(name)).replace(" ±", "\n±") for name in networks))
+        for subject, means in accuracies.items()
     ]
     return [("trained on", *(name.replace("-", "\n", 1) for name in networks)), *rows]
 

@@ -17,7 +17,6 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.evaluate import charts
 from raydistill.stages.evaluate.artifact import (
     RUNS_SCHEMA,
-    SUBJECTS,
     accuracy_rows,
     by_network,
     class_rows,
@@ -76,8 +75,8 @@ def _draw_confusion(path: Path, matrices: list[np.ndarray], curated: CuratedSet)
 def _draw_accuracy(path: Path, summary: dict[str, Any], curated: CuratedSet, network: str) -> None:
     rows = [
         _accuracy_row(name, trained_network(summary[name], network), mean)
-        for name in SUBJECTS
-        if name in summary and (mean := summary[name]["balanced_accuracy"])["mean"] is not None
+        for name in summary
+        if (mean := summary[name]["balanced_accuracy"])["mean"] is not None
     ]
     charts.accuracy_table(path, rows, curated.summary.survey, 1 / curated.num_classes)
 
@@ -86,9 +85,9 @@ def _draw_networks(path: Path, summary: dict[str, Any], curated: CuratedSet, con
     accuracies = by_network(summary, next(iter(config.evaluate.protocols)))
     rows = [
         _accuracy_row(name, network, mean)
-        for name in SUBJECTS
+        for name, means in accuracies.items()
         for network in network_names(config)
-        if (mean := accuracies.get(name, {}).get(network)) and mean["mean"] is not None
+        if (mean := means.get(network)) and mean["mean"] is not None
     ]
     title = f"{curated.summary.survey}: accuracy of other networks trained on the same images"
     charts.network_matrix(path, rows, title, 1 / curated.num_classes)

@@ -15,13 +15,14 @@ from torch import Tensor
 from raydistill.artifacts.manifest import check_parent, identity_of
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Baseline, Config, Evaluate, Protocol, plain, sources
+from raydistill.config.kinds import added
 from raydistill.distillation import coreset
 from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.initial import expert_labels, hard_labels
 from raydistill.distillation.options import CharacteristicMatching, DistributionMatching
-from raydistill.errors import ArtifactIncompatible, RaydistillError
+from raydistill.errors import ArtifactIncompatible, ConfigError, RaydistillError
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network
@@ -35,6 +36,7 @@ from raydistill.seeding import fold_in, generator
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages
 from raydistill.stages.evaluate.artifact import unaugmented
+from raydistill.stages.evaluate.config import BASELINES
 from raydistill.stages.evaluate.fits import Split, TrainingSet
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classifier import expert_architecture, expert_network, own_networks
@@ -100,7 +102,7 @@ class TrainingSets:
 
     def _baseline(self, name: Baseline) -> list[TrainingSet]:
         count = self.options.num_networks
-        draws = count if name == "random_real" else 1
+        draws = count if name == "random_real" or name in added(BASELINES) else 1
         coresets = [self.baselines.images(name, draw) for draw in range(draws)]
         sets = [TrainingSet(name, draw, c.images_SCHW, self._labels(c)) for draw, c in enumerate(coresets)]
         return [sets[i % draws] for i in range(count)]
@@ -212,7 +214,7 @@ class Baselines:
     def images(self, name: Baseline, draw: int) -> Coreset:
         """Return classes * ipc images, sorted by class.
 
-        The draw seeds `random_real` and `class_mean`.
+        The draw seeds `random_real`, `class_mean` and the baselines of other packages.
         """
         arguments = (*self.train, self.num_classes, self.ipc)
         match name:
@@ -226,6 +228,17 @@ class Baselines:
                 return coreset.herding(*arguments)
             case "dm" | "ncfm":
                 return coreset.with_class_origins(self._matched(name), self.train[1], self.num_classes)
+            case _:
+                chosen = added(BASELINES)[name].load()(*arguments, generator(self.root, name, draw))
+                return self._checked(name, chosen)
+
+    def _checked(self, name: str, chosen: Coreset) -> Coreset:
+        """Return the coreset of another package, if its images fit."""
+        shape, expected = chosen.images_SCHW.shape, (self.num_classes * self.ipc, *self.train[0].shape[1:])
+        if shape != expected:
+            what = f"the baseline '{name}' gives images of shape {tuple(shape)}, not {expected}"
+            raise ConfigError(what, "evaluate.baselines", "correct the package that adds it, or leave it out")
+        return chosen
 
     def _matched(self, name: Literal["dm", "ncfm"]) -> Tensor:
         """Return the images of a feature-matching method, cached or from a Ray task."""
