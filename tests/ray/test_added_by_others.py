@@ -87,9 +87,7 @@ def test_stage_runs_from_the_command_line_and_from_python(
     assert shown.startswith("<BrightnessReport")
 
 
-def test_baseline_is_compared_with_the_distilled_set(
-    env: dict[str, str], distilled_root: Path, tmp_path: Path
-) -> None:
+def test_baseline_is_compared_with_the_distilled_set(env: dict[str, str], distilled_root: Path, tmp_path: Path) -> None:
     root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
     words = ("evaluate.baselines=[medoid]", "evaluate.full_data_networks=0", f"output={root}")
     ended = cli(env, "evaluate", "tests/configs/tiny.yaml", *words)

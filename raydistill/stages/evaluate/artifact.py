@@ -177,7 +177,7 @@ class EvaluationReport(Displayed):
 
 
 def subjects(present: Collection[str]) -> list[str]:
-    """Return training sets in the order of tables: the known ones, then those of other packages."""
+    """Return training sets in the order of tables; those of other packages come last."""
     return [*(name for name in SUBJECTS if name in present), *sorted(set(present) - set(SUBJECTS))]
 
 
