@@ -6,7 +6,7 @@ kind of output has one function here; pages are escaped by Jinja (`figures.pages
 for_terminal     log lines and errors, without control characters and passwords
 for_config       a YAML config, without interpolation
 for_markdown     a line of Markdown, without HTML, links and pictures; markdown_table
-csv_text         CSV whose cells are no formulas; from_csv reads a cell back
+csv_text         CSV whose cells are not formulas; from_csv reads a cell back
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 QUOTE = '"'
-EMPTY = QUOTE * 2  # a row of one empty cell; an empty line is no row
+EMPTY = QUOTE * 2  # a row of one empty cell; an empty line is not a row
 # Control characters except tab and line feed, the marks that change the direction of text, and the surrogates that
 # stand for bytes that are not UTF-8.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -105,7 +105,7 @@ class Stage:
         artifact, or opens it if it exists. Its inputs must exist.
     show
         Maps a config and the artifact to the text of the result, at most 80 columns wide. None: the
-        result is no figures.
+        result is not figures.
     purpose
         What it does, for a reader of a run's log who knows nothing else. "": the first line of
         `help`.

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
-NOT_RUN = {"compare.md": "needs the package ddranking, which is no dependency"}
+NOT_RUN = {"compare.md": "needs the package ddranking, which is not a dependency"}
 # Half a minute or more each; `make test` runs README on a small survey.
 LONG = {"README.md", "tutorial.md", "analyse.md", "artifacts.md", "audit.md", "detect.md", "mlflow.md", "predict.md"}
 STAGES = "|".join([*table.stages(), "run", "demo"])

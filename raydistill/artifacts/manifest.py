@@ -249,7 +249,7 @@ def _verify(folder: Folder, manifest: Manifest) -> None:
             raise ArtifactCorrupt(f"'{name}' is damaged: its digest is not the manifest's", folder.uri, fix)
     if unexpected := sorted(set(folder.files()) - {NAME, *manifest.files}):
         named = ", ".join(unexpected[:5]) + (f" and {len(unexpected) - 5} more" if len(unexpected) > 5 else "")
-        log.warning("%s holds files that are no part of the artifact: %s", folder, named)
+        log.warning("%s holds files that are not part of the artifact: %s", folder, named)
 
 
 def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> None:

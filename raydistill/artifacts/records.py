@@ -23,7 +23,7 @@ def read_json(folder: Folder, name: str, kind: type[T]) -> T:
     ArtifactMissing
         There is no such file.
     ArtifactCorrupt
-        It is no JSON, or a value is missing or of another type.
+        It is not JSON, or a value is missing or of another type.
     """
     return checked(folder, name, kind, folder.read(name))
 

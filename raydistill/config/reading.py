@@ -263,7 +263,7 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     ]
     options, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
     if options is not None:
-        _refuse_unused_augmentation(config, uses)
+        _reject_unused_augmentation(config, uses)
         OmegaConf.update(below, "evaluate.dm", {AUGMENTATION: {**options, "shared": True}}, force_add=True)
     data_set = OmegaConf.select(config, "survey.kind") in DATA_SETS
     if data_set:
@@ -299,7 +299,7 @@ def _value_at(config: DictConfig, place: tuple[Any, ...]) -> Any:
     return node
 
 
-def _refuse_unused_augmentation(config: DictConfig, uses: list[tuple[Any, ...]]) -> None:
+def _reject_unused_augmentation(config: DictConfig, uses: list[tuple[Any, ...]]) -> None:
     """Raise ConfigError if every use has its own augmentation.
 
     This is so in configs that stages write.

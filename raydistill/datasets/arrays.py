@@ -257,7 +257,7 @@ def _label_names(values: np.ndarray, names: Sequence[str], where: str) -> pa.Arr
         return pa.array([text.strip() or None for text in texts], pa.string())
     whole = np.where(np.isfinite(values), values, -1)
     if (whole != np.rint(whole)).any():
-        raise CatalogError("labels are no whole numbers", where, "set survey.label_key to the name of the labels")
+        raise CatalogError("labels are not whole numbers", where, "set survey.label_key to the name of the labels")
     if len(whole) and float(np.max(whole)) >= 2.0**63:
         raise CatalogError(f"labels are as large as {np.max(whole)}", where, "correct the labels")
     return to_class_names(whole.astype(np.int64), names, where)

@@ -75,7 +75,7 @@ class DataSet(ABC):
         black.
     allow_outside
         Take files outside `root`, which links, and paths in a table, may name. Else they are
-        refused.
+        rejected.
     """
 
     root: str
@@ -85,7 +85,7 @@ class DataSet(ABC):
     fit: Literal["crop", "pad"] = "crop"
     allow_outside: bool = False
 
-    _if_no_split: ClassVar[str] = ""  # the way out if a name is no split after all
+    _if_no_split: ClassVar[str] = ""  # the way out if a name is not a split after all
 
     def index(self) -> Index:
         """Return the class names and one row per picture, without reading pixels.

@@ -45,7 +45,7 @@ def check_omissions(listing: Listing, layout: Layout, pictures: Sequence[str], r
     classes = {label for _, label in places}
     of_classes = [path for path in _empty_folders(listing) if path.count("/") == layout.label]
     if empty := [path for path in of_classes if path.split("/")[layout.label] not in classes]:
-        log.warning("curate: empty folders are no classes: %s", listed(empty))
+        log.warning("curate: empty folders are not classes: %s", listed(empty))
     if hidden := _hidden_pictures(listing.files):
         shown = listed([f"{path} ({count} pictures)" for path, count in hidden.items()])
         log.warning("curate: hidden folders are left out: %s; rename them if they are needed", shown)
@@ -190,7 +190,7 @@ def _is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURE_SUFFIXES)
 
 
-# Name the way to read data that are no folder of pictures.
+# Name the way to read data that are not a folder of pictures.
 
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 ARCHIVES = (*_TARS, ".zip", ".rar", ".7z")
@@ -220,7 +220,7 @@ def other_form(root: str, files: Collection[str]) -> tuple[str, str] | None:
         return what, "give one of them as survey.root, or unpack them and give the folder"
     for kind, suffixes in _KINDS.items():
         if others := [name for name in names if name.lower().endswith(suffixes)]:
-            what = f"this is no folder of pictures but '{others[0]}'"
+            what = f"this is not a folder of pictures but '{others[0]}'"
             return what, f"set survey.kind={kind}"
     return None
 

@@ -23,7 +23,7 @@ from raydistill.errors import CatalogError, describe_arrow_error, nearest
 from raydistill.escaping import is_utf8
 from raydistill.galaxies.pictures.files import read_source
 from raydistill.galaxies.pictures.images import RejectedImage
-from raydistill.galaxies.tables.columns import refuse_twins
+from raydistill.galaxies.tables.columns import reject_twins
 from raydistill.log import get_logger
 
 log = get_logger(__name__)
@@ -58,7 +58,7 @@ class Metadata:
         return self.label_column in self.columns
 
     def labels_of(self, pictures: Sequence[str], root: str) -> dict[str, str | None]:
-        """Return the class of each picture that has a row; None is no label.
+        """Return the class of each picture that has a row; None is not a label.
 
         Warns of pictures without a row and of rows without a picture. CatalogError if rows of one
         picture differ, or if no row has a picture.
@@ -128,11 +128,11 @@ def _read(uri: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, An
             delimiter = max(",;\t", key=header.count)
             reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
             columns = list(reader.fieldnames or ())
-            refuse_twins([name for name in columns if name in needed], uri)
+            reject_twins([name for name in columns if name in needed], uri)
             return columns, list(reader)
         rows = [json.loads(line, object_pairs_hook=_object) for line in text.split("\n") if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no object")
+            raise ValueError("a line is not an object")
         return list(dict.fromkeys(key for row in rows for key in row)), rows
     except RejectedImage as error:
         raise CatalogError(f"cannot be read ({error.reason})", uri, "check it, or download it again") from error
@@ -159,5 +159,5 @@ def _label(value: Any, where: str, column: str) -> str | None:
         return None
     if isinstance(value, str | int) and is_utf8(str(value)):
         return str(value).strip() or None
-    what = f"column '{column}' has the value {str(value)[:40]}, which is no label"
+    what = f"column '{column}' has the value {str(value)[:40]}, which is not a label"
     raise CatalogError(what, where, "set survey.label_column to a column of integers or text")

@@ -24,7 +24,7 @@ from raydistill.errors import CatalogError, describe_arrow_error, nearest
 from raydistill.galaxies.pictures.cells import check_chunks, is_picture_type, is_text_type, read_cell
 from raydistill.galaxies.pictures.files import ALLOW_DATA_SET, Source, check_source
 from raydistill.galaxies.tables import object_ids
-from raydistill.galaxies.tables.columns import check_parquet, refuse_twins
+from raydistill.galaxies.tables.columns import check_parquet, reject_twins
 from raydistill.galaxies.tables.ids import Duplicates, check_repeated, find_repeated, first_of_each
 from raydistill.storage import arrow_filesystem, open_stream
 from raydistill.storage.yaml_limits import read_yaml
@@ -180,7 +180,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
                 fix = f"set survey.{role}; {nearest(column, tuple(schema.names))}"
                 raise CatalogError(f"has no column '{column}'", at, fix)
         used = [self.split_column, *(column for _, column in required)]
-        refuse_twins([name for name in schema.names if name in used], at)
+        reject_twins([name for name in schema.names if name in used], at)
         kind = schema.field(self.image_column).type
         if not is_picture_type(kind) or is_text_type(kind):
             fix = "set survey.image_column to a column of encoded pictures"

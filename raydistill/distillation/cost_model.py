@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 # benchmarks/gpu.py: a data-centre GPU reaches about 1e13, eager; small steps take 8 ms.
 EAGER_FLOPS = {"cpu": 5e10, "gpu": 1e13}
 EAGER_STEP_SECONDS = {"cpu": 1e-3, "gpu": 8e-3}  # overhead of the calls in a step
-# x86's AMX and ARM's instructions. AVX-512's alone are no faster: a distillation compiled in bfloat16 took 1.33
-# times as long as in float32, an expert's step 1.05 times (docs/benchmarks.md).
+# x86's AMX and ARM's instructions. AVX-512's alone are not faster: a distillation compiled in
+# bfloat16 took 1.33 times as long as in float32, an expert's step 1.05 times (docs/benchmarks.md).
 FAST_BFLOAT16 = ("amx_bf16", "bf16")
 # Below this a second thread waits. The demo's W32 (4e8 per step) is 1.7 times slower with two; W128
 # (3e9) is faster (dev/log.md).

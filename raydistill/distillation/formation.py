@@ -2,7 +2,8 @@
 
 A stored image is a grid of f x f tiles. Each tile is enlarged to the full size by bilinear
 interpolation and trained on as an image (multi-formation, IDC, Kim et al. 2022, arXiv:2205.14959).
-Such images have 1/f of the resolution, so they are no prototypes to look at. f = 1 changes nothing.
+Such images have 1/f of the resolution, so they are not prototypes to look at. f = 1 changes
+nothing.
 
 Shape letters: S formed and T = S / f^2 stored images.
 """
@@ -37,7 +38,7 @@ def store(images_SCHW: Tensor, factor: int) -> Tensor:
     Raises
     ------
     ValueError
-        The number of images is no multiple of f^2, or their side none of f.
+        The number of images is not a multiple of f^2, or their side none of f.
     """
     num_images, channels, height, width = images_SCHW.shape
     if num_images % factor**2 or height % factor or width % factor:

@@ -10,7 +10,7 @@ unpacking        zip, tar and gzip archives: safe, resumed, with limits
 provenance       `NAME.provenance.json`, and the config that reads a record
 runner           several records: files in parallel, then unpacking
 pace             a common pace of requests over several threads
-cutout_pictures  recognition of answers that are no picture of a galaxy
+cutout_pictures  recognition of answers that are not a picture of a galaxy
 cutouts          pictures by position from SDSS and the Legacy Surveys
 
 The modules load requests and pyarrow when they are used, so that `raydistill fetch --help` is fast.

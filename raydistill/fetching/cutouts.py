@@ -339,7 +339,7 @@ class _Fetcher:
 
 
 def _check_settings(folder: Path, request: CutoutRequest) -> None:
-    """Write the settings of a folder, or refuse one whose pictures were cut otherwise."""
+    """Write the settings of a folder, or reject one whose pictures were cut otherwise."""
     survey = SURVEYS[request.survey]
     values: dict[str, Any] = {
         **asdict(request),

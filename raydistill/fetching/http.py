@@ -222,11 +222,11 @@ def check_base(base: str | None, insecure: bool = False) -> None:
     if not base:
         return
     if not base.startswith(("http://", "https://")):
-        raise ConfigError(f"'{base}' is no address of a mirror", "--base-url", "it begins with https://")
+        raise ConfigError(f"'{base}' is not an address of a mirror", "--base-url", "it begins with https://")
     try:
         accepted = Reach(insecure=insecure).is_safe(base)
     except ValueError as error:
-        raise ConfigError(f"'{base}' is no address of a mirror", "--base-url", "correct it") from error
+        raise ConfigError(f"'{base}' is not an address of a mirror", "--base-url", "correct it") from error
     if not accepted:
         what = f"'{base}' is not encrypted, so anyone on the way could change the files"
         raise ConfigError(what, "--base-url", "give an address with https, or add --insecure")

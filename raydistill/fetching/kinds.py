@@ -59,13 +59,13 @@ def check_kind(name: str, head: bytes, url: str) -> None:
         raise DownloadError(what, url, "open the address in a browser, or give a mirror with --base-url")
 
 
-# Recognise answers of cut-out services that are no picture of a galaxy.
+# Recognise answers of cut-out services that are not a picture of a galaxy.
 
 BLANK = 2  # levels of 255; sky noise alone has more
 
 
 def describe_wrong_picture(content: bytes, pixels: int) -> str:
-    """Return why the bytes are no JPEG of a galaxy with this side [px], or "".
+    """Return why the bytes are not a JPEG of a galaxy with this side [px], or "".
 
     A picture of one colour lies outside the survey: the services send it with status 200.
     """

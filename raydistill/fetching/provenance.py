@@ -26,7 +26,9 @@ def check_local(folder: Path) -> None:
     """
     check_path(os.path.abspath(folder), ConfigError)
     if re.match(r"[a-z][a-z0-9]+:/", str(folder)):
-        raise ConfigError(f"'{folder}' is no folder of this machine", "--to", "fetch into a local folder and copy it")
+        raise ConfigError(
+            f"'{folder}' is not a folder of this machine", "--to", "fetch into a local folder and copy it"
+        )
 
 
 def provenance_file(name: str) -> str:

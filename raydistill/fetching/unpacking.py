@@ -2,8 +2,8 @@
 
 An archive is unpacked to `NAME.part`, which gets its name when every file is there. A second run
 keeps the files that have their CRC; a tar has none, so all its files are written again. Names that
-lead out of the folder, links and devices are refused. Pictures of all subfolders go into one folder,
-and files of macOS (`__MACOSX`, `._NAME`) are left out.
+lead out of the folder, links and devices are rejected. Pictures of all subfolders go into one
+folder, and files of macOS (`__MACOSX`, `._NAME`) are left out.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class _Limit:
         self._written += new
         if self._size > self._most:
             what = f"the archive expands to more than {MAX_EXPANSION} times its size"
-            raise DownloadError(what, str(self._archive), "this is no astronomical data; remove the file")
+            raise DownloadError(what, str(self._archive), "this is not astronomical data; remove the file")
         if self._written > self._free:
             what = f"the disk has {self._free // 1_000_000} MB free, and the archive needs more"
             raise DownloadError(what, str(self._archive), f"free some space and run the command again, or {ELSEWHERE}")

@@ -41,7 +41,7 @@ def parse_answers(answers: Mapping[str, float], tree: DecisionTree, where: str =
     Raises
     ------
     ConfigError
-        An answer is unknown, ambiguous or given twice; a fraction is no number in [0, 1]; the
+        An answer is unknown, ambiguous or given twice; a fraction is not a number in [0, 1]; the
         fractions of a question do not sum to 1 within `SUM_TOLERANCE`; or a question cannot be
         reached, because the answers that lead to it have the fraction 0.
     """

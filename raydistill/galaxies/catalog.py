@@ -390,5 +390,5 @@ def _to_text(column: pa.Array, name: str, uri: str, key: str) -> pa.Array:
     try:
         return pc.cast(column, pa.string())
     except pa.ArrowException as error:
-        what = f"column '{name}' has the type {column.type}, which is no text"
+        what = f"column '{name}' has the type {column.type}, which is not text"
         raise CatalogError(what, uri, f"name another column with {key}=NAME") from error

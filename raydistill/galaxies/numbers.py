@@ -71,13 +71,13 @@ def to_numbers(column: pa.Array, kind: Kind = "number", scale: float | None = No
     except pa.ArrowException:
         pass
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        _refuse(column, np.arange(len(column)) == 0)
+        _reject(column, np.arange(len(column)) == 0)
     encoded = column.dictionary_encode()
     words = [(word or "").strip().replace("−", "-") for word in encoded.dictionary.to_pylist()]
     parsed, wrong = _parse(words, kind, scale)
     indices = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
     if wrong.any():
-        _refuse(column, np.append(wrong, False)[indices])
+        _reject(column, np.append(wrong, False)[indices])
     return np.append(parsed, np.nan)[indices]
 
 
@@ -99,7 +99,7 @@ def _plain(column: pa.Array) -> pa.Array:
     return column
 
 
-def _refuse(column: pa.Array, rows: np.ndarray) -> NoReturn:
+def _reject(column: pa.Array, rows: np.ndarray) -> NoReturn:
     row = int(np.argmax(rows))
     raise NotANumber(column[row].as_py(), row + 1)
 
@@ -177,7 +177,7 @@ _LATE_FRACTION = r"^([+-]?\s*\d+[^\d,.+-][^,.]*?)([sˢ\"″]|)\s*[,.](\d+)$"  # 
 def to_degrees(
     texts: Sequence[str], numbers: Sequence[float | None], is_ra: bool, scale: float | None
 ) -> list[float | None]:
-    """Return angles in degrees, None for texts that are no angles.
+    """Return angles in degrees, None for texts that are not angles.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def to_degrees(
 
     Notes
     -----
-    After the first text that is no angle, the spellings that need astropy are not read.
+    After the first text that is not an angle, the spellings that need astropy are not read.
     """
     texts = pc.replace_substring_regex(pa.array(texts, pa.string()), _LATE_FRACTION, r"\1.\3\2").to_pylist()
     fields = pc.extract_regex(pa.array(texts, pa.string()), _PATTERN)

@@ -56,8 +56,8 @@ def read_measurement(column: pa.Array, role: str, name: str, unit: str) -> np.nd
 
     Notes
     -----
-    A column with another text than numbers, or with a unit that is no angle, is all NaN. Positions
-    out of range are NaN. A warning says so once.
+    A column with another text than numbers, or with a unit that is not an angle, is all NaN.
+    Positions out of range are NaN. A warning says so once.
     """
     if _SEXAGESIMAL.fullmatch(unit) and (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         unit = ""  # decimal numbers below h:m:s
@@ -140,7 +140,7 @@ def _numbers(column: pa.Array, kind: Kind, name: str, role: str, scale: float | 
 def _scale(unit: str, role: str, name: str) -> float | None:
     """Return degrees or arcseconds in the unit of a column.
 
-    None if the column has no known unit, NaN if the unit is no angle.
+    None if the column has no known unit, NaN if the unit is not an angle.
     """
     unit = _EPOCH.sub("", unit)
     if unit.strip("- ").lower() in _NO_UNIT:
@@ -151,7 +151,7 @@ def _scale(unit: str, role: str, name: str) -> float | None:
     if scale is None:
         log.warning("curate: column '%s' has the unknown unit '%s'; it is read in %s", name, unit, _TARGETS[role])
     elif np.isnan(scale):
-        what = "curate: column '%s' has the unit '%s', which is no angle; no galaxy has a %s"
+        what = "curate: column '%s' has the unit '%s', which is not an angle; no galaxy has a %s"
         log.warning(what, name, unit, role)
     elif scale != 1:
         log.info("curate: column '%s' has the unit %s, and is converted to %s", name, unit, _TARGETS[role])
@@ -161,7 +161,7 @@ def _scale(unit: str, role: str, name: str) -> float | None:
 def _convert(unit: str, role: str) -> float | None:
     """Return the number of target units in a unit.
 
-    None if astropy does not know the unit, NaN if it is no angle.
+    None if astropy does not know the unit, NaN if it is not an angle.
     """
     from astropy import units
 

@@ -86,8 +86,9 @@ def assign_classes(
     without a positive confidence has no class.
 
     Labels: the class is the one with that name, or with that position if the label is a whole number
-    and `tree` is no list. A list of names refuses a column of numbers. A mapping gives the labels of
-    each class. Rows without a label (empty, -1, none, …) or with a null confidence have no class.
+    and `tree` is not a list. A list of names rejects a column of numbers. A mapping gives the
+    labels of each class. Rows without a label (empty, -1, none, …) or with a null confidence have
+    no class.
 
     The tree `classes.unlabelled` gives every galaxy label 0 and confidence 1.
     """

@@ -50,7 +50,7 @@ def fraction_column(table: pa.Table, name: str, uri: str, *, counts: bool = Fals
         row = int(np.argmax(outside))
         where = f"in {int(outside.sum())} rows (row {row + 1}: {values[row]:g})"
         if counts:
-            raise CatalogError(f"column '{name}' is no number of votes {where}", uri, "correct it or leave it empty")
+            raise CatalogError(f"column '{name}' is not a number of votes {where}", uri, "correct it or leave it empty")
         what = f"column '{name}' is outside [0, 1] {where}"
         raise CatalogError(what, uri, "check that it holds fractions, not counts")
     return np.asarray(np.clip(values, 0.0, None if counts else 1.0))
@@ -122,7 +122,7 @@ def _without_votes(table: pa.Table, sums: np.ndarray, question: Question, uri: s
 def sum_of_votes(table: pa.Table, questions: Sequence[Question], uri: str) -> np.ndarray | None:
     """Return the number of answers to all questions, `[N]`; None if it is unknown.
 
-    Predictions in proportion to numbers of votes are no whole numbers, and tell nothing.
+    Predictions in proportion to numbers of votes are not whole numbers, and tell nothing.
     """
     if totals := [question.total for question in questions if question.total]:
         return np.asarray(np.nansum([_numbers(table, name, uri) for name in totals], axis=0))

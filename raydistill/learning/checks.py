@@ -24,7 +24,7 @@ def not_negative(record: object, *names: str) -> None:
 def at_least(least: float, **values: float | None) -> None:
     """Check that each number is at least `least`; None is ignored."""
     for name, value in values.items():
-        if value is not None and not value >= least:  # `not >=` refuses NaN too
+        if value is not None and not value >= least:  # `not >=` rejects NaN too
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 

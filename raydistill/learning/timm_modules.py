@@ -69,7 +69,7 @@ def _load(module: nn.Module, content: bytes, weights: str, model: str) -> None:
     try:
         stored: dict[str, Tensor] = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise ConfigError("the weights are no safetensors file", weights, _ADVICE) from error
+        raise ConfigError("the weights are not a safetensors file", weights, _ADVICE) from error
     own = module.state_dict()
     head = tuple(f"{name}." for name in _classifiers(module))
     fits = {key: key in stored and stored[key].shape == value.shape for key, value in own.items()}

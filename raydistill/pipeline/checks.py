@@ -186,7 +186,7 @@ def _check_classes(config: Config) -> ClassTree | None:
 
 
 def _check_expressions(config: Config) -> None:
-    """Raise ConfigError if a condition or a property is no expression."""
+    """Raise ConfigError if a condition or a property is not an expression."""
     exclude, oracle, properties = config.curate.exclude, config.hunt.oracle, config.analyse.properties
     if exclude is not None:
         parse_expression(exclude.where, "curate.exclude.where")
@@ -240,7 +240,7 @@ def _check_source(config: Config) -> None:
 
 
 def check_parameters(names: tuple[str, ...], where: str) -> None:
-    """Raise ConfigError if a name is no true parameter, or its class determines it.
+    """Raise ConfigError if a name is not a true parameter, or its class determines it.
 
     The parameters are those of a simulated galaxy.
     """

@@ -210,7 +210,7 @@ class Plan:
         Raises
         ------
         ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-            A path is no finished curated set.
+            A path is not a finished curated set.
         """
         fix = "correct generate.extra_sets, or run 'raydistill curate CONFIG'"
         return [existing_spec(kinds.CURATED, uri, fix) for uri in self.config.generate.extra_sets]

@@ -5,7 +5,7 @@ A generator that repeats training pictures is nearer to those than chance explai
 pictures are searched. There are usually more of them than held-out ones, so the nearest picture is
 mostly a training picture: the floor says how often.
 
-Synthetic pictures share neighbours, so they are no independent votes: a sign test over them found
+Synthetic pictures share neighbours, so they are not independent votes: a sign test over them found
 "memorisation" in 15 % of honest sets. Under the null hypothesis it is the *real* pictures that are
 exchangeable between training and held-out. The test permutes them.
 """

@@ -274,7 +274,7 @@ class Folder:
 
     @_storage_errors
     def remove(self, name: str = "") -> None:
-        """Remove a file, or a folder with its contents. A missing one is no error."""
+        """Remove a file, or a folder with its contents. A missing one is not an error."""
         with suppress(FileNotFoundError):
             self._fs.rm(self._at(name), recursive=True)
 

@@ -85,7 +85,7 @@ def _s3_options() -> dict[str, Any]:
     """
     attempts, mode = os.environ.get("AWS_MAX_ATTEMPTS") or "10", os.environ.get("AWS_RETRY_MODE") or "standard"
     if not attempts.isdecimal() or not 0 < int(attempts) < 1000:
-        raise ConfigError(f"'{attempts}' is no number of attempts", "AWS_MAX_ATTEMPTS", "set it to 10, or remove it")
+        raise ConfigError(f"'{attempts}' is not a number of attempts", "AWS_MAX_ATTEMPTS", "set it to 10, or remove it")
     if mode not in RETRY_MODES:
         raise ConfigError(f"there is no mode '{mode}'", "AWS_RETRY_MODE", f"give one of {', '.join(RETRY_MODES)}")
     retries = {"mode": mode, "total_max_attempts": int(attempts)}

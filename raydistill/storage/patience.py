@@ -36,14 +36,14 @@ def seconds_of_a_request() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ConfigError(f"'{text}' is no positive number of seconds", LIMIT, "set it to 65, or remove it")
+        raise ConfigError(f"'{text}' is not a positive number of seconds", LIMIT, "set it to 65, or remove it")
     return seconds
 
 
 class SilentServer(OSError):
     """Report a server that did not answer in time.
 
-    It is no TimeoutError, which clients would answer by repeating the request.
+    It is not a TimeoutError, which clients would answer by repeating the request.
     """
 
 

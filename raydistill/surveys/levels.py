@@ -1,4 +1,4 @@
-"""Choose a survey's black and white levels from sampled pictures, and check them.
+"""Choose a survey's display range from sampled pictures, and check it.
 
 The driver reads the sample before a cluster starts. Pictures of 8 bits need no choice: a few of
 them end the sampling.
@@ -41,7 +41,7 @@ _EIGHT_BITS = (".jpg", ".jpeg", ".gif", ".webp")  # suffixes of formats that hav
 FLAT = 3  # levels: a channel with less contrast has no structure
 DARK = 64  # levels: a survey whose brightest pixel is darker does not use its range
 MAX_SATURATED = 0.01  # share of the pixels
-REFUSED_SATURATED = 0.5
+REJECTED_SATURATED = 0.5
 
 
 def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | DataSet:
@@ -72,7 +72,7 @@ def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | Dat
     chosen = choose_range(extents, where, key)
     low, high = min(extent.lowest for extent in extents), max(extent.highest for extent in extents)
     shown = chosen if isinstance(chosen, str) else f"[{chosen[0]:g}, {chosen[1]:g}]"
-    what = "curate: pixels reach from %g to %g in %d sampled pictures; black and white: %s=%s"
+    what = "curate: pixels reach from %g to %g in %d sampled pictures; display range: %s=%s"
     log.info(what, low, high, len(extents), key, shown)
     return replace(images, value_range=chosen)
 
@@ -80,7 +80,7 @@ def resolve_levels(images: Images | DataSet, selected: pa.Table) -> Images | Dat
 def chosen_levels(configured: Images | DataSet, resolved: Images | DataSet) -> Levels:
     """Return the numbers chosen in place of `auto`, by key.
 
-    The usual range "full" is no number and is left out.
+    The usual range "full" is not a number and is left out.
     """
     chosen: Levels = {}
     for key in ("value_range", "stretch", "minimum"):
@@ -92,7 +92,7 @@ def chosen_levels(configured: Images | DataSet, resolved: Images | DataSet) -> L
 
 def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa.Table, count: int) -> list[Extent]:
     """Return the extents of the pictures of more than 8 bits in a sample."""
-    extents, sizes = [], []  # sizes [bytes] of those that are no pictures
+    extents, sizes = [], []  # sizes [bytes] of those that are not pictures
     for source in _sample(images, selected, count):
         content = b""
         try:
@@ -101,11 +101,11 @@ def _extents(images: FolderImages | ParquetImages | EncodedDataSet, selected: pa
         except RejectedImage:
             sizes.append(len(content))
     if not extents and isinstance(images, (ParquetImages, ImageTable)):
-        _refuse_raw_pixels(images, sizes)
+        _reject_raw_pixels(images, sizes)
     return [extent for extent in extents if extent is not None]
 
 
-def _refuse_raw_pixels(images: ParquetImages | ImageTable, sizes: list[int]) -> None:
+def _reject_raw_pixels(images: ParquetImages | ImageTable, sizes: list[int]) -> None:
     """Raise CatalogError if no row holds a picture and all have the same size.
 
     Such rows hold raw pixels.
@@ -158,7 +158,7 @@ def _evenly(column: pa.ChunkedArray, count: int) -> list[str]:
 
 
 def _resolve_stretch(images: BandImages, selected: pa.Table) -> BandImages:
-    """Return FITS files with a stretch; refuse one that shows nothing in the sample."""
+    """Return FITS files with a stretch; reject one that shows nothing in the sample."""
     sample = []
     for path in _evenly(selected["path"], NUM_FITS):
         with suppress(RejectedImage):
@@ -176,18 +176,18 @@ def _resolve_stretch(images: BandImages, selected: pa.Table) -> BandImages:
         with suppress(RejectedImage):
             pictures.append(images.decode_bands(contents, "")[0])
     if pictures:
-        _refuse_useless_stretch(images, pictures, is_auto, sample[0])
+        _reject_useless_stretch(images, pictures, is_auto, sample[0])
     return images
 
 
-def _refuse_useless_stretch(
+def _reject_useless_stretch(
     images: BandImages, pictures: Sequence[np.ndarray], is_auto: bool, first: Sequence[bytes]
 ) -> None:
     saturated = max(np.mean([(picture[..., channel] == 255).mean() for picture in pictures]) for channel in range(3))
     flat = np.mean([np.ptp(picture, axis=(0, 1)).max() < FLAT for picture in pictures])
-    if saturated <= REFUSED_SATURATED and flat <= REFUSED_SATURATED:
+    if saturated <= REJECTED_SATURATED and flat <= REJECTED_SATURATED:
         return
-    problem = f"{saturated:.0%} of the pixels of a band are white" if saturated > REFUSED_SATURATED else (
+    problem = f"{saturated:.0%} of the pixels of a band are white" if saturated > REJECTED_SATURATED else (
         f"{flat:.0%} of the sampled pictures have no structure"
     )  # fmt: skip
     raise CatalogError(
@@ -295,7 +295,7 @@ def measure_levels(planes_N3P: np.ndarray) -> dict[str, list[Any]]:
     }
 
 
-# Choose a survey's black and white for "auto": the experts', if they have any.
+# Choose a survey's display range for "auto": that of the experts, if they have one.
 
 
 def assume_levels(pictures: SurveyPictures, levels: Levels) -> tuple[SurveyPictures, Levels]:
@@ -324,13 +324,13 @@ def assume_levels(pictures: SurveyPictures, levels: Levels) -> tuple[SurveyPictu
     if assumed:
         shown = format_levels({key: levels[key] for key in assumed})
         log.info(
-            "predict: black and white of %s are assumed to be those of the experts' survey: %s", pictures.name, shown
+            "predict: the display range of %s is assumed to be that of the experts' survey: %s", pictures.name, shown
         )
         return replace(pictures, images=replace(images, **assumed)), {key: levels[key] for key in assumed}
     resolved = _resolve(images, pictures)
     chosen = chosen_levels(images, resolved)
     if chosen and not isinstance(images, DataSet):
-        what = "predict: the experts' survey needed no choice of black and white; %s is assumed from a sample: %s"
+        what = "predict: the experts' survey needed no choice of a display range; %s is assumed from a sample: %s"
         log.warning(what, pictures.name, format_levels(chosen))
     return replace(pictures, images=resolved), chosen
 

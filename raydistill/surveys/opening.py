@@ -261,7 +261,7 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
         raise CatalogError(what, root, f"give a folder of files such as {', '.join(suffixes[:3])}")
     check_links(root, names, "copy them into it, or give a config whose survey has allow_outside: true")
     if ignored := len(present) - len(names):
-        log.info("predict: %d files in %s are no pictures", ignored, root)
+        log.info("predict: %d files in %s are not pictures", ignored, root)
     preparation = Preparation.of(plan.config.curate, images)
     if isinstance(survey, DataSet):
         preparation = replace(preparation, min_contrast=0)

@@ -91,7 +91,7 @@ class FileReader:
 class ParquetReader:
     """Pictures in a column of Parquet files on the storage of `root`.
 
-    Relative paths in the column begin at `folder`. Others are refused unless `allow_outside`.
+    Relative paths in the column begin at `folder`. Others are rejected unless `allow_outside`.
     """
 
     root: str

@@ -130,7 +130,7 @@ def describe_cause(error: BaseException, surrounding: BaseException | None = Non
 
     The cause is the OSError at the root of the exception chain, such as "connection refused".
     Without one it is `error` itself. `surrounding` is an exception that was being handled before
-    the attempt; it is no cause, although Python chains it.
+    the attempt; it is not a cause, although Python chains it.
     """
     root = error
     while (inner := root.__cause__ or root.__context__) is not None and inner is not surrounding:

@@ -237,7 +237,7 @@ def find_folder(uri: str, tracking_uri: str | None = None) -> Folder:
     ArtifactMissing
         There is no such database, model, version or alias, or the folder is gone.
     ArtifactIncompatible
-        The model is no distilled set.
+        The model is not a distilled set.
     ArtifactError
         The server does not answer.
     """
@@ -286,7 +286,7 @@ def _find_version(client: MlflowClient, uri: str, shown: str, name: str, alias: 
 def _existing_folder(version: Any, uri: str, database: Path | None) -> Folder:
     """Return the folder of a version, at its path or beside a moved database."""
     if URI not in version.tags:
-        what = f"version {version.version} of '{version.name}' is no distilled set of raydistill"
+        what = f"version {version.version} of '{version.name}' is not a distilled set of raydistill"
         raise ArtifactIncompatible(what, uri, f"load it with mlflow.pyfunc.load_model('{uri}')")
     folder = Folder(version.tags[URI])
     if not exists(folder) and database is not None:

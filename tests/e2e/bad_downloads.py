@@ -16,7 +16,7 @@ DOWNLOAD_ROWS = [
       "http://127.0.0.1:9/gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz: the server cannot be reached, after 1 attempt; see "
       "that the internet can be reached (HTTPS_PROXY names a proxy), or give a mirror with --base-url"),
     R("a mirror without http", "fetch hart16 --base-url mirror.org", 2,
-      "--base-url: 'mirror.org' is no address of a mirror; it begins with https://"),
+      "--base-url: 'mirror.org' is not an address of a mirror; it begins with https://"),
     R("a mirror without https", "fetch hart16 --base-url http://mirror.org/data", 2,
       "--base-url: 'http://mirror.org/data' is not encrypted, so anyone on the way could change the files; give an address "
       "with https, or add --insecure"),
@@ -26,7 +26,7 @@ DOWNLOAD_ROWS = [
     R("no parallel downloads", "fetch hart16 --parallel 0", 2,
       "--parallel: the number of parallel downloads is 0; give at least 1"),
     R("an object store as destination", "fetch hart16 --to s3://bucket/data", 2,
-      "--to: 's3:/bucket/data' is no folder of this machine; fetch into a local folder and copy it"),
+      "--to: 's3:/bucket/data' is not a folder of this machine; fetch into a local folder and copy it"),
     R("a file in place of the destination", "fetch hart16 --to votes.csv", 3,
       "votes.csv/gz2: a file stands where a folder should be made; choose another folder with --to"),
     R("cut-outs of a missing table", "fetch cutouts nope.csv", 3,

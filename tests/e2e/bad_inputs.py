@@ -228,11 +228,11 @@ CONFIG_ROWS = [
     R("an unknown storage", "run tiny.yaml output=foo://bucket/x", 2,
       "foo://bucket/x: unknown storage 'foo://'; give a path, or a URI such as s3://bucket/folder"),
     *(R(f"a limit of a request to storage that is {what}", "simulate tiny.yaml output=s3://bucket/x", 2,
-        f"RAYDISTILL_STORAGE_SECONDS: '{value}' is no positive number of seconds; set it to 65, or remove it",
+        f"RAYDISTILL_STORAGE_SECONDS: '{value}' is not a positive number of seconds; set it to 65, or remove it",
         env={"RAYDISTILL_STORAGE_SECONDS": value})
       for what, value in (("no number", "soon"), ("negative", "-1"), ("nan", "nan"))),
     R("a number of attempts that is text", "simulate tiny.yaml output=s3://bucket/x", 2,
-      "AWS_MAX_ATTEMPTS: 'many' is no number of attempts; set it to 10, or remove it", env={"AWS_MAX_ATTEMPTS": "many"}),
+      "AWS_MAX_ATTEMPTS: 'many' is not a number of attempts; set it to 10, or remove it", env={"AWS_MAX_ATTEMPTS": "many"}),
     R("an unknown mode of repeated requests", "simulate tiny.yaml output=s3://bucket/x", 2,
       "AWS_RETRY_MODE: there is no mode 'often'; give one of legacy, standard, adaptive", env={"AWS_RETRY_MODE": "often"}),
     R("scores without networks on all the data", "run tiny.yaml evaluate.scores=true", 2,
@@ -284,7 +284,7 @@ RUN_ROWS = [
       "survey.images has kind: fits",
       prepare=folder_of("fits", ".fits")),
     R("a folder to predict of floats of unknown range", "predict tiny.yaml bright", 3,
-      "bright: pixels reach from 0 to 5000, and no usual range fits them; give the values of black and white: "
+      "bright: pixels reach from 0 to 5000, and no usual range fits them; give the display range: "
       "survey.images.value_range: [low, high], in a config of this survey",
       prepare=bright_arrays),
     R("an artifact to predict without pictures", "predict tiny.yaml given", 3,

@@ -27,7 +27,7 @@ NULLS = pa.array([[[0] * 8] * 8, None], pa.list_(pa.list_(pa.uint8(), 8), 8))
 # fmt: off
 PICTURE_ROWS = [
     R("black that is brighter than white", "curate own.yaml survey.images.value_range=[255,0]", 2,
-      "command line, survey.images.value_range: the range is [255.0, 0.0]; give [low, high], the values of black and white"),
+      "command line, survey.images.value_range: the range is [255.0, 0.0]; give the display range [low, high]"),
     R("float pictures in no usual range", "curate own.yaml survey.images.pattern={id}.npy", 3,
       "pictures: pixels reach from 1.90002e-07 to 0.000999501, and no usual range fits them; give the values of black and "
       "white: survey.images.value_range: [low, high]",
@@ -46,7 +46,7 @@ PICTURE_ROWS = [
       "or versions such as 'SCI,1'); set survey.images.channels to the extensions or planes for red, green and blue",
       {"c.yaml": OWN.replace(FOLDER, FITS.replace("[0, 1, 2]", "[SCI, SCI, SCI], stretch: auto"))}, bands_of_one_name),
     R("a cut-out without the unit of its size", "curate c.yaml survey.images.size=60", 2,
-      "command line, survey.images.size: '60' is no size on the sky; give a number and arcsec, arcmin, deg or R90, as "
+      "command line, survey.images.size: '60' is not a size on the sky; give a number and arcsec, arcmin, deg or R90, as "
       "'8.48 R90'",
       {"c.yaml": OWN.replace(FOLDER, MOSAIC)}),
     R("mosaics without the names of three bands", "curate c.yaml survey.images.channels=null", 2,
@@ -64,7 +64,7 @@ PICTURE_ROWS = [
     R("mosaics with another name", "curate c.yaml survey.images.files=[coadd-*.fits]", 3,
       "bands: none of its 60 files has a name like 'coadd-*.fits'; check survey.images.files; one of them is 0.fits",
       {"c.yaml": OWN.replace(FOLDER, MOSAIC)}, bands_on_a_bright_sky),
-    R("a file that is no zip in place of the folder of pictures", "curate own.yaml survey.images.root=votes.csv", 3,
+    R("a file that is not a zip in place of the folder of pictures", "curate own.yaml survey.images.root=votes.csv", 3,
       "votes.csv: this is a file, and no zip; unpack it and give the folder"),
     R("a zip that is not there", "curate own.yaml survey.images.root=x.zip", 3,
       "x.zip: there is no such zip; check the path"),

@@ -67,7 +67,7 @@ SYNTHETIC_CONFIG_ROWS = [
       "command line, augment.shot: there is no key 'shot'; did you mean 'shots'?"),
     R("an augmentation with one seed", "augment tiny.yaml augment.seeds=1", 2,
       "command line, augment: seeds must be at least 2, or no interval can be given, got 1; fix the value"),
-    R("an augmentation with a rate that is no number", "augment tiny.yaml augment.lr_grid=[.nan]", 2,
+    R("an augmentation with a rate that is not a number", "augment tiny.yaml augment.lr_grid=[.nan]", 2,
       "command line, augment.lr_grid.0: input should be greater than 0, got nan; fix the value"),
     R("an augmentation without a baseline", "augment tiny.yaml augment.methods=[synthetic_only]", 2,
       "command line, augment: methods must name at least one of real, flips, oversampling, class_balanced, focal, mixup, to "
@@ -135,7 +135,7 @@ SYNTHETIC_RUN_ROWS = [
       "runs/tiny/generator-…: there is no generator here; run 'raydistill generate CONFIG' first"),
     R("inject before curate", "sample tiny.yaml sample.source.kind=injection curate.image_size=9", 3,
       "runs/tiny/curated-…: there is no curated set here; run 'raydistill curate CONFIG' first"),
-    R("an example of an injection that is no training galaxy",
+    R("an example of an injection that is not a training galaxy",
       "sample tiny.yaml sample.source.kind=injection sample.source.examples=[sim-000999]", 2,
       "sample.source.examples: the training split has no galaxy 'sim-000999'; give ids of the training split; a galaxy of "
       "another split must stay unseen"),

@@ -66,7 +66,7 @@ def link(kind: str) -> Callable[[Path], None]:
 
 
 def folder_of(name: str, suffix: str, content: bytes = b"no picture") -> Callable[[Path], None]:
-    """Write a folder of three files that are no pictures."""
+    """Write a folder of three files that are not pictures."""
 
     def make(root: Path) -> None:
         (root / name).mkdir()

@@ -100,7 +100,7 @@ def test_report_has_the_four_figures_of_each_training_set(report: AdaptationRepo
 
 def test_rows_agree_with_the_figures(report: AdaptationReport) -> None:
     rows = report.table()
-    assert len(rows) == 2 * (2 * 3 + 1)  # seeds, training sets, methods, the ceiling
+    assert len(rows) == 2 * (2 * 3 + 1)  # seeds, training sets, methods, the upper bound
     for (name, method), own in rows.groupby(["training_set", "method"]):
         entries = [report.figures[name]] if name else report.figures.values()
         for entry in entries:

@@ -134,7 +134,7 @@ def test_names_that_lead_nowhere_give_one_sentence(tracker: Tracker, tmp_path: P
         ),
         ("models:/spirals_ipc1/7", tracker.uri, ArtifactMissing, "no version 7; its versions are 1"),
         ("models:/spirals_ipc1@best", tracker.uri, ArtifactMissing, f"is the set in {tmp_path}/gone, which is gone"),
-        ("models:/empty/1", tracker.uri, ArtifactIncompatible, "is no distilled set of raydistill"),
+        ("models:/empty/1", tracker.uri, ArtifactIncompatible, "is not a distilled set of raydistill"),
     ):
         with pytest.raises(kind) as raised:
             rd.open(uri, tracking_uri=server)

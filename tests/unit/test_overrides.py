@@ -1,4 +1,4 @@
-"""Overrides hold the shell's text: comments are no YAML, text keys take any text."""
+"""Overrides hold the shell's text: comments are not YAML, text keys take any text."""
 
 from __future__ import annotations
 

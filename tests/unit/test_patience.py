@@ -76,7 +76,7 @@ def test_remote_tables_and_pictures_end_in_time(fault: str, monkeypatch: pytest.
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
 def test_limit_is_a_positive_number(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(patience.LIMIT, text)
-    with pytest.raises(ConfigError, match=f"{patience.LIMIT}: '{text}' is no positive number of seconds"):
+    with pytest.raises(ConfigError, match=f"{patience.LIMIT}: '{text}' is not a positive number of seconds"):
         patience.seconds_of_a_request()
 
 

@@ -129,7 +129,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(
 
 
 def test_files_and_folders_are_removed(folder: Folder) -> None:
-    folder.remove()  # a missing folder is no error
+    folder.remove()  # a missing folder is not an error
     folder.write("a/one", b"")
     folder.write("a/two", b"")
     folder.write("b", b"")

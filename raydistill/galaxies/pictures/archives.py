@@ -70,11 +70,12 @@ class Archive:
         except DAMAGE as error:
             what = f"cannot be read as a zip ({error_message(error)})"
             raise CatalogError(what, uri, "check the path, or download it again") from error
-        # A refused zip is in the traceback of its error, and Python may finalize its file before it.
+        # A rejected zip is in the traceback of its error, and Python may finalize its file before
+        # it.
         weakref.finalize(self, self._zip.close)
         infos = {_name(info).replace("\\", "/"): info for info in self._zip.infolist()}
         if twice := repeated_names(self._zip.infolist()):
-            raise self._refused(f"the zip holds two files '{twice[0]}' that differ", "remove one of them")
+            raise self._rejected(f"the zip holds two files '{twice[0]}' that differ", "remove one of them")
         self._infos = {name: info for name, info in infos.items() if name and not name.endswith("/")}
         self._check(size)
         self._infos = {name: info for name, info in self._infos.items() if not is_hidden(name)}
@@ -82,29 +83,31 @@ class Archive:
     def _check(self, size: int) -> None:
         infos = list(self._infos.values())
         if len(infos) > MAX_MEMBERS:
-            raise self._refused(f"the zip holds {len(infos)} files, at most {MAX_MEMBERS} are read")
+            raise self._rejected(f"the zip holds {len(infos)} files, at most {MAX_MEMBERS} are read")
         outside = next((name for name in self._infos if _leads_outside(name)), None)
         if outside is not None:
-            raise self._refused(f"the zip holds '{outside}', a path outside of it", "check where it comes from")
+            raise self._rejected(f"the zip holds '{outside}', a path outside of it", "check where it comes from")
         if any(info.flag_bits & 1 for info in infos):
-            raise self._refused("the zip is encrypted")
+            raise self._rejected("the zip is encrypted")
         if sum(info.file_size for info in infos) > max(SMALL, MAX_RATIO * size):
-            raise self._refused(f"the zip unpacks to more than {MAX_RATIO} times its size", "check where it comes from")
+            raise self._rejected(
+                f"the zip unpacks to more than {MAX_RATIO} times its size", "check where it comes from"
+            )
         if other := next((info for info in infos if info.compress_type not in _METHODS), None):
-            raise self._refused(
+            raise self._rejected(
                 f"'{other.filename}' has a compression that cannot be read (type {other.compress_type})"
             )
         inner = [name for name in self._infos if name.lower().endswith(".zip")]
         if inner and all(name.lower().endswith((".zip", *_DOCUMENTS)) for name in self._infos):
-            raise self._refused(f"the zip holds zips and no pictures, such as '{inner[0]}'")
+            raise self._rejected(f"the zip holds zips and no pictures, such as '{inner[0]}'")
 
     def check_folder(self, path: str) -> None:
         """Raise CatalogError if a path in this zip leads into another one."""
         match = _ZIP.fullmatch(path)
         if match and match[1] in self._infos:
-            raise self._refused(f"'{match[1]}' is a zip in the zip")
+            raise self._rejected(f"'{match[1]}' is a zip in the zip")
 
-    def _refused(self, what: str, fix: str = "unpack it and give the folder") -> CatalogError:
+    def _rejected(self, what: str, fix: str = "unpack it and give the folder") -> CatalogError:
         return CatalogError(what, self.uri, fix)
 
     @functools.cached_property

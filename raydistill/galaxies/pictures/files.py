@@ -77,7 +77,7 @@ def locate(
     Raises
     ------
     CatalogError
-        If the folder cannot be listed, or objects with several files are refused.
+        If the folder cannot be listed, or objects with several files are rejected.
     """
     names = _candidates(pattern, mapping, object_ids, bands)
     listed = list_files(root, recursive="/" in pattern or any("/" in name for tried in names for name in tried))
@@ -272,7 +272,7 @@ def read_source(source: Source) -> tuple[bytes, str]:
     return bytes(source), where
 
 
-# Refuse pictures outside the folder that the config names.
+# Reject pictures outside the folder that the config names.
 #
 # A path in a table, or a link in a folder, may name any picture of the machine. It would then be in
 # the set that is shared. A config of one's own takes such pictures with `allow_outside: true`.

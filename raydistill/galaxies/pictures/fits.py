@@ -81,7 +81,7 @@ class FitsImages:
         makes it square with black.
     allow_outside
         Take pictures outside `root`, which absolute paths, URIs and links may name. Else they are
-        refused.
+        rejected.
     """
 
     root: str

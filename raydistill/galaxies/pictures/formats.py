@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from raydistill.galaxies.pictures.levels import MAX_PIXELS, DeepPixels, check_pixels
 
-# Name files that are no pictures, and picture formats that Pillow does not read.
+# Name files that are not pictures, and picture formats that Pillow does not read.
 
 FITS_MAGIC = b"SIMPLE  ="
 

@@ -85,9 +85,9 @@ def decode_picture(content: bytes, where: str = "", value_range: ValueRange = "f
     where : str
         Path for the error message.
     value_range : "auto", "full" or (low, high)
-        The values of black and white. "full" is 0 to 65535 for 16 bits; 8 bits stay as they are,
-        also if `high` exceeds 255. "auto" is "full" here: a single picture does not show its range.
-        It rejects pictures of 14 bits or fewer in 16, which would be dark.
+        The display range: the values of black and white. "full" is 0 to 65535 for 16 bits; 8 bits
+        stay as they are, also if `high` exceeds 255. "auto" is "full" here: a single picture does
+        not show its range. It rejects pictures of 14 bits or fewer in 16, which would be dark.
 
     Raises
     ------

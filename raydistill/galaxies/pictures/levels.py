@@ -27,7 +27,7 @@ _DARKEST_FLOAT = 0.2  # a survey of floats in [0, 1] has a brighter pixel
 def check_range(value_range: ValueRange, key: str) -> None:
     """Raise ConfigError unless low is below high."""
     if isinstance(value_range, tuple) and not value_range[0] < value_range[1]:
-        raise ConfigError(f"the range is {list(value_range)}", key, "give [low, high], the values of black and white")
+        raise ConfigError(f"the range is {list(value_range)}", key, "give the display range [low, high]")
 
 
 class Extent(NamedTuple):
@@ -84,7 +84,7 @@ def choose_range(extents: Sequence[Extent], where: str, key: str) -> ValueRange:
             bits = 15
         return (0.0, 2.0**bits - 1) if bits < 16 else "full"
     what = f"pixels reach from {low:.6g} to {high:.6g}, and no usual range fits them"
-    raise CatalogError(what, where, f"give the values of black and white: {key}: [low, high]")
+    raise CatalogError(what, where, f"give the display range: {key}: [low, high]")
 
 
 def to_levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -173,7 +173,7 @@ def _read_as(content: bytes, raw_mode: str) -> np.ndarray:
 def array_pixels(array: np.ndarray) -> DeepPixels | None:
     """Return the pixels of an array `[H, W]`, `[H, W, C]` or `[C, H, W]`, C = 1 or 3.
 
-    None for another shape, and for values that are no real numbers.
+    None for another shape, and for values that are not real numbers.
     """
     if array.dtype.kind not in "buif":
         return None

@@ -65,7 +65,7 @@ class MosaicImages:
     max_fill
         Largest share of the pixels within the crop to fill; more reject the picture.
     allow_outside
-        Take files outside `root`, to which links may lead. Else they are refused.
+        Take files outside `root`, to which links may lead. Else they are rejected.
     """
 
     root: str
@@ -127,8 +127,8 @@ class MosaicImages:
         Raises
         ------
         CatalogError
-            If no file has one of the names, a file is no tile, or no galaxy has a position. If tiles
-            show the same piece of the sky and are refused.
+            If no file has one of the names, a file is not a tile, or no galaxy has a position. If
+            tiles show the same piece of the sky and are rejected.
         """
         from raydistill.galaxies.pictures.cutouts import CutoutSource
 
@@ -282,7 +282,7 @@ def _parse_size(size: str) -> tuple[float, str]:
     except (ValueError, KeyError):
         value, unit = 0.0, ""
     if not value > 0:
-        what = f"'{size}' is no size on the sky"
+        what = f"'{size}' is not a size on the sky"
         raise ConfigError(what, "survey.images.size", f"give a number and {', '.join(_ARCSEC)} or {R90}, as '8.48 R90'")
     return value, unit
 

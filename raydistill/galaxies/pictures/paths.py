@@ -93,7 +93,7 @@ def find_paths(
     CatalogError
         If a relative path leaves the folder by "..", if an absolute one does and that is not
         allowed, for addresses of the web, if the folder cannot be listed, or if paths that fit
-        several files are refused.
+        several files are rejected.
     """
     cleaner = _Cleaner(root, column, table)
     paths: dict[str | None, str] = {}
@@ -359,7 +359,7 @@ def _drop_shared(files: dict[str, str]) -> set[str]:
 def _check_suffixes(
     root: str, files: dict[str, str], rivals: dict[str, list[str]], column: str, duplicates: Duplicates
 ) -> None:
-    """Log files with another suffix than the path, and refuse several files of a path."""
+    """Log files with another suffix than the path, and reject several files of a path."""
     changed = [(path, file) for path, file in files.items() if not path.endswith(file)]
     guessed = [(path, file) for path, file in changed if path[len(_stem(path)) :] != file[len(_stem(file)) :]]
     others = [(path, file) for path, file in guessed if path != _stem(path)]

@@ -55,7 +55,7 @@ class FolderImages:
         makes it square with black.
     allow_outside
         Take pictures outside `root`, which absolute paths, URIs and links may name. Else they are
-        refused.
+        rejected.
     """
 
     root: str

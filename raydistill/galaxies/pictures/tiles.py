@@ -152,7 +152,7 @@ class TileFile:
             with _no_such(self._hdus, channel, self.uri):
                 hdu, plane = self._hdus[find_extension(self._hdus, channel)], None
         if hdu is None or not hdu.is_image or len(hdu.shape or ()) < 2:
-            what = "the file has no image" if channel is None else f"'{channel}' is no image"
+            what = "the file has no image" if channel is None else f"'{channel}' is not an image"
             raise CatalogError(what, self.uri, "check survey.images.files and survey.images.channels")
         planes = hdu.shape[-3] if len(hdu.shape) > 2 else 1
         if not -planes <= (plane or 0) < planes or any(length > 1 for length in hdu.shape[:-3]) or (

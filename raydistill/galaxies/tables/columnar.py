@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.folders import list_folder
-from raydistill.galaxies.tables.columns import MAX_ROWS, check_columns, check_parquet, distinct_names, refuse_twins
+from raydistill.galaxies.tables.columns import MAX_ROWS, check_columns, check_parquet, distinct_names, reject_twins
 from raydistill.galaxies.tables.content import Content, is_ignored, is_table_name, suffix_format
 from raydistill.log import get_logger
 from raydistill.storage import arrow_filesystem, kind_of
@@ -130,7 +130,7 @@ def parquet_dataset(uri: str) -> ds.Dataset:
     try:
         return ds.dataset(source, filesystem=system, format="parquet")
     except pa.ArrowInvalid:
-        refuse_twins(pq.read_schema(files[0], filesystem=system).names, uri)
+        reject_twins(pq.read_schema(files[0], filesystem=system).names, uri)
         raise
 
 
@@ -162,7 +162,7 @@ _NOTES = (".txt", ".dat", ".xml")  # read only if the folder has no table with a
 
 
 def list_tables(uri: str) -> list[tuple[str, str]] | None:
-    """Return a folder's tables by name, each with its format; None if it is no folder."""
+    """Return a folder's tables by name, with their formats; None if not a folder."""
     kind = kind_of(uri)
     if kind == pafs.FileType.NotFound:
         raise FileNotFoundError(uri)
@@ -188,7 +188,7 @@ class FolderTable:
     def __init__(self, uri: str, tables: Sequence[Any]) -> None:
         self._tables = tables
         self.names = list(dict.fromkeys(tables[0].names))
-        self.units = {  # "deg / h" for files that differ, which is no angle
+        self.units = {  # "deg / h" for files that differ, which is not an angle
             name: " / ".join(sorted({table.units.get(name, "none") for table in tables})) for name in tables[0].units
         }
         if len(tables) > 1:

@@ -20,7 +20,7 @@ from raydistill.storage.yaml_limits import check_yaml
 # Columns of one name, as a join of two tables leaves them.
 #
 # The readers of a table give each column a name of its own: the second column `class` is "class\0 2".
-# Columns that disagree are refused. A name that differs in case, blanks or a number, as pandas and
+# Columns that disagree are rejected. A name that differs in case, blanks or a number, as pandas and
 # astropy give to the second column of a name, gets a warning.
 
 log = get_logger(__name__)
@@ -44,7 +44,7 @@ def plain_name(name: str) -> str:
     return name.partition(_MARK)[0]
 
 
-def refuse_twins(names: Sequence[str], where: str) -> None:
+def reject_twins(names: Sequence[str], where: str) -> None:
     """Raise CatalogError for columns of one name, in formats that read only one."""
     counts = Counter(name for name in names if name)
     if twins := [name for name, count in counts.items() if count > 1]:

@@ -1,7 +1,7 @@
 """Read the bytes of a table's file behind gzip, bzip2, xz, zstd, lz4 or zip.
 
 The first bytes of a file decide, not its name. Nothing is written to disk. A file that unpacks to
-far more bytes than real tables do is refused.
+far more bytes than real tables do is rejected.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def suffix_format(name: str) -> str | None:
 
 
 def is_table_name(path: str) -> bool:
-    """Return whether a file in a folder or zip has a table's suffix and is no README."""
+    """Return whether a file has a table's suffix, and not a README's name."""
     name = path.rpartition("/")[2].lower()
     packed_table = name.endswith(".zip") and "." not in without_packing(name)
     return not name.startswith(("readme", "license", "licence")) and (suffix_format(name) is not None or packed_table)

@@ -55,7 +55,8 @@ def evaluate_rows(
     Raises
     ------
     CatalogError
-        The table cannot be read, has no such column of ids, or ids with different values are refused.
+        The table cannot be read, has no such column of ids, or ids with different values are
+        rejected.
     ConfigError
         An expression is wrong.
     """
@@ -84,7 +85,7 @@ def evaluate_rows(
 
 
 def _once(ids: pa.Array, values: list[pd.Series], where: str, uri: str, duplicates: Duplicates | None) -> EvaluatedRows:
-    """Return each id once; ids with different values are refused, or the first counts."""
+    """Return each id once; differing values are rejected, or the first counts."""
     frame = pd.DataFrame(dict(enumerate(values))).assign(id=ids.to_pylist())
     distinct = frame.drop_duplicates()
     repeated = find_repeated(pa.array(distinct["id"], pa.string()))

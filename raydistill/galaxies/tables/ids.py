@@ -31,7 +31,7 @@ _MARKS = (
     (r"^\d{1,3}(,\d{3})*$", ",", ""),
 )
 # A whole number as programs write it, as a decimal or in scientific notation: 1002.0, 5.877e+17, 5,877E+17, and
-# Java's 5.877E17. An exponent without a point or a sign is no program's, as in the id 1E10.
+# Java's 5.877E17. An exponent without a point or a sign is not a program's, as in the id 1E10.
 _WHOLE = r"-?(0|[1-9]\d*)"
 _DECIMAL = rf"^{_WHOLE}\.0*$"
 _SCIENTIFIC = r"^-?[1-9]([.,]\d+[eE][+-]?|[eE]\+)\d+$"
@@ -80,13 +80,13 @@ def _check_missing(text: pa.Array, name: str, where: str) -> None:
     is_missing = pc.or_(pc.is_null(text), pc.is_in(lowered, pa.array(_NEVER_IDS)))
     if are_numbers or len(pc.unique(pc.utf8_lower(words))) < len(words):
         is_missing = pc.or_(is_missing, is_word)
-    _refuse_missing(is_missing, name, where)
+    _reject_missing(is_missing, name, where)
     if len(words):
         what = "curate: column '%s' has the ids %s, which are read as names; remove their rows if they stand for none"
         log.warning(what, name, listed(words.to_pylist()))
 
 
-def _refuse_missing(is_missing: pa.Array, name: str, where: str) -> None:
+def _reject_missing(is_missing: pa.Array, name: str, where: str) -> None:
     """Raise CatalogError with the numbers of the rows, from 1."""
     rows = np.flatnonzero(is_missing.to_numpy(zero_copy_only=False)) + 1
     if len(rows):
@@ -107,13 +107,13 @@ def _as_text(array: pa.Array, name: str, where: str) -> pa.Array:
     if pa.types.is_fixed_size_binary(array.type):
         array = array.cast(pa.binary())
     if pa.types.is_nested(array.type) or pa.types.is_boolean(array.type):
-        raise CatalogError(f"column '{name}' has the type {array.type}, which is no id", where, fix)
+        raise CatalogError(f"column '{name}' has the type {array.type}, which is not an id", where, fix)
     try:
         return pc.cast(array, pa.string())
     except pa.ArrowInvalid as error:
         raise CatalogError(f"the ids in '{name}' are bytes that are not UTF-8", where, fix) from error
     except pa.ArrowNotImplementedError as error:
-        raise CatalogError(f"column '{name}' has the type {array.type}, which is no id", where, fix) from error
+        raise CatalogError(f"column '{name}' has the type {array.type}, which is not an id", where, fix) from error
 
 
 def _without_zeros(decimals: pa.Array) -> pa.Array:
@@ -148,7 +148,7 @@ def _without_fractions(text: pa.Array, name: str, where: str) -> pa.Array:
     """Return whole numbers for ids that are written as floats.
 
     Numbers that are text if one of them is not whole, such as 1.5e+0. An id with all its digits,
-    such as 587722981742084097.0, was no float; if none has, they were.
+    such as 587722981742084097.0, was not a float; if none has, they were.
     """
     numbers = [Decimal(word.replace(",", ".")) for word in text.to_pylist()]
     if any(number != number.to_integral_value() for number in numbers):
@@ -164,7 +164,7 @@ def _without_fractions(text: pa.Array, name: str, where: str) -> pa.Array:
 
 
 def _ids_from_floats(values: np.ndarray, name: str, where: str) -> pa.Array:
-    _refuse_missing(pa.array(~np.isfinite(values)), name, where)
+    _reject_missing(pa.array(~np.isfinite(values)), name, where)
     first_inexact = 2.0 ** (np.finfo(values.dtype).nmant + 1)  # every smaller integer is an exact float
     if (np.abs(values) >= first_inexact).any():
         raise _lost_digits(name, where)
@@ -216,7 +216,7 @@ def _may_count_rows(values: pa.ChunkedArray) -> bool:
     return (pc.max(values.cast(pa.int64())).as_py() or 0) < _SPREAD * max(len(values), 10)
 
 
-# Refuse ids that occur twice, or take the first one with a warning.
+# Reject ids that occur twice, or take the first one with a warning.
 
 Duplicates = Literal["refuse", "first"]
 KEY = "survey.duplicates"
@@ -227,7 +227,7 @@ def check_repeated(
     repeated: Sequence[str], what: str, where: str, duplicates: Duplicates | None, fix: str = "keep one row per object",
     kind: str = "ids",
 ) -> None:  # fmt: skip
-    """Refuse ids that occur twice, or warn that the first one is taken.
+    """Reject ids that occur twice, or warn that the first one is taken.
 
     Parameters
     ----------
@@ -238,16 +238,16 @@ def check_repeated(
     where
         The file.
     duplicates
-        `survey.duplicates`. None: they are refused, and no key changes that.
+        `survey.duplicates`. None: they are rejected, and no key changes that.
     fix
-        The next step if they are refused.
+        The next step if they are rejected.
     kind
         What is repeated.
 
     Raises
     ------
     CatalogError
-        If they are refused.
+        If they are rejected.
     """
     if not repeated:
         return

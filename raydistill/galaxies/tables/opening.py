@@ -32,7 +32,7 @@ _MAGIC = {
     STREAM_MAGIC: "feather",
     b"# %ECSV": "ecsv",
 }
-# Kinds of files that are no tables, by their first bytes.
+# Kinds of files that are not tables, by their first bytes.
 _NO_TABLES = {
     b"<!doctype html": ("this is a web page, not a table", "download the table itself"),
     b"<html": ("this is a web page, not a table", "download the table itself"),
@@ -184,7 +184,7 @@ def _open_file(uri: str, known: Collection[str], hdu: int | str | None) -> Table
 def _find_format(content: Content) -> str:
     """Return the format by the first bytes, else by the suffix.
 
-    CatalogError is raised if the content is no table.
+    CatalogError is raised if the content is not a table.
     """
     head = content.head(HEAD_OF_FORMAT)
     text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()

@@ -20,7 +20,7 @@ from raydistill.galaxies.tables.layout import Layout, find_encoding, find_layout
 from raydistill.galaxies.tables.row_styles import SPACES, is_rule, split_rows
 from raydistill.log import get_logger
 
-# Rows of a text table that are no galaxies, and rows that Arrow cannot split.
+# Rows of a text table that are not galaxies, and rows that Arrow cannot split.
 
 log = get_logger(__name__)
 
@@ -47,7 +47,7 @@ def _cut(row: list[str], width: int) -> list[str]:
 
 
 class RowFilter:
-    """Skip comments, rules and ends of files between rows, and refuse a second table.
+    """Skip comments, rules and ends of files between rows, and reject a second table.
 
     Parameters
     ----------

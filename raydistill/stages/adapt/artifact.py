@@ -42,13 +42,16 @@ METHODS = ("none", "matched", "adapted", "ceiling")
 
 RUNS_SCHEMA = pa.schema(
     [
-        ("training_set", pa.string()),  # "" for the ceiling
+        ("training_set", pa.string()),  # "" for the upper bound
         ("method", pa.string()),
         ("seed", pa.int32()),
         ("lr", pa.float64()),
         ("strength", pa.float64()),  # of the alignment; null without one
         ("diverged", pa.bool_()),  # then the figures are those of the initial parameters
-        ("validation", pa.float64()),  # balanced accuracy on validation galaxies of the source; ceiling: of the target
+        (
+            "validation",
+            pa.float64(),
+        ),  # balanced accuracy on validation galaxies of the source; "ceiling": of the target
         ("source", pa.float64()),  # balanced accuracy on test galaxies
         ("target", pa.float64()),  # the same, of the classes that the source has
         ("ece", pa.float64()),  # expected calibration error on the target

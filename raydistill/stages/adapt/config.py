@@ -95,7 +95,7 @@ class Adapt:
         Training of all networks. `lr_grid` replaces the rate.
     lr_grid
         Candidates for the learning rate, chosen on validation galaxies of the source. That of the
-        ceiling is chosen on those of the target.
+        upper bound is chosen on those of the target.
     alignment
         Alignment of the features. `strengths` replaces its strength.
     strengths

@@ -4,9 +4,9 @@
         -> [Ray tasks: predict test galaxies], chosen fits only
         -> runs.parquet, report.json, adaptation.png
 
-A fit depends on its own description alone, so the number of workers changes no bit. A killed
-adaptation resumes with the fits that are missing. Labels of the target train the ceiling and score
-the result; nothing else depends on them.
+A fit depends on its own description alone, so any number of workers gives the same bits. A killed
+adaptation resumes with the fits that are missing. Labels of the target train the upper bound and
+score the result; nothing else depends on them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def choose_fits(runner: FitRunner, options: Adapt, training_sets: list[str]) -> 
 
     They are those of each training set and method, over all seeds.
 
-    The rate of a training set is that of its networks without the target. Only the ceiling uses
+    The rate of a training set is that of its networks without the target. Only the upper bound uses
     labels of the target, also for its rate.
     """
     ceiling = _best_rate(runner, options, "", "ceiling")
@@ -192,11 +192,12 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     common
         What all fits share.
     training_sets
-        Training sets by name, in Ray's object store; "" is that of the ceiling.
+        Training sets by name, in Ray's object store; "" is that of the upper bound.
     unlabelled
         Images of the target, in Ray's object store.
     validation
-        Validation galaxies of the source, and of the target for the ceiling, in Ray's object store.
+        Validation galaxies of the source, and of the target for the upper bound, in Ray's object
+        store.
     """
 
     stage, task, result = "adapt", train_fit, TrainedFit

@@ -105,7 +105,7 @@ class Fit:
     Attributes
     ----------
     training_set
-        "source", "source_synthetic" or "distilled"; "" for the ceiling.
+        "source", "source_synthetic" or "distilled"; "" for the upper bound.
     method
         "none": without the target; "adapted": aligned with it; "ceiling": on its labels.
     seed

@@ -29,7 +29,7 @@ from raydistill.stages.experts.classifier import load_experts
 # The pictures are galaxies and prototypes.
 
 Floats = npt.NDArray[np.float64]
-CHUNK = 256  # pictures of a task: it decides the bits, so it is no option
+CHUNK = 256  # pictures of a task: it decides the bits, so it is not an option
 
 
 class Described(NamedTuple):

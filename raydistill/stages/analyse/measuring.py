@@ -2,7 +2,7 @@
 
 {block, folder, file, index, label, size, rows, pixels} -> a file
 
-A block depends on its own pictures alone, so the number of workers changes no bit. A killed
+A block depends on its own pictures alone, so any number of workers gives the same bits. A killed
 analysis resumes with the blocks that are missing.
 """
 

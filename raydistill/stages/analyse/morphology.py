@@ -113,7 +113,7 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
         TITLE,
         (
             "Prototypes and galaxies were measured in the same way, in pictures of the same size. The pictures are "
-            "stretched, so the numbers compare pictures and are no photometry. Values of prototypes outside the range "
+            "stretched, so the numbers compare pictures and are not photometry. Values of prototypes outside the range "
             "of a picture were clipped. The noise is taken as equal in all pixels, and no PSF is known, so nothing is "
             "deconvolved.",
             f"Up to {largest} training galaxies of a class were measured. Structure that statmorph flags as bad is drawn "

@@ -268,7 +268,7 @@ def read_spectrum(folder: Folder, name: str, redshift: float | None) -> Spectrum
                 raise ValueError("its redshift is known neither to the survey's table nor to the file")
             redshift = float(known[0])
     if len(wavelength) < 2 or not (np.diff(wavelength) > 0).all() or not np.isfinite(redshift) or redshift <= -1:
-        raise ValueError("its wavelengths do not increase, or its redshift is no number")
+        raise ValueError("its wavelengths do not increase, or its redshift is not a number")
     return Spectrum(wavelength, flux, redshift)
 
 

@@ -134,7 +134,7 @@ def stability_section(inputs: AnalysisInputs) -> Section:
             "compared in the best of eight flips and turns. Similarity is the correlation of their differences from the "
             "mean prototype.",
             "A class recurs if its prototypes are more similar to those of the class in other distillations than to those of "
-            "other classes. A structure that does not recur is no property of the class." + _untried(repeats),
+            "other classes. A structure that does not recur is not a property of the class." + _untried(repeats),
         ),
         tables=(_table(inputs, compared, p_values),),
         figures=tuple(figure for result in compared for figure in (_pictures(inputs, result), _matrix(inputs, result))),

@@ -113,8 +113,8 @@ def make_grid(blocks: Blocks, curated: CuratedSet, summary: AuditSummary) -> lis
 
 def make_pairs(blocks: Blocks, measured: Measured, nearest: pa.Table, words: Words) -> list[Pair]:
     """Return the audited pictures that are nearest to training pictures, with those."""
-    chosen = measured.found.closest(NUM_PAIRS)
-    training, held_out = (near.rows_SK[chosen, 0] for near in (measured.found.training, measured.found.held_out))
+    chosen = measured.nearest.closest(NUM_PAIRS)
+    training, held_out = (near.rows_SK[chosen, 0] for near in (measured.nearest.training, measured.nearest.held_out))
     pictures = zip(
         blocks.synthetic_images[chosen], blocks.searched.images(training), blocks.held_out.images(held_out), strict=True
     )

@@ -87,13 +87,14 @@ def area_under_roc(scores_BN: Floats, positive_BN: Bools) -> Floats:
 # - `predicted_answers`: the correlation of the asked vote fraction with the one that a regression
 #   predicts from the experts' features.
 #
-# Held-out real galaxies set the ceiling of both. Only lower values count against the synthetic set.
+# Held-out real galaxies set the upper bound of both. Only lower values count against the synthetic
+# set.
 
 Ints = npt.NDArray[np.int64]
 
 MIN_OF_CLASS = 10  # pictures of each kind
 MIN_OF_ANSWER = 30
-SMALLEST_CEILING = 0.2  # correlation on real galaxies below which an answer says nothing
+MIN_REAL_CORRELATION = 0.2  # correlation on real galaxies below which an answer says nothing
 _NORMAL_95 = 1.96
 
 
@@ -131,7 +132,7 @@ def consistency(
     synthetic
         The pictures, with the labels and votes of their conditions.
     held_out
-        Real galaxies that set the ceiling.
+        Real galaxies that set the upper bound.
     training
         Real galaxies on which the regression is trained.
     class_names, answers
@@ -181,7 +182,7 @@ def predicted_answers(synthetic: Seen, held_out: Seen, training: Seen, answers: 
 
     Intervals and the one-sided p-value are Fisher's z. An answer is left out if fewer than
     `MIN_OF_ANSWER` pictures have it, if its fraction does not vary, or if the correlation on real
-    galaxies may be below `SMALLEST_CEILING`.
+    galaxies may be below `MIN_REAL_CORRELATION`.
 
     Notes
     -----
@@ -201,7 +202,7 @@ def predicted_answers(synthetic: Seen, held_out: Seen, training: Seen, answers: 
         weights, offset = _ridge(inputs["training"][known], training.votes_NA[known, column])
         real = _correlation(inputs["held_out"] @ weights + offset, held_out.votes_NA[:, column])
         asked = _correlation(inputs["synthetic"] @ weights + offset, synthetic.votes_NA[:, column])
-        if real is None or asked is None or real.ends[0] < SMALLEST_CEILING:
+        if real is None or asked is None or real.ends[0] < MIN_REAL_CORRELATION:
             continue
         difference = (np.arctanh(asked.value) - np.arctanh(real.value)) / np.hypot(asked.error, real.error)
         p_value = float(scipy.stats.norm.cdf(difference))

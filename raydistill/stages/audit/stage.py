@@ -5,8 +5,8 @@
                  synthetic ones                                    {block, …} -> a file per block
     driver    -> metrics, permutation tests, tables, report.html and quiz.html
 
-A block depends on its own pictures and the synthetic sample alone, so the number of workers changes
-no bit. A killed audit resumes with the blocks that are missing.
+A block depends on its own pictures and the synthetic sample alone, so any number of workers gives
+the same bits. A killed audit resumes with the blocks that are missing.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     findings = combine(differences, copies, consistency_findings(curated, blocks, measured))
     folder.write(SUMMARY_FILE, summary.to_json())
     write_findings(folder, findings)
-    nearest = nearest_table(blocks, measured.found)
+    nearest = nearest_table(blocks, measured.nearest)
     write_table(folder, NEAREST_FILE, nearest)
     write_pages(folder, curated, blocks, measured, nearest, summary, findings, config.quiz_pictures)
     for name in (REPORT, QUIZ):

@@ -207,7 +207,7 @@ class Measured:
     neighbours
         Nearest real pictures of each synthetic picture, for the test: training and held-out
         pictures of one survey.
-    found
+    nearest
         Nearest real pictures, with those of `Blocks.searched` as training pictures.
     probabilities
         The experts' mean class probabilities of the three samples, float64 [n, K] each; None
@@ -218,7 +218,7 @@ class Measured:
     held_out: Features
     training: Features
     neighbours: RealNeighbours
-    found: RealNeighbours
+    nearest: RealNeighbours
     probabilities: tuple[Floats, Floats, Floats] | None
 
 
@@ -247,7 +247,7 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
         held_out=second,
         training=third,
         neighbours=RealNeighbours(of_training, of_held_out, len(blocks.training), len(blocks.held_out)),
-        found=RealNeighbours(of_searched, of_held_out, len(blocks.searched), len(blocks.held_out)),
+        nearest=RealNeighbours(of_searched, of_held_out, len(blocks.searched), len(blocks.held_out)),
         probabilities=None if probabilities is None else (probabilities[0], probabilities[1], probabilities[2]),
     )
 

@@ -5,8 +5,8 @@
         -> [Ray tasks: score on test], chosen fits only -> runs.parquet, trials.parquet, report.json
 
 All classifiers take the same number of steps with the same batch size. A fit depends on its own
-description alone, so the number of workers changes no bit. A killed comparison resumes with the
-fits that are missing. The test split is read after all choices are made.
+description alone, so any number of workers gives the same bits. A killed comparison resumes with
+the fits that are missing. The test split is read after all choices are made.
 """
 
 from __future__ import annotations

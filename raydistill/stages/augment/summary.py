@@ -159,7 +159,7 @@ def _adjust(comparisons: list[dict[str, Any]]) -> None:
     """Add `p_holm` to the figures, adjusted within each of two families.
 
     These are comparisons with the best baseline, and those with the others. Comparisons of
-    baselines with each other are no hypotheses.
+    baselines with each other are not hypotheses.
     """
     for figure in FIGURES:
         for best in (True, False):

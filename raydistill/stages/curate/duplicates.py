@@ -120,7 +120,7 @@ class DuplicateFinder:
 def check_duplicates(finder: DuplicateFinder, galaxies: pa.Table, choice: str) -> None:
     """Report pictures that occur twice; `choice` is `curate.duplicates`.
 
-    CatalogError if it refuses those of two splits.
+    CatalogError if it rejects those of two splits.
     """
     ids = galaxies["object_id"]
     repeated = finder.repeated()

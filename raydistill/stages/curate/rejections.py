@@ -105,7 +105,7 @@ def _fix(row: Rejection, images: Any) -> str:
         return _FITS_FIXES.get(reason) or _FIXES.get(reason, "fix them")
     if reason == "constant" or "value_range" in detail or "pixels reach" in detail:
         prefix = "survey.images" if isinstance(images, (FolderImages, ParquetImages)) else "survey"
-        return f"set {prefix}.value_range to the values of black and white"
+        return f"set {prefix}.value_range to the display range"
     return _FIXES.get(reason, "fix them")
 
 

@@ -109,7 +109,7 @@ def log_official_splits(rows: pa.Table, assigned: pa.Table) -> None:
             what = "curate: %d of %d pictures of the %s split have no label and are left out"
             log.warning(what, unlabelled[split], present[split], split)
         if classes[split] == 1 < classes["train"] and labelled[split] > 1:
-            what = "curate: all %d pictures of the %s split have the same label; check that it is no placeholder"
+            what = "curate: all %d pictures of the %s split have the same label; check that it is not a placeholder"
             log.warning(what, labelled[split], split)
 
 

@@ -9,7 +9,7 @@ from raydistill.artifacts.records import read_json
 from raydistill.log import get_logger
 from raydistill.storage import Folder
 
-Levels = dict[str, int | float | list[int | float]]  # black and white, by key of the config
+Levels = dict[str, int | float | list[int | float]]  # the display range, by key of the config
 
 
 def format_levels(levels: Levels) -> str:
@@ -129,7 +129,7 @@ def log_summary(summary: Summary) -> None:
     log.info("candidates: galaxies of the class in the survey; kept: with a usable picture, in three splits")
     log.info("lowest p: the smallest confidence of a kept galaxy: its fraction of votes, or 1 for a plain label")
     if summary.levels:
-        log.info("curate: black and white of the pictures: %s", format_levels(summary.levels))
+        log.info("curate: display range of the pictures: %s", format_levels(summary.levels))
     if summary.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
         log.warning("curate: rejected pictures: %s (listed in rejected.parquet)", reasons)

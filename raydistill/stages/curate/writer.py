@@ -135,7 +135,7 @@ class CuratedWriter:
         Raises
         ------
         CatalogError
-            If a class has no training galaxy, or if `curate.duplicates` refuses equal pictures.
+            If a class has no training galaxy, or if `curate.duplicates` rejects equal pictures.
         """
         rejected = dict(sorted(Counter(row["reason"] for row in self.rejected).items()))
         names, candidates = self._selection.tree.names, self._selection.candidates

@@ -269,7 +269,7 @@ def draw_frames(path: Target, frames_NHWC: np.ndarray, detections: Sequence[dict
         File name, or a binary file open for writing.
     frames_NHWC
         uint8 [N, H, W, 3].
-    found
+    detections
         A record per frame: `boxes` [D, 4] and `scores` [D] of the detector, and `annotations` of
         photutils, in the format of COCO.
     threshold

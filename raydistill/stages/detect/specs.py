@@ -31,7 +31,7 @@ def frames_spec(plan: Plan) -> ArtifactSpec:
     Raises
     ------
     ArtifactMissing, ArtifactIncompatible
-        `detect.frames` is no curated set.
+        `detect.frames` is not a curated set.
     """
     detect = plan.config.detect
     if detect.frames is not None:

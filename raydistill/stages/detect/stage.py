@@ -6,8 +6,8 @@
     Ray Data  -> sources of test fields and of real test frames, by detector and photutils
     driver    -> COCO documents, metrics, a figure
 
-A field depends on its split and number alone, so the number of workers changes no bit. A stopped
-command resumes with the blocks that are missing, and the training from its last checkpoint.
+A field depends on its split and number alone, so any number of workers gives the same bits. A
+stopped command resumes with the blocks that are missing, and the training from its last checkpoint.
 
 On real frames the sources of photutils are a reference, and not the truth.
 """

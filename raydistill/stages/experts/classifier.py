@@ -252,7 +252,7 @@ def read_architecture(
     Raises
     ------
     ArtifactCorrupt
-        The values are no architecture.
+        The values are not an architecture.
     ArtifactIncompatible
         It is custom, and no network of the user has its factory.
     """

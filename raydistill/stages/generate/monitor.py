@@ -119,7 +119,7 @@ class Monitor:
                 log.info(what, row["step"], row["loss"], 100 * row["bias_flux"])
 
 
-# Show and measure what a generator has learnt so far.
+# Show and measure what a generator has learned so far.
 #
 # A preview samples pictures with the conditions of real validation galaxies, from equal noise at every
 # step. It compares them with those galaxies, and measures the loss on them.

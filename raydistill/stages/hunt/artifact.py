@@ -15,7 +15,7 @@ A report (`hunt`) has:
 - `curves.parquet` and `curves.png`: objects found for labels spent, by strategy.
 - `metrics.parquet`: how well the scores rank, at the start and at the end, with paired differences.
 - `trials.parquet`: every label that was spent.
-- `seen.parquet`: wanted objects that the experts and the synthetic sets have seen.
+- `seen.parquet`: the targets that the experts and the synthetic sets have seen.
 - `sheet.html`, `labels.csv`: the labels of the first trial, and the round that follows it.
 - `hunt.json`: sizes and settings.
 """
@@ -53,7 +53,7 @@ CURVES, METRICS, TRIALS, SEEN, FIGURE = (
 SCORES_SCHEMA = pa.schema(
     [
         ("object_id", pa.string()),
-        ("score", pa.float64()),  # probability of the wanted kind; null: nothing could be learnt, or no picture
+        ("score", pa.float64()),  # probability of the target class; null: nothing could be learned, or no picture
         ("label", pa.bool_()),  # null: not labelled
     ]
 )
@@ -84,7 +84,7 @@ TRIALS_SCHEMA = pa.schema(
 SEEN_SCHEMA = pa.schema(
     [
         ("by", pa.string()),  # experts, attributes, or the name of a source
-        ("targets", pa.int64()),  # wanted objects among the galaxies that it used
+        ("targets", pa.int64()),  # objects of the target class among the galaxies that it used
         ("galaxies", pa.int64()),
     ]
 )
@@ -97,19 +97,19 @@ class RoundSummary:
     Attributes
     ----------
     target, survey
-        The wanted kind, and the name of the survey.
+        The target class, and the name of the survey.
     number
         Number of the round, from 1.
     num_objects
         Objects of the survey whose picture can be used.
     num_labels, num_found
-        Labels before this round, and wanted objects among them.
+        Labels before this round, and objects of the target class among them.
     threshold
-        Smallest grade of a wanted object; it only matters for grades.
+        Smallest grade of an object of the target class; it only matters for grades.
     scale
         Kind of the labels: normal, yes-no or 1-5.
     learner
-        Kind of the learner; "" if nothing could be learnt yet.
+        Kind of the learner; "" if nothing could be learned yet.
     sources
         Names of the synthetic sources that were used.
     """
@@ -187,17 +187,17 @@ class HuntSummary:
     Attributes
     ----------
     target, survey
-        The wanted kind, and the name of the survey.
+        The target class, and the name of the survey.
     simulated
         Whether the survey was simulated.
     positive
-        Condition of the wanted kind on the table of the truth.
+        Condition of the target class on the table of the truth.
     setting
-        "strict": attributes and synthetic sets used no wanted galaxy; "seen": they may have.
+        "strict": attributes and synthetic sets used no galaxy of the target class; "seen": they may have.
     num_objects, num_positive
-        Objects of the survey with a picture and a truth, and the wanted ones among them.
+        Objects of the survey with a picture and a truth, and those of the target class among them.
     num_examples
-        Wanted objects that were known at the start.
+        Objects of the target class that were known at the start.
     rounds, per_round, seeds
         Rounds, labels of each, and repetitions.
     purity
@@ -277,7 +277,7 @@ class HuntReport(Displayed):
         return read_table(self.folder, TRIALS).to_pandas()
 
     def seen(self) -> pd.DataFrame:
-        """Return the wanted objects that experts and sources have seen (`SEEN_SCHEMA`)."""
+        """Return the targets that experts and sources have seen (`SEEN_SCHEMA`)."""
         return read_table(self.folder, SEEN).to_pandas()
 
 
@@ -319,7 +319,7 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
         more = interval(mean, low, high, sign="+", between=TWO_LINES)
         rows.append((shown_name(name), shown[0], more, *shown[1:]))
     spent = summary.rounds * summary.per_round
-    title = f"{summary.num_positive} of {summary.num_objects} objects are wanted; {spent} labels, {summary.seeds} seeds"
+    title = f"{summary.num_positive} of {summary.num_objects} are targets; {spent} labels, {summary.seeds} seeds"
     sources = [name for name in summary.strategies if name not in STRATEGIES]
     verdicts = [
         sentence(hunt_verdict(name, spent, results[name, "end", "found"]))
@@ -328,7 +328,7 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
     ]
     words = HUNT_STRATEGIES | dict.fromkeys(sources, "learns from labels and from synthetic examples")
     explained = [
-        sentence(f"found: wanted objects among {spent} labels, with the 95 % interval over the seeds", indent="  "),
+        sentence(f"found: targets among {spent} labels, with the 95 % interval over the seeds", indent="  "),
         glossary(words, summary.strategies),
     ]
     return "\n".join(

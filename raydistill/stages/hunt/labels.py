@@ -30,7 +30,7 @@ from raydistill.stages.hunt.survey import HuntedSurvey
 from raydistill.storage import Folder
 
 FILENAME, LABEL = "filename", "label"
-# Vocabularies: the labels of objects that are not wanted, then those of wanted ones.
+# Vocabularies: the labels of objects outside the target class, then of those in it.
 WORDS = {"normal": ("normal", "anomaly"), "yes-no": ("no", "yes")}
 GRADES = ("1", "2", "3", "4", "5")
 BOM = "\ufeff"
@@ -73,12 +73,12 @@ class LabelFile:
         raise AssertionError("checked in `read_labels`")
 
     def decisions(self, threshold: int = 4) -> dict[str, bool]:
-        """Return for each filename whether the object is wanted.
+        """Return for each filename whether the object is of the target class.
 
         Parameters
         ----------
         threshold
-            Smallest grade from 1 to 5 of a wanted object.
+            Smallest grade from 1 to 5 of an object of the target class.
 
         Raises
         ------
@@ -112,8 +112,8 @@ def read_labels(content: bytes, where: str) -> LabelFile:
     Raises
     ------
     CatalogError
-        The file is no UTF-8 text, lacks a column, or has a row with a wrong number of values, without
-        a filename or with an unknown label.
+        The file is not UTF-8 text, lacks a column, or has a row with a wrong number of values,
+        without a filename or with an unknown label.
     """
     try:
         text = content.decode("utf-8")
@@ -123,7 +123,7 @@ def read_labels(content: bytes, where: str) -> LabelFile:
     try:
         lines = list(csv.reader(io.StringIO(text.removeprefix(BOM), newline=""), strict=True))
     except csv.Error as error:
-        raise CatalogError(f"it is no CSV ({error})", where, "export the labels again") from error
+        raise CatalogError(f"it is not CSV ({error})", where, "export the labels again") from error
     header = tuple(map(trim, lines[0])) if lines else ()
     _check_header(header, where)
     rows = []
@@ -228,7 +228,7 @@ class KnownLabels(NamedTuple):
     rows
         Rows of the labelled objects in the survey.
     positive
-        Whether each is of the wanted kind.
+        Whether each is of the target class.
     """
 
     file: LabelFile

@@ -41,7 +41,7 @@ class BlockScorer(Protocol):
     """A fitted learner."""
 
     def score(self, values: npt.NDArray[Any], /) -> Floats:
-        """Return the probability of the wanted kind.
+        """Return the probability of the target class.
 
         The input is features [N, F] or pictures [N, H, W, 3].
         """
@@ -135,14 +135,14 @@ def estimate_fit(learner: NetworkLearner | FixMatchLearner, image_size: int) -> 
 
 @dataclass(frozen=True)
 class PixelScorer:
-    """A trained network with two outputs, of which the second is the wanted kind."""
+    """A trained network with two outputs, of which the second is the target class."""
 
     network: Network
     theta_P: Tensor
     normalisation: AnyNormalisation
 
     def score(self, pixels_NHWC: Pixels) -> Floats:
-        """Return the probability of the wanted kind, float64 [N]."""
+        """Return the probability of the target class, float64 [N]."""
         scores = [np.empty(0)]
         with torch.no_grad():
             for images in self.batches(pixels_NHWC):
@@ -199,7 +199,7 @@ def fit_pixels(
 # The features of `predict` describe morphological classes, and may hardly show a rare kind. A network
 # that is trained to tell synthetic positives from negatives shows it. Random objects of the survey
 # are further negatives: without them the network knows only the classes of which the synthetic
-# galaxies were made, and takes other kinds for wanted ones.
+# galaxies were made, and takes other kinds for the target class.
 #
 # The features of this network, the input of its last layer, join those of `predict`. The labels of
 # real galaxies then decide which features count.
@@ -246,7 +246,7 @@ def fit_source_network(
     Parameters
     ----------
     synthetic
-        Pictures of each source, and whether each shows the wanted kind.
+        Pictures of each source, and whether each shows the target class.
     background_NHWC
         uint8 [N, H, W, 3], pictures of random objects of the survey. Together they weigh as much as
         the negatives of one source.

@@ -69,7 +69,7 @@ class Quotas:
         return dict(zip(Reason, counts.tolist(), strict=True))
 
 
-WITHOUT_SCORES = Quotas(high_score=0, uncertain=0, diverse=1, random=1)  # nothing can be learnt yet
+WITHOUT_SCORES = Quotas(high_score=0, uncertain=0, diverse=1, random=1)  # nothing can be learned yet
 
 
 class Candidate(NamedTuple):
@@ -107,7 +107,7 @@ class Shortlist:
         rows_N
             Their rows in the survey.
         scores_N
-            Their scores in [0, 1]; None: nothing can be learnt yet.
+            Their scores in [0, 1]; None: nothing can be learned yet.
         features_NF
             Their standardised features.
         """
@@ -215,7 +215,8 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 #
 # The loop knows nothing of pictures: a scorer maps labelled rows to scores of all objects.
 
-# Maps labelled rows, their truth and a seed to the scores of all objects; None: nothing can be learnt.
+# Maps labelled rows, their truth and a seed to the scores of all objects, or None if nothing can
+# be learned.
 Scorer = Callable[[Rows, Bools, int], Floats | None]
 RANDOM_ONLY = Quotas(high_score=0, uncertain=0, diverse=0, random=1)
 BLOCK = 8192  # objects of a survey that are considered at once
@@ -229,11 +230,11 @@ class Trace(NamedTuple):
     rows
         Rows that were labelled, in their order.
     found
-        Whether each of them was of the wanted kind.
+        Whether each of them was of the target class.
     reasons
         Why each of them was shown.
     first_N, last_N
-        Scores before the first round and after the last one; None: nothing could be learnt.
+        Scores before the first round and after the last one; None: nothing could be learned.
     """
 
     rows: Rows
@@ -256,7 +257,7 @@ def choose(
     Parameters
     ----------
     scores_N
-        Scores of all objects; None: nothing can be learnt yet.
+        Scores of all objects; None: nothing can be learned yet.
     features_NF
         Standardised features.
     shown_N
@@ -295,7 +296,7 @@ def hunt(
     features_NF
         Standardised features of all objects, for diversity.
     truth_N
-        Whether each object is of the wanted kind.
+        Whether each object is of the target class.
     start_rows
         Rows whose labels are known at the start. They are not spent, and not shown.
     quotas

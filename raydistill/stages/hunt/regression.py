@@ -64,7 +64,7 @@ class LinearScorer:
     intercept: float
 
     def score(self, features_NF: npt.NDArray[np.floating]) -> Floats:
-        """Return the probability of the wanted kind, float64 [N].
+        """Return the probability of the target class, float64 [N].
 
         Each row is summed by itself, so a score depends neither on the block nor on the threads.
         """
@@ -156,7 +156,7 @@ def cross_fitted_scores(
 ) -> Floats:
     """Return scores float64 [N] by regressions that know no labels of the own fold.
 
-    This is the ceiling of a hunt: no label is missing, and no object is scored by its own.
+    This is the upper bound of a hunt: no label is missing, and no object is scored by its own.
     """
     order_N = np.random.default_rng(seed).permutation(len(positive_N))
     fold_N = np.empty(len(positive_N), int)
@@ -190,7 +190,7 @@ class Examples(NamedTuple):
     features_LF
         float [L, F], or pictures uint8 [L, H, W, 3].
     positive_L
-        bool [L]: whether the object is of the wanted kind.
+        bool [L]: whether the object is of the target class.
     weights_L
         float64 [L], positive.
     """

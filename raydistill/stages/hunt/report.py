@@ -186,7 +186,7 @@ def trial_rows(trials: Trials, ids: Sequence[str]) -> list[Mapping[str, Any]]:
 def metric_rows(trials: Trials) -> list[Mapping[str, Any]]:
     """Return the rows of the table of metrics; differences are paired by seed.
 
-    A seed in which nothing could be learnt at the start has no metrics there, and is left out.
+    A seed in which nothing could be learned at the start has no metrics there, and is left out.
     """
     values: dict[tuple[str, str, str], npt.NDArray[np.float64]] = {}
     for name, trials_of in trials.items():
@@ -215,7 +215,7 @@ def metric_rows(trials: Trials) -> list[Mapping[str, Any]]:
 
 
 def seen_rows(curated: CuratedSet, scripted: Scripted, oracle: Oracle) -> list[Mapping[str, Any]]:
-    """Return how many wanted objects the experts and the synthetic sources have seen."""
+    """Return how many targets the experts and the synthetic sources have seen."""
     targets = scripted.targets
     training = set(curated.table("train", ["object_id"])["object_id"].to_pylist())
     seen: dict[str, set[str]] = {"experts": training}
@@ -252,7 +252,7 @@ def draw_discovery_curves(path: Target, curves: Mapping[str, Curve], target: str
     curves
         By strategy, in the order of the legend.
     target
-        Name of the wanted kind.
+        Name of the target class.
     start
         What was known at the start, in words.
     seeds

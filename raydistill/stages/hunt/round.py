@@ -70,7 +70,7 @@ def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hun
     scorer = _fit(config, curated, known, sources, values, scale)
     if scorer is None:
         level = logging.WARNING if len(known.rows) else logging.INFO
-        what = "hunt: nothing can be learnt from %d labels, %d of them wanted; the round explores"
+        what = "hunt: nothing can be learned from %d labels, %d of them of the target class; the round explores"
         log.log(level, what, len(known.rows), int(known.positive.sum()))
     candidates = _rank(plan, folder, known, values, standardiser, scorer)
     summary = RoundSummary(
@@ -126,7 +126,7 @@ def _about_synthetics(sources: tuple[str, ...]) -> str:
     if not sources:
         return ""
     return (
-        f"The ranking also learnt from synthetic galaxies ({', '.join(sources)}); all galaxies here are of the survey."
+        f"The ranking also learned from synthetic galaxies ({', '.join(sources)}); all galaxies here are of the survey."
     )
 
 
@@ -221,7 +221,7 @@ class SheetCandidate:
     pixels_HWC
         Its picture, uint8 [H, W, 3].
     score
-        Probability of the wanted kind; NaN: nothing could be learnt yet.
+        Probability of the target class; NaN: nothing could be learned yet.
     reason
         Why it is shown.
     """
@@ -264,11 +264,11 @@ def contact_sheet(
     survey
         Name of the survey.
     target
-        Name of the wanted kind, such as "dust lane".
+        Name of the target class, such as "dust lane".
     round_number
         Number of the round, from 1.
     threshold
-        Smallest grade from 1 to 5 of a wanted object.
+        Smallest grade from 1 to 5 of an object of the target class.
     store
         Key under which the browser keeps the labels; other for each round.
     synthetics

@@ -1,4 +1,4 @@
-"""Synthetic sources of a hunt, and attributes learnt from volunteers' votes."""
+"""Synthetic sources of a hunt, and attributes learned from volunteers' votes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Source(NamedTuple):
     pixels_LHWC
         uint8 [L, H, W, 3].
     positive_L
-        Whether each shows the wanted kind.
+        Whether each shows the target class.
     seen
         Ids of the real galaxies that were used for both sets: those of which the pictures were
         made, those to which an injection was fitted, and those on which a generator was trained.
@@ -144,7 +144,7 @@ def check_pictures(synthetic: SyntheticSet, curated: CuratedSet) -> None:
             raise ArtifactIncompatible(what, synthetic.folder.uri, "sample a set from this config")
 
 
-# Score objects by a product of attributes learnt from volunteers' votes alone.
+# Score objects by a product of attributes learned from volunteers' votes alone.
 #
 # "Early type with a dust lane" is the product of `smooth` and `dust_lane`: no example has both.
 

@@ -26,7 +26,7 @@ def synthetic_specs(plan: Plan) -> dict[str, ArtifactSpec]:
     Raises
     ------
     ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
-        A path is no finished synthetic set.
+        A path is not a finished synthetic set.
     """
     specs = {}
     for name, source in sorted(plan.config.hunt.synthetic.items()):

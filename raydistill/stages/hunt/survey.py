@@ -149,9 +149,9 @@ class Scripted:
     rows
         Rows of its objects with a picture and a truth.
     truth
-        Whether each of them is of the wanted kind.
+        Whether each of them is of the target class.
     targets
-        Ids of the wanted objects.
+        Ids of the objects of the target class.
     held_out
         Those of which no example may be made, and from which no attribute may learn.
     sources
@@ -178,7 +178,7 @@ def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scrip
     Raises
     ------
     ArtifactIncompatible
-        The survey has no more wanted objects than the hunt takes as examples.
+        The survey has no more objects of the target class than the hunt takes as examples.
     """
     oracle, ids = oracle_of(plan.config.hunt), survey.ids
     truth = read_truth(oracle, truth_table(plan), ids)
@@ -187,9 +187,7 @@ def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scrip
         log.warning("hunt: %d objects of the survey have no row in the truth, and are left out", missing)
     positive = truth.positive_N[rows]
     if positive.sum() <= oracle.num_examples:
-        what = (
-            f"the survey has {positive.sum()} wanted objects, and hunt.oracle.num_examples takes {oracle.num_examples}"
-        )
+        what = f"the survey has {positive.sum()} objects of the target class, and hunt.oracle.num_examples takes {oracle.num_examples}"
         raise ArtifactIncompatible(what, survey.pictures.uri, "lower it, or take a larger survey")
     targets = frozenset(ids[row] for row in rows[positive].tolist())
     held_out = targets if oracle.setting == "strict" else frozenset()
@@ -197,11 +195,11 @@ def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scrip
     return Scripted(survey, rows, positive, targets, held_out, tuple(sources))
 
 
-# Read the truth of a scripted labeller: which objects of a survey are wanted.
+# Read the truth of a scripted labeller: which objects of a survey are of the target class.
 
 
 class Truth(NamedTuple):
-    """Whether each object of the survey is in the truth, and whether it is wanted."""
+    """Whether each object of the survey is in the truth, and is a target."""
 
     known_N: Bools
     positive_N: Bools

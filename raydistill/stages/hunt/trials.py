@@ -3,7 +3,7 @@
 A task maps {strategy, seed} to a file.
 
 The driver writes the inputs of all trials into one file. A trial depends on them, its strategy and
-its seed alone, so the number of workers changes no bit. A killed hunt resumes with the missing
+its seed alone, so any number of workers gives the same bits. A killed hunt resumes with the missing
 ones.
 """
 
@@ -53,7 +53,7 @@ class Ranked(NamedTuple):
     purity_of_top
         Purity of the best percent of all objects.
     found_in_first
-        Wanted objects among the first 100.
+        Objects of the target class among the first 100.
     """
 
     average_precision: float
@@ -109,7 +109,7 @@ def _thresholds(scores_N: Floats, positive_N: Bools) -> tuple[npt.NDArray[np.int
     The highest score comes first.
     """
     if not positive_N.any():
-        raise ValueError("no object is of the wanted kind, so no ranking can be measured")
+        raise ValueError("no object is of the target class, so no ranking can be measured")
     order_N = np.argsort(-scores_N, kind="stable")
     last = np.flatnonzero(np.append(np.diff(scores_N[order_N]) != 0, True))
     return np.cumsum(positive_N[order_N], dtype=np.int64)[last], last.astype(np.int64) + 1
@@ -121,7 +121,7 @@ def discovery_curve(found_in_order: Bools, labels: npt.NDArray[np.int64]) -> npt
     Parameters
     ----------
     found_in_order
-        Whether the first, second, … labelled object was of the wanted kind.
+        Whether the first, second, … labelled object was of the target class.
     labels
         Numbers of labels, each from 0 to the length of `found_in_order`.
     """
@@ -293,7 +293,7 @@ class TrialRunner:
 
 
 def draw_examples(inputs: Inputs, count: int, seed: int) -> Rows:
-    """Return the rows known at the start: given, or `count` wanted and as many others."""
+    """Return the rows known at the start: given, or `count` of each kind."""
     if inputs.examples is not None:
         return inputs.examples
     rng = np.random.default_rng(fold_in(seed, "examples"))

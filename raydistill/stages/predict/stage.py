@@ -5,7 +5,7 @@
     driver    -> counts of the finished blocks, summary, manifest
 
 Memory does not grow with the number of pictures: the driver holds ids and paths, and a worker holds
-one block. A block depends on its own objects alone, so the number of workers changes no bit.
+one block. A block depends on its own objects alone, so any number of workers gives the same bits.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Pred
 
 
 def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
-    """Return the experts and normalisation, and black and white of their curated set.
+    """Return the experts, their normalisation and the display range of their set.
 
     Raises
     ------

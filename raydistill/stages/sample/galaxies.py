@@ -179,7 +179,7 @@ def read_conditions(wanted: TableConditions, survey: Survey) -> Galaxies:
     ------
     CatalogError
         The table cannot be read, its votes are those of another tree or contradict it, or a label
-        is no class of the curated set.
+        is not a class of the curated set.
     """
     try:
         rows = read_catalog(wanted.table, wanted.dialect, fractions=wanted.fractions, columns=wanted.columns)
@@ -272,7 +272,7 @@ def _label(name: str | None, class_names: Sequence[str], where: str) -> int:
         return NO_CLASS
     if name not in class_names:
         raise CatalogError(
-            f"the label '{name}' is no class of the curated set", where, nearest(name, tuple(class_names))
+            f"the label '{name}' is not a class of the curated set", where, nearest(name, tuple(class_names))
         )
     return list(class_names).index(name)
 

@@ -5,8 +5,8 @@
     driver    -> further blocks, until a filter has kept enough
     driver    -> one Parquet file per class, counts, a grid of pictures
 
-A block is a pure function of its rows, so the number of workers changes no bit. Finished blocks are
-kept until the set is complete, and a resumed stage reads them.
+A block is a pure function of its rows, so any number of workers gives the same bits. Finished
+blocks are kept until the set is complete, and a resumed stage reads them.
 
 An injection, or a generator that starts from real galaxies, needs their PNG files. The driver holds
 those of the training split, and three times as much while it opens them. The rows of

@@ -208,7 +208,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"images": IMAGES, "labels": np.ones((4, 14), int)},
         "4 x 14 labels, and each picture needs one",
     ),
-    "fractions": ({"images": IMAGES, "labels": np.array([0.5, 1, 2, 3])}, "labels are no whole numbers"),
+    "fractions": ({"images": IMAGES, "labels": np.array([0.5, 1, 2, 3])}, "labels are not whole numbers"),
     "huge": (
         {"images": IMAGES, "labels": np.array([0, 1, 2, 2**64 - 1], dtype=np.uint64)},
         "labels are as large as 18446744073709551615",

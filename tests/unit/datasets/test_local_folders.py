@@ -108,7 +108,7 @@ def test_empty_folder_is_no_class(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     fill(tmp_path, *names, count=0)
     (tmp_path / above / "b0" / ".DS_Store").write_bytes(b"?")
     assert labels(tmp_path) == {"a": 3, "c": 3}
-    assert f"curate: empty folders are no classes: {', '.join(names[:6])} and 3 more" in caplog.messages
+    assert f"curate: empty folders are not classes: {', '.join(names[:6])} and 3 more" in caplog.messages
 
 
 def test_class_that_is_empty_in_one_split_is_a_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

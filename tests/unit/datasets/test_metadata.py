@@ -118,13 +118,13 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("metadata.csv", "file_name,label\n", "metadata.csv: has no rows; paths in column"),
     ("metadata.csv", b"file_name,label\na.png,\xe9\n", "metadata.csv: cannot be read as metadata (invalid continuation byte)"),
     ("metadata.csv", 'file_name,label\na.png,"x\n', "metadata.csv: cannot be read as metadata (unexpected end of data)"),
-    ("metadata.jsonl", '{"file_name": "a.png", "label": [1]}', "metadata.jsonl: column 'label' has the value [1], which is no label"),
-    ("metadata.jsonl", '{"file_name": "a.png", "label": 0.5}', "metadata.jsonl: column 'label' has the value 0.5, which is no label"),
+    ("metadata.jsonl", '{"file_name": "a.png", "label": [1]}', "metadata.jsonl: column 'label' has the value [1], which is not a label"),
+    ("metadata.jsonl", '{"file_name": "a.png", "label": 0.5}', "metadata.jsonl: column 'label' has the value 0.5, which is not a label"),
     ("metadata.jsonl", '{"file_name": "a.png", "label": "\\ud800"}', r"metadata.jsonl: column 'label' has the value \ud800, which"),
     ("metadata.jsonl", '{"file_name": "a.png"', "metadata.jsonl: cannot be read as metadata ("),
     ("metadata.jsonl", '{"file_name": "a.png", "label": 1, "label": 2}',
      "metadata.jsonl: cannot be read as metadata (a line has the key 'label' twice)"),
-    ("metadata.jsonl", "[1]", "metadata.jsonl: cannot be read as metadata (a line is no object)"),
+    ("metadata.jsonl", "[1]", "metadata.jsonl: cannot be read as metadata (a line is not an object)"),
     ("metadata.parquet", "PAR1", "metadata.parquet: cannot be read as metadata ("),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The sentence about data that are no folder of pictures names the way that works."""
+"""The error for data that are not a folder of pictures names what works."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_folder_of_archives_is_refused_and_one_beside_classes_is_named(
 @pytest.mark.parametrize(("name", "kind"), [("t.parquet", "image-parquet"), ("a.h5", "arrays"), ("a.npz", "arrays")])
 def test_other_kind_of_data_set_is_named(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / name).write_bytes(b"?")
-    sentence = f"this is no folder of pictures but '{name}'; set survey.kind={kind}"
+    sentence = f"this is not a folder of pictures but '{name}'; set survey.kind={kind}"
     assert refused(tmp_path) == refused(tmp_path / name) == sentence
 
 

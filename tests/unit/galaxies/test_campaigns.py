@@ -204,7 +204,7 @@ def test_concentrations_of_euclids_catalogue_become_expected_fractions(tmp_path:
     expected[:, -12:] = np.nan  # clumps, problem, artifact
     np.testing.assert_allclose(votes_array(catalog, tree), expected, atol=1e-6)
     assert catalog.schema.metadata[b"raydistill.dialect"] == b"gz-euclid"
-    assert catalog["total_votes"].null_count == 5  # concentrations are no numbers of votes
+    assert catalog["total_votes"].null_count == 5  # concentrations are not numbers of votes
 
 
 def test_question_without_votes_has_no_fractions(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_contradictory_fractions_are_refused(tmp_path: Path, change: dict[str, A
         ),
         (
             {"bar-dr5_strong": [-1]},
-            r"column 'bar-dr5_strong' is no number of votes in 1 rows \(row 1: -1\); correct it or leave it",
+            r"column 'bar-dr5_strong' is not a number of votes in 1 rows \(row 1: -1\); correct it or leave it",
         ),
         ({"bar-dr5_total-votes": ["?!"]}, "column 'bar-dr5_total-votes' holds '\\?!' in row 1, which is not a number"),
     ],

@@ -1,4 +1,4 @@
-"""A file that is no picture is refused by name, even if Pillow reads a part of it."""
+"""A file that is not a picture is rejected by name, even if Pillow reads a part."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def a_table(path: Path) -> None:
         (no_fits, (0, 0, 0), "the tile cannot be read (corrupt"),
         (two_units, (0, 0, 0), "tiles of one band have different units: 'nmgy' in a.fits and 'Jy' in b.fits"),
         (other_name, (0, 0, 0), "none of its 1 files has a name like 't.fits*'; check survey.images.files"),
-        (a_table, (1, 1, 1), "'1' is no image; check survey.images.files and survey.images.channels"),
+        (a_table, (1, 1, 1), "'1' is not an image; check survey.images.files and survey.images.channels"),
     ],
 )
 def test_unusable_tile_is_reported_in_one_sentence(tmp_path: Path, spoil, channels, message: str) -> None:

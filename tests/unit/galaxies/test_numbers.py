@@ -170,9 +170,9 @@ def test_ids_of_whole_numbers_keep_every_digit(tmp_path):
 @pytest.mark.parametrize(
     ("ids", "sentence"),
     [
-        (pa.array([["a"], ["b"]]), r"column 'id' has the type list<\w+: string>, which is no id"),
-        (pa.array([{"a": 1}, {"a": 2}]), r"column 'id' has the type struct<a: int64>, which is no id"),
-        (pa.array([True, False]), "column 'id' has the type bool, which is no id"),
+        (pa.array([["a"], ["b"]]), r"column 'id' has the type list<\w+: string>, which is not an id"),
+        (pa.array([{"a": 1}, {"a": 2}]), r"column 'id' has the type struct<a: int64>, which is not an id"),
+        (pa.array([True, False]), "column 'id' has the type bool, which is not an id"),
         (pa.array([b"\xff\xfe", b"ok"]), "the ids in 'id' are bytes that are not UTF-8"),
         (pa.array([None, None], pa.null()), "column 'id' has no id in 2 rows"),
     ],

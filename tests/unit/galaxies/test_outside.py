@@ -68,7 +68,7 @@ def test_path_in_parquet_is_refused(kind: pa.DataType, place: str, root: Path) -
 
 
 def _read_if_missing(source: object) -> None:
-    """Raise CatalogError for a name that is no path here, and no file of the folder."""
+    """Raise CatalogError for a name that is neither a path nor a file of the folder."""
     assert not Path(str(source)).exists()
     raise CatalogError("no such file, so not outside of", str(source))
 

@@ -114,7 +114,7 @@ def test_feather_and_folders_have_units(tmp_path, caplog):
         feather.write_feather(part, tmp_path / f"{number}.feather")
     assert read_catalog(str(tmp_path / "0.feather"))["ra"].to_pylist() == [pytest.approx(57.29577951308232)]
     assert read_catalog(str(tmp_path))["ra"].null_count == 3
-    assert "curate: column 'ra' has the unit 'deg / rad', which is no angle; no galaxy has a ra" in caplog.messages
+    assert "curate: column 'ra' has the unit 'deg / rad', which is not an angle; no galaxy has a ra" in caplog.messages
     (tmp_path / "2.feather").unlink()
     assert read_catalog(str(tmp_path))["ra"].to_pylist() == [pytest.approx(57.29577951308232)] * 2
 
@@ -128,7 +128,7 @@ def test_unit_that_is_no_angle_gives_a_warning(tmp_path, caplog, unit, values):
     catalog = read_catalog(write(astropy_table, tmp_path / "t.ecsv"))
     assert catalog["ra"].to_pylist() == values
     unknown = f"curate: column 'ra' has the unknown unit '{unit}'; it is read in deg"
-    no_angle = f"curate: column 'ra' has the unit '{unit}', which is no angle; no galaxy has a ra"
+    no_angle = f"curate: column 'ra' has the unit '{unit}', which is not an angle; no galaxy has a ra"
     assert [line for line in caplog.messages if "unit" in line] == [no_angle if values[0] is None else unknown]
 
 

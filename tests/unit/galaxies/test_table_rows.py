@@ -1,4 +1,4 @@
-"""Rows of text tables that are no galaxies.
+"""Rows of text tables that are not galaxies.
 
 Other rows are split by Python's csv module only.
 """

@@ -207,7 +207,7 @@ def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"PK\x03\x04 a checkpoint", "the weights are no safetensors file; give the file"),
+        (b"PK\x03\x04 a checkpoint", "the weights are not a safetensors file; give the file"),
         (None, "cannot be read (No such"),
     ],
 )

@@ -29,7 +29,7 @@ CLASSES = ClassTree("two", (GalaxyClass("round", (("smooth",),)), GalaxyClass("d
 
 
 def votes_of(number: int, label: int) -> np.ndarray:
-    """Return votes of a galaxy that is no artifact; smooth if the label is 0.
+    """Return votes of a galaxy that is not an artifact; smooth if the label is 0.
 
     Number 0 is smooth without doubt.
     """

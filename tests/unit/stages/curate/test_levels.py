@@ -1,4 +1,4 @@
-"""Test black and white of a survey: chosen from a sample, checked in the result."""
+"""Test the display range of a survey: chosen from a sample, checked in the result."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_survey_of_16_bit_pictures_uses_the_bits_that_it_fills(tmp_path, caplog,
     chosen = "full" if bits == 16 else (0, 2**bits - 1)
     assert images.value_range == chosen
     shown = "full" if bits == 16 else f"[0, {2**bits - 1}]"
-    assert f"in 12 sampled pictures; black and white: survey.images.value_range={shown}" in caplog.text
+    assert f"in 12 sampled pictures; display range: survey.images.value_range={shown}" in caplog.text
     rows = decoded(images, [f"{tmp_path}/i/{path}" for path in selected["path"].to_pylist()])
     assert brightest(rows[0]) > 200
     assert brightest(rows[-1]) < 0.6 * brightest(rows[0]), "the faint galaxy stays faint"
@@ -140,7 +140,7 @@ def test_range_that_nobody_can_tell_is_an_error(tmp_path):
     floats = io.BytesIO()
     Image.fromarray((galaxy(0) * 1e-3).astype(np.float32)).save(floats, "TIFF")
     selected = in_folder(tmp_path / "i", [floats.getvalue()], "tif")
-    with pytest.raises(CatalogError, match=r"give the values of black and white: survey\.images\.value_range: \[low"):
+    with pytest.raises(CatalogError, match=r"give the display range: survey\.images\.value_range: \[low"):
         resolve_levels(FolderImages(str(tmp_path / "i"), pattern="{id}.tif"), selected)
 
 

@@ -333,7 +333,7 @@ def test_partly_hidden_and_constant_labels_of_a_split_are_reported(
         select_galaxies(recipe(), survey)
     assert "official splits: train, validation, test\n" in caplog.text
     assert "1 of 4 pictures of the validation split have no label and are left out" in caplog.text
-    assert "all 20 pictures of the test split have the same label; check that it is no placeholder" in caplog.text
+    assert "all 20 pictures of the test split have the same label; check that it is not a placeholder" in caplog.text
 
 
 # ---- sets without classes ----

@@ -164,7 +164,7 @@ def test_splits_in_a_dictionary_of_parquet(tmp_path: Path) -> None:
     selection = select_galaxies(recipe(classes=["a", "b"]), replace(survey, catalog=str(tmp_path / "t.parquet")))
     assert {n for n, split in split_by_id(selection).items() if split == "test"} == {str(n) for n in range(1, 60, 3)}
     pq.write_table(table.set_column(2, "set", pa.array([["train"]] * 60)), tmp_path / "t.parquet")
-    with pytest.raises(CatalogError, match=r"'set' has the type list<\w+: string>, which is no text; name another"):
+    with pytest.raises(CatalogError, match=r"'set' has the type list<\w+: string>, which is not text; name another"):
         select_galaxies(recipe(classes=["a", "b"]), replace(survey, catalog=str(tmp_path / "t.parquet")))
 
 

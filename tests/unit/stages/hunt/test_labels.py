@@ -66,7 +66,7 @@ def test_filename_that_a_spreadsheet_would_calculate_is_written_as_text_and_read
         (b"filename,label\n,yes\n", "row 2 has no filename"),
         (b"filename,label\na,yes,no\n", "row 2 has 3 values, and the header names 2 columns"),
         (b"filename,label\n\xff,yes\n", "byte 15 is not UTF-8 text"),
-        (b'filename,label\n"a,yes\n', "it is no CSV"),
+        (b'filename,label\n"a,yes\n', "it is not CSV"),
         (
             b"filename,label\na,1\nb,1\n",
             "all 2 labels are 1, which may be the lowest grade of five or the yes of 0 and 1",

@@ -41,7 +41,7 @@ def test_metrics_by_hand():
 
 
 def test_metrics_of_a_survey_without_targets_are_refused():
-    with pytest.raises(ValueError, match="no object is of the wanted kind"):
+    with pytest.raises(ValueError, match="no object is of the target class"):
         average_precision(np.zeros(3), np.zeros(3, bool))
 
 

@@ -72,7 +72,7 @@ def test_examples_of_one_kind_are_not_learnable():
 
 
 def test_synthetic_negatives_remove_the_shortcut_of_synthetic_positives():
-    """Column 0 marks the wanted kind, column 1 marks synthetic pictures."""
+    """Column 0 marks the target class, column 1 marks synthetic pictures."""
     rng = np.random.default_rng(2)
 
     def pictures(count, wanted, synthetic):

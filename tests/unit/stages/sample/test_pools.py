@@ -153,7 +153,7 @@ def test_a_table_of_labels_gives_classes(pools, survey: Survey, tmp_path: Path) 
     assert pool.galaxies.labels_N.tolist() == [1, 0]
     own = fit_encoding(survey.curated).layout.slice("class")
     assert pool.conditions.values_BV[:, own].tolist() == [[0, 1], [1, 0]]
-    with pytest.raises(CatalogError, match=r"the label 'disc' is no class of the curated set; did you mean 'disk'?"):
+    with pytest.raises(CatalogError, match=r"the label 'disc' is not a class of the curated set; did you mean 'disk'?"):
         pools(table(tmp_path / "t.csv", "id,label\na,disc\n"))
 
 
