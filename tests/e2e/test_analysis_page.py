@@ -112,7 +112,7 @@ def test_details_of_a_galaxy_open_by_keyboard(tmp_path: Path) -> None:
     drive(tmp_path, test)
 
 
-def test_page_fits_wide_and_narrow_windows_and_names_everything(tmp_path: Path) -> None:
+def test_page_fits_narrow_windows_and_names_everything(tmp_path: Path) -> None:
     async def test(page: Page) -> None:
         for width in (1200, 390):
             await page.screenshot(tmp_path / f"{width}.png", width, 800)

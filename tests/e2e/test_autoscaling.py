@@ -68,7 +68,7 @@ def test_waiting_experts_start_machines_and_idle_machines_stop(
 
 
 @pytest.mark.parametrize(("resource", "amounts"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
-def test_resources_of_no_machine_type_are_refused(
+def test_resources_of_no_machine_type_are_rejected(
     growing: Head, undisturbed: Path, tmp_path: Path, resource: str, amounts: str
 ) -> None:
     tools.copy_of(undisturbed, tmp_path, "survey", "curated")

@@ -45,5 +45,5 @@ def check_config(random: Random) -> None:
 
 
 @fast_or_long
-def test_damaged_config_is_refused_or_read(seconds: float) -> None:
+def test_damaged_config_is_rejected_or_read(seconds: float) -> None:
     repeat(check_config, seconds)

@@ -130,5 +130,5 @@ def check_dataset(random: Random) -> None:
 
 
 @fast_or_long
-def test_damaged_data_set_is_refused_or_gives_its_pictures(seconds: float) -> None:
+def test_damaged_data_set_is_rejected_or_gives_its_pictures(seconds: float) -> None:
     repeat(check_dataset, seconds)

@@ -68,5 +68,5 @@ def test_damaged_file_counts_as_missing(seconds: float) -> None:
 
 
 @fast_or_long
-def test_long_overrides_are_refused_in_a_short_sentence(seconds: float) -> None:
+def test_long_overrides_are_rejected_in_a_short_sentence(seconds: float) -> None:
     repeat(check_overrides, seconds)

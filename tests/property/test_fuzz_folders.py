@@ -108,7 +108,7 @@ def check_folder(random: Random) -> None:
 
 
 @fast_or_long
-def test_folder_of_links_and_odd_names_is_read_once_or_refused(seconds: float) -> None:
+def test_folder_of_links_and_odd_names_is_read_once_or_rejected(seconds: float) -> None:
     repeat(check_folder, seconds)
 
 
@@ -145,5 +145,5 @@ def check_metadata(random: Random) -> None:
 
 
 @fast_or_long
-def test_metadata_give_labels_or_are_refused(seconds: float) -> None:
+def test_metadata_give_labels_or_are_rejected(seconds: float) -> None:
     repeat(check_metadata, seconds)

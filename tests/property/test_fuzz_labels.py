@@ -109,15 +109,15 @@ def check_classes(random: Random) -> None:
 
 
 @fast_or_long
-def test_damaged_labels_of_a_hunt_are_refused_or_decide(seconds: float) -> None:
+def test_damaged_labels_of_a_hunt_are_rejected_or_decide(seconds: float) -> None:
     repeat(check_hunt_labels, seconds)
 
 
 @fast_or_long
-def test_damaged_mapping_is_refused_or_names_the_pictures(seconds: float) -> None:
+def test_damaged_mapping_is_rejected_or_names_the_pictures(seconds: float) -> None:
     repeat(check_mapping, seconds)
 
 
 @fast_or_long
-def test_damaged_classes_are_refused_or_assigned(seconds: float) -> None:
+def test_damaged_classes_are_rejected_or_assigned(seconds: float) -> None:
     repeat(check_classes, seconds)

@@ -121,5 +121,5 @@ def check_fits(random: Random) -> None:
 
 @fast_or_long
 @pytest.mark.parametrize("check", [check_picture, check_fits])
-def test_damaged_picture_is_refused_or_has_the_pixels_of_the_library(check, seconds) -> None:
+def test_damaged_picture_is_rejected_or_has_the_pixels_of_the_library(check, seconds) -> None:
     repeat(check, seconds)

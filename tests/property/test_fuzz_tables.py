@@ -104,5 +104,5 @@ def check_table(random: Random) -> None:
 
 
 @fast_or_long
-def test_damaged_table_is_refused_or_classified(seconds: float) -> None:
+def test_damaged_table_is_rejected_or_classified(seconds: float) -> None:
     repeat(check_table, seconds)

@@ -21,7 +21,7 @@ def check(result: dict[str, Any]) -> None:
 
 @settings(deadline=None)
 @given(four)
-def test_scores_and_their_intervals_lie_between_0_and_1(accuracies: tuple[list[float], ...]) -> None:
+def test_scores_and_intervals_lie_in_the_unit_range(accuracies: tuple[list[float], ...]) -> None:
     check(label_robust(*accuracies[:3]))
     check(label_robust(*accuracies))
     check(augmentation_robust(*accuracies))

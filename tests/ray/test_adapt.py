@@ -225,7 +225,7 @@ def test_synthetic_sets_are_a_further_training_set(trained_root: Path, target: s
 # ---- refused ----
 
 
-def test_set_of_another_survey_is_refused(root: Path, target: str, tmp_path: Path) -> None:
+def test_set_of_another_survey_is_rejected(root: Path, target: str, tmp_path: Path) -> None:
     other = copy_of(root, tmp_path, "survey")
     split = "curate.split=[0.6, 0.2, 0.2]"
     curate(Plan(tiny(other, split)), SILENT)
@@ -234,9 +234,7 @@ def test_set_of_another_survey_is_refused(root: Path, target: str, tmp_path: Pat
         adapted(other, target, split, f"adapt.distilled={distilled}")
 
 
-def test_own_set_missing_set_and_other_kinds_are_refused(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_missing_and_other_sets_are_rejected(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the demo may have run in this folder
     plan = Plan(tiny(root))
     with pytest.raises(ArtifactIncompatible, match="this is the curated set of the source itself"):
@@ -249,7 +247,7 @@ def test_own_set_missing_set_and_other_kinds_are_refused(
         adapted(root, "demo")
 
 
-def test_target_of_another_size_or_alignment_is_refused(root: Path, tmp_path: Path) -> None:
+def test_target_of_another_size_or_alignment_is_rejected(root: Path, tmp_path: Path) -> None:
     other = copy_of(root, tmp_path, "survey")
     for key, sentence in (("curate.image_size=8", "8 px"), ("curate.align=true", "aligned to their major axis")):
         found = curate(Plan(tiny(other, key)), SILENT)

@@ -145,7 +145,7 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
     assert not blocks.exists()
 
 
-def test_spaces_and_proportions_are_chosen_and_pages_need_no_internet(report: AuditReport, root: Path) -> None:
+def test_chosen_spaces_and_proportions_are_audited(report: AuditReport, root: Path) -> None:
     other = audited(root, "audit.spaces=[scattering]", "audit.match_classes=false")
     assert {one.metric for one in other.findings} >= {"total_variation", "class_share", "frechet"}
     assert other.summary.num_pictures == 36
@@ -170,7 +170,7 @@ def test_another_survey_is_compared_and_an_equal_one_does_not_differ(root: Path,
     assert "Which survey?" in quiz
 
 
-def test_sets_that_cannot_be_audited_are_refused(root: Path, distilled_root: Path, tmp_path: Path) -> None:
+def test_sets_that_cannot_be_audited_are_rejected(root: Path, distilled_root: Path, tmp_path: Path) -> None:
     plan = Plan(tiny(distilled_root))
     with pytest.raises(ArtifactIncompatible, match=r"5 distilled, .* give samples of 5 of the same class proportions"):
         audited(root, path=plan.distilled.folder.uri)

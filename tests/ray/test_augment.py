@@ -205,7 +205,7 @@ def test_own_synthetic_set_is_the_default_source(root: Path) -> None:
     assert report.manifest.parents["synthetic_synthetic_1"].identity == plan.synthetic.identity
 
 
-def test_sets_that_do_not_fit_are_refused(root: Path, distilled_root: Path, tmp_path: Path) -> None:
+def test_sets_that_do_not_fit_are_rejected(root: Path, distilled_root: Path, tmp_path: Path) -> None:
     def refused(error: type[Exception], match: str, *overrides: str) -> None:
         with pytest.raises(error, match=match):
             stage.augment(Plan(tiny(root, *SHORT, *overrides)), SILENT)
@@ -247,14 +247,14 @@ def test_generator_and_classifier_may_have_the_same_few_galaxies(root: Path) -> 
     assert report.manifest.parents["labelled"].content == labelled.manifest.content
 
 
-def test_samples_without_a_class_are_refused(root: Path) -> None:
+def test_samples_without_a_class_are_rejected(root: Path) -> None:
     unlabelled = Plan(tiny(root, "sample.sampling={steps: 2}", "sample.num_images=4", "sample.conditions.kind=nothing"))
     own = sample(unlabelled, SILENT)
     with pytest.raises(ArtifactIncompatible, match="4 of its 4 images have no class"):
         stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{own.folder.uri}']}}")), SILENT)
 
 
-def test_samples_with_conditions_of_test_galaxies_are_refused(root: Path) -> None:
+def test_samples_with_conditions_of_test_galaxies_are_rejected(root: Path) -> None:
     own = sample(
         Plan(tiny(root, "sample.sampling={steps: 2}", "sample.conditions={kind: galaxies, split: test}")), SILENT
     )

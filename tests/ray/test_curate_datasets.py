@@ -237,7 +237,7 @@ def test_pictures_in_two_splits_are_dropped_from_the_later_one(copies: ImageFold
     assert result.summary.rejected == {"duplicate": 3}
 
 
-def test_pictures_in_two_splits_are_refused(copies: ImageFolder, tmp_path: Path) -> None:
+def test_pictures_in_two_splits_are_rejected(copies: ImageFolder, tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"curate\.duplicates: pictures occur in two splits: .*; remove them from"):
         curated(tmp_path, copies, duplicates="refuse")
 

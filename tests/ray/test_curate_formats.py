@@ -40,7 +40,7 @@ def in_parquet(path: Path, numbers: list[int], group: int = 16) -> ParquetImages
 
 
 @pytest.mark.long
-def test_order_duplicates_and_unknown_ids_of_a_parquet_file_do_not_change_the_bytes(tmp_path: Path) -> None:
+def test_order_of_a_parquet_file_does_not_change_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "pictures.parquet"
     present = [n for n in range(60) if n not in (4, 29, 59)]
     survey = CatalogSurvey(**folder_survey(tmp_path, labels(60), images=in_parquet(path, present)))
@@ -53,7 +53,7 @@ def test_order_duplicates_and_unknown_ids_of_a_parquet_file_do_not_change_the_by
     assert again.manifest.content == first.manifest.content
 
 
-def test_repeated_ids_of_a_parquet_file_are_refused_or_have_their_first_picture(tmp_path: Path) -> None:
+def test_repeated_ids_of_a_parquet_file_are_rejected_or_the_first_counts(tmp_path: Path) -> None:
     path = tmp_path / "pictures.parquet"
     images = in_parquet(path, list(range(40)))
     survey = CatalogSurvey(**folder_survey(tmp_path, labels(40), images=images))

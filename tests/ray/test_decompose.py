@@ -143,7 +143,7 @@ def survey_with(root: Path, sizes: dict[str, float | None]) -> CuratedSet:
         (dict.fromkeys(labels(60), 5.0), "the petro_r90 of its training galaxies does not differ within any class"),
     ],
 )
-def test_nuisance_that_the_set_lacks_is_refused(
+def test_nuisance_that_the_set_lacks_is_rejected(
     cluster: None, tmp_path: Path, sizes: dict[str, float | None], message: str
 ) -> None:
     one = survey_with(tmp_path, sizes)

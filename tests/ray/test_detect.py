@@ -136,7 +136,7 @@ def test_a_killed_trainer_resumes_from_its_checkpoint(report: DetectionReport, r
     assert killed.manifest.content == report.manifest.content
 
 
-def test_sets_that_do_not_fit_are_refused(root: Path, tmp_path: Path) -> None:
+def test_sets_that_do_not_fit_are_rejected(root: Path, tmp_path: Path) -> None:
     galaxies = CuratedSet.open(Plan(tiny(root, *SURVEY)).curated.folder)
     write_synthetic(Folder(tmp_path / "synthetic"), galaxies, "test")
     with pytest.raises(ArtifactIncompatible, match="galaxies of its pictures are in the test split of the frames"):

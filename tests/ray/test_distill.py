@@ -259,7 +259,7 @@ def test_final_parameters_of_experts_are_read_only_if_the_recipe_needs_them(
 
 
 @pytest.mark.parametrize(("stage", "made_from"), [(distill, MADE_FROM), (experts, ("survey", "curated"))])
-def test_empty_validation_split_is_refused(
+def test_empty_validation_split_is_rejected(
     trained_root: Path, tmp_path: Path, stage: Callable[..., object], made_from: tuple[str, ...]
 ) -> None:
     config = tiny(copy_of(trained_root, tmp_path, *made_from))

@@ -210,7 +210,7 @@ def test_set_is_evaluated_on_another_survey_by_its_path(root: Path, tmp_path: Pa
     assert report.manifest.parents["curated"].content == content(Plan(config).curated)
 
 
-def test_set_made_from_the_test_galaxies_is_refused(root: Path, tmp_path: Path) -> None:
+def test_set_made_from_the_test_galaxies_is_rejected(root: Path, tmp_path: Path) -> None:
     theirs = f"distilled={below(tiny(root), 'distilled')}"
     config = tiny(copy_of(root, tmp_path, "survey"), "curate.split=[0.4, 0.1, 0.5]", theirs)
     curate(Plan(config), SILENT)
@@ -277,7 +277,7 @@ def test_experts_label_the_baselines_of_a_set_with_soft_labels(root: Path, tmp_p
         assert set(sets[0].targets_NK.unique().tolist()) == {0.0, 1.0}
 
 
-def test_set_of_another_image_size_is_refused(root: Path, tmp_path: Path) -> None:
+def test_set_of_another_image_size_is_rejected(root: Path, tmp_path: Path) -> None:
     config = tiny(
         copy_of(root, tmp_path, "survey"), "curate.image_size=12", f"distilled={below(tiny(root), 'distilled')}"
     )
@@ -286,7 +286,7 @@ def test_set_of_another_image_size_is_refused(root: Path, tmp_path: Path) -> Non
         evaluate(Plan(config), SILENT)
 
 
-def test_set_of_other_classes_is_refused(root: Path, tmp_path: Path) -> None:
+def test_set_of_other_classes_is_rejected(root: Path, tmp_path: Path) -> None:
     original = Folder(str(below(tiny(root), "distilled")))
     other = Folder(str(tmp_path / "other"))
     for name in (SELECTED, LAST):
@@ -313,7 +313,7 @@ def test_aligned_set_fits_unaligned_galaxies_only_where_training_turns_it(root: 
         check_compatible(given, curated, level)
 
 
-def test_unfinished_set_is_refused(root: Path, tmp_path: Path) -> None:
+def test_unfinished_set_is_rejected(root: Path, tmp_path: Path) -> None:
     config = tiny(copy_of(root, tmp_path, "survey", "curated", "distilled"))
     (below(config, "distilled") / "manifest.json").unlink()
     with pytest.raises(ArtifactMissing):

@@ -117,7 +117,7 @@ def report_of(root: Path, *overrides: str) -> HuntReport:
     return found
 
 
-def test_strategies_are_compared_and_a_killed_worker_changes_no_bit(root: Path, tmp_path: Path) -> None:
+def test_killed_worker_keeps_the_bits_of_a_comparison(root: Path, tmp_path: Path) -> None:
     report = report_of(root, "resources.workers=1")
     summary, trials = report.summary, report.trials()
     assert summary.num_objects == 90
@@ -181,7 +181,7 @@ def test_run_samples_the_sources_first(root: Path, tmp_path: Path) -> None:
     assert table.loc[("real", "start", "average_precision"), "seeds"] == 0
 
 
-def test_strict_setting_leaves_wanted_galaxies_out(root: Path) -> None:
+def test_strict_setting_leaves_out_galaxies_of_the_target_class(root: Path) -> None:
     oracle = ORACLE.replace("positive:", "setting: strict, positive:").replace("truth_class <= 2", "truth_class == 0")
     report = stage.hunt(Plan(tiny(root, *FEW, oracle, source(root))), SILENT)
     assert isinstance(report, HuntReport)
@@ -191,7 +191,7 @@ def test_strict_setting_leaves_wanted_galaxies_out(root: Path) -> None:
     assert seen.loc["gen", "targets"] == seen.loc["experts", "targets"]  # its generator was trained on the same
 
 
-def test_missing_predictions_and_features_are_refused(root: Path, tmp_path: Path) -> None:
+def test_missing_predictions_and_features_are_rejected(root: Path, tmp_path: Path) -> None:
     empty = copy_of(root, tmp_path, "survey", "curated", "trajectories")
     with pytest.raises(
         ArtifactMissing, match="the survey has no predictions yet; run 'raydistill predict CONFIG CONFIG'"
@@ -202,7 +202,7 @@ def test_missing_predictions_and_features_are_refused(root: Path, tmp_path: Path
         next_round(empty, "predict.features=false")
 
 
-def test_labels_of_another_survey_are_refused(root: Path, tmp_path: Path) -> None:
+def test_labels_of_another_survey_are_rejected(root: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("filename,label\nsim-000001,yes\nother.jpg,no\n")
     with pytest.raises(CatalogError, match=r"the filename 'other\.jpg' names no object of the survey"):

@@ -69,7 +69,7 @@ def test_probabilities_equal_those_of_the_experts_computed_directly(
     assert (rows.predicted_class == labels).mean() == pytest.approx(float(direct), abs=1e-12)
 
 
-def test_number_of_workers_changes_no_bit(
+def test_bits_do_not_depend_on_the_number_of_workers(
     predictions: PredictionSet, root: Path, curated: CuratedSet, tmp_path: Path
 ) -> None:
     copied = copy_of(root, tmp_path, "survey", "curated", "trajectories")
@@ -151,7 +151,7 @@ def test_folder_is_predicted_and_no_picture_is_lost(undisturbed: PredictionSet) 
 
 
 @pytest.mark.long
-def test_killed_worker_changes_no_bit(fresh: Path, folder: Path, undisturbed: PredictionSet) -> None:
+def test_killed_worker_keeps_the_bits(fresh: Path, folder: Path, undisturbed: PredictionSet) -> None:
     words = ("predict.block_size=4", "resources.workers=1")
     data = below_predictions(fresh, folder, *words) / "data"
     with killing("MapWorker", lambda: data.exists() and len(list(data.glob("block-*"))) > 2):
@@ -163,7 +163,7 @@ def below_predictions(root: Path, folder: Path, *words: str) -> Path:
     return Path(predictions_spec(Plan(tiny(root, *words, f"predict.survey={folder}"))).folder.uri)
 
 
-def test_survey_whose_pictures_are_all_rejected_is_refused(fresh: Path, tmp_path: Path) -> None:
+def test_survey_whose_pictures_are_all_rejected_is_rejected(fresh: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "bad"
     pictures.mkdir()
     for n in range(3):

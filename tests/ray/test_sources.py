@@ -105,7 +105,7 @@ def test_classes_label_and_examples_of_an_injection(root: Path, training: Any) -
         made(root, f"sample.source={{kind: injection, examples: ['{held_out}']}}")
 
 
-def test_the_simulator_renders_classes_with_wanted_parameters(root: Path) -> None:
+def test_simulator_renders_classes_with_given_parameters(root: Path) -> None:
     rows = made(root, *SIMULATOR, "sample.source.classes=[smooth_round, smooth_cigar, bar_spiral]").to_pandas()
     assert rows["label"].value_counts().to_dict() == {0: 4, 2: 4, 4: 3}  # round, cigar, spiral
     assert {int(own["class"]) for own in rows["parameters"]} == {0, 2, 5}
@@ -174,7 +174,7 @@ def test_only_the_generator_needs_a_generator(tmp_path: Path) -> None:
     assert Plan(tiny(tmp_path, "sample.source.kind=generator")).synthetic.identity == unchanged
 
 
-def test_wrong_sources_are_refused(root: Path) -> None:
+def test_wrong_sources_are_rejected(root: Path) -> None:
     for own, expected in (
         ("{kind: injection, classes: [nebula]}", "there is no class 'nebula'"),
         ("{kind: simulator, classes: [nebula]}", "there is no class 'nebula'"),

@@ -240,7 +240,7 @@ def test_trial_holds_the_lease_of_its_distilled_set(trained_root: Path, tmp_path
     assert repr(validations) == repr(list(trial_validations(plan, 1))), "a finished set is read"
 
 
-def test_empty_space_is_refused_before_a_cluster_starts(trained_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_space_is_rejected_before_a_cluster_starts(trained_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("raydistill.runtime.stages.ray_cluster")
     with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
         tune(Plan(tiny(trained_root)), SILENT)

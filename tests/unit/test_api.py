@@ -59,7 +59,7 @@ def test_overrides_of_a_config_are_read_as_on_the_command_line(monkeypatch: pyte
         "output=${outpt}",
     ],
 )
-def test_a_wrong_override_is_refused(override: str) -> None:
+def test_a_wrong_override_is_rejected(override: str) -> None:
     for config in ("demo", rd.load_config("demo")):
         with pytest.raises(rd.ConfigError):
             rd.load_config(config, override)

@@ -114,7 +114,7 @@ def test_true_fractions_have_the_highest_likelihood_and_no_scatter() -> None:
     assert all(best < votes.dirichlet_nll(wrong, votes.fit_scale(wrong) * factor).mean() for factor in (0.5, 2.0))
 
 
-def test_answer_in_two_steps_is_refused() -> None:
+def test_answer_in_two_steps_is_rejected() -> None:
     with pytest.raises(ValueError, match="an answer belongs to two different steps"):
         PathVotes.of((3,), (((0,),), ((0, 1),)), np.zeros((1, 3)))
 
@@ -129,7 +129,7 @@ def test_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     assert spread.high == 1, "networks are drawn too"
 
 
-def test_interval_of_the_calibration_error_reaches_zero_for_calibrated_predictions() -> None:
+def test_interval_of_a_calibrated_prediction_reaches_zero() -> None:
     logits, true = drawn(3, count=300)
     probabilities = scale_logits(logits, 1.0)
     confidence, right = probabilities.max(axis=1), (probabilities.argmax(axis=1) == true).astype(float)

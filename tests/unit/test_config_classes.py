@@ -70,12 +70,12 @@ def test_classes_without_a_mapping_keep_their_identity(read: Read) -> None:
 
 
 @pytest.mark.parametrize("given", ["{a: {b: 1}}", "{a: []}", "{a: null}", "[null, a]", "[[a], b]", "{a: [[1]]}"])
-def test_class_without_a_label_is_refused(read: Read, given: str) -> None:
+def test_class_without_a_label_is_rejected(read: Read, given: str) -> None:
     with pytest.raises(ConfigError, match=r"command line, curate.classes: a class .*; fix the value"):
         read(SIMULATED, f"curate.classes={given}")
 
 
 @pytest.mark.parametrize("given", ["7", "yes", "null"])
-def test_classes_that_are_neither_a_name_nor_a_list_are_refused(read: Read, given: str) -> None:
+def test_classes_that_are_neither_a_name_nor_a_list_are_rejected(read: Read, given: str) -> None:
     with pytest.raises(ConfigError, match=r"command line, curate\.classes"):
         read(SIMULATED, f"curate.classes={given}")

@@ -42,7 +42,7 @@ def test_a_second_write_replaces_the_first(folder: Folder) -> None:
     assert folder.read("a") == b"now"
 
 
-def test_create_refuses_a_file_that_exists(folder: Folder) -> None:
+def test_create_rejects_a_file_that_exists(folder: Folder) -> None:
     assert folder.create("a", b"first")
     assert not folder.create("a", b"second")
     assert folder.read("a") == b"first"
@@ -119,9 +119,7 @@ def _sparse(path: Path) -> None:
     ],
     ids=["pipe", "folder", "socket", "endless", "loop", "sparse"],
 )
-def test_what_is_no_file_is_refused_and_never_waited_for(
-    make: Callable[[Path], object], reason: str, tmp_path: Path
-) -> None:
+def test_what_is_not_a_file_is_rejected_at_once(make: Callable[[Path], object], reason: str, tmp_path: Path) -> None:
     make(tmp_path / "summary.json")
     for action in [Folder(tmp_path).read] if make is _sparse else [Folder(tmp_path).read, Folder(tmp_path).sha256]:
         with pytest.raises(ArtifactError, match=rf"summary\.json.*{reason}"):
@@ -258,7 +256,7 @@ def test_check_writable_does_not_create_the_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_check_writable_refuses_a_path_below_a_file(tmp_path: Path) -> None:
+def test_check_writable_rejects_a_path_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="a file stands where a folder should be made"):
         Folder(tmp_path / "file" / "run").check_writable()
@@ -280,7 +278,7 @@ def test_an_unknown_scheme_is_a_config_error() -> None:
     ["reference://::file:///x/refs.json", "simplecache::https://x.org/a", "filecache://::s3://b/x", "s3://b/x::http://x.org/y",
      "zip://a::file:///x.zip", "dask://x", "dir://x", "git://x", "jupyter://x", "data://x"],
 )  # fmt: skip
-def test_storages_that_wrap_others_are_refused(uri: str) -> None:
+def test_storages_that_wrap_others_are_rejected(uri: str) -> None:
     with pytest.raises(ConfigError, match="unknown storage"):
         Folder(uri)
 

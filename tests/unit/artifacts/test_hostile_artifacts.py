@@ -203,7 +203,7 @@ def test_hostile_manifest_opens_without_running_code(kind: str, here: Path) -> N
     "name", ["../outside", "/etc/passwd", "a/../../outside", "a\0b", "..", "", ".", "a//b", "./a", "..\\x"]
 )
 @pytest.mark.parametrize("verify", [True, False])
-def test_hostile_names_of_files_are_refused(kind: str, name: str, verify: bool, here: Path) -> None:
+def test_hostile_names_of_files_are_rejected(kind: str, name: str, verify: bool, here: Path) -> None:
     folder = Folder(here / "artifact")
     write(folder, kind)
     raw = from_json(folder.read("manifest.json"))
@@ -213,7 +213,7 @@ def test_hostile_names_of_files_are_refused(kind: str, name: str, verify: bool, 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if _files(kind)])
-def test_hostile_values_are_opened_or_refused_with_one_sentence(kind: str, here: Path) -> None:
+def test_hostile_values_are_opened_or_rejected_with_one_sentence(kind: str, here: Path) -> None:
     folder = Folder(here / "artifact")
     for name, valid in write(folder, kind).items():
         assert opens_or_refuses(folder)
@@ -225,7 +225,7 @@ def test_hostile_values_are_opened_or_refused_with_one_sentence(kind: str, here:
             assert not opens_or_refuses(folder, verify=False) or kind not in (curated.KIND, generator.KIND)
 
 
-def test_hostile_headers_of_tensors_are_opened_or_refused(here: Path) -> None:
+def test_hostile_headers_of_tensors_are_opened_or_rejected(here: Path) -> None:
     folder = Folder(here / "artifact")
     write(folder, distilled.KIND)
     tensors, info = read_tensors(folder, distilled.SELECTED)
@@ -239,7 +239,7 @@ def test_hostile_headers_of_tensors_are_opened_or_refused(here: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [audit.KIND, evaluation.KIND, search.KIND])
-def test_hostile_tables_are_opened_or_refused(kind: str, here: Path) -> None:
+def test_hostile_tables_are_opened_or_rejected(kind: str, here: Path) -> None:
     folder, name = (
         Folder(here / "artifact"),
         {audit.KIND: audit.FINDINGS, search.KIND: search.TRIALS}.get(kind, "runs.parquet"),

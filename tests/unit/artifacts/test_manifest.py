@@ -193,7 +193,7 @@ def test_verification_names_files_that_are_no_part_of_the_artifact(
     assert "and 2 more" in caplog.text
 
 
-def test_another_kind_is_refused(folder: Folder) -> None:
+def test_another_kind_is_rejected(folder: Folder) -> None:
     write(folder)
     with pytest.raises(
         ArtifactIncompatible, match="this is a curated set, not a distilled set; give the path of a distilled set"
@@ -202,7 +202,7 @@ def test_another_kind_is_refused(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("change", [{}, {"a_field_of_tomorrow": 1}, {"parents": None}])
-def test_another_schema_version_is_refused_with_any_fields(folder: Folder, change: dict[str, Any]) -> None:
+def test_another_schema_version_is_rejected_with_any_fields(folder: Folder, change: dict[str, Any]) -> None:
     write(folder)
     raw = from_json(folder.read(manifest.NAME)) | {"schema_version": 99} | change
     folder.write(manifest.NAME, to_json(raw))

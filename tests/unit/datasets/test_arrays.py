@@ -218,7 +218,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
 @pytest.mark.parametrize("kind", REFUSED)
-def test_arrays_without_a_clear_role_are_refused(tmp_path, kind, suffix):
+def test_arrays_without_a_clear_role_are_rejected(tmp_path, kind, suffix):
     arrays, sentence = REFUSED[kind]
     if suffix == "npz":
         np.savez(tmp_path / "a.npz", **arrays)
@@ -242,7 +242,7 @@ def test_python_objects_are_never_read(tmp_path):
         ArraySet(root=f"{tmp_path}/a.npz").index()
 
 
-def test_arrays_stored_by_column_are_refused(tmp_path):
+def test_arrays_stored_by_column_are_rejected(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.asfortranarray(IMAGES), **WITH_LABELS)
     with pytest.raises(CatalogError, match="column by column; store pictures as N x H x W x 3 numbers, row by row"):
         ArraySet(root=f"{tmp_path}/a.npz").index()
@@ -254,7 +254,7 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 @pytest.mark.parametrize("shape", [(10**9, 100, 100, 3), (4, 10**6, 10**6, 3), (2**62, 2, 2), (-1, 8, 8), (-5, -10, 2)])
-def test_array_that_announces_more_than_it_holds_is_refused(tmp_path, shape):
+def test_array_that_announces_more_than_it_holds_is_rejected(tmp_path, shape):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images.npy", npy_header(shape) + bytes(100))
         archive.writestr("labels.npy", npy_header((shape[0],)) + bytes(100))
@@ -262,7 +262,7 @@ def test_array_that_announces_more_than_it_holds_is_refused(tmp_path, shape):
         ArraySet(root=f"{tmp_path}/a.npz").index()
 
 
-def test_hdf5_array_that_announces_more_than_it_holds_is_refused(tmp_path):
+def test_hdf5_array_that_announces_more_than_it_holds_is_rejected(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("images", (10**9, 100, 100, 3), np.uint8, chunks=(1, 100, 100, 3))
         file.create_dataset("ans", (10**9,), np.uint8, chunks=(1000,))
@@ -304,7 +304,7 @@ def damaged_index(first_child: int | None) -> bytes:
     ("first_child", "shown"),
     [(None, "{'ans': (2,), 'images': (2, 4, 4, 3)}"), (1 << 48, "cannot be read (Unable to get group info")],
 )
-def test_hdf5_with_a_loop_in_an_index_is_read_or_refused(tmp_path, first_child, shown):
+def test_hdf5_with_a_loop_in_an_index_is_read_or_rejected(tmp_path, first_child, shown):
     """`visititems` of h5py never ends on such files (HDF5 File Format 3.0, III.A.1)."""
     (tmp_path / "a.h5").write_bytes(damaged_index(first_child))
     command = [sys.executable, "-c", LIST_ARRAYS, f"{tmp_path}/a.h5"]
@@ -346,14 +346,14 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damaged_files_are_refused_with_one_sentence(tmp_path, kind):
+def test_damaged_files_are_rejected_with_one_sentence(tmp_path, kind):
     (tmp_path / "a.h5").write_bytes(DAMAGE[kind])
     with pytest.raises(CatalogError, match=r"cannot be read|neither HDF5 nor") as error:
         ArraySet(root=f"{tmp_path}/a.h5").index()
     assert "\n" not in str(error.value)
 
 
-def test_data_cut_short_or_damaged_is_refused_while_it_is_read(tmp_path, pictures):
+def test_data_cut_short_or_damaged_is_rejected_while_it_is_read(tmp_path, pictures):
     np.savez_compressed(tmp_path / "a.npz", x=pictures[:60], y=LABELS)
     data = ArraySet(root=f"{tmp_path}/a.npz")
     content = bytearray((tmp_path / "a.npz").read_bytes())

@@ -63,14 +63,14 @@ def test_linked_pictures_and_a_linked_root_are_read(tmp_path: Path, store: str) 
 
 
 @ABOVE
-def test_class_that_is_a_dead_link_is_refused(tmp_path: Path, above: str) -> None:
+def test_class_that_is_a_dead_link_is_rejected(tmp_path: Path, above: str) -> None:
     fill(tmp_path, f"{above}a", f"{above}c")
     (tmp_path / above / "b").symlink_to(tmp_path / "nowhere")
     assert refused(tmp_path) == f"the class folder '{above}b' is a link that leads nowhere; repair or remove it"
 
 
 @ABOVE
-def test_class_of_dead_links_is_refused(tmp_path: Path, above: str) -> None:
+def test_class_of_dead_links_is_rejected(tmp_path: Path, above: str) -> None:
     fill(tmp_path, f"{above}a", f"{above}c")
     fill(tmp_path, f"{above}b", count=0)
     (tmp_path / above / "b" / "7.png").symlink_to("../.git/annex/objects/7.png")
@@ -79,7 +79,7 @@ def test_class_of_dead_links_is_refused(tmp_path: Path, above: str) -> None:
     )
 
 
-def test_data_set_of_dead_links_is_refused(tmp_path: Path) -> None:
+def test_data_set_of_dead_links_is_rejected(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b", count=0)
     (tmp_path / "b" / "7.png").symlink_to("nowhere")
     assert refused(tmp_path) == f"there are no pictures in it, but links that lead nowhere (first: b/7.png); {DOWNLOAD}"
@@ -94,7 +94,7 @@ def test_some_dead_links_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("target", [".", "..", "../.."])
-def test_link_in_a_circle_is_refused(tmp_path: Path, target: str) -> None:
+def test_link_in_a_circle_is_rejected(tmp_path: Path, target: str) -> None:
     fill(tmp_path, "a/deeper", "b")
     (tmp_path / "a" / "deeper" / "again").symlink_to(target)
     (tmp_path / "b" / "again").symlink_to(tmp_path / "b")  # a listing would follow both 2**40 times

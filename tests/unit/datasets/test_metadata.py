@@ -130,7 +130,7 @@ BAD: list[tuple[str, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "sentence"), BAD)
-def test_wrong_metadata_are_refused(tmp_path: Path, name: str, content: str | bytes, sentence: str) -> None:
+def test_wrong_metadata_are_rejected(tmp_path: Path, name: str, content: str | bytes, sentence: str) -> None:
     touch(tmp_path, "a.png")
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(CatalogError) as caught:

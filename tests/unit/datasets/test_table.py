@@ -135,7 +135,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_labels_that_are_not_unique_or_too_large_are_refused(tmp_path: Path, kind: str) -> None:
+def test_labels_that_are_not_unique_or_too_large_are_rejected(tmp_path: Path, kind: str) -> None:
     labels, sentence = LABELS[kind]
     columns = [pa.array([b"x", b"y"]), *(pa.array(own, pa.uint64()) for own in labels)]
     pq.write_table(pa.Table.from_arrays(columns, ["image", *["label"] * len(labels)]), tmp_path / "x.parquet")
@@ -258,7 +258,7 @@ def test_files_may_name_their_integers_in_different_orders(tmp_path: Path, pictu
     )
 
 
-def test_names_in_later_files_only_are_refused(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_names_in_later_files_only_are_rejected(tmp_path: Path, pictures: np.ndarray) -> None:
     write(tmp_path / "test-00000-of-00001.parquet", pictures, [0, 1])
     write_hugging_face(tmp_path / "train-00000-of-00001.parquet", pictures, [0, 1], ["round", "spiral"])
     with pytest.raises(CatalogError, match=r"train-.*: its labels have names, unlike those of the files before it"):

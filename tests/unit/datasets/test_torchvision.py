@@ -233,7 +233,7 @@ def test_download_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest
     assert "\n" not in str(caught.value)
 
 
-def test_remote_root_is_refused() -> None:
+def test_remote_root_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"survey\.root: torchvision reads local files only; copy the data set"):
         TorchvisionSet(dataset="MNIST", root="s3://bucket/mnist").digest()
 

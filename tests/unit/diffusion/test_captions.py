@@ -104,7 +104,7 @@ def test_weights_of_the_answers_to_a_question_add_up_to_the_weight_before_it() -
         torch.testing.assert_close(total, torch.ones_like(total) * before)
 
 
-def test_groups_that_captions_cannot_describe_are_refused() -> None:
+def test_groups_that_captions_cannot_describe_are_rejected() -> None:
     for group in (ConditionGroup("size", 1), ConditionGroup("votes", 12)):
         layout = ConditionLayout((group,))
         with pytest.raises(ConfigError, match="captions describe"):

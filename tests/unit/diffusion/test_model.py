@@ -56,7 +56,7 @@ def test_equal_seeds_give_equal_generators_and_leave_torch_generator_alone(name:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_estimate_has_the_shape_of_a_state_and_follows_time_and_condition(name: str) -> None:
+def test_estimate_follows_time_and_condition(name: str) -> None:
     generator = randomise(build(name))
     x, t = states(generator), torch.full((4,), 0.5)
     plain = Conditions.unknown(4, LAYOUT)
@@ -110,7 +110,7 @@ def test_unet_without_attention_has_none() -> None:
     assert not [name for name, _ in module.named_modules() if name.endswith("to_q")]
 
 
-def test_impossible_models_are_refused() -> None:
+def test_impossible_models_are_rejected() -> None:
     with pytest.raises(ValueError, match="multiple of 8, got 12"):
         build_generator(Model(UNet(channels=(8, 8, 8))), LAYOUT, 12)
     with pytest.raises(ValueError, match="mlp needs a space components, a network"):

@@ -45,6 +45,6 @@ def test_seed_and_epoch_change_the_order() -> None:
     assert batch(0, 250).shape == (250,)
 
 
-def test_no_images_are_refused() -> None:
+def test_no_images_are_rejected() -> None:
     with pytest.raises(ValueError, match="at least one training image"):
         ImageOrder((0, 0), 10, seed=0)

@@ -72,7 +72,7 @@ def test_estimates_of_pixels_are_clipped_to_possible_images() -> None:
     assert float(generator.space.decode(estimate).abs().max()) <= 1 + 1e-5
 
 
-def test_wrong_noise_and_settings_are_refused() -> None:
+def test_wrong_noise_and_settings_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"shape \[2, 3, 8, 8\], got \[3, 3, 8, 8\]"):
         sample(build("components"), classes(0, 1), noise(3))
     with pytest.raises(ValueError, match="order must be 1 or 2, got 3"):
@@ -110,7 +110,7 @@ def test_little_strength_keeps_the_image_from_which_sampling_starts(name: str) -
     assert float((half - images).square().mean()) < float((full - images).square().mean())
 
 
-def test_start_of_another_size_and_strength_without_a_start_are_refused() -> None:
+def test_wrong_starts_are_rejected() -> None:
     generator, images = build("flow"), to_tensors(pixels(2))
     with pytest.raises(ValueError, match=r"start must have the shape \[1, 3, 8, 8\], got \[2, 3, 8, 8\]"):
         sample(generator, classes(0), noise(1), Sampling(steps=1), images)

@@ -103,7 +103,7 @@ def test_single_step_returns_the_mean_of_the_data() -> None:
     torch.testing.assert_close(solve(data.denoise, data.process, draw(5, 2), 1), torch.full((5, 2), data.mean).double())
 
 
-def test_solver_refuses_zero_steps() -> None:
+def test_solver_rejects_zero_steps() -> None:
     data = GaussianData(PROCESSES["edm"])
     with pytest.raises(ValueError, match="at least 1, got 0"):
         solve(data.denoise, data.process, draw(1, 1), 0)
@@ -122,7 +122,7 @@ def test_flow_from_a_noised_image_is_followed_to_its_end(process: Process, stren
     torch.testing.assert_close(samples, exact, rtol=0, atol=4e-3)
 
 
-def test_start_at_noised_images_removes_the_bias_of_a_schedule_that_keeps_some_image() -> None:
+def test_start_at_noised_images_removes_the_bias_of_a_leaky_schedule() -> None:
     data, noise = GaussianData(StableDiffusionProcess(), std=0.8), draw(20_000, 2)
     start = data.mean + data.std * torch.randn(20_000, 2, dtype=torch.float64, generator=generator(0, "start"))
     from_noise, from_images = (solve(data.denoise, data.process, noise, 40, 2, one) for one in (None, start))
@@ -131,7 +131,7 @@ def test_start_at_noised_images_removes_the_bias_of_a_schedule_that_keeps_some_i
     assert abs(bias[1]) < 0.008
 
 
-def test_strength_out_of_range_is_refused() -> None:
+def test_strength_out_of_range_is_rejected() -> None:
     data = GaussianData(PROCESSES["edm"])
     with pytest.raises(ValueError, match=r"strength must lie in \(0, 1\], got 0"):
         solve(data.denoise, data.process, draw(1, 1), 2, strength=0)

@@ -83,7 +83,7 @@ def test_fresh_adapters_change_nothing(checkpoint: Path) -> None:
     assert torch.equal(adapted, full)
 
 
-def test_captions_change_the_estimate_and_the_null_condition_is_the_empty_caption(checkpoint: Path) -> None:
+def test_captions_change_the_estimate(checkpoint: Path) -> None:
     generator = tiny_generator(checkpoint)
     tokens = generator.embedding(Conditions.cat([classes(0, 1), Conditions.unknown(1, LAYOUT)]))
     tokenizer, encoder = generator.embedding.tokenizer, generator.embedding.text_encoder
@@ -214,7 +214,7 @@ def test_odd_sides_of_latents_work_as_at_424_pixels(checkpoint: Path) -> None:
     assert images.shape == (1, 3, 14, 14)
 
 
-def test_impossible_models_are_refused(checkpoint: Path) -> None:
+def test_impossible_models_are_rejected(checkpoint: Path) -> None:
     network = StableDiffusion(path=str(checkpoint))
     with pytest.raises(ValueError, match="needs a space latents; got stable-diffusion and pixels"):
         Model(network, StableDiffusionProcess())

@@ -85,6 +85,6 @@ def test_one_ddim_step_equals_that_of_diffusers() -> None:
     torch.testing.assert_close(process.alpha(before) * x0 + process.sigma(before) * eps, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_epsilon_with_zero_terminal_snr_is_refused() -> None:
+def test_epsilon_with_zero_terminal_snr_is_rejected() -> None:
     with pytest.raises(ValueError, match="needs prediction=v"):
         StableDiffusionProcess(zero_terminal_snr=True)

@@ -117,7 +117,7 @@ def test_missing_tensor_is_named_and_not_replaced_by_random_numbers(copy: Path, 
         ("text_encoder", {"hidden_size": 12}, "numbers of a token differ: 8 in 'unet', 12 in 'text_encoder'"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(copy: Path, part: str, values: dict[str, object], sentence: str) -> None:
+def test_parts_that_do_not_fit_are_rejected(copy: Path, part: str, values: dict[str, object], sentence: str) -> None:
     change_config(copy, part, **values)
     with pytest.raises(ArtifactIncompatible, match=sentence):
         StableDiffusion(path=str(copy)).module((4, 8, 8))
@@ -134,7 +134,7 @@ def test_digest_covers_every_file_and_not_the_folder(checkpoint: Path, copy: Pat
     assert len(digests) == len(FILES) + 1
 
 
-def test_other_weights_than_those_of_the_generator_are_refused(copy: Path) -> None:
+def test_other_weights_than_those_of_the_generator_are_rejected(copy: Path) -> None:
     network = StableDiffusion(path=str(copy)).with_digest()
     network.pretrained.check()
     change_config(copy, "unet", sample_size=64)

@@ -60,7 +60,7 @@ def test_order_in_which_shards_are_computed_does_not_change_a_bit() -> None:
     assert equal(forward.to_tensors(), backward.to_tensors())
 
 
-def test_shards_differ_and_depend_on_seed_and_step() -> None:
+def test_shards_depend_on_seed_and_step() -> None:
     state, data = start(), shard_images(0)
     draws = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0)]
     gradients = [shard_gradient(state.generator, data, TRAINING, *draw).gradient_P for draw in draws]

@@ -86,6 +86,6 @@ def test_frequencies_are_learned_unless_their_rate_is_zero() -> None:
         ({"num_frequencies": 0}, "num_frequencies must be positive"),
     ],
 )
-def test_bad_options_are_refused(values: dict[str, float], message: str) -> None:
+def test_bad_options_are_rejected(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CharacteristicMatching(**values)

@@ -64,7 +64,7 @@ def test_class_with_too_few_images_repeats_them(choose: Choose) -> None:
 
 
 @REAL
-def test_class_without_images_is_refused(choose: Choose) -> None:
+def test_class_without_images_is_rejected(choose: Choose) -> None:
     kept = LABELS != 1
     with pytest.raises(ValueError, match="class 1 has no training image"):
         choose(IMAGES[kept], LABELS[kept], 1)

@@ -35,6 +35,6 @@ def test_trajectories_in_memory_are_those_of_fit() -> None:
 
 
 @pytest.mark.parametrize("paths", [[], [torch.zeros(3, 5), torch.zeros(4, 5)]])
-def test_trajectories_of_different_shapes_are_refused(paths: list[torch.Tensor]) -> None:
+def test_trajectories_of_different_shapes_are_rejected(paths: list[torch.Tensor]) -> None:
     with pytest.raises(ValueError, match="the same shape"):
         InMemoryTrajectories(paths)

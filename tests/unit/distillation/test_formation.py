@@ -43,7 +43,7 @@ def test_gradient_is_that_of_autograd() -> None:
 
 
 @pytest.mark.parametrize(("images", "factor"), [(IMAGES[:6], 2), (IMAGES, 3)])
-def test_images_that_do_not_fit_are_refused(images: torch.Tensor, factor: int) -> None:
+def test_images_that_do_not_fit_are_rejected(images: torch.Tensor, factor: int) -> None:
     with pytest.raises(ValueError, match=f"multi_formation = {factor} needs a multiple"):
         store(images, factor)
     with pytest.raises(ValueError, match="images_per_class must be a multiple of 4 for multi_formation = 2, got 3"):

@@ -81,9 +81,7 @@ def test_class_that_no_expert_recognises_starts_from_its_largest_margins() -> No
 
 
 @pytest.mark.parametrize("init", ["dm", "tgdd"])
-def test_distribution_matching_starts_from_galaxies_and_brings_their_means_nearer(
-    init: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_distribution_matching_brings_the_means_of_galaxies_nearer(init: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(RECIPE, init=init)  # type: ignore[arg-type]
     distances = []
     for iterations in (1, 40):
@@ -106,7 +104,7 @@ def test_snapshots_are_drawn_from_all_experts_and_epochs_alike() -> None:
     assert all(25 < count < 80 for count in counts.values()), counts  # 50 each, with a deviation of 6.6
 
 
-def test_herding_does_not_depend_on_the_seed_and_starts_nearest_to_the_class_mean() -> None:
+def test_herding_starts_nearest_to_the_class_mean() -> None:
     first, other = (begin(replace(RECIPE, init="herding", images_per_class=1), seed=seed) for seed in (0, 1))
     assert torch.equal(first.images_SCHW, other.images_SCHW)
     for k, image in enumerate(first.images_SCHW):

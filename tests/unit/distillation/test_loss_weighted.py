@@ -59,7 +59,7 @@ def test_epochs_without_a_segment_are_drawn_like_the_most_drawn_ones() -> None:
     assert second == third == fourth > first
 
 
-def test_all_epochs_are_drawn_alike_before_the_first_loss_and_where_nothing_is_learned() -> None:
+def test_all_epochs_are_drawn_alike_before_anything_is_learned() -> None:
     schedule = LossWeighted()
     assert schedule.probabilities(schedule.init(), range(4)) is None
     assert schedule.probabilities(after(schedule, [Matched(t, 1.1) for t in range(4)]), range(4)) is None

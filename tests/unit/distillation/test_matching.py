@@ -32,7 +32,7 @@ def test_loss_is_zero_at_the_target_and_one_at_the_start() -> None:
     assert matching_loss(2 * start - target, start, target) > 1
 
 
-def test_an_expert_that_did_not_move_is_refused() -> None:
+def test_an_expert_that_did_not_move_is_rejected() -> None:
     theta = zoo.normal(0, 4)
     with pytest.raises(ValueError, match="the expert did not move"):
         matching_loss(theta + 1, theta, theta.clone())
@@ -196,7 +196,7 @@ def test_exact_equals_unrolled_with_batches_of_some_images(size: int) -> None:
 
 @pytest.mark.parametrize("nearest", [False, True])
 @pytest.mark.parametrize("constant", [False, True])
-def test_memory_limit_changes_no_bit(constant: bool, nearest: bool) -> None:
+def test_memory_limit_keeps_the_bits(constant: bool, nearest: bool) -> None:
     problem = zoo.problem(zoo.NETWORKS["instance"], torch.float32, images=5)
     augmentation = zoo.AUGMENTATIONS["DSA, all"]
     loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 7, total=5, size=2)

@@ -93,7 +93,7 @@ def test_exact_equals_unrolled_in_float64(momentum: float) -> None:
 
 
 @pytest.mark.parametrize("constant", [False, True])
-def test_memory_limit_changes_no_bit(constant: bool) -> None:
+def test_memory_limit_keeps_the_bits(constant: bool) -> None:
     expected = match(Adjoint(constant=constant), 0.9, torch.float32)
     for memory in (0.0, 0.1, 1e6):
         for value, reference in zip(
@@ -214,11 +214,11 @@ def test_images_learn_what_networks_need() -> None:
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
 
 
-def test_outcome_after_the_last_iteration_is_refused() -> None:
+def test_outcome_after_the_last_iteration_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"outcome.after must be below iterations = 8, got 8"):
         Recipe(student_steps=2, iterations=8, outcome=OutcomeMatching(after=8))
 
 
-def test_missing_real_images_are_refused() -> None:
+def test_missing_real_images_are_rejected() -> None:
     with pytest.raises(ValueError, match="outcome matching needs real images"):
         Distiller(RECIPE, NETWORK, EXPERTS, zoo.normal(9, 3, 3, zoo.SIZE, zoo.SIZE), LABELS, 0)

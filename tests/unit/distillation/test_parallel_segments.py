@@ -38,7 +38,7 @@ def test_images_follow_the_mean_gradient_of_the_segments() -> None:
     assert not torch.equal(gradients[0], gradients[1])
 
 
-def test_each_segment_gives_a_record_and_the_first_equals_that_of_a_single_segment() -> None:
+def test_each_segment_gives_a_record() -> None:
     many, one = distiller(THREE).step(), distiller(replace(THREE, trajectories_per_step=1)).step()
     assert len(many) == 3
     assert {record.iteration for record in many} == {1}

@@ -27,7 +27,7 @@ from raydistill.distillation.recipe import SGD, Recipe
         ({"engine": "unrolled", "compile": True}, "compile goes with engine: exact"),
     ],
 )
-def test_invalid_recipes_are_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_recipes_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Recipe(), **change)
 

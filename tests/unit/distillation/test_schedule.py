@@ -182,7 +182,7 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
     assert 0.5 < correlated <= 1
 
 
-def test_effective_number_of_losses_makes_false_advances_rare_on_correlated_noise() -> None:
+def test_false_advances_are_rare_on_correlated_noise() -> None:
     white, correlated = (advance_rate(phi, effective_sample_size=True) for phi in (0.0, 0.9))
     print(f"\nfalse advances with the effective number: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
     assert white < 0.1
@@ -238,6 +238,6 @@ def test_effective_number_does_not_exceed_the_number_of_losses() -> None:
         (lambda: Fixed(min_start_epoch=3), "max_start_epoch must be at least 3, got 2"),
     ],
 )
-def test_invalid_schedules_are_refused(make: Callable[[], Schedule], message: str) -> None:
+def test_invalid_schedules_are_rejected(make: Callable[[], Schedule], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -88,7 +88,7 @@ def test_target_is_expert_epochs_after_the_start() -> None:
     assert sorted(asked) == [0, 3]
 
 
-def test_too_few_expert_epochs_are_refused() -> None:
+def test_too_few_expert_epochs_are_rejected() -> None:
     with pytest.raises(ValueError, match="expert_epochs = 5, but the experts have only 4 epochs"):
         distiller(replace(QUICK, expert_epochs=5))
 
@@ -103,7 +103,7 @@ def test_late_window_is_cycled_from_its_first_to_its_last_epoch(start_epochs: An
     assert set(starts[10:]) == {1, 2, 3}
 
 
-def test_window_after_the_experts_end_is_refused() -> None:
+def test_window_after_the_experts_end_is_rejected() -> None:
     with pytest.raises(
         ValueError,
         match="min_start_epoch = 4, but with 4 epochs of the experts and expert_epochs = 1 the last possible start is 3",

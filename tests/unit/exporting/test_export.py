@@ -158,7 +158,7 @@ def test_equal_sets_give_equal_bytes(folder: Folder, tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
 
-def test_a_folder_with_files_is_refused_and_unchanged(folder: Folder, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_rejected_and_unchanged(folder: Folder, tmp_path: Path) -> None:
     original = distilled(folder, soft=False, lrs=[0.01])
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ArtifactError, match=r"not empty; give a new folder"):

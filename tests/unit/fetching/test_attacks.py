@@ -50,7 +50,7 @@ TARGETS: dict[str, Callable[[str, str], str]] = {
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-def test_redirect_to_an_unknown_place_is_refused(
+def test_redirect_to_an_unknown_place_is_rejected(
     target: Callable[[str, str], str], server: FileServer, elsewhere: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     server.add("/store", DATA)

@@ -75,7 +75,7 @@ def test_dry_run_asks_no_server(server: FileServer, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_destination_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_destination_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     for options in ([], ["--dry-run"]):
         result = CliRunner().invoke(app, ["fetch", "hart16", "--to", f"{tmp_path}/caf\udce9", *options])
         assert result.exit_code == 2

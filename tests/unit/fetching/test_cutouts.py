@@ -274,7 +274,7 @@ def test_table_without_positions_names_the_options(tmp_path: Path) -> None:
         fetch_cutouts(str(tmp_path / "t.csv"), tmp_path / "cut", CutoutRequest(pixels=SIDE, scale=1.0))
 
 
-def test_folder_of_other_settings_is_refused(table: str, service: Service, quick: Patience, tmp_path: Path) -> None:
+def test_folder_of_other_settings_is_rejected(table: str, service: Service, quick: Patience, tmp_path: Path) -> None:
     folder, url = tmp_path / "cut", service.server.url
     fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base=url, patience=quick)
     with pytest.raises(
@@ -286,7 +286,7 @@ def test_folder_of_other_settings_is_refused(table: str, service: Service, quick
     assert "CC BY" in values["licence"]
 
 
-def test_damaged_settings_of_a_folder_are_refused(
+def test_damaged_settings_of_a_folder_are_rejected(
     table: str, service: Service, quick: Patience, tmp_path: Path
 ) -> None:
     folder, request = tmp_path / "cut", CutoutRequest(pixels=SIDE)
@@ -306,6 +306,6 @@ def test_damaged_settings_of_a_folder_are_refused(
         ({"scale": 0.0}, "a pixel of 0 arcsec is out of range"),
     ],
 )
-def test_request_that_the_service_would_change_is_refused(arguments: dict[str, object], sentence: str) -> None:
+def test_request_that_the_service_would_change_is_rejected(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         CutoutRequest(**arguments)  # type: ignore[arg-type]

@@ -293,7 +293,7 @@ def test_wrong_checksum_removes_the_file_and_names_both_digests(
         ("table.csv", fail(403), "the server answers 403 Forbidden"),
     ],
 )  # fmt: skip
-def test_another_file_is_refused_at_once(
+def test_another_file_is_rejected_at_once(
     name: str, behaviour: Behaviour, sentence: str, server: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     url = server.add(f"/{name}", DATA, behaviour)
@@ -313,7 +313,7 @@ def test_another_file_is_refused_at_once(
         pytest.param(serve(), len(DATA) + 1, 1, id="has another file"),
     ],
 )
-def test_lie_about_the_length_is_refused_before_the_download_if_the_size_is_published(
+def test_wrong_length_is_rejected_before_the_download(
     behaviour: Behaviour, size: int, requests: int, server: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     url = server.add("/table.csv", DATA, behaviour)
@@ -330,7 +330,9 @@ def test_length_that_is_too_short_is_found_by_the_checksum(server: FileServer, q
     assert files_in(tmp_path) == []
 
 
-def test_server_that_announces_more_than_it_has_is_refused(server: FileServer, quick: Patience, tmp_path: Path) -> None:
+def test_server_that_announces_more_than_it_has_is_rejected(
+    server: FileServer, quick: Patience, tmp_path: Path
+) -> None:
     url = server.add("/table.csv", DATA, announce(len(DATA) + 5000))
     with pytest.raises(DownloadError, match=f"announced {len(DATA) + 5000} bytes, and then said .* has {len(DATA)}"):
         download(Source(url), tmp_path / "table.csv", patience=quick)

@@ -199,7 +199,7 @@ def test_files_are_fetched_again_if_a_bit_of_their_provenance_flips(
     assert caplog.text.count("gz2.provenance.json is damaged, so the files are fetched again") == 1
 
 
-def test_archives_stay_if_they_are_wanted(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+def test_archives_stay_if_requested(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick, keep_archives=True)
     assert (tmp_path / "gz2" / "images_gz2.zip").read_bytes() == make_zip()
 
@@ -236,7 +236,7 @@ def test_error_of_one_file_stops_the_others_and_their_parts_stay(
     assert [one.first_byte for one in survey.asked(ZIP)] == [0, kept]
 
 
-def test_wrong_archive_is_refused_by_zenodos_checksum(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+def test_wrong_archive_is_rejected_by_zenodos_checksum(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     other = bytearray(make_zip())
     other[1000] ^= 1
     survey.add(ZIP, bytes(other))
@@ -273,7 +273,7 @@ def list_checksums(server: FileServer, *checksums: str, size: int = len(NAMES)) 
 @pytest.mark.parametrize(
     ("checksum", "size"), [("md5:" + "0" * 32, len(NAMES)), ("md5:" + hashlib.md5(NAMES).hexdigest(), 10**18)]
 )
-def test_list_that_contradicts_what_is_built_in_is_refused_before_any_file(
+def test_list_that_contradicts_the_built_in_one_is_rejected(
     checksum: str, size: int, survey: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     list_checksums(survey, checksum, size=size)
@@ -335,7 +335,7 @@ def test_archive_is_unpacked_after_a_crash_between_download_and_unpacking(
     assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
 
 
-def test_second_process_is_refused(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
+def test_second_process_is_rejected(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     with (
         runner._locked(RECORDS["gz2"], tmp_path / "gz2"),
         pytest.raises(DownloadError, match="another process fetches gz2 into this folder"),

@@ -91,7 +91,7 @@ def test_unpacked_file_with_a_flipped_bit_is_written_again(name: str, tmp_path: 
 
 @WRITERS
 @pytest.mark.parametrize("member", ["../../evil.jpg", "/tmp/evil.jpg", "a\\..\\..\\evil.jpg", "C:evil.jpg"])
-def test_name_that_leads_out_of_the_folder_is_refused(name: str, member: str, tmp_path: Path) -> None:
+def test_name_that_leads_out_of_the_folder_is_rejected(name: str, member: str, tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     archive = write_archive(folder / name, {member: b"x"})
@@ -102,7 +102,7 @@ def test_name_that_leads_out_of_the_folder_is_refused(name: str, member: str, tm
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_are_refused(kind: bytes, tmp_path: Path) -> None:
+def test_links_and_devices_in_a_tar_are_rejected(kind: bytes, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "p.tgz", "w:gz") as archive:
         info = tarfile.TarInfo("evil.jpg")
         info.type, info.linkname = kind, "/etc/passwd"
@@ -112,7 +112,7 @@ def test_links_and_devices_in_a_tar_are_refused(kind: bytes, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
-def test_attributes_of_a_tar_that_fill_the_memory_are_refused(kind: bytes, tmp_path: Path) -> None:
+def test_attributes_of_a_tar_that_fill_the_memory_are_rejected(kind: bytes, tmp_path: Path) -> None:
     info = tarfile.TarInfo("a.jpg")
     info.type, info.size = kind, 1 << 32
     (tmp_path / "p.tgz").write_bytes(gzip.compress(info.tobuf()))
@@ -120,7 +120,7 @@ def test_attributes_of_a_tar_that_fill_the_memory_are_refused(kind: bytes, tmp_p
         unpack(tmp_path / "p.tgz", "pictures", tmp_path / "images")
 
 
-def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+def test_link_in_a_zip_is_rejected(tmp_path: Path) -> None:
     info = zipfile.ZipInfo("evil.jpg")
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
@@ -130,14 +130,14 @@ def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 
 @WRITERS
-def test_archive_that_expands_a_thousandfold_is_refused(name: str, tmp_path: Path) -> None:
+def test_archive_that_expands_a_thousandfold_is_rejected(name: str, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / name, {"bomb.jpg": bytes(20_000_000)})
     with pytest.raises(DownloadError, match="expands to more than 100 times its size"):
         unpack(archive, "pictures", tmp_path / "images")
     assert not list(tmp_path.rglob("*.jpg"))
 
 
-def test_gzip_that_expands_a_thousandfold_is_refused(tmp_path: Path) -> None:
+def test_gzip_that_expands_a_thousandfold_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(bytes(20_000_000)))
     with pytest.raises(DownloadError, match="expands to more than 100 times its size"):
         unpack(tmp_path / "t.csv.gz", "gzip", tmp_path / "t.csv")
@@ -156,7 +156,7 @@ def test_lack_of_space_is_reported_before_a_file_is_written(
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.95])
 @WRITERS
-def test_truncated_archive_is_refused(name: str, cut: float, tmp_path: Path) -> None:
+def test_truncated_archive_is_rejected(name: str, cut: float, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / name, {f"{n}.jpg": NOISE[n].tobytes() for n in range(20)})
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * cut)])
     with pytest.raises(DownloadError, match=r"the archive is damaged .*; remove it and run the same command again"):
@@ -187,14 +187,14 @@ def test_gzip_is_unpacked_and_its_crc_verified(tmp_path: Path) -> None:
 
 
 @WRITERS
-def test_two_files_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_rejected(name: str, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / name, {"a/1.jpg": b"x", "b/1.JPG": b"y"})
     with pytest.raises(DownloadError, match=r"the archive has two files '1\.JPG'"):
         unpack(archive, "pictures", tmp_path / "images")
 
 
 @WRITERS
-def test_archive_without_pictures_is_refused(name: str, tmp_path: Path) -> None:
+def test_archive_without_pictures_is_rejected(name: str, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / name, {"README.txt": b"x"})
     with pytest.raises(DownloadError, match="the archive has no pictures"):
         unpack(archive, "pictures", tmp_path / "images")

@@ -168,7 +168,7 @@ def test_a_grid_of_very_many_images_shows_some(drawn: list[Figure], classes: int
     assert drawn[0].get_size_inches()[1] * drawn[0].dpi <= 120 * 12 + 100
 
 
-def test_uint8_and_float_give_the_same_pixels_and_floats_are_clipped() -> None:
+def test_uint8_and_float_give_the_same_pixels() -> None:
     images = random_images(2)
     np.testing.assert_array_equal(displayable(images / 255.0), images)
     wild = np.full((1, 2, 2, 3), 1.4)
@@ -184,12 +184,12 @@ def test_uint8_and_float_give_the_same_pixels_and_floats_are_clipped() -> None:
         (np.where(np.arange(48).reshape(1, 4, 4, 3) == 5, np.nan, 0.0), "NaN or infinity"),
     ],
 )
-def test_images_that_cannot_be_shown_are_refused(images: np.ndarray, message: str) -> None:
+def test_images_that_cannot_be_shown_are_rejected(images: np.ndarray, message: str) -> None:
     with pytest.raises(RaydistillError, match=message):
         displayable(images)
 
 
-def test_the_grid_refuses_labels_that_do_not_fit() -> None:
+def test_the_grid_rejects_labels_that_do_not_fit() -> None:
     with pytest.raises(RaydistillError, match="4 images but 2 labels"):
         image_grid(random_images(4), np.array([0, 1]), NAMES, io.BytesIO())
     with pytest.raises(RaydistillError, match="labels run from 0 to 2"):
@@ -268,7 +268,7 @@ def test_a_confusion_matrix_of_many_classes_has_no_text(drawn: list[Figure]) -> 
     assert "class 7" not in {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_a_confusion_matrix_of_another_shape_is_refused() -> None:
+def test_a_confusion_matrix_of_another_shape_is_rejected() -> None:
     with pytest.raises(RaydistillError, match=r"shape \(3, 3\) for 2 classes"):
         confusion_matrix(io.BytesIO(), COUNTS, NAMES)
 
@@ -320,7 +320,7 @@ def test_training_draws_a_learning_rate_per_step_and_skips_unmeasured_curves(dra
         ({"iteration": np.arange(3), "student_lr": np.ones(2)}, "2 values for 3 iterations"),
     ],
 )
-def test_histories_that_cannot_be_drawn_are_refused(history: dict[str, np.ndarray], message: str) -> None:
+def test_histories_that_cannot_be_drawn_are_rejected(history: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(RaydistillError, match=message):
         training_curves(io.BytesIO(), history)
 

@@ -69,7 +69,7 @@ def test_angles_are_read_in_any_spelling(word, kind, degrees):
         ("1,234", "declination"), ("12:60:00", "right ascension"),
     ],
 )  # fmt: skip
-def test_words_that_are_no_angles_are_refused_with_their_row(word, kind):
+def test_words_that_are_not_angles_are_rejected_with_their_row(word, kind):
     with pytest.raises(NotANumber) as caught:
         to_numbers(pa.array(["01:00:00", word, "02:00:00", "nonsense"]), kind)
     assert (caught.value.value, caught.value.row) == (word, 2)

@@ -160,7 +160,7 @@ def test_folder_within_a_zip_is_a_data_set(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../0.png", "a/../../0.png", "/etc/0.png", "a\\..\\0.png", "C:\\0.png"])
-def test_paths_outside_of_the_zip_are_refused(tmp_path, name):
+def test_paths_outside_of_the_zip_are_rejected(tmp_path, name):
     uri = write(tmp_path / "x.zip", {"0.png": PNG[0], name: PNG[1]})
     with pytest.raises(CatalogError, match="a path outside of it; check where it comes from"):
         FolderImages(uri, pattern="{id}.png").paths(["0"])
@@ -222,7 +222,7 @@ def test_equal_files_of_one_name_in_a_zip_are_one(tmp_path):
 
 
 @pytest.mark.parametrize("kind", HARMFUL)
-def test_harmful_and_damaged_zips_are_refused(tmp_path, kind):
+def test_harmful_and_damaged_zips_are_rejected(tmp_path, kind):
     make, sentence = HARMFUL[kind]
     with pytest.raises(CatalogError, match=sentence):
         FolderImages(make(tmp_path / "x.zip"), pattern="{id}.png").paths(["0"])
@@ -245,7 +245,7 @@ def test_file_that_unpacks_to_more_than_it_says_is_rejected(tmp_path):
         read_source(f"{path}/0.png")
 
 
-def test_refused_zip_is_closed_though_its_error_is_kept(tmp_path):
+def test_rejected_zip_is_closed_though_its_error_is_kept(tmp_path):
     path = write(tmp_path / "x.zip", {"../0.png": PNG[0]})
 
     def is_open() -> bool:

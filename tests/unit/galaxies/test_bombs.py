@@ -196,7 +196,7 @@ def test_file_without_end_is_rejected(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("kind", ["array", "bytes"])
-def test_parquet_column_that_unpacks_to_too_much_is_refused(
+def test_parquet_column_that_unpacks_to_too_much_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(cells, "SMALL", 1 << 20)

@@ -257,7 +257,7 @@ def test_class_is_the_path_with_the_largest_product(
     np.testing.assert_allclose(assigned["confidence"].to_pylist(), [confidence], rtol=1e-6)
 
 
-def test_classes_of_another_tree_are_refused_with_those_that_fit(tmp_path: Path) -> None:
+def test_classes_of_another_tree_are_rejected_with_those_that_fit(tmp_path: Path) -> None:
     catalog = read_catalog(write(tmp_path / "votes.parquet", table_of(GZ_DECALS, "dr5", BARRED, FRACTION)))
     with pytest.raises(ConfigError) as caught:
         assign_classes(catalog, load_class_tree("gz2-9"))
@@ -366,7 +366,7 @@ def test_labels_come_before_votes_and_the_log_says_so(tmp_path: Path, caplog: py
         ),
     ],
 )
-def test_contradictory_fractions_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_contradictory_fractions_are_rejected(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     table = table_of(GZ_DECALS, "dr5", BARRED, FRACTION) | change
     table = {key: own for key, own in table.items() if own is not None}
     with pytest.raises(CatalogError, match=message):
@@ -387,7 +387,7 @@ def test_contradictory_fractions_are_refused(tmp_path: Path, change: dict[str, A
         ({"bar-dr5_total-votes": ["?!"]}, "column 'bar-dr5_total-votes' holds '\\?!' in row 1, which is not a number"),
     ],
 )
-def test_contradictory_numbers_of_votes_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_contradictory_numbers_of_votes_are_rejected(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(CatalogError, match=message):
         read_catalog(write(tmp_path / "votes.parquet", table_of(GZ_DECALS, "dr5", BARRED, COUNT) | change))
 

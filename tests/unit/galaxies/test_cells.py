@@ -87,7 +87,7 @@ def test_arrays_of_hugging_face_are_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["lists", "tensors"])
-def test_null_in_lists_of_fixed_size_is_refused(tmp_path, kind):
+def test_null_in_lists_of_fixed_size_is_rejected(tmp_path, kind):
     storage = pa.array([IMAGE.ravel().tolist(), None], pa.list_(pa.uint8(), IMAGE.size))
     column = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.uint8(), IMAGE.shape), storage)
     if kind == "lists":
@@ -100,7 +100,7 @@ def test_null_in_lists_of_fixed_size_is_refused(tmp_path, kind):
         ImageTable(root=str(tmp_path / "set.parquet")).index()
 
 
-def test_tensors_with_a_permutation_are_refused(tmp_path):
+def test_tensors_with_a_permutation_are_rejected(tmp_path):
     kind = pa.fixed_shape_tensor(pa.uint8(), (3, 40, 36), permutation=[1, 2, 0])
     storage = pa.FixedSizeListArray.from_arrays(pa.array(np.moveaxis(IMAGE, 2, 0).ravel()), IMAGE.size)
     with pytest.raises(CatalogError, match=r"permutation=\[1,2,0\]\]>, not pictures"):
@@ -189,7 +189,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_columns_of_other_types_are_refused_with_their_type(tmp_path, kind):
+def test_columns_of_other_types_are_rejected_with_their_type(tmp_path, kind):
     images = table(tmp_path, OTHER[kind])
     assert not is_picture_type(OTHER[kind].type)
     with pytest.raises(CatalogError) as error:
@@ -200,7 +200,7 @@ def test_columns_of_other_types_are_refused_with_their_type(tmp_path, kind):
 
 
 @pytest.mark.parametrize("is_set", [False, True])
-def test_raw_pixels_without_a_shape_are_refused(tmp_path, is_set):
+def test_raw_pixels_without_a_shape_are_rejected(tmp_path, is_set):
     rows = pa.table({"id_str": ["a", "b"], "label": [0, 1], "image": [IMAGE.tobytes(), IMAGE[::-1].tobytes()]})
     pq.write_table(rows, tmp_path / "v.parquet")
     images = ImageTable(root=str(tmp_path / "v.parquet")) if is_set else ParquetImages(str(tmp_path / "v.parquet"))
@@ -219,7 +219,7 @@ def test_raw_pixels_without_a_shape_are_refused(tmp_path, is_set):
         ("data:image/png;base64,iVBOR", "holds encoded text"),
     ],
 )
-def test_text_that_is_no_path_is_refused(tmp_path, text, sentence, is_dictionary):
+def test_text_that_is_not_a_path_is_rejected(tmp_path, text, sentence, is_dictionary):
     column = pa.array([text]).dictionary_encode() if is_dictionary else pa.array([text])
     with pytest.raises(CatalogError) as error:
         table(tmp_path, column).rows()

@@ -121,7 +121,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("expression", ATTACKS)
-def test_anything_else_is_refused_with_one_sentence(
+def test_anything_else_is_rejected_with_one_sentence(
     table: str, expression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -221,7 +221,7 @@ def test_any_fits_suffix(tmp_path):
         np.testing.assert_array_equal(images.decode(path), FitsImages("").decode(content))
 
 
-def test_header_that_announces_too_many_values_is_refused():
+def test_header_that_announces_too_many_values_is_rejected():
     content = encode(bands()[0]).replace(b"NAXIS1  =                   64", b"NAXIS1  =            900000000")
     with pytest.raises(RejectedImage, match="wrong-size"):
         FitsImages("", channels=(0, 0, 0)).decode(content)

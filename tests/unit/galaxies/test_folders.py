@@ -44,7 +44,7 @@ def test_files_have_their_sizes_in_the_order_of_their_paths(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("link", "target"), [("loop", "."), ("a/up", ".."), ("a/b/x", "../.."), ("out", "..")])
-def test_link_to_a_folder_around_it_is_refused(tmp_path: Path, link: str, target: str) -> None:
+def test_link_to_a_folder_around_it_is_rejected(tmp_path: Path, link: str, target: str) -> None:
     root = tmp_path / "root"
     touch(root, "a/b/1.png")
     (root / link).symlink_to(target)
@@ -126,7 +126,7 @@ READERS: dict[str, Callable[[str], object]] = {
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("kind", ["pipe", "link to a device"])
-def test_reading_a_pipe_or_a_device_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+def test_reading_a_pipe_or_a_device_is_rejected(tmp_path: Path, name: str, kind: str) -> None:
     path = str(tmp_path / name)
     os.mkfifo(path) if kind == "pipe" else os.symlink("/dev/zero", path)
     with pytest.raises(RaydistillError, match="this is a pipe, a socket or a device; save its content as a file"):

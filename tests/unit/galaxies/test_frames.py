@@ -67,14 +67,14 @@ def test_mask_and_copy_of_another_shape_are_left_out():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 6), st.sampled_from([0, PAGE]), st.sampled_from(["u1", "u2", "f4"]), st.booleans(), st.booleans())
-def test_pages_that_are_pictures_of_their_own_are_refused(count, kind, dtype, has_copy, is_big):
+def test_pages_that_are_pictures_of_their_own_are_rejected(count, kind, dtype, has_copy, is_big):
     own = [(np.full((20, 24), number, dtype), kind) for number in range(count)]
     copy = [(np.zeros((10, 12), dtype), REDUCED)] if has_copy else []
     error = reason(pages(*copy, *own, bigtiff=is_big))
     assert (error.reason, str(error)) == ("several-frames", f"g.tif: several-frames; a TIFF of {count} pages")
 
 
-def test_pages_of_other_proportions_are_refused():
+def test_pages_of_other_proportions_are_rejected():
     assert "a TIFF of 2 pages" in str(reason(pages((COLOUR, 0), (COLOUR[:, :20], 0))))
 
 
@@ -86,13 +86,13 @@ def test_pages_of_other_proportions_are_refused():
         {"photometric": "minisblack", "volumetric": True, "tile": (16, 16, 16)},
     ],
 )
-def test_stack_in_one_page_is_refused(options):
+def test_stack_in_one_page_is_rejected(options):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((3, 48, 48), "u2"), **options)
     assert "a TIFF of 3 pages" in str(reason(buffer.getvalue()))
 
 
-def test_stack_of_imagej_beyond_4_gb_is_refused():
+def test_stack_of_imagej_beyond_4_gb_is_rejected():
     """ImageJ then writes the first page alone, and the others behind it."""
     buffer = io.BytesIO()
     text = "ImageJ=1.53t\nimages=5\nslices=5\n"
@@ -104,7 +104,7 @@ def test_stack_of_imagej_beyond_4_gb_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF"])
-def test_animation_is_refused(kind):
+def test_animation_is_rejected(kind):
     frames = [Image.fromarray(np.roll(COLOUR, shift)) for shift in range(4)]
     buffer = io.BytesIO()
     frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
@@ -115,7 +115,7 @@ def test_animation_is_refused(kind):
     assert decode_picture(one.getvalue()).shape == COLOUR.shape
 
 
-def test_gif_that_ends_within_a_second_frame_is_refused():
+def test_gif_that_ends_within_a_second_frame_is_rejected():
     buffer = io.BytesIO()
     Image.fromarray(COLOUR).save(buffer, "GIF")
     frame = b"," + bytes(9)  # position and size

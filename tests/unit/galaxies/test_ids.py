@@ -102,13 +102,13 @@ def test_words_for_none_among_numbers_or_in_several_rows_are_missing_ids(words):
 
 
 @pytest.mark.parametrize("sign", ["", " ", "nan", "NaN", "NULL", "None", "N/A", "<NA>", "--", "\\N", None])
-def test_signs_of_missing_ids_are_refused(sign):
+def test_signs_of_missing_ids_are_rejected(sign):
     with pytest.raises(CatalogError, match=r"column 'id' has no id in 2 rows \(row 2, 4\); remove these rows"):
         ids(["17", sign, "18", sign])
 
 
 @pytest.mark.parametrize("written", ["5.87722E+17", "5,87722E+17", "5.87722e17", "1.2376487206937559e+18"])
-def test_ids_in_scientific_notation_are_refused(written):
+def test_ids_in_scientific_notation_are_rejected(written):
     with pytest.raises(CatalogError, match="were stored as floats and lost their last digits"):
         ids(["17", written])
 

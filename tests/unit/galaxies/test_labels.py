@@ -84,7 +84,7 @@ def test_example_gives_truth_values_their_numbers():
 
 
 @pytest.mark.parametrize("classes", [{"a": 1, "b": [1.0, 2]}, {"a": ["01", 2], "b": 1}, {"a": 2, "b": [1, "2.00"]}])
-def test_number_of_two_classes_is_refused_in_any_spelling(classes):
+def test_number_of_two_classes_is_rejected_in_any_spelling(classes):
     with pytest.raises(ConfigError, match=r"the label '(1\.0|01|2\.00)' is given twice; give each label to one class"):
         assigned(["1", "2"], classes)
 
@@ -97,7 +97,7 @@ codes = st.lists(st.integers(-99, 99).filter(lambda n: n != -1), min_size=2, max
 
 
 @given(codes, st.booleans(), st.booleans())
-def test_list_of_names_over_numbers_is_refused_for_every_code_set(numbers, floats, missing):
+def test_list_of_names_over_numbers_is_rejected_for_every_code_set(numbers, floats, missing):
     words = [f"{n}.0" if floats else str(n) for n in numbers] + [None, "nan"] * missing
     names = [f"class{chr(97 + i)}" for i in range(len(numbers))]
     with pytest.raises(ConfigError, match=r"the labels are numbers .*give each class its numbers, for example curate"):
@@ -129,20 +129,20 @@ def test_numbers_beside_names_have_no_class():
     assert count_unassigned(result)["other_label"] == 2
 
 
-def test_label_of_no_galaxy_is_refused_or_logged(caplog):
+def test_label_of_no_galaxy_is_rejected_or_logged(caplog):
     with pytest.raises(CatalogError, match=r"no galaxy has the label 'SO'; did you mean 'S0'\?"):
         assigned(["E", "S0"], {"early": "E", "s0": "SO"})
     assert assigned(["E", "Sa"], {"early": ["E", "S0"], "late": "Sa"}) == [("g0", 0), ("g1", 1)]
     assert "no galaxy has the label 'S0' of the class 'early'" in caplog.text
 
 
-def test_label_of_two_classes_is_refused():
+def test_label_of_two_classes_is_rejected():
     with pytest.raises(ConfigError, match="the label '1' is given twice; give each label to one class"):
         load_class_tree(Curate(classes={"a": [1, 2], "b": 1}).classes)
 
 
 @pytest.mark.parametrize("classes", [{"a": {"b": 1}, "c": 2}, {"a": [], "b": 1}, {"a": None, "b": 1}, [None, "b"]])
-def test_class_without_a_label_is_refused(classes):
+def test_class_without_a_label_is_rejected(classes):
     with pytest.raises(ValueError, match=r"write \{elliptical: 1, s0: 2, spiral: \[3, 4\]\}"):
         Curate(classes=classes)
 
@@ -155,7 +155,7 @@ def test_tree_reads_numbers_as_positions_and_says_so(caplog):
     assert "no galaxy has the label 0" not in caplog.text
 
 
-def test_tree_with_numbers_from_one_is_refused_or_logged(caplog):
+def test_tree_with_numbers_from_one_is_rejected_or_logged(caplog):
     tree = parse_class_tree({"name": "manga", "classes": ["elliptical", "s0", "spiral"]})
     with pytest.raises(CatalogError, match=r"'3' is not a class .* curate.classes=\{elliptical: 1, s0: 2, spiral: 3\}"):
         assign_classes(table(MANGA), tree)

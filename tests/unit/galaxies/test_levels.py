@@ -146,7 +146,7 @@ def test_planar_tiff_of_16_bits_has_its_values(packed, value_range, high):
     assert np.array_equal(levels, np.minimum(expected(ramp(16), high), 255))
 
 
-def test_empty_range_is_refused():
+def test_empty_range_is_rejected():
     with pytest.raises(ConfigError, match=r"survey\.images\.value_range: the range is \[5, 5\]"):
         FolderImages("x", value_range=(5, 5))
 

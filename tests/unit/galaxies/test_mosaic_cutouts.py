@@ -96,7 +96,7 @@ def test_galaxy_at_the_edge_of_one_tile_is_cut_from_the_other(tmp_path: Path) ->
     ("name", "angle", "shift", "same"),
     [("a.fits", 0, 0.0, True), ("z.fits", 0, 0.3, True), ("z.fits", 90, 0.0, True), ("z.fits", 0, 4.0, False)],
 )
-def test_tiles_of_one_piece_of_sky_are_refused_or_the_first_name_is_taken(
+def test_tiles_of_one_piece_of_sky_are_rejected_or_the_first_counts(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, angle: int, shift: float, same: bool
 ) -> None:
     for own, turn, east in (("m.fits", 0, 0.0), (name, angle, shift)):
@@ -153,7 +153,7 @@ def test_digest_depends_on_the_pixels_and_not_on_names_or_compression(tmp_path: 
     assert images.read(f"{tmp_path}/packed-{{i|r|g}}.fits.fz{AT}") == first
 
 
-def test_rice_tiles_and_cubes_and_integers_are_read_in_parts(tmp_path: Path) -> None:
+def test_rice_tiles_cubes_and_integers_are_read_in_parts(tmp_path: Path) -> None:
     wcs, spiral = make_wcs(RA, DEC, ROWS, COLUMNS), Spiral(RA, DEC)
     expected = truth(1)
     write_tile(tmp_path / "t.fits.fz", [spiral], wcs, ROWS, COLUMNS, noise=1e-3, compressed=True)
@@ -279,7 +279,7 @@ def test_unusable_tile_is_reported_in_one_sentence(tmp_path: Path, spoil, channe
     assert "\n" not in str(error.value)
 
 
-def test_mosaics_in_a_zip_are_refused(tmp_path: Path) -> None:
+def test_mosaics_in_a_zip_are_rejected(tmp_path: Path) -> None:
     no_wcs(tmp_path)
     archive = shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path, "t.fits")
     with pytest.raises(CatalogError, match="files in a zip cannot be read in parts; unpack it"):

@@ -63,7 +63,7 @@ def test_numbers_are_read_as_people_write_them(words, kind, expected):
         (["1", "12:34:56"], "number"),
     ],
 )
-def test_doubtful_numbers_are_refused_with_their_row(words, kind):
+def test_doubtful_numbers_are_rejected_with_their_row(words, kind):
     with pytest.raises(NotANumber) as caught:
         to_numbers(pa.array(words), kind)
     assert (caught.value.value, caught.value.row) in {(word, i + 1) for i, word in enumerate(words)}

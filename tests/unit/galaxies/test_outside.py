@@ -46,7 +46,7 @@ def place(request: pytest.FixtureRequest, root: Path) -> str:
     return str(request.param).format(root=root, private=root.parent / "private")
 
 
-def test_path_of_a_table_is_refused(place: str, root: Path) -> None:
+def test_path_of_a_table_is_rejected(place: str, root: Path) -> None:
     (root.parent / "t.csv").write_text(f"id,file,class\n1,a/1.png,a\n2,{place},b\n")
     images = FolderImages(root=str(root), path_column="file")
     survey = CatalogSurvey(catalog=str(root.parent / "t.csv"), images=images)
@@ -55,7 +55,7 @@ def test_path_of_a_table_is_refused(place: str, root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])])
-def test_path_in_parquet_is_refused(kind: pa.DataType, place: str, root: Path) -> None:
+def test_path_in_parquet_is_rejected(kind: pa.DataType, place: str, root: Path) -> None:
     cells = [place if kind == pa.string() else {"bytes": None, "path": place}]
     pq.write_table(pa.table({"id_str": ["1"], "label": [1], "image": pa.array(cells, kind)}), root / "t.parquet")
     objects, reader = _of_parquet(ParquetImages(uri=str(root / "t.parquet")), pa.chunked_array([["1"]]))

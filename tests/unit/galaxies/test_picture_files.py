@@ -34,7 +34,7 @@ def test_any_suffix_below_folders_and_with_a_mapping(tmp_path):
     assert names(images.paths(["7", "8"])) == ["abc.PNG", None]
 
 
-def test_two_pictures_of_one_galaxy_are_refused_or_the_first_suffix_is_taken(tmp_path, caplog):
+def test_two_pictures_of_one_galaxy_are_rejected_or_the_first_suffix_counts(tmp_path, caplog):
     for name in ("1.jpg", "1.png", "2.tif", "2.JPG", "2.webp", "3.gif"):
         (tmp_path / name).touch()
     images, ids = FolderImages(str(tmp_path), pattern="{id}.*"), ["1", "2", "3"]
@@ -46,7 +46,7 @@ def test_two_pictures_of_one_galaxy_are_refused_or_the_first_suffix_is_taken(tmp
     assert names(FolderImages(str(tmp_path), pattern="{id}.jpg").paths(["1"])) == ["1.jpg"]
 
 
-def test_two_assets_of_one_galaxy_are_refused_if_both_have_a_picture(tmp_path, caplog):
+def test_two_assets_of_one_galaxy_are_rejected_if_both_have_a_picture(tmp_path, caplog):
     (tmp_path / "map.csv").write_text("objid,asset_id\n7,b\n7,a\n8,c\n8,gone\n")
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / name).touch()

@@ -99,7 +99,7 @@ def test_row_without_a_path_says_so(root: Path, value: str | None) -> None:
 
 
 @pytest.mark.parametrize("value", ["../x.jpg", "..", "J08/../../x.jpg", "..\\..\\x.jpg", "./../other/1.jpg"])
-def test_paths_that_leave_the_folder_are_refused(root: Path, value: str) -> None:
+def test_paths_that_leave_the_folder_are_rejected(root: Path, value: str) -> None:
     with pytest.raises(
         CatalogError, match=r"in row 2 of column 'file_loc' leaves the folder .*; set survey.images.root"
     ):
@@ -115,12 +115,12 @@ def test_path_that_begins_at_the_folder_of_the_table_stays_below_the_root(root: 
 
 
 @pytest.mark.parametrize("value", ["https://x.org/1.jpg", "http://x.org/images/1.jpg", "FTP://x.org/1.jpg"])
-def test_addresses_of_the_web_are_refused(root: Path, value: str) -> None:
+def test_addresses_of_the_web_are_rejected(root: Path, value: str) -> None:
     with pytest.raises(CatalogError, match=r"'file_loc' holds addresses of the web .*download the pictures"):
         files(root, [value])
 
 
-def test_encoded_text_is_refused(root: Path) -> None:
+def test_encoded_text_is_rejected(root: Path) -> None:
     for value in ("data:image/png;base64,iVBORw0KGgo", "/9j/" + "A" * 5000):
         with pytest.raises(CatalogError, match=r"'file_loc' holds encoded text, not paths \(row 2: .*decode it into"):
             files(root, ["1.jpg", value])
@@ -256,7 +256,7 @@ def test_pictures_in_a_zip(root: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["J09/4", "J09/4.png", "/nas/J09/4", "4"])
-def test_path_that_fits_several_files_is_refused_or_the_first_suffix_counts(root, caplog, value):
+def test_path_of_several_files_is_rejected_or_the_first_suffix_counts(root, caplog, value):
     what = f"1 paths fit several pictures, such as {'' if value == '4' else 'J09/'}4.jpg and"
     with pytest.raises(
         CatalogError, match=f"{what} .*; write the suffix in column 'file_loc', or set survey.duplicates"

@@ -61,7 +61,7 @@ def test_skipped_rows_are_logged(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("content", [b"GalaxyID,class\n1,a\0\n2,b\n", b"id,class\n1,\0\0\0\n", bytes(range(256)) * 9])
-def test_zero_bytes_within_a_table_are_refused(tmp_path, content):
+def test_zero_bytes_within_a_table_are_rejected(tmp_path, content):
     (tmp_path / "q.csv").write_bytes(content)
     with pytest.raises(CatalogError, match=r"cannot be read as a csv table \(it holds zero bytes\)"):
         read_catalog(str(tmp_path / "q.csv"))
@@ -126,7 +126,7 @@ def test_lines_may_end_with_any_number_of_delimiters(tmp_path, text):
         "id class\n1 edge on\n2 no bar\n",
     ],
 )
-def test_rows_of_another_width_are_refused(tmp_path, text):
+def test_rows_of_another_width_are_rejected(tmp_path, text):
     with pytest.raises(
         CatalogError, match=r"a row has \d fields, and the header names \d columns: 1,|no columns of a known"
     ):
@@ -253,7 +253,7 @@ def test_columns_of_fixed_width_may_have_blanks_and_empty_fields(tmp_path, right
     st.booleans(),
     st.integers(1, 4),
 )
-def test_any_table_of_fixed_width_is_read_right_or_refused(tmp_path_factory, cells, right, gap):
+def test_any_table_of_fixed_width_is_read_right_or_rejected(tmp_path_factory, cells, right, gap):
     rows = [("0", "E", "0.5"), *((str(number), *cell) for number, cell in enumerate(cells, 1))]
     path = tmp_path_factory.mktemp("t") / "q.txt"
     try:
@@ -263,7 +263,7 @@ def test_any_table_of_fixed_width_is_read_right_or_refused(tmp_path_factory, cel
     assert found == {number: label for number, label, _ in rows}
 
 
-def test_field_that_reaches_into_the_next_column_is_refused(tmp_path):
+def test_field_that_reaches_into_the_next_column_is_rejected(tmp_path):
     rows = [
         (str(number), "Sb ring" if number % 2 else "E", "" if number % 3 else "1.5") for number in range(1000, 3000)
     ]

@@ -54,7 +54,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_columns_of_one_name_that_differ_are_refused(tmp_path, name):
+def test_columns_of_one_name_that_differ_are_rejected(tmp_path, name):
     content, sentence = REFUSED[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CatalogError) as caught:

@@ -186,7 +186,7 @@ def test_table_of_a_zip_with_several_is_named(tmp_path):
     assert labels_in(tmp_path / "two.zip", hdu="train.csv") == LABELS
 
 
-def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
+def test_decompression_bombs_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr("raydistill.galaxies.tables.content.SMALL", 1 << 22)
     zeros = b"000000,0\n" * (1 << 17)
     with (
@@ -253,7 +253,7 @@ def test_comments_and_blank_lines_between_rows_are_skipped(tmp_path):
     assert labels_in(tmp_path / "q.csv") == {"1": "round", "2": "edge", "#3": "b"}
 
 
-def test_several_tables_of_skyserver_in_one_file_are_refused(tmp_path):
+def test_several_tables_of_skyserver_in_one_file_are_rejected(tmp_path):
     (tmp_path / "q.csv").write_text("#Table1\nid,class\n1,round\n\n#Table2\nid,class\n2,edge\n")
     with pytest.raises(CatalogError, match="the file holds several tables"):
         read_catalog(str(tmp_path / "q.csv"))

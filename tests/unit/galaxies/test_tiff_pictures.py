@@ -153,7 +153,7 @@ def test_transparent_value_of_a_16_bit_png_is_black(mode):
         (tiff(np.zeros((9, 9), "c8")), "1 values of type complex64 in each pixel"),
     ],
 )
-def test_other_tiffs_are_refused_with_one_sentence(content, detail):
+def test_other_tiffs_are_rejected_with_one_sentence(content, detail):
     with pytest.raises(RejectedImage, match=detail) as raised:
         decode_picture(content, "q.tif", (0.0, 1.0))
     assert "\n" not in str(raised.value)

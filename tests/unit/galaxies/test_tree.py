@@ -29,7 +29,7 @@ def test_task_columns_partition_the_responses():
     assert [GZ2.answers[i] for task in GZ2.tasks for i in range(37)[GZ2.columns_of(task)]] == list(GZ2.answers)
 
 
-def test_tasks_except_1_and_6_have_an_earlier_predecessor_and_thresholds():
+def test_tasks_except_1_and_6_have_an_earlier_predecessor():
     for task in GZ2.tasks:
         for preset in GZ2.thresholds.values():
             assert (task.number in preset) == bool(task.asked_after)

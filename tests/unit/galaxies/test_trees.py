@@ -227,7 +227,7 @@ def test_euclid_knows_the_names_of_its_catalogue() -> None:
     assert GZ_EUCLID.resolve("artifact_star_zoom") == "smooth-or-featured_problem"
 
 
-def test_unknown_and_ambiguous_answers_name_the_survey_and_the_nearest() -> None:
+def test_wrong_answers_name_the_survey_and_the_nearest() -> None:
     with pytest.raises(ConfigError, match="GZ DECaLS has no answer 'bar_stron'; did you mean 'bar_strong'"):
         GZ_DECALS.resolve("bar_stron")
     with pytest.raises(ConfigError, match="write one of: bulge-size_none, edge-on-bulge_none, merging_none"):

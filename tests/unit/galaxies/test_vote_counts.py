@@ -63,6 +63,6 @@ def test_questions_of_classes_are_those_on_their_paths() -> None:
         assert own == [galaxy_class.path for galaxy_class in tree.classes]
 
 
-def test_classes_without_paths_are_refused() -> None:
+def test_classes_without_paths_are_rejected() -> None:
     with pytest.raises(ConfigError, match="has no path in the decision tree"):
         PathQuestions.of(load_class_tree(["cat", "dog"]))

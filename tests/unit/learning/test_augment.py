@@ -270,7 +270,7 @@ def test_color_parameters_lie_in_the_ranges_of_dsa() -> None:
         ({"operations": ("mirror", "dihedral")}, "operations must not name mirror beside dihedral, which holds it"),
     ],
 )
-def test_invalid_augmentations_are_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_augmentations_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Augmentation(), **change)
 

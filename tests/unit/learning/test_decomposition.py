@@ -129,7 +129,7 @@ class _SecondBranch(nn.Module):
         return self.output(self.first(images.flatten(1)).relu())
 
 
-def test_network_whose_last_layer_is_not_its_output_is_refused() -> None:
+def test_network_whose_last_layer_is_not_its_output_is_rejected() -> None:
     one = Decomposition(Network.of(_SecondBranch), K, M, 1.0, 1.0)
     with pytest.raises(ValueError, match="does not give the logits"):
         one.check(SIDE)

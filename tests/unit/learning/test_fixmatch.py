@@ -86,6 +86,6 @@ def test_diverging_training_is_reported() -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("threshold", 0.0), ("threshold", 1.1), ("steps", 0), ("momentum", 1.0)])
-def test_wrong_values_are_refused(key: str, value: float) -> None:
+def test_wrong_values_are_rejected(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
         replace(PLAIN, **{key: value})

@@ -104,13 +104,13 @@ def test_group_norm_takes_any_width(width: int) -> None:
     assert logits.isfinite().all()
 
 
-def test_images_too_small_for_the_poolings_are_refused() -> None:
+def test_images_too_small_for_the_poolings_are_rejected() -> None:
     with pytest.raises(ValueError, match="4 poolings need at least 16 pixels, the images have 8"):
         build_network(ConvNet(depth=4, width=4), 3, 8)
 
 
 @pytest.mark.parametrize("make", [lambda: ConvNet(depth=0), lambda: ConvNet(width=0), lambda: MLP(width=0)])
-def test_network_without_layers_is_refused(make: Any) -> None:
+def test_network_without_layers_is_rejected(make: Any) -> None:
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
         make()
 
@@ -189,18 +189,18 @@ def test_factory_that_returns_no_network_is_reported(factory: str, options: Any,
 
 
 @pytest.mark.parametrize("tracks", [True, False])
-def test_batch_norm_is_refused(tracks: bool) -> None:
+def test_batch_norm_is_rejected(tracks: bool) -> None:
     with pytest.raises(ValueError, match="the network has batch norm in '1'; take instance or group norm"):
         Network.of(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracks)))
 
 
-def test_dropout_is_refused_unless_its_probability_is_zero() -> None:
+def test_dropout_is_rejected_unless_its_probability_is_zero() -> None:
     with pytest.raises(ValueError, match="the network has dropout in '1'; set its probability to 0"):
         Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(12, 2)))
     Network.of(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(12, 2)))
 
 
-def test_buffers_are_refused() -> None:
+def test_buffers_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"the network keeps state in '0\.running_mean'; make it a parameter"):
         Network.of(
             lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten(), nn.Linear(12, 2))

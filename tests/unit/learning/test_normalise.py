@@ -141,7 +141,7 @@ def test_whitening_agrees_with_kornia_s_formula() -> None:
     torch.testing.assert_close(ours.invert(white.float()).double(), back, rtol=0, atol=1e-6)
 
 
-def test_order_and_batches_of_the_images_change_no_bit() -> None:
+def test_order_and_batches_of_the_images_keep_the_bits() -> None:
     images = correlated(200)
     sums = PixelSums(90)
     for batch in images[torch.randperm(200, generator=generator(5))].split(37):

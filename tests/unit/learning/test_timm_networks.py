@@ -192,7 +192,7 @@ def weights_error(path: Path, **changes: Tensor | None) -> str:
     return str(caught.value)
 
 
-def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_rejected_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     fix = "give the file of this network's parameters, or leave weights out"
     shape = {"stem.0.weight": torch.zeros(5, 3, 4, 4)}
@@ -211,7 +211,7 @@ def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path: Path) 
         (None, "cannot be read (No such"),
     ],
 )
-def test_file_that_holds_no_weights_is_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+def test_file_that_holds_no_weights_is_rejected(tmp_path: Path, content: bytes | None, sentence: str) -> None:
     path = tmp_path / "w.ckpt"
     if content is not None:
         path.write_bytes(content)
@@ -220,12 +220,12 @@ def test_file_that_holds_no_weights_is_refused(tmp_path: Path, content: bytes | 
 
 
 @pytest.mark.parametrize("model", ["", "hf_hub:mwalmsley/zoobot-encoder-convnext_nano", "mwalmsley/zoobot"])
-def test_names_that_would_be_downloaded_are_refused(model: str) -> None:
+def test_names_that_would_be_downloaded_are_rejected(model: str) -> None:
     with pytest.raises(ValueError, match="model must be a name in timm, such as convnext_nano"):
         Timm(model=model)
 
 
-def test_statistics_without_weights_are_refused() -> None:
+def test_statistics_without_weights_are_rejected() -> None:
     with pytest.raises(ValueError, match="batch_norm=fold needs the running statistics of weights"):
         Timm(model="test_resnet", batch_norm="fold")
 
@@ -235,7 +235,7 @@ def test_misspelt_model_has_a_suggestion() -> None:
         build_network(Timm(model="convnext_nanoo"), K, SIZE)
 
 
-def test_pictures_that_are_too_small_are_refused() -> None:
+def test_pictures_that_are_too_small_are_rejected() -> None:
     with pytest.raises(ValueError, match="the network cannot take images of 8 pixels"):
         check_network(build_network(Timm(model="test_convnext"), K, 8), K, 8)
 

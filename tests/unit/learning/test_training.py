@@ -284,7 +284,7 @@ def test_numbers_that_must_be_positive(name: str) -> None:
         ({"lr": math.inf}, "lr must be positive, got inf"),
     ],
 )
-def test_invalid_trainings_are_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_trainings_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Training(), **change)
 

@@ -57,7 +57,7 @@ def test_parameters_are_those_of_a_network_with_an_output_per_answer(base: ConvN
     torch.testing.assert_close(embedding(answers)(own, pictures).flatten(1), features)
 
 
-def test_network_for_another_number_of_classes_is_refused() -> None:
+def test_network_for_another_number_of_classes_is_rejected() -> None:
     with pytest.raises(ValueError, match="paths for 3 classes, not for 5"):
         build_network(AnswerNetwork(base=BASE, questions=QUESTIONS, paths=PATHS), 5, SIDE)
 

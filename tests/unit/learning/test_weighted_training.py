@@ -169,7 +169,7 @@ def test_shares_of_classes_can_be_given() -> None:
 
 
 @pytest.mark.parametrize("wrong", [[1.0, -1.0], [0.0, 0.0], [1.0, math.nan], [1.0, math.inf]])
-def test_wrong_probabilities_are_refused(network: Network, wrong: list[float]) -> None:
+def test_wrong_probabilities_are_rejected(network: Network, wrong: list[float]) -> None:
     images, targets = data(2)
     with pytest.raises(ValueError, match="drawing probabilities must not be negative"):
         next(fit_steps(network, torch.zeros(1), images, targets, torch.tensor(wrong), PLAIN, 0))
@@ -260,7 +260,7 @@ def test_weights_of_mixup_follow_the_beta_distribution(alpha: float) -> None:
     "change",
     [{"steps": 0}, {"lr": math.nan}, {"focal": -1.0}, {"class_balance": 1.0}, {"mixup": -0.1}, {"average": math.inf}],
 )
-def test_wrong_hyperparameters_are_refused(change: dict[str, Any]) -> None:
+def test_wrong_hyperparameters_are_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(change))} must"):
         WeightedTraining(**change)
 

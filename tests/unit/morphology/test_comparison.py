@@ -49,7 +49,7 @@ def rows(values: np.ndarray, flag: int = 0) -> pa.Table:
     return pa.table({name: pa.array((columns | missing)[name], SCHEMA.field(name).type) for name in SCHEMA.names})
 
 
-def test_percentiles_are_those_of_the_galaxies_and_p_values_grow_with_the_classes() -> None:
+def test_percentiles_are_those_of_the_galaxies() -> None:
     galaxies = rows(np.arange(200.0))
     one, four = (compare_class(rows(np.array([149.5])), galaxies, ["gini"], count, 99, 0)[0] for count in (1, 4))
     assert (one.median, one.num_galaxies, one.num_prototypes) == (99.5, 200, 1)

@@ -210,7 +210,7 @@ def test_parameters_are_drawn_within_their_ranges_and_record_the_truth() -> None
             assert high - 0.1 * (high - low) < values.max() <= high
 
 
-def test_wrong_ranges_are_refused() -> None:
+def test_wrong_ranges_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"depth must be \[lowest, highest\], got \[2, 1\]"):
         DustLane(depth=(2.0, 1.0))
     with pytest.raises(ValueError, match=r"depth must lie in \[0, 20\]"):

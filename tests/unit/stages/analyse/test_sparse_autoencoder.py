@@ -64,7 +64,7 @@ def test_features_that_are_never_active_are_dead() -> None:
     assert dead_features(activations).tolist() == [True, False, False]
 
 
-def test_impossible_sizes_and_constant_features_are_refused() -> None:
+def test_impossible_sizes_and_constant_features_are_rejected() -> None:
     with pytest.raises(ValueError, match="active must be at most num_features"):
         SparseTraining(num_features=4, active=5)
     with pytest.raises(ValueError, match="same features"):

@@ -52,7 +52,7 @@ def test_a_distilled_set_is_compared_with_the_test_split_alone(curated: CuratedS
     assert audited.object_ids[3] == "distilled-01234567-00003"
 
 
-def test_a_set_of_another_curated_set_is_refused(curated: CuratedSet, tmp_path: Path) -> None:
+def test_a_set_of_another_curated_set_is_rejected(curated: CuratedSet, tmp_path: Path) -> None:
     spec = write_distilled(Folder(tmp_path / "distilled"), curated)
     other = write_curated(Folder(tmp_path / "other"), per_class=7)
     with pytest.raises(ArtifactIncompatible, match=r"its pictures were made from another curated set than .*other"):

@@ -76,7 +76,7 @@ def to_reference(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_training", [30, 45])  # of 60 real ones
-def test_memorisation_raises_one_false_alarm_in_twenty_although_neighbours_are_shared(num_training: int) -> None:
+def test_memorisation_raises_one_false_alarm_in_twenty(num_training: int) -> None:
     alarms = 0
     for seed in range(TRIALS):
         rng = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def test_linear_classifier_equals_scikit_learn_on_separate_classes() -> None:
     assert 1 not in ours
 
 
-def test_compare_refuses_few_pictures_and_unequal_samples() -> None:
+def test_compare_rejects_few_pictures_and_unequal_samples() -> None:
     few, more = features(np.zeros((10, 3))), features(np.zeros((30, 3)))
     with pytest.raises(
         RaydistillError, match="the samples have 10, 10 and 10 pictures; give three samples of one size"

@@ -59,7 +59,7 @@ def test_set_of_training_galaxies_passes(tmp_path: Path) -> None:
     check_independent(*sampled_from(tmp_path, write(tmp_path, "ab", "d", "f")), main)
 
 
-def test_direct_child_of_the_same_curated_set_passes_without_reading_further_parents(tmp_path: Path) -> None:
+def test_direct_child_of_the_same_curated_set_passes(tmp_path: Path) -> None:
     """Its generator left out held-out galaxies of further sets."""
     main, extra = write(tmp_path, "abc", "de", "fg"), write(tmp_path, "defg", "", "")
     own = {role: (one.manifest, one.folder.uri) for role, one in {"curated": main, "curated_2": extra}.items()}
@@ -93,7 +93,7 @@ def test_only_the_given_splits_are_held_out(tmp_path: Path) -> None:
     check_independent(*made, main, ("test",))
 
 
-def test_set_without_or_with_a_removed_ancestor_is_refused(tmp_path: Path) -> None:
+def test_set_without_or_with_a_removed_ancestor_is_rejected(tmp_path: Path) -> None:
     main = write(tmp_path, "abc", "de", "fg")
     with pytest.raises(ArtifactIncompatible, match="does not name the curated set"):
         check_independent(*made_of(tmp_path, "synthetic-0"), main)
@@ -110,7 +110,7 @@ def test_labelled_galaxies_must_not_be_held_out(tmp_path: Path) -> None:
         check_disjoint(write(tmp_path, "ae", "d", "f"), "x", main)
 
 
-def test_pictures_and_conditions_of_held_out_galaxies_are_refused(tmp_path: Path) -> None:
+def test_pictures_and_conditions_of_held_out_galaxies_are_rejected(tmp_path: Path) -> None:
     main = write(tmp_path, "abc", "de", "fg")
     check_unseen({"a", "c", "elsewhere"}, "x", main)
     with pytest.raises(ArtifactIncompatible, match=r"of 2 validation or test galaxies \(first: d\)"):

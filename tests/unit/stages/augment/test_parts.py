@@ -276,7 +276,7 @@ def test_report_returns_the_summary_as_tables(summary: dict[str, Any], tmp_path:
         ({"class_balance": 1.0}, r"class_balance must lie in \(0, 1\)"),
     ],
 )
-def test_wrong_options_are_refused(change: dict[str, Any], message: str) -> None:
+def test_wrong_options_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augment(**change)
 

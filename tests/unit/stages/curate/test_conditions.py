@@ -73,7 +73,7 @@ def test_set_with_everything_has_votes_class_and_size_by_default(folder: Folder)
     assert columns_of(encoding) == ["votes", "petro_r90"]
 
 
-def test_rows_become_votes_classes_and_standardised_radii_and_colours(folder: Folder) -> None:
+def test_rows_become_votes_classes_radii_and_colours(folder: Folder) -> None:
     curated = write(folder)
     encoding = fit_encoding(curated, ("votes", "class", "size", "colour"))
     rows = curated.table("train", [*columns_of(encoding), "image"])

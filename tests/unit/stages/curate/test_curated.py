@@ -77,7 +77,7 @@ def test_the_summary_is_read_as_written(curated: CuratedSet) -> None:
     assert curated.normalisation.std_C == SUMMARY.std
 
 
-def test_a_split_is_sorted_by_object_id_and_rows_keep_pixels_and_label(curated: CuratedSet) -> None:
+def test_split_is_sorted_by_object_id(curated: CuratedSet) -> None:
     train = curated.load("train")
     expected = sorted(key for key, (split, _) in ROWS.items() if split == "train")
     assert train.object_ids == expected

@@ -174,7 +174,7 @@ def test_automatic_stretch_suits_every_unit(tmp_path, caplog, unit, sky):
     ("unit", "sky", "sentence"),
     [(500.0, 1000.0, "of the pixels of a band are white"), (1e-9, 0.0, "of the sampled pictures have no structure")],
 )
-def test_stretch_in_another_unit_is_refused(tmp_path, unit, sky, sentence):
+def test_stretch_in_another_unit_is_rejected(tmp_path, unit, sky, sentence):
     selected = in_fits(tmp_path / "i", unit, sky)
     with pytest.raises(CatalogError) as error:
         resolve_levels(FitsImages(str(tmp_path / "i")), selected)

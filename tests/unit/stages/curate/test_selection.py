@@ -71,7 +71,7 @@ def test_mapping_renames_the_folders_of_a_data_set(tmp_path: Path) -> None:
 # ---- classes that cannot be trained ----
 
 
-def test_class_in_the_test_split_only_is_refused(tmp_path: Path) -> None:
+def test_class_in_the_test_split_only_is_rejected(tmp_path: Path) -> None:
     survey = folder(tmp_path, {"train/a": 9, "train/b": 9, "test/a": 5, "test/b": 5, "test/c": 5})
     with pytest.raises(CatalogError) as caught:
         select_galaxies(recipe(), survey)
@@ -99,7 +99,7 @@ def in_catalog(root: Path, split: str) -> CatalogSurvey:
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize("write", [in_folders, in_parquet, in_catalog])
-def test_class_outside_the_training_split_is_refused(tmp_path: Path, write: Any, split: str) -> None:
+def test_class_outside_the_training_split_is_rejected(tmp_path: Path, write: Any, split: str) -> None:
     with pytest.raises(CatalogError) as caught:
         select_galaxies(recipe(classes=["a", "b", "c"]), write(tmp_path, split))
     assert str(caught.value) == (
@@ -117,19 +117,19 @@ def test_class_of_one_or_two_galaxies_is_trained(tmp_path: Path, count_of_rare: 
 
 
 @pytest.mark.parametrize("layout", [{"spiral": 12}, {"train/spiral": 9, "test/spiral": 9}])
-def test_single_class_of_a_data_set_is_refused(tmp_path: Path, layout: dict[str, int]) -> None:
+def test_single_class_of_a_data_set_is_rejected(tmp_path: Path, layout: dict[str, int]) -> None:
     with pytest.raises(CatalogError, match=r"there is one class only, 'spiral', and a network learns to tell"):
         select_galaxies(recipe(), folder(tmp_path, layout))
 
 
 @pytest.mark.parametrize("classes", [["spiral"], {"spiral": "Sa"}])
-def test_single_class_of_a_catalog_is_refused(tmp_path: Path, classes: Any) -> None:
+def test_single_class_of_a_catalog_is_rejected(tmp_path: Path, classes: Any) -> None:
     survey = catalog(tmp_path, {str(n): "Sa" if n % 2 else "E" for n in range(20)})
     with pytest.raises(CatalogError, match=r"curate.classes: there is one class only, 'spiral'"):
         select_galaxies(recipe(classes=classes), survey)
 
 
-def test_class_without_pictures_is_refused_before_pixels_are_read(tmp_path: Path) -> None:
+def test_class_without_pictures_is_rejected_before_pixels_are_read(tmp_path: Path) -> None:
     survey = catalog(tmp_path, {str(n): "ab"[n % 2] for n in range(40)})
     for n in range(1, 40, 2):
         (tmp_path / "images" / f"{n}.png").unlink()
@@ -416,7 +416,7 @@ def test_truth_of_a_simulated_survey_is_the_default_table(tmp_path: Path) -> Non
         ("id <", "'id <' cannot be computed from the table"),
     ],
 )
-def test_condition_that_leaves_nothing_out_is_refused(tmp_path: Path, condition: str, message: str) -> None:
+def test_condition_that_leaves_nothing_out_is_rejected(tmp_path: Path, condition: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         excluding(tmp_path, where=condition)
     assert message in str(caught.value)

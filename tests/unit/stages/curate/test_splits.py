@@ -122,7 +122,7 @@ def test_empty_official_splits_are_reported(tmp_path: Path, caplog: pytest.LogCa
     assert splits == dict(zip(map(str, range(60)), assign_splits(map(str, range(60)), SPLIT).tolist(), strict=True))
 
 
-def test_class_without_a_training_galaxy_in_a_column_is_refused(tmp_path: Path) -> None:
+def test_class_without_a_training_galaxy_in_a_column_is_rejected(tmp_path: Path) -> None:
     survey = with_splits(tmp_path, ["train", "test"] * 30)
     with pytest.raises(CatalogError, match=r"no training galaxy in: b \(30 test\)"):
         select_galaxies(recipe(classes=["a", "b"]), survey)

@@ -80,7 +80,7 @@ def test_a_document_fits_the_schema_and_is_marked(synthetic: bool) -> None:
     assert marks == [synthetic] * 5
 
 
-def test_the_schema_refuses_a_document_without_boxes() -> None:
+def test_the_schema_rejects_a_document_without_boxes() -> None:
     written = document(images(), ["spiral"], "Fields", synthetic=True)
     del written["annotations"][0]["bbox"]
     with pytest.raises(jsonschema.ValidationError):

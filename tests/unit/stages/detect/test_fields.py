@@ -141,6 +141,6 @@ def test_a_field_of_real_galaxies_shows_no_seams(data_root: Path) -> None:
         ({"contrast": 0.0}, "contrast must be positive"),
     ],
 )
-def test_wrong_numbers_are_refused(values: dict[str, object], message: str) -> None:
+def test_wrong_numbers_are_rejected(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FieldModel(**values)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def test_galaxies_that_experts_do_not_recognise_are_left_out(curated: CuratedSet
         choose_pictures(without, Detect(min_recognised=0.5))
 
 
-def test_galaxies_of_the_test_split_are_refused(curated: CuratedSet, tmp_path: Path) -> None:
+def test_galaxies_of_the_test_split_are_rejected(curated: CuratedSet, tmp_path: Path) -> None:
     check_galaxies(write_synthetic(Folder(tmp_path / "synthetic"), curated), curated)
     tested = write_synthetic(Folder(tmp_path / "tested"), curated, "test")
     with pytest.raises(ArtifactIncompatible, match="2 galaxies of its pictures are in the test split of the frames"):

@@ -139,7 +139,7 @@ def test_plain_safetensors_undoes_a_whitening(folder: Folder) -> None:
     np.testing.assert_allclose(undo["forward"] @ undo["inverse"], np.eye(192), rtol=0, atol=1e-5)
 
 
-def test_images_without_their_whitening_file_are_refused(folder: Folder) -> None:
+def test_images_without_their_whitening_file_are_rejected(folder: Folder) -> None:
     write_images(folder, SELECTED, whitened(), INFO)
     tensors, info = read_tensors(folder, WHITENING)
     write_tensors(folder, WHITENING, {name: tensors[name] for name in ("mean", "forward")}, info)

@@ -172,6 +172,6 @@ def test_a_missing_card_is_named() -> None:
         (some_images()[:0], some_labels()[:0], "N > 0"),
     ],
 )
-def test_wrong_arrays_are_refused(images: np.ndarray, labels: np.ndarray, message: str) -> None:
+def test_wrong_arrays_are_rejected(images: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         write_prototypes(io.BytesIO(), images, labels, NAMES, HEADER)

@@ -19,7 +19,7 @@ def test_class_means_are_means_in_display_units() -> None:
     np.testing.assert_allclose(class_means(images / 255.0, labels, 4)[0], means[0], rtol=1e-6)
 
 
-def test_class_means_refuse_labels_that_do_not_fit() -> None:
+def test_class_means_reject_labels_that_do_not_fit() -> None:
     with pytest.raises(CatalogError, match="3 images but 2 labels"):
         class_means(np.zeros((3, 2, 2, 3)), np.zeros(2, dtype=int), 2)
     with pytest.raises(CatalogError, match="labels run from 0 to 2"):
@@ -50,12 +50,12 @@ def test_mean_of_all_neighbours_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize("k", [0, 7])
-def test_impossible_numbers_of_neighbours_are_refused(k: int) -> None:
+def test_impossible_numbers_of_neighbours_are_rejected(k: int) -> None:
     with pytest.raises(CatalogError, match="of 6 real images"):
         nearest_real(np.zeros((1, 2, 2, 3)), np.zeros((6, 2, 2, 3)), k)
 
 
-def test_images_of_another_size_are_refused() -> None:
+def test_images_of_another_size_are_rejected() -> None:
     with pytest.raises(CatalogError, match="resize"):
         nearest_real(np.zeros((1, 2, 2, 3)), np.zeros((6, 4, 4, 3)), 1)
 

@@ -81,7 +81,7 @@ def test_files_that_cannot_be_used_have_a_reason_and_no_class() -> None:
     assert classifier().predict(table[:1]).predicted_class.tolist() == [None]
 
 
-def test_other_inputs_are_refused_in_a_sentence() -> None:
+def test_other_inputs_are_rejected_in_a_sentence() -> None:
     for wrong, said in (
         (pictures(2, SIZE) / 255, "the array is float64 (2, 8, 8, 3)"),
         (pictures(2, SIZE)[0], "the array is uint8 (8, 8, 3)"),

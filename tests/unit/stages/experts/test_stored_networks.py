@@ -124,7 +124,7 @@ def test_files_of_weights_are_read_for_networks_of_the_config_alone(tmp_path: Pa
      {"kind": "answers", "base": {"kind": "custom", "factory": f"{MODULE}:make"}}, {"kind": "timm", "model": "hf-hub:x/y"},
      {"kind": "timm", "model": "no_such_model"}],
 )  # fmt: skip
-def test_damaged_networks_are_refused_with_one_sentence(network: Any, module: Path) -> None:
+def test_damaged_networks_are_rejected_with_one_sentence(network: Any, module: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         expert_network(store(network), GALAXIES)
     assert len(str(caught.value).splitlines()) == 1

@@ -88,7 +88,7 @@ def main(folder: Folder) -> CuratedSet:
     return write(folder / "main", rows, ("Er", "Sb"))
 
 
-def test_galaxies_of_validation_and_test_are_left_out_by_id_file_and_looks(folder: Folder, main: CuratedSet) -> None:
+def test_held_out_galaxies_are_left_out_by_id_file_and_looks(folder: Folder, main: CuratedSet) -> None:
     rows = {
         ("train", 0): [
             galaxy(1, "a copy of a training galaxy stays"),
@@ -130,7 +130,7 @@ def test_conditions_are_those_that_an_extra_set_has(folder: Folder, main: Curate
         ({"tree": "gz-decals"}, "its votes answer the questions of gz-decals, those of the own set gz2"),
     ],
 )
-def test_sets_that_do_not_fit_are_refused(
+def test_sets_that_do_not_fit_are_rejected(
     folder: Folder, main: CuratedSet, summary: dict[str, object], message: str
 ) -> None:
     extra = write(folder / "extra", {("train", 0): [galaxy(20, votes=True)]}, ("unlabelled",), **summary)
@@ -143,7 +143,7 @@ def test_extra_set_of_another_survey_without_votes_fits(folder: Folder, main: Cu
     assert [one.folder for one in open_extra_sets([extra.folder], main)] == [extra.folder]
 
 
-def test_set_without_training_galaxies_is_refused(folder: Folder, main: CuratedSet) -> None:
+def test_set_without_training_galaxies_is_rejected(folder: Folder, main: CuratedSet) -> None:
     extra = write(folder / "extra", {("test", 0): [galaxy(20)]}, ("unlabelled",))
     with pytest.raises(ArtifactIncompatible, match="the train split holds no galaxy"):
         open_extra_sets([extra.folder], main)

@@ -24,7 +24,7 @@ def truth(tmp_path, condition, ids=("4", "3", "1", "9"), **keys):
     return read_truth(Oracle(positive=condition, **keys), str(path), list(ids))
 
 
-def test_truth_follows_the_order_of_the_survey_and_unknown_numbers_fulfil_nothing(tmp_path):
+def test_truth_follows_the_order_of_the_survey(tmp_path):
     found = truth(tmp_path, "kind <= 2 and lane > 0")
     assert found.known_N.tolist() == [True, True, True, False]
     assert found.positive_N.tolist() == [False, False, True, False]
@@ -63,7 +63,7 @@ def test_wrong_ids_get_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["image_size", "crop_fraction", "aligned"])
-def test_synthetic_pictures_that_were_prepared_otherwise_are_refused(key):
+def test_synthetic_pictures_that_were_prepared_otherwise_are_rejected(key):
     own = SimpleNamespace(image_size=32, crop_fraction=0.5, aligned=True)
     theirs = SimpleNamespace(**{**vars(own), key: 0})
     folder = SimpleNamespace(uri="runs/x")
@@ -109,7 +109,7 @@ def test_fraction_of_an_answer_counts_those_who_were_never_asked():
         ({"oracle": Oracle(positive="a > 0", strategies=("real", "magic"))}, "oracle.strategies names 'magic'"),
     ],
 )
-def test_wrong_values_of_the_config_are_refused(keys, message):
+def test_wrong_values_of_the_config_are_rejected(keys, message):
     with pytest.raises(ValueError, match=message):
         Hunt(**keys)
 

@@ -36,7 +36,7 @@ def test_appended_rows_follow_the_form_of_the_file(content):
     assert again.columns == labels.columns
 
 
-def test_threshold_decides_which_grades_are_wanted():
+def test_threshold_decides_which_grades_are_targets():
     labels = read_labels(b"filename,label\na,1\nb,3\nc,5\n", "labels.csv")
     assert [labels.decisions(threshold)["b"] for threshold in (3, 4)] == [True, False]
 
@@ -46,7 +46,7 @@ def test_new_file_has_the_form_of_anomalymatch():
     assert new_labels().scale == "normal"
 
 
-def test_filename_that_a_spreadsheet_would_calculate_is_written_as_text_and_read_back():
+def test_filename_that_a_spreadsheet_would_calculate_is_text():
     names = ["=cmd|' /C calc'!A0", "@SUM(1)", "-1+1.jpg", "+J123", "'=x", "-12.5", "a=b"]
     text = new_labels().with_rows({"filename": name, "label": "anomaly"} for name in names)
     assert list(read_labels(text.encode(), "labels.csv").decisions()) == names
@@ -90,7 +90,7 @@ def test_wrong_file_gets_one_sentence_that_names_the_row(content, message):
     assert message in str(caught.value)
 
 
-def test_rows_that_contradict_each_other_are_refused_and_equal_ones_are_not():
+def test_rows_that_contradict_each_other_are_rejected():
     with pytest.raises(CatalogError, match="row 4 contradicts an earlier row of 'a'"):
         read_labels(b"filename,label\na,yes\nb,no\na,no\n", "labels.csv").decisions()
     assert read_labels(b"filename,label\na,yes\na,yes\n", "labels.csv").decisions() == {"a": True}
@@ -122,7 +122,7 @@ def test_second_column_of_labels_that_differs_gives_a_warning(caplog):
     )
 
 
-def test_unknown_and_ambiguous_filenames_are_refused():
+def test_unknown_and_ambiguous_filenames_are_rejected():
     with pytest.raises(CatalogError, match="2 filenames name no object of the survey: 'p', 'q'"):
         match_files(["a", "p", "q"], ["a"], [None], "labels.csv")
     with pytest.raises(CatalogError, match=r"several pictures have the name '1\.jpg'"):

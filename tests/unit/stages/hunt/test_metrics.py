@@ -40,7 +40,7 @@ def test_metrics_by_hand():
     assert result.average_precision == pytest.approx(expected, rel=1e-12)
 
 
-def test_metrics_of_a_survey_without_targets_are_refused():
+def test_metrics_of_a_survey_without_targets_are_rejected():
     with pytest.raises(ValueError, match="no object is of the target class"):
         average_precision(np.zeros(3), np.zeros(3, bool))
 

@@ -29,7 +29,7 @@ def synthetic() -> Group:
     return Group(pixels, np.arange(80) < 40)
 
 
-def test_its_features_teach_a_regression_from_few_labels_what_those_of_predict_do_not(synthetic):
+def test_features_of_sources_help_a_regression_with_few_labels(synthetic):
     network = fit_source_network([synthetic], pictures(60, False, 2), LEARNER, NORMAL, seed=0)
     pixels = np.concatenate([pictures(50, True, 3), pictures(50, False, 4)])
     wanted, plain = np.arange(100) < 50, noise(100, 5)
@@ -43,7 +43,7 @@ def test_its_features_teach_a_regression_from_few_labels_what_those_of_predict_d
     assert found["joined"] > 0.95 > 0.8 > found["predict"]
 
 
-def test_joined_features_begin_with_those_of_predict_and_depend_on_the_seed_alone(synthetic):
+def test_joined_features_begin_with_those_of_predict(synthetic):
     pixels, plain = pictures(5, True, 6), noise(5, 7)
     joined = [
         fit_source_network([synthetic], pictures(60, False, 2), LEARNER, NORMAL, seed).join(plain, pixels)
@@ -55,7 +55,7 @@ def test_joined_features_begin_with_those_of_predict_and_depend_on_the_seed_alon
     assert not np.array_equal(joined[0], joined[2])
 
 
-def test_background_of_the_survey_is_not_taken_for_wanted():
+def test_background_of_the_survey_is_not_taken_for_targets():
     """Pictures of a kind that no synthetic galaxy shows, similar to the wanted one."""
 
     def similar(count: int, seed: int) -> np.ndarray:
@@ -80,6 +80,6 @@ def test_background_of_the_survey_is_not_taken_for_wanted():
         ),
     ],
 )
-def test_a_network_without_a_use_is_refused(options, message):
+def test_a_network_without_a_use_is_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         Hunt(source_network=LEARNER, **options)

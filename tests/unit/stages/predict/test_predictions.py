@@ -61,7 +61,7 @@ def test_record_counts_classes_and_reasons(folder: Folder) -> None:
     assert read_record(folder, 3, 8) == record
 
 
-def test_record_is_none_for_a_block_that_is_missing_damaged_or_of_another_length(folder: Folder) -> None:
+def test_record_of_an_unusable_block_is_none(folder: Folder) -> None:
     assert read_record(folder, 0, 4) is None
     write_block(folder, 0, rows(0, 4))
     assert read_record(folder, 0, 5) is None

@@ -248,7 +248,7 @@ def test_mosaics_are_cut_out_also_below_a_relative_folder(tmp_path: Path, monkey
         np.testing.assert_array_equal(found[f"g{number}"], expected)
 
 
-def test_surveys_that_cannot_be_predicted_are_refused(pictures: Path, tmp_path: Path) -> None:
+def test_surveys_that_cannot_be_predicted_are_rejected(pictures: Path, tmp_path: Path) -> None:
     own = folder_plan(pictures)
     with pytest.raises(CatalogError, match="there is no such survey"):
         open_survey(own, str(tmp_path / "nowhere"))

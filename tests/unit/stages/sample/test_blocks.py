@@ -83,7 +83,7 @@ def test_the_last_samples_of_a_limit_that_is_no_multiple_of_the_block_count() ->
     assert len(progress.next_blocks()) == 0
 
 
-def test_samples_beyond_the_wanted_ones_do_not_count_as_progress() -> None:
+def test_samples_beyond_the_number_needed_do_not_count_as_progress() -> None:
     """A filter keeps more of one class than wanted; the other class still lacks some."""
     progress = [PoolProgress(10, 80, 8, kept=[8]), PoolProgress(10, 80, 8, kept=[1])]
     kept = {Block(0, 1): 8, Block(1, 1): 2, Block(1, 2): None}

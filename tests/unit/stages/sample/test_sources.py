@@ -93,7 +93,7 @@ def test_simulated_classes_have_the_most_special_class_on_their_path(survey: Sur
     assert (labelled.name, labelled.columns["simulated_class"].to_pylist()) == ("disk", [9])
 
 
-def test_the_simulator_has_the_wanted_parameters(survey: Survey) -> None:
+def test_simulator_has_the_given_parameters(survey: Survey) -> None:
     source = SimulatorSource(classes=("smooth_round", "bar_spiral", "lens"), label="disk")
     requests = Requests(open_simulator(source, survey), NAMES, "0123456789abcdef", None, None, 5, made_by="simulator")
     request = requests.table(Block(0, 0), np.arange(3))
@@ -117,7 +117,7 @@ def test_the_telescope_is_that_of_the_simulated_survey(config: Config) -> None:
     )
 
 
-def test_a_wrong_crop_of_the_simulator_is_refused() -> None:
+def test_a_wrong_crop_of_the_simulator_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"crop_fraction must lie in \(0, 1\], got 1.5"):
         SimulatorSource(crop_fraction=1.5)
 

@@ -52,7 +52,7 @@ def test_drawn_values_become_a_recipe(config: Config) -> None:
     assert recipe.iterations == config.distill.iterations
 
 
-def test_value_of_the_same_kind_keeps_other_fields_and_another_kind_replaces_all() -> None:
+def test_another_kind_replaces_all_fields() -> None:
     config = load("demo", ["search.space={schedule: [{kind: self-adaptive, significance: 2}, {kind: fixed}]}"])
     first = recipe_of(config, decode(config.search, {"schedule": 0})).schedule
     assert isinstance(first, SelfAdaptive)
@@ -61,7 +61,7 @@ def test_value_of_the_same_kind_keeps_other_fields_and_another_kind_replaces_all
 
 
 @pytest.mark.parametrize("key", ["student_lr", "images_per_class", "expert_epochs", "schedule.max_start_epoch"])
-def test_population_refuses_keys_that_cannot_change_during_a_run(key: str) -> None:
+def test_population_rejects_keys_that_cannot_change_during_a_run(key: str) -> None:
     search = f"search={{stopping: {{kind: pbt}}, space: {{image_step.lr: {{low: 0.01, high: 0.1}}, {key}: {{low: 1, high: 2}}}}}}"
     with pytest.raises(ConfigError, match=f"'{key}' cannot change during distillation"):
         check_space(load("demo", [search]))
@@ -101,12 +101,12 @@ def test_own_recipe_with_auto_is_outside_a_range() -> None:
         ("{schedule: [{kind: fixed, max_start_epoch: 1}, {kind: bogus}]}", "there is no kind 'bogus'"),
     ],
 )
-def test_invalid_space_is_refused(space: str, message: str) -> None:
+def test_invalid_space_is_rejected(space: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_space(load("demo", [f"search.space={space}"]))
 
 
-def test_list_of_one_value_is_refused() -> None:
+def test_list_of_one_value_is_rejected() -> None:
     with pytest.raises(ConfigError, match="init must have two values or more"):
         load("demo", ["search.space={init: [real]}"])
 
