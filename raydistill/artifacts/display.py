@@ -7,10 +7,12 @@ import fnmatch
 import html
 import textwrap
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from raydistill import table
 from raydistill.artifacts.manifest import Manifest, kind_of, open_folder
+from raydistill.artifacts.records import read_json
 from raydistill.errors import ArtifactIncompatible
 from raydistill.storage import Folder
 
@@ -22,6 +24,7 @@ MAX_ROWS, MAX_CONTENTS = 20, 200
 STYLE = "display: inline-block; max-width: 100%; max-height: 600px"
 
 
+@dataclass(frozen=True, repr=False)
 class Displayed(ABC):
     """An artifact with a repr of one line.
 
@@ -30,6 +33,7 @@ class Displayed(ABC):
 
     folder: Folder
     manifest: Manifest
+    _json: ClassVar[tuple[tuple[str, Any], ...]] = ()  # files of the further fields, and their types
     _pictures: ClassVar[str] = ""  # pattern of the pictures' names; "" shows none
     _num_pictures: ClassVar[int] = 1  # the last ones in order of their names
 
@@ -56,9 +60,10 @@ class Displayed(ABC):
         return cls._read(folder, manifest)
 
     @classmethod
-    @abstractmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         """Return the artifact of a folder whose manifest fits."""
+        artifact: Any = cls
+        return artifact(folder, manifest, *(read_json(folder, *item) for item in cls._json))
 
     @abstractmethod
     def _contents(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,6 +13,15 @@ from raydistill.errors import ArtifactCorrupt
 from raydistill.storage import Folder
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A dataclass that `read_json` reads back."""
+
+    def to_json(self) -> bytes:
+        """Return the bytes of its JSON file."""
+        return json.dumps(asdict(self), indent=1).encode()
 
 
 def read_json(folder: Folder, name: str, kind: type[T]) -> T:

@@ -17,18 +17,15 @@ A network is trained on a training set (`source`, `source_synthetic` or `distill
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
 from raydistill.stages.evaluate.text import format_figure
-from raydistill.storage import Folder
 from raydistill.text import sentence, text_table
 
 if TYPE_CHECKING:
@@ -92,23 +89,15 @@ class AdaptationReport(Displayed):
     >>> report.figures["source"]["gap_closed"]  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: dict[str, Any]
 
     _pictures = "adaptation.png"
 
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
+    _json = ((REPORT, dict[str, Any]),)
 
     def _contents(self) -> str:
         return "accuracies on source and target, with and without adaptation"
-
-    def _rows(self) -> pd.DataFrame:
-        return self.table()
 
     @property
     def figures(self) -> dict[str, dict[str, Any]]:
@@ -126,6 +115,8 @@ class AdaptationReport(Displayed):
     def table(self) -> pd.DataFrame:
         """Return one row per network, with the columns of `RUNS_SCHEMA`."""
         return read_table(self.folder, RUNS).to_pandas()
+
+    _rows = table
 
     def reliability(self) -> pd.DataFrame:
         """Return one row per confidence bin, with the columns of `RELIABILITY_SCHEMA`."""

@@ -11,18 +11,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
 from raydistill.errors import ArtifactMissing, nearest
-from raydistill.storage import Folder
 from raydistill.text import interval, sentence
 
 if TYPE_CHECKING:
@@ -66,15 +64,10 @@ class AnalysisReport(Displayed):
     >>> report.statements().query("significant")  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     sections: tuple[str, ...]
 
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, ORDER, tuple[str, ...]))
+    _json = ((ORDER, tuple[str, ...]),)
 
     def _contents(self) -> str:
         return f"{len(self.sections)} sections in report.html: {', '.join(self.sections)}"

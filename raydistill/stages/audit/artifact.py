@@ -11,7 +11,6 @@ The set is synthetic, distilled or another curated one.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import checked, read_json
+from raydistill.artifacts.records import Record, checked, read_json
 from raydistill.artifacts.tables import read_table, write_rows
 from raydistill.config import Config
 from raydistill.statistics.testing import Finding
@@ -73,7 +72,7 @@ SYNTHETIC, OTHER = Words("synthetic", "a synthetic", survey_adjective(False)), W
 
 
 @dataclass(frozen=True)
-class AuditSummary:
+class AuditSummary(Record):
     """The contents of `audit.json`.
 
     Attributes
@@ -127,10 +126,6 @@ class AuditSummary:
         """Adjectives of the audited pictures and of those that they are compared with."""
         return OTHER if self.other_survey else SYNTHETIC._replace(reference=survey_adjective(self.simulated))
 
-    def to_json(self) -> bytes:
-        """Return the bytes of `audit.json`."""
-        return json.dumps(asdict(self), indent=1).encode()
-
 
 @dataclass(frozen=True, repr=False)
 class AuditReport(Displayed):
@@ -154,8 +149,6 @@ class AuditReport(Displayed):
     >>> report.significant  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: AuditSummary
     findings: tuple[Finding, ...]
 
@@ -169,9 +162,6 @@ class AuditReport(Displayed):
     def _contents(self) -> str:
         of = self.summary
         return f"{of.num_pictures} {of.words.audited} pictures, {len(self.significant)} of {len(self.findings)} metrics significant"
-
-    def _rows(self) -> pd.DataFrame:
-        return self.table()
 
     @property
     def significant(self) -> tuple[Finding, ...]:
@@ -187,6 +177,8 @@ class AuditReport(Displayed):
             The columns of `raydistill.statistics.testing.Finding`.
         """
         return read_table(self.folder, FINDINGS).to_pandas()
+
+    _rows = table
 
     def nearest(self) -> pd.DataFrame:
         """Return the nearest training and held-out galaxy of each synthetic picture.

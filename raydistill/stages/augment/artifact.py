@@ -12,17 +12,14 @@ They are trained on real, synthetic and distilled galaxies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
-from raydistill.storage import Folder
 from raydistill.text import shown_name, text_table
 
 if TYPE_CHECKING:
@@ -79,21 +76,13 @@ class AugmentationReport(Displayed):
     >>> report.table()[["shots", "method", "macro_f1"]]  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: dict[str, Any]
 
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, REPORT, dict[str, Any]))
+    _json = ((REPORT, dict[str, Any]),)
 
     def _contents(self) -> str:
         return "classifiers by training set, with paired differences"
-
-    def _rows(self) -> pd.DataFrame:
-        return self.table()
 
     @property
     def class_names(self) -> list[str]:
@@ -130,6 +119,8 @@ class AugmentationReport(Displayed):
             for entry in self.summary["results"]
         ]
         return pd.DataFrame(rows)
+
+    _rows = table
 
     def differences(self, *, all_baselines: bool = False) -> pd.DataFrame:
         """Return paired differences to the baseline that is best on validation galaxies.

@@ -14,10 +14,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +82,80 @@ NEAR_DUPLICATES_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, repr=False)
-class CuratedSet(Displayed):
+class LabelledSet(Displayed):
+    """Pictures of classes, in a file of rows by class."""
+
+    summary: Any
+
+    @property
+    def class_names(self) -> list[str]:
+        """Return the class names; the index is the label."""
+        return [entry.name for entry in self.summary.classes]
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.summary.classes)
+
+    @cached_property
+    def normalisation(self) -> AnyNormalisation:
+        """Return the normalisation or whitening of the real training images.
+
+        All networks use it.
+        """
+        if WHITENING in self.manifest.files:
+            return read_whitening(self.folder)
+        return Normalisation(self.summary.mean, self.summary.std)
+
+    def _check_files(self, command: str, what: str, counts: Mapping[str, int]) -> Self:
+        """Return self; raise ArtifactCorrupt if a file of some rows is missing."""
+        for name, count in counts.items():
+            if count and name not in self.manifest.files:
+                what = f"its summary counts {what} in '{name}', which was not there at its commit"
+                fix = f"remove the folder and run 'raydistill {command} CONFIG' again"
+                raise ArtifactCorrupt(what, self.folder.uri, fix)
+        return self
+
+    def _table(self, files: Mapping[int, str], columns: list[str] | None, schema: pa.Schema, order: str) -> pa.Table:
+        """Return columns of the files of some labels, then `label`, in the order of a column."""
+        selected = schema.names if columns is None else list(columns)
+        read = list(dict.fromkeys([*selected, order]))
+        # pa.binary holds at most 2 GB of pictures per column.
+        types = {**{name: schema.field(name).type for name in read}, "label": pa.int32()}
+        schema = pa.schema(types | ({"image": pa.large_binary()} if "image" in read else {}))
+        tables = [schema.empty_table()]
+        for label, name in files.items():
+            if name in self.manifest.files:
+                rows = read_table(self.folder, name, read)
+                tables.append(rows.append_column("label", pa.array([label] * len(rows))).cast(schema))
+        return pa.concat_tables(tables).sort_by(order).select([*selected, "label"])
+
+    def _decode(self, table: pa.Table) -> LabelledImages:
+        return LabelledImages(
+            decode_images(table["image"], self.summary.image_size),
+            torch.tensor(table["label"].to_pylist(), dtype=torch.long),
+            table["object_id"].to_pylist(),
+            np.asarray(table["confidence"].to_numpy(), np.float64),
+        )
+
+    def _normalise(self, loaded: LabelledImages) -> TensorDataset:
+        return TensorDataset(self.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+
+
+def to_astropy(frame: pd.DataFrame) -> Table:
+    """Return rows as an astropy table with units; without votes unless every row has them."""
+    from astropy import units
+    from astropy.table import Table
+
+    votes = frame.pop("votes")
+    table = Table.from_pandas(frame, units={"ra": units.deg, "dec": units.deg, "petro_r90": units.arcsec})
+    if len(votes) and votes.notna().all():
+        table["votes"] = np.stack(list(votes))
+    return table
+
+
+@dataclass(frozen=True, repr=False)
+class CuratedSet(LabelledSet):
     """An opened curated set. Methods read the files of a split when they are called.
 
     Attributes
@@ -101,8 +174,6 @@ class CuratedSet(Displayed):
     >>> images, labels = galaxies.to_torch("train").tensors  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: Summary
 
     _pictures = "examples.png"
@@ -112,38 +183,13 @@ class CuratedSet(Displayed):
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         summary = read_json(folder, "summary.json", Summary)
-        for label, entry in enumerate(summary.classes):
-            for split in SPLITS:
-                if getattr(entry, split) and (name := partition(split, label)) not in manifest.files:
-                    what = f"its summary counts galaxies in '{name}', which was not there at its commit"
-                    raise ArtifactCorrupt(
-                        what, folder.uri, "remove the folder and run 'raydistill curate CONFIG' again"
-                    )
-        return cls(folder, manifest, summary)
+        entries = enumerate(summary.classes)
+        counts = {partition(split, label): getattr(entry, split) for label, entry in entries for split in SPLITS}
+        return cls(folder, manifest, summary)._check_files("curate", "galaxies", counts)
 
     def _contents(self) -> str:
         counts = ", ".join(f"{self._count(split)} {split}" for split in SPLITS)
         return f"{counts} galaxies of {self.num_classes} classes, {self.summary.image_size} pixels wide"
-
-    @property
-    def class_names(self) -> list[str]:
-        """Return the class names; the index is the label."""
-        return [entry.name for entry in self.summary.classes]
-
-    @property
-    def num_classes(self) -> int:
-        """Return the number of classes."""
-        return len(self.summary.classes)
-
-    @cached_property
-    def normalisation(self) -> AnyNormalisation:
-        """Return the normalisation or whitening of the training images.
-
-        All networks use it.
-        """
-        if WHITENING in self.manifest.files:
-            return read_whitening(self.folder)
-        return Normalisation(self.summary.mean, self.summary.std)
 
     def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:
         """Return the rows of a split and their `label`, sorted by object id.
@@ -160,18 +206,8 @@ class CuratedSet(Displayed):
         pyarrow.Table
             The requested columns, then `label`.
         """
-        selected = SCHEMA.names if columns is None else list(columns)
-        read = list(dict.fromkeys([*selected, "object_id"]))  # the sort key
-        # pa.binary holds at most 2 GB of pictures per column.
-        types = {**{name: SCHEMA.field(name).type for name in read}, "label": pa.int32()}
-        schema = pa.schema(types | ({"image": pa.large_binary()} if "image" in read else {}))
-        tables = [schema.empty_table()]
-        for label in range(self.num_classes):
-            name = partition(split, label)
-            if name in self.manifest.files:
-                rows = read_table(self.folder, name, read)
-                tables.append(rows.append_column("label", pa.array([label] * len(rows))).cast(schema))
-        return pa.concat_tables(tables).sort_by("object_id").select([*selected, "label"])
+        files = {label: partition(split, label) for label in range(self.num_classes)}
+        return self._table(files, columns, SCHEMA, "object_id")
 
     def require_splits(self, *splits: Split) -> None:
         """Raise ArtifactIncompatible unless each of these splits holds a galaxy."""
@@ -224,8 +260,7 @@ class CuratedSet(Displayed):
             Pairs (image, label). The image is float32 [3, H, W], normalised for the networks. The
             label is int64, an index into `class_names`. Pairs are sorted by object id.
         """
-        loaded = self.load(split)
-        return TensorDataset(self.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+        return self._normalise(self.load(split))
 
     def to_pandas(self, split: Split | None = None) -> pd.DataFrame:
         """Return one row per galaxy of a split, or of all splits.
@@ -260,16 +295,9 @@ class CuratedSet(Displayed):
             `votes` is [N, answers] where every galaxy has votes, and is left out otherwise. Pictures
             are left out: see `to_torch`.
         """
-        from astropy import units
-        from astropy.table import Table
-
         frame = self.to_pandas(split).drop(columns=["image"])
-        votes = frame.pop("votes")
         frame["source"] = [source["path"] for source in frame["source"]]
-        table = Table.from_pandas(frame, units={"ra": units.deg, "dec": units.deg, "petro_r90": units.arcsec})
-        if len(votes) and votes.notna().all():
-            table["votes"] = np.stack(list(votes))
-        return table
+        return to_astropy(frame)
 
     def to_huggingface(self, *, cache_dir: str | os.PathLike[str] | None = None) -> DatasetDict:
         """Return the set as a Hugging Face `datasets.DatasetDict` (extra `huggingface`).
@@ -295,13 +323,7 @@ class CuratedSet(Displayed):
 
     def load(self, split: Split) -> LabelledImages:
         """Return the decoded images, labels and object ids of a split."""
-        table = self.table(split, ["object_id", "confidence", "image"])
-        return LabelledImages(
-            decode_images(table["image"], self.summary.image_size),
-            torch.tensor(table["label"].to_pylist(), dtype=torch.long),
-            table["object_id"].to_pylist(),
-            table["confidence"].to_numpy(),
-        )
+        return self._decode(self.table(split, ["object_id", "confidence", "image"]))
 
 
 def partition(split: str, label: int) -> str:

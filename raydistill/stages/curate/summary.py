@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from raydistill.artifacts.records import read_json
+from raydistill.artifacts.records import Record, read_json
 from raydistill.log import get_logger
 from raydistill.storage import Folder
 
@@ -49,7 +48,7 @@ class ClassSummary:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Record):
     """The contents of `summary.json`.
 
     Attributes
@@ -105,10 +104,6 @@ class Summary:
     def num_train(self) -> int:
         """Return the number of training galaxies."""
         return sum(entry.train for entry in self.classes)
-
-    def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`."""
-        return json.dumps(asdict(self), indent=1).encode()
 
 
 # Log the counts of a curated set.

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tensors import read_tensors
 from raydistill.config import Config
 from raydistill.errors import ArtifactCorrupt
@@ -58,23 +56,15 @@ class DetectionReport(Displayed):
     >>> report.table()  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     metrics: dict[str, Any]
 
     _pictures = "frames.png"
 
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, METRICS, dict[str, Any]))
+    _json = ((METRICS, dict[str, Any]),)
 
     def _contents(self) -> str:
         return "a detector, its fields and its figures"
-
-    def _rows(self) -> pd.DataFrame:
-        return self.table()
 
     def table(self) -> pd.DataFrame:
         """Return one row per figure.
@@ -88,6 +78,8 @@ class DetectionReport(Displayed):
         import pandas as pd
 
         return pd.DataFrame(self.metrics["figures"])
+
+    _rows = table
 
     def coco(self, name: str) -> Any:
         """Return a COCO document: "train", "validation", "test" or "frames"."""

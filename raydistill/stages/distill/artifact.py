@@ -134,8 +134,6 @@ class DistilledSet(Displayed):
     torch.Size([9, 3, 32, 32])
     """
 
-    folder: Folder
-    manifest: Manifest
     selected: SyntheticImages
     last: SyntheticImages
     class_names: list[str]

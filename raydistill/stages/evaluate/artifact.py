@@ -122,8 +122,6 @@ class EvaluationReport(Displayed):
         One row per trained network, with the columns of `RUNS_SCHEMA`.
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: dict[str, Any]
     runs: pa.Table
 

@@ -103,8 +103,6 @@ class TrajectoryStore(Displayed):
         SGD steps before each snapshot.
     """
 
-    folder: Folder
-    manifest: Manifest
     layout: Layout
     num_experts: int
     num_epochs: int

@@ -158,8 +158,6 @@ class GeneratorArtifact(Displayed):
     >>> conditions = generator.encoding.encode(8, labels_N=np.zeros(8, int))  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: GeneratorSummary
 
     _pictures = "previews/*.png"

@@ -22,21 +22,18 @@ A report (`hunt`) has:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import read_json
+from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
 from raydistill.stages.hunt.config import REFERENCE, STRATEGIES
-from raydistill.storage import Folder
 from raydistill.text import glossary, interval, sentence, shown_name, text_table
 
 if TYPE_CHECKING:
@@ -91,7 +88,7 @@ SEEN_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class RoundSummary:
+class RoundSummary(Record):
     """The contents of `round.json`.
 
     Attributes
@@ -125,10 +122,6 @@ class RoundSummary:
     learner: str
     sources: tuple[str, ...]
 
-    def to_json(self) -> bytes:
-        """Return the bytes of `round.json`."""
-        return json.dumps(asdict(self), indent=1).encode()
-
 
 @dataclass(frozen=True, repr=False)
 class HuntRound(Displayed):
@@ -150,22 +143,14 @@ class HuntRound(Displayed):
     >>> round.candidates()["reason"].value_counts()  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: RoundSummary
 
     kind = ROUND_KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, ROUND, RoundSummary))
+    _json = ((ROUND, RoundSummary),)
 
     def _contents(self) -> str:
         of = self.summary
         return f"round {of.number} for '{of.target}': {of.num_objects} objects, {of.num_labels} labels, {of.num_found} found"
-
-    def _rows(self) -> pd.DataFrame:
-        return self.candidates()
 
     def scores(self) -> pd.DataFrame:
         """Return every object's `object_id`, `score` and `label`, in the survey's order."""
@@ -179,9 +164,11 @@ class HuntRound(Displayed):
 
         return pd.read_csv(io.BytesIO(self.folder.read(CANDIDATES)), dtype={"filename": str, "object_id": str})
 
+    _rows = candidates
+
 
 @dataclass(frozen=True)
-class HuntSummary:
+class HuntSummary(Record):
     """The contents of `hunt.json`.
 
     Attributes
@@ -220,10 +207,6 @@ class HuntSummary:
     purity: float
     strategies: tuple[str, ...]
 
-    def to_json(self) -> bytes:
-        """Return the bytes of `hunt.json`."""
-        return json.dumps(asdict(self), indent=1).encode()
-
 
 @dataclass(frozen=True, repr=False)
 class HuntReport(Displayed):
@@ -245,28 +228,22 @@ class HuntReport(Displayed):
     >>> report.table().query("metric == 'found'")  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: HuntSummary
 
     _pictures = "curves.png"
 
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, SUMMARY, HuntSummary))
+    _json = ((SUMMARY, HuntSummary),)
 
     def _contents(self) -> str:
         of = self.summary
         return f"{len(of.strategies)} strategies for '{of.target}', {of.num_positive} of {of.num_objects} objects"
 
-    def _rows(self) -> pd.DataFrame:
-        return self.table()
-
     def table(self) -> pd.DataFrame:
         """Return one row per strategy, moment and metric: the columns of `METRICS_SCHEMA`."""
         return read_table(self.folder, METRICS).to_pandas()
+
+    _rows = table
 
     def curves(self) -> pd.DataFrame:
         """Return objects found by strategy and labels: the columns of `CURVES_SCHEMA`."""

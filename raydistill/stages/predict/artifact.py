@@ -11,10 +11,9 @@ killed skips these blocks when it runs again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +22,8 @@ import pyarrow.parquet as pq
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import PARTIAL, Manifest
-from raydistill.artifacts.records import read_json
+from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
 from raydistill.stages.curate.summary import Levels
 from raydistill.storage import Folder, checked
@@ -51,7 +50,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class PredictionSummary:
+class PredictionSummary(Record):
     """The contents of `summary.json`.
 
     Attributes
@@ -93,10 +92,6 @@ class PredictionSummary:
     aligned: bool
     levels: Levels = field(default_factory=dict)
 
-    def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`."""
-        return json.dumps(asdict(self), indent=1).encode()
-
 
 @dataclass(frozen=True, repr=False)
 class PredictionSet(Displayed):
@@ -118,15 +113,10 @@ class PredictionSet(Displayed):
     >>> predictions.to_pandas(["object_id", "predicted_class"])  # doctest: +SKIP
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: PredictionSummary
 
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, SUMMARY, PredictionSummary))
+    _json = ((SUMMARY, PredictionSummary),)
 
     def _contents(self) -> str:
         of = self.summary

@@ -14,25 +14,17 @@ A sample must not pass for a galaxy. So every row has `synthetic = true`, every 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 import pyarrow as pa
-import torch
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import kinds
-from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import read_json
-from raydistill.artifacts.tables import LabelledImages, decode_images, read_table
-from raydistill.artifacts.tensors import WHITENING, read_whitening
-from raydistill.errors import ArtifactCorrupt
-from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.artifacts.records import Record, read_json
+from raydistill.artifacts.tables import LabelledImages
 from raydistill.stages.curate import artifact as curated
 from raydistill.storage import Folder
 
@@ -90,7 +82,7 @@ class SyntheticClass:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticSummary:
+class SyntheticSummary(Record):
     """The contents of `summary.json`.
 
     Attributes
@@ -147,13 +139,9 @@ class SyntheticSummary:
     min_probability: float | None
     source: dict[str, Any] = field(default_factory=lambda: {"kind": "generator"})
 
-    def to_json(self) -> bytes:
-        """Return the bytes of `summary.json`."""
-        return json.dumps(asdict(self), indent=1).encode()
-
 
 @dataclass(frozen=True, repr=False)
-class SyntheticSet(Displayed):
+class SyntheticSet(curated.LabelledSet):
     """An opened synthetic set. Methods read its files when they are called.
 
     Attributes
@@ -173,8 +161,6 @@ class SyntheticSet(Displayed):
     True
     """
 
-    folder: Folder
-    manifest: Manifest
     summary: SyntheticSummary
 
     _pictures = "grid.png"
@@ -184,35 +170,13 @@ class SyntheticSet(Displayed):
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         summary = read_json(folder, "summary.json", SyntheticSummary)
-        for label, entry in [*enumerate(summary.classes), (NO_CLASS, summary.unlabelled)]:
-            if entry.kept and (name := partition(label)) not in manifest.files:
-                what = f"its summary counts samples in '{name}', which was not there at its commit"
-                raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill sample CONFIG' again")
-        return cls(folder, manifest, summary)
+        entries = [*enumerate(summary.classes), (NO_CLASS, summary.unlabelled)]
+        counts = {partition(label): entry.kept for label, entry in entries}
+        return cls(folder, manifest, summary)._check_files("sample", "samples", counts)
 
     def _contents(self) -> str:
         kept = sum(entry.kept for entry in (*self.summary.classes, self.summary.unlabelled))
         return f"{kept} synthetic images of {self.num_classes} classes, {self.summary.image_size} pixels wide"
-
-    @property
-    def class_names(self) -> list[str]:
-        """Return the class names; the index is the label."""
-        return [entry.name for entry in self.summary.classes]
-
-    @property
-    def num_classes(self) -> int:
-        """Return the number of classes."""
-        return len(self.summary.classes)
-
-    @cached_property
-    def normalisation(self) -> AnyNormalisation:
-        """Return the normalisation or whitening of the real training images.
-
-        All networks use it.
-        """
-        if WHITENING in self.manifest.files:
-            return read_whitening(self.folder)
-        return Normalisation(self.summary.mean, self.summary.std)
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Return the rows and their `label`, sorted by index.
@@ -227,18 +191,8 @@ class SyntheticSet(Displayed):
         pyarrow.Table
             The requested columns, then `label`: int32, -1 for a sample without a class.
         """
-        selected = SCHEMA.names if columns is None else list(columns)
-        read = list(dict.fromkeys([*selected, "index"]))  # the sort key
-        types: dict[str, pa.DataType] = {name: SCHEMA.field(name).type for name in read} | {"label": pa.int32()}
-        if "image" in read:
-            types["image"] = pa.large_binary()  # pa.binary holds at most 2 GB per column
-        schema = pa.schema(types)
-        tables = [schema.empty_table()]
-        for label in (NO_CLASS, *range(self.num_classes)):
-            if (name := partition(label)) in self.manifest.files:
-                rows = read_table(self.folder, name, read)
-                tables.append(rows.append_column("label", pa.array([label] * len(rows))).cast(schema))
-        return pa.concat_tables(tables).sort_by("index").select([*selected, "label"])
+        files = {label: partition(label) for label in (NO_CLASS, *range(self.num_classes))}
+        return self._table(files, columns, SCHEMA, "index")
 
     def load(self) -> LabelledImages:
         """Return the decoded images, labels and object ids, sorted by index.
@@ -248,13 +202,7 @@ class SyntheticSet(Displayed):
         LabelledImages
             The label is -1, and the confidence NaN, for a sample without a class.
         """
-        table = self.table(["object_id", "confidence", "image"])
-        return LabelledImages(
-            decode_images(table["image"], self.summary.image_size),
-            torch.tensor(table["label"].to_pylist(), dtype=torch.long),
-            table["object_id"].to_pylist(),
-            np.asarray(table["confidence"].to_numpy(), np.float64),
-        )
+        return self._decode(self.table(["object_id", "confidence", "image"]))
 
     def to_torch(self) -> TensorDataset:
         """Return the samples as normalised images and labels.
@@ -265,8 +213,7 @@ class SyntheticSet(Displayed):
             Pairs (image, label), sorted by index. The image is float32 [3, H, W], normalised as the
             real training images are. The label is int64, -1 for a sample without a class.
         """
-        loaded = self.load()
-        return TensorDataset(self.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+        return self._normalise(self.load())
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per sample, sorted by index.
@@ -314,14 +261,7 @@ class SyntheticSet(Displayed):
             sample has votes, and is left out otherwise. Pictures and conditions are left out: see
             `to_torch` and `to_pandas`. So are true parameters. The metadata have the key `SYNTH`, which is True.
         """
-        from astropy import units
-        from astropy.table import Table
-
-        frame = self.table([name for name in SCHEMA.names if name not in LEFT_OUT]).to_pandas()
-        votes = frame.pop("votes")
-        table = Table.from_pandas(frame, units={"ra": units.deg, "dec": units.deg, "petro_r90": units.arcsec})
-        if len(votes) and votes.notna().all():
-            table["votes"] = np.stack(list(votes))
+        table = curated.to_astropy(self.table([name for name in SCHEMA.names if name not in LEFT_OUT]).to_pandas())
         table.meta["SYNTH"] = True
         return table
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
-from raydistill.storage import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,17 +32,10 @@ class Survey(Displayed):
         Its manifest.
     """
 
-    folder: Folder
-    manifest: Manifest
-
     _pictures = "images/*"
     _num_pictures = 8
 
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest)
 
     def _contents(self) -> str:
         return f"{len(fnmatch.filter(self.manifest.files, self._pictures))} simulated galaxies"

@@ -66,8 +66,6 @@ class SearchReport(Displayed):
         One row per trial, the best first, with the columns of `TRIALS_SCHEMA`.
     """
 
-    folder: Folder
-    manifest: Manifest
     trials: pa.Table
 
     _pictures = "parallel.png"
