@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from raydistill.learning.checks import at_least
 from raydistill.learning.timm_networks import Timm
@@ -96,8 +96,27 @@ class MLP(BuiltIn):
         return f"mlp-w{self.width}"
 
 
+class _Published(BuiltIn):
+    """A published network, of any width."""
+
+    kind: str
+    width: int
+    least: ClassVar[tuple[int, int, str]]  # width, side of an image [px], and why
+
+    def __post_init__(self) -> None:
+        at_least(self.least[0], width=self.width)
+
+    @property
+    def name(self) -> str:
+        """Return the kind, and the width if it is not the default."""
+        return self.kind if self.width == type(self).width else f"{self.kind}-w{self.width}"
+
+    def check(self, image_size: int) -> None:
+        _check_pixels(image_size, *self.least[1:])
+
+
 @dataclass(frozen=True)
-class AlexNet(BuiltIn):
+class AlexNet(_Published):
     """AlexNet for small images: five convolutions and one linear layer.
 
     Zhao et al. 2021, arXiv:2006.05929.
@@ -110,20 +129,11 @@ class AlexNet(BuiltIn):
 
     kind: Literal["alexnet"] = "alexnet"
     width: int = 128
-
-    def __post_init__(self) -> None:
-        at_least(2, width=self.width)
-
-    @property
-    def name(self) -> str:
-        return _name(self)
-
-    def check(self, image_size: int) -> None:
-        _check_pixels(image_size, 8, "3 poolings")
+    least: ClassVar = (2, 8, "3 poolings")
 
 
 @dataclass(frozen=True)
-class VGG11(BuiltIn):
+class VGG11(_Published):
     """VGG-11 with instance norm and one linear layer.
 
     Simonyan & Zisserman 2015, arXiv:1409.1556.
@@ -136,20 +146,11 @@ class VGG11(BuiltIn):
 
     kind: Literal["vgg11"] = "vgg11"
     width: int = 64
-
-    def __post_init__(self) -> None:
-        at_least(1, width=self.width)
-
-    @property
-    def name(self) -> str:
-        return _name(self)
-
-    def check(self, image_size: int) -> None:
-        _check_pixels(image_size, 32, "5 poolings")
+    least: ClassVar = (1, 32, "5 poolings")
 
 
 @dataclass(frozen=True)
-class ResNet18(BuiltIn):
+class ResNet18(_Published):
     """ResNet-18 for small images: 3x3 stem, no pooling, instance norm.
 
     He et al. 2016, arXiv:1512.03385.
@@ -162,16 +163,7 @@ class ResNet18(BuiltIn):
 
     kind: Literal["resnet18"] = "resnet18"
     width: int = 64
-
-    def __post_init__(self) -> None:
-        at_least(1, width=self.width)
-
-    @property
-    def name(self) -> str:
-        return _name(self)
-
-    def check(self, image_size: int) -> None:
-        _check_pixels(image_size, 16, "3 strides and an instance norm")
+    least: ClassVar = (1, 16, "3 strides and an instance norm")
 
 
 @dataclass(frozen=True)
@@ -313,12 +305,6 @@ class AnswerNetwork:
 
 
 Architecture = ClassifierArchitecture | AnswerNetwork
-
-
-def _name(architecture: AlexNet | VGG11 | ResNet18) -> str:
-    """Return the kind, and the width if it is not the default."""
-    kind, width = architecture.kind, architecture.width
-    return kind if width == type(architecture).width else f"{kind}-w{width}"
 
 
 def _check_pixels(image_size: int, least: int, why: str) -> None:
