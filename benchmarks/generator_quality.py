@@ -42,9 +42,10 @@ from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.sgd import init_state
 from raydistill.learning.training import fit
+from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.seeding import generator as seeded
-from raydistill.stages.audit.comparison import compare
-from raydistill.stages.audit.features import picture_features
+from raydistill.stages.audit.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.features import scattering
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.conditions import votes_of
 from raydistill.stages.generate.artifact import GeneratorArtifact
@@ -144,7 +145,10 @@ class Judge:
         return self.main.num_classes
 
     def _features(self, galaxies: Galaxies) -> Any:
-        return picture_features(galaxies.images, galaxies.labels, tuple(self.main.class_names))
+        pictures = galaxies.images.astype(np.float32) / 255
+        shapes = FeatureArray(morphology(pictures), QUANTITIES)
+        spaces = {"scattering": FeatureArray(scattering(pictures)), "morphology": shapes}
+        return Features(spaces, galaxies.labels, tuple(self.main.class_names))
 
     def _classifier(self, train: Galaxies) -> Ensemble:
         network = build_network(NETWORK, self.num_classes, self.main.summary.image_size)

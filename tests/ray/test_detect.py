@@ -23,14 +23,13 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.detect import stage
 from raydistill.stages.detect.artifact import DetectionReport
-from raydistill.stages.detect.fields import decode_mask
 from raydistill.stages.detect.network import detect as find
 from raydistill.stages.detect.specs import detection_spec
 from raydistill.stages.detect.worker import STATE
 from raydistill.stages.simulate.stage import simulate
 from raydistill.storage import Folder
 from tests.unit.stages.detect.test_coco import SCHEMA
-from tests.unit.stages.detect_tools import write_synthetic
+from tests.unit.stages.detect_tools import decode_mask, write_synthetic
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -261,12 +261,6 @@ def encode_mask(mask: Bools) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": counts.tolist()}
 
 
-def decode_mask(encoding: dict[str, Any]) -> Bools:
-    """Return the mask `[H, W]` of a run-length encoding."""
-    values = np.repeat(np.arange(len(encoding["counts"])) % 2 == 1, encoding["counts"])
-    return np.asarray(values.reshape(encoding["size"], order="F"), np.bool_)
-
-
 def annotation(mask: Bools, box: Box, category: int, extra: dict[str, Any]) -> dict[str, Any]:
     """Return an annotation without its ids."""
     return {

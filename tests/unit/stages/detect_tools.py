@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -43,3 +46,9 @@ def write_synthetic(
     folder.write("summary.json", summary.to_json())
     commit(folder, kind=synthetic.KIND, identity=f"s-{split}", config={}, parents={}, seed=0, uris={})
     return SyntheticSet.open(folder)
+
+
+def decode_mask(encoding: dict[str, Any]) -> np.ndarray:
+    """Return the mask `[H, W]` of a run-length encoding."""
+    values = np.repeat(np.arange(len(encoding["counts"])) % 2 == 1, encoding["counts"])
+    return values.reshape(encoding["size"], order="F")

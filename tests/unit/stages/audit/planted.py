@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from raydistill.stages.audit.comparison import compare
-from raydistill.stages.audit.features import picture_features
+from raydistill.morphology.pictures import QUANTITIES, morphology
+from raydistill.stages.audit.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import draw_samples
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances
 from raydistill.statistics.testing import Finding, combine
@@ -118,3 +119,10 @@ def draw(pictures: Pictures, size: int, seed: int) -> list[Pictures]:
 
 def significant(findings: list[Finding]) -> set[tuple[str, str]]:
     return {(one.metric, one.feature) for one in findings if one.significant}
+
+
+def picture_features(images_NHWC: np.ndarray, labels_N: np.ndarray, names: tuple[str, ...]) -> Features:
+    """Return the scattering coefficients and the morphology of pictures."""
+    pictures = images_NHWC.astype(np.float32) / 255
+    shapes = FeatureArray(morphology(pictures), QUANTITIES)
+    return Features({"scattering": FeatureArray(scattering(pictures)), "morphology": shapes}, labels_N, names)
