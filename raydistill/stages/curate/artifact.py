@@ -117,7 +117,7 @@ class LabelledSet(Displayed):
         return self
 
     def _table(self, files: Mapping[int, str], columns: list[str] | None, schema: pa.Schema, order: str) -> pa.Table:
-        """Return columns of the files of some labels, then `label`, in the order of a column."""
+        """Return columns of some labels' files, then `label`, in the order of a column."""
         selected = schema.names if columns is None else list(columns)
         read = list(dict.fromkeys([*selected, order]))
         # pa.binary holds at most 2 GB of pictures per column.
@@ -143,7 +143,7 @@ class LabelledSet(Displayed):
 
 
 def to_astropy(frame: pd.DataFrame) -> Table:
-    """Return rows as an astropy table with units; without votes unless every row has them."""
+    """Return rows as an astropy table with units; votes only if every row has them."""
     from astropy import units
     from astropy.table import Table
 
