@@ -89,12 +89,12 @@ def word_faults(text: str) -> Iterator[tuple[int, str]]:
 
 def faults(name: str, text: str) -> list[str]:
     """Return the faults of a file as "name:line: fault", in the order of its lines."""
-    found = list(word_faults(text))
+    faults_found = list(word_faults(text))
     if name.endswith(".md") and name not in GENERATED:
-        found += page_faults(text)
+        faults_found += page_faults(text)
     if name.endswith(".py"):
-        found += docstring_faults(text)
-    return [f"{name}:{line}: {fault}" for line, fault in sorted(found)]
+        faults_found += docstring_faults(text)
+    return [f"{name}:{line}: {fault}" for line, fault in sorted(faults_found)]
 
 
 def tracked() -> list[str]:

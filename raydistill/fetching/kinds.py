@@ -47,8 +47,8 @@ def describe_wrong_kind(name: str, head: bytes) -> str:
         return f"a web page ('{words}')" if words else "a web page"
     expected = _KINDS.get(name[name.rfind(".") :].lower())
     if expected is None:
-        found = next((kind for kind, starts in _MAGIC.items() if head.startswith(starts)), "")
-        return f"a {found}" if found else ""
+        file_kind = next((kind for kind, starts in _MAGIC.items() if head.startswith(starts)), "")
+        return f"a {file_kind}" if file_kind else ""
     return "" if head.startswith(_MAGIC[expected]) else f"no {expected}"
 
 

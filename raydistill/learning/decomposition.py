@@ -121,8 +121,8 @@ class Decomposition:
     def _forward(self, theta: Tensor, images_BCHW: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Return the logits of both heads, and their weights."""
         named = self.network.layout.split(self.plain(theta))
-        own = {name: named[name] for name in self._features.layout.names}
-        z_BF = self._features.apply(own, images_BCHW)
+        parameters = {name: named[name] for name in self._features.layout.names}
+        z_BF = self._features.apply(parameters, images_BCHW)
         class_KF = named[f"{self._head}.weight"]
         head = theta[self.network.layout.num_parameters :].view(self.num_bins, self.num_features + 1)
         nuisance_MF, bias_M = head[:, :-1], head[:, -1]
@@ -159,13 +159,13 @@ def bin_targets(values_N: np.ndarray, labels_N: np.ndarray, num_bins: int) -> Te
     targets_NM = torch.zeros(len(values_N), num_bins)
     divided = False
     for label in np.unique(labels_N):
-        own = np.flatnonzero((labels_N == label) & np.isfinite(values_N))
-        if not len(own):
+        rows = np.flatnonzero((labels_N == label) & np.isfinite(values_N))
+        if not len(rows):
             continue
-        edges = np.unique(np.quantile(values_N[own], np.linspace(0, 1, num_bins + 1)[1:-1]))
-        bins = np.searchsorted(edges, values_N[own], side="right")
+        edges = np.unique(np.quantile(values_N[rows], np.linspace(0, 1, num_bins + 1)[1:-1]))
+        bins = np.searchsorted(edges, values_N[rows], side="right")
         divided = divided or len(np.unique(bins)) > 1
-        targets_NM[own, bins] = 1.0
+        targets_NM[rows, bins] = 1.0
     if not divided:
         raise ValueError("no class has two different values")
     return targets_NM

@@ -57,11 +57,11 @@ def label_robust(
         {score, low, high, hard_label_recovery, improvement_over_random}; low and high are the ends
         of the 95 % interval.
     """
-    own = syn if syn_hard is None else syn_hard
+    of_synthetic = syn if syn_hard is None else syn_hard
     terms = [(-(1 - WEIGHT), real_hard), (-WEIGHT, random)]
     terms += [(1.0, syn)] if syn_hard is None else [(WEIGHT, syn), (1 - WEIGHT, syn_hard)]
     return _score(terms) | {
-        "hard_label_recovery": _difference(real_hard, own),
+        "hard_label_recovery": _difference(real_hard, of_synthetic),
         "improvement_over_random": _difference(syn, random),
     }
 

@@ -70,12 +70,12 @@ def _load(module: nn.Module, content: bytes, weights: str, model: str) -> None:
         stored: dict[str, Tensor] = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise ConfigError("the weights are not a safetensors file", weights, _ADVICE) from error
-    own = module.state_dict()
+    fresh = module.state_dict()
     head = tuple(f"{name}." for name in _classifiers(module))
-    fits = {key: key in stored and stored[key].shape == value.shape for key, value in own.items()}
-    head_fits = all(fits[key] for key in own if key.startswith(head))
+    fits = {key: key in stored and stored[key].shape == value.shape for key, value in fresh.items()}
+    head_fits = all(fits[key] for key in fresh if key.startswith(head))
     taken: dict[str, Tensor] = {}
-    for key, value in own.items():
+    for key, value in fresh.items():
         if fits[key] and (head_fits or not key.startswith(head)):
             taken[key] = stored[key]
         elif key.startswith(head) or key.endswith("num_batches_tracked"):
@@ -85,7 +85,7 @@ def _load(module: nn.Module, content: bytes, weights: str, model: str) -> None:
         else:
             shapes = f"{list(stored[key].shape)} in the weights and {list(value.shape)} in {model}"
             raise ConfigError(f"'{key}' has the shape {shapes}", weights, _ADVICE)
-    if unknown := [key for key in stored if key not in own and not key.startswith(head)]:
+    if unknown := [key for key in stored if key not in fresh and not key.startswith(head)]:
         raise ConfigError(f"the weights have '{unknown[0]}', which {model} lacks", weights, _ADVICE)
     module.load_state_dict(taken)
 
@@ -107,7 +107,9 @@ def _stop_random_numbers(module: Any) -> None:
 
 def _replace_batch_norm(module: nn.Module, replacement: Any) -> None:
     """Replace every batch norm, but keep the activation in timm's version of it."""
-    layers = [(name, one) for name, one in module.named_modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    layers = [
+        (name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    ]
     for name, layer in layers:
         after = [getattr(layer, part) for part in ("drop", "act") if hasattr(layer, part)]
         new = replacement(layer)

@@ -96,7 +96,7 @@ def fit(
 
     for number in range(state.done, training.epochs * parts):
         epoch, part = divmod(number, parts)
-        first, end = (steps_per_epoch * one // parts for one in (part, part + 1))
+        first, end = (steps_per_epoch * edge // parts for edge in (part, part + 1))
         start = state._replace(done=epoch * steps_per_epoch + first)
         later = descend(
             start, gradient, batches(number, first, end), lambda step: rate(step // steps_per_epoch), training, average,

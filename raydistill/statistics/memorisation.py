@@ -57,10 +57,12 @@ def memorisation(
     """
     _, training_R = next(iter(neighbours.values())).pooled()
     rng = np.random.default_rng(fold_in(seed, "memorisation"))
-    statistics = [_Statistic(one) for one in neighbours.values()]
+    statistics = [_Statistic(statistic) for statistic in neighbours.values()]
     values_M = np.concatenate([statistic(training_R).mean(1) for statistic in statistics])
     drawn = [rng.permutation(training_R) for _ in range(permutations)]
-    null_BM = np.stack([np.concatenate([one(is_training_R).mean(1) for one in statistics]) for is_training_R in drawn])
+    null_BM = np.stack(
+        [np.concatenate([statistic(is_training_R).mean(1) for statistic in statistics]) for is_training_R in drawn]
+    )
     errors_M = np.concatenate([_jackknife_error(statistic(training_R)) for statistic in statistics])
     metrics = [
         metric

@@ -54,8 +54,8 @@ def adjusted_p_values(observed_M: Floats, null_BM: Floats, worse: Sequence[Worse
     values = np.where(usable, values, 0.0)
     spread = values.std(0)
     scaled = np.divide(values - values.mean(0), spread, out=np.zeros_like(values), where=spread > 1e-12)
-    sign = np.array([{"higher": 1.0, "lower": -1.0, "different": 1.0}[one] for one in worse])
-    scores = np.where([one == "different" for one in worse], np.abs(scaled), scaled * sign)
+    sign = np.array([{"higher": 1.0, "lower": -1.0, "different": 1.0}[side] for side in worse])
+    scores = np.where([side == "different" for side in worse], np.abs(scaled), scaled * sign)
     order = np.argsort(-scores[0], kind="stable")
     # For the metric of rank r: the largest score among it and all that rank after it.
     largest = np.maximum.accumulate(scores[:, order][:, ::-1], axis=1)[:, ::-1]
@@ -187,14 +187,14 @@ def make_findings(
     columns = (values_M, *ends, floors_BM.mean(0), low, high, p_values_M)
     numbers = ("value", "low", "high", "floor", "floor_low", "floor_high", "p_value")
     rows = np.stack(columns, axis=1).tolist()
-    found = [
+    findings = [
         Finding(metric.name, metric.feature, metric.worse, **dict(zip(numbers, row, strict=True)), significant=False)
         for metric, row in zip(metrics, rows, strict=True)
     ]
-    return [one.adjusted(one.p_value) for one in found]
+    return [finding.adjusted(finding.p_value) for finding in findings]
 
 
 def combine(*families: list[Finding]) -> list[Finding]:
     """Return all findings, Bonferroni-adjusted so that they share one `SIGNIFICANCE`."""
     used = [family for family in families if family]
-    return [one.adjusted(min(1.0, len(used) * one.p_value)) for family in used for one in family]
+    return [finding.adjusted(min(1.0, len(used) * finding.p_value)) for family in used for finding in family]

@@ -83,8 +83,8 @@ class Twins:
                     self._report(name, other, rows, table)
 
     def _report(self, name: str, other: str, rows: Sequence[int], table: pa.Table) -> None:
-        one, two = (table[column][rows[0]].as_py() for column in (name, other))
-        shown = f"differ in {len(rows)} of {len(table)} rows (first: row {rows[0] + 1}: {one} and {two})"
+        value, twin = (table[column][rows[0]].as_py() for column in (name, other))
+        shown = f"differ in {len(rows)} of {len(table)} rows (first: row {rows[0] + 1}: {value} and {twin})"
         if other in self._similar[name]:
             log.warning("curate: %s: columns '%s' and '%s' %s; '%s' is read", self._where, name, other, shown, name)
             return
@@ -97,14 +97,14 @@ def _are_similar(name: str, other: str) -> bool:
     return bool(likeness(name)) and likeness(name) in {likeness(other), likeness(numbered[1] if numbered else "")}
 
 
-def _differing(one: pa.ChunkedArray, two: pa.ChunkedArray) -> list[int]:
+def _differing(left: pa.ChunkedArray, right: pa.ChunkedArray) -> list[int]:
     """Return the rows in which two columns differ."""
-    if one.equals(two):
+    if left.equals(right):
         return []
-    if any(pa.types.is_floating(column.type) for column in (one, two)):
+    if any(pa.types.is_floating(column.type) for column in (left, right)):
         with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            one, two = one.cast(pa.float64()), two.cast(pa.float64())
-    pairs = zip(_texts(one), _texts(two), strict=True)
+            left, right = left.cast(pa.float64()), right.cast(pa.float64())
+    pairs = zip(_texts(left), _texts(right), strict=True)
     return [row for row, (first, second) in enumerate(pairs) if first != second]
 
 

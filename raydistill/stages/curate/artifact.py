@@ -276,8 +276,8 @@ class CuratedSet(LabelledSet):
             The columns of `SCHEMA`, `label` and `split`. `ra` and `dec` are in degrees (ICRS),
             `petro_r90` in arcsec. `image` holds the bytes of a PNG file.
         """
-        own = {name: self.table(name) for name in (SPLITS if split is None else (split,))}
-        tables = [rows.append_column("split", pa.repeat(name, len(rows))) for name, rows in own.items()]
+        by_split = {name: self.table(name) for name in (SPLITS if split is None else (split,))}
+        tables = [rows.append_column("split", pa.repeat(name, len(rows))) for name, rows in by_split.items()]
         return pa.concat_tables(tables).to_pandas()
 
     def to_astropy(self, split: Split | None = None) -> Table:

@@ -61,13 +61,15 @@ FILTER = "filter.json"
 
 def filter_report(results: list[FoldResult], recipe: PictureFilter) -> dict[str, Any]:
     """Return the contents of `filter.json`: the counts of all folds, by reason."""
-    total = sum(one.num_clean for one in results)
+    total = sum(fold.num_clean for fold in results)
     reasons: dict[str, Any] = {}
     for reason in recipe.reasons:
-        rejected = sum(one.rejected[reason] for one in results)
-        kinds = {kind: _add(one.found[reason].get(kind, (0, 0)) for one in results) for kind in _kinds(results, reason)}
+        rejected = sum(fold.rejected[reason] for fold in results)
+        kinds = {
+            kind: _add(fold.found[reason].get(kind, (0, 0)) for fold in results) for kind in _kinds(results, reason)
+        }
         reasons[reason] = {
-            "limits": [one.limits[reason].probability for one in results],
+            "limits": [fold.limits[reason].probability for fold in results],
             "false_rejections": _share(rejected, total),
             "found": _share(*_add(kinds.values())),
             "found_by_kind": {kind: _share(*counts) for kind, counts in kinds.items()},
@@ -77,15 +79,15 @@ def filter_report(results: list[FoldResult], recipe: PictureFilter) -> dict[str,
 
 def log_report(report: dict[str, Any]) -> None:
     for reason, entry in report["reasons"].items():
-        found, wrong = entry["found"], entry["false_rejections"]
+        detected, wrong = entry["found"], entry["false_rejections"]
         log.info(
             "curate: filter: %s: finds %.3f [%.3f, %.3f] of injected defects, and rejects %.4f [%.4f, %.4f] of the survey's pictures",
-            reason, *(found[name] for name in ("share", "low", "high")), *(wrong[name] for name in ("share", "low", "high")),
+            reason, *(detected[name] for name in ("share", "low", "high")), *(wrong[name] for name in ("share", "low", "high")),
         )  # fmt: skip
 
 
 def _kinds(results: list[FoldResult], reason: Reason) -> list[str]:
-    return sorted({kind for one in results for kind in one.found[reason]})
+    return sorted({kind for fold in results for kind in fold.found[reason]})
 
 
 def _add(counts: Any) -> tuple[int, int]:
@@ -120,7 +122,7 @@ def train(config: Config, images: Images | DataSet, galaxies: pa.Table, folder: 
     report = filter_report(results, recipe)
     folder.write(FILTER, json.dumps(report, indent=1).encode())
     log_report(report)
-    return TrainedFilter(tuple(TrainedFold(one.parameters, one.limits) for one in results), recipe.reasons)
+    return TrainedFilter(tuple(TrainedFold(fold.parameters, fold.limits) for fold in results), recipe.reasons)
 
 
 def check_filter(recipe: PictureFilter | None, galaxies: pa.Table) -> None:
@@ -160,14 +162,14 @@ def _decode_sample(
     recipe = replace(
         config.curate, image_size=side, crop_fraction=min(crop, 1.0), align=False, whitening=None, filter=None
     )
-    found: dict[int, np.ndarray] = {}
+    views: dict[int, np.ndarray] = {}
     for decoded in decode(images, galaxies.take(ranks), recipe, config.resources.workers):
-        raise_read_error(decoded, images, started=bool(found))
+        raise_read_error(decoded, images, started=bool(views))
         for rank, reason, png in zip(*(decoded[name].to_pylist() for name in ("rank", "reason", "image")), strict=True):
-            if reason is None and rank not in found:
-                found[rank] = np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))
-    pictures = np.stack([found[rank] for rank in sorted(found)]) if found else np.empty((0, side, side, 3), np.uint8)
-    return np.array(sorted(found), np.int64), pictures
+            if reason is None and rank not in views:
+                views[rank] = np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))
+    pictures = np.stack([views[rank] for rank in sorted(views)]) if views else np.empty((0, side, side, 3), np.uint8)
+    return np.array(sorted(views), np.int64), pictures
 
 
 def _train_folds(
@@ -271,17 +273,17 @@ class _Injector:
 
 def _measure(parameters: Tensors, limits: dict[Reason, Limit], injector: _Injector) -> Found:
     """Return how many injected defects exceed the limit of their reason."""
-    found: Found = {}
+    detected: Found = {}
     for number, reason in enumerate(REASONS):
         pictures, kinds = zip(*injector.measured(reason), strict=True)
         exceeds = (
             probabilities(parameters, np.stack(pictures), len(REASONS))[:, 1 + number] > limits[reason].probability
         )
-        own = found.setdefault(reason, {})
+        counts = detected.setdefault(reason, {})
         for kind in sorted(set(kinds)):
-            is_kind = np.array([one == kind for one in kinds])
-            own[kind] = int((exceeds & is_kind).sum()), int(is_kind.sum())
-    return found
+            is_kind = np.array([other == kind for other in kinds])
+            counts[kind] = int((exceeds & is_kind).sum()), int(is_kind.sum())
+    return detected
 
 
 @dataclass(kw_only=True)

@@ -234,14 +234,16 @@ class TrainedFilter:
 
     def reject(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows of a block, with the reason in place of a defective picture."""
-        found: dict[int, tuple[Reason, str]] = {}
+        reasons: dict[int, tuple[Reason, str]] = {}
         for number, fold in enumerate(self.folds):
-            own = [row for row in rows if FILTER_VIEW in row and row["rank"] % FOLDS == number]
-            views = np.stack([row[FILTER_VIEW] for row in own]) if own else np.empty((0, VIEW, VIEW, 3), np.uint8)
-            for row, outcomes in zip(own, probabilities(fold.parameters, views, len(REASONS)), strict=True):
+            of_fold = [row for row in rows if FILTER_VIEW in row and row["rank"] % FOLDS == number]
+            views = (
+                np.stack([row[FILTER_VIEW] for row in of_fold]) if of_fold else np.empty((0, VIEW, VIEW, 3), np.uint8)
+            )
+            for row, outcomes in zip(of_fold, probabilities(fold.parameters, views, len(REASONS)), strict=True):
                 for reason, probability, limit in self._exceeding(fold, outcomes):
-                    found[id(row)] = reason, f"probability {probability:.3f}, limit {limit:.3f}"
-        return [_rejected(row, *found[id(row)]) if id(row) in found else row for row in rows]
+                    reasons[id(row)] = reason, f"probability {probability:.3f}, limit {limit:.3f}"
+        return [_rejected(row, *reasons[id(row)]) if id(row) in reasons else row for row in rows]
 
     def _exceeding(self, fold: TrainedFold, outcomes: np.ndarray) -> Iterator[tuple[Reason, float, float]]:
         """Yield the reason whose limit is exceeded, at most one.
