@@ -17,14 +17,15 @@ copyright = author
 release = version = raydistill.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
     "numpydoc",
     "mathml",
 ]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+nb_execution_mode = "off"  # a test runs the notebook; the site shows the outputs that it was saved with
 exclude_patterns = ["_ext", "_templates"]
 templates_path = ["_templates"]
 
@@ -56,7 +57,7 @@ html_theme_options = {
     "footer_end": ["sphinx-version"],
 }
 # Pages without subpages have nothing to list in a sidebar.
-html_sidebars = {page: [] for page in ("index", "tutorial", "results", "method", "changelog", "contributing")}
+html_sidebars = {page: [] for page in ("index", "tutorial", "notebook", "results", "method", "changelog", "contributing")}
 
 
 def shorten_signature(

@@ -41,7 +41,8 @@ def text_table(title: str, rows: Sequence[Sequence[str]], width: int = WIDTH) ->
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=io.StringIO(), width=width)
+    # In a notebook, a console would show the table there and write nothing, or write colours.
+    console = Console(file=io.StringIO(), width=width, force_jupyter=False, force_terminal=False)
     console.print(Text(for_terminal(title)))
     first, num_columns = 1, len(rows[0])
     while first < num_columns:

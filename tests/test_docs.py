@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from typer.testing import CliRunner
 
 import raydistill
@@ -180,6 +182,21 @@ def run_blocks(page: Path, folder: Path, before: str = "") -> None:
         [sys.executable, "page.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_notebook_runs_and_shows_pictures(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(small_run, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SMALL))
+    NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [data for cell in notebook.cells if cell["cell_type"] == "code" for data in cell["outputs"] if "data" in data]
+    pages = "".join(data["data"].get("text/html", "") for data in shown)
+    assert "<td>experts.num_experts</td>" in pages
+    assert pages.count("<img ") == 3, "galaxies, distilled images, and accuracies"
+    assert "image/png" in shown[-1]["data"]
 
 
 @pytest.mark.slow

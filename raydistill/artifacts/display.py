@@ -80,9 +80,11 @@ class Displayed(ABC):
     def _repr_html_(self) -> str:
         names = sorted(fnmatch.filter(self.manifest.files, self._pictures))[-self._num_pictures :]
         pictures = [f'<img style="{STYLE}" src="{self._data_uri(name)}">' for name in names]
+        return f"<p>{html.escape(Displayed.__repr__(self))}</p>{''.join(pictures)}{self._table_html()}"
+
+    def _table_html(self) -> str:
         rows = self._rows()
-        table = "" if rows is None else rows.to_html(max_rows=MAX_ROWS)
-        return f"<p>{html.escape(repr(self))}</p>{''.join(pictures)}{table}"
+        return "" if rows is None else rows.to_html(max_rows=MAX_ROWS)
 
     def _data_uri(self, name: str) -> str:
         kind = "png" if name.endswith(".png") else "jpeg"

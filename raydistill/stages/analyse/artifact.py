@@ -68,6 +68,8 @@ class AnalysisReport(Displayed):
 
     kind = KIND
     _json = ((ORDER, tuple[str, ...]),)
+    _pictures = "figures/*.png"
+    _num_pictures = 4
 
     def _contents(self) -> str:
         return f"{len(self.sections)} sections in report.html: {', '.join(self.sections)}"

@@ -80,6 +80,7 @@ class AugmentationReport(Displayed):
 
     kind = KIND
     _json = ((REPORT, dict[str, Any]),)
+    _pictures = "few_shot.png"
 
     def _contents(self) -> str:
         return "classifiers by training set, with paired differences"

@@ -126,6 +126,7 @@ class EvaluationReport(Displayed):
     runs: pa.Table
 
     kind = KIND
+    _pictures = "accuracy.png"
 
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:
@@ -142,7 +143,7 @@ class EvaluationReport(Displayed):
         text = evaluation_text(self.summary, f"{self._contents()}; {self.folder.shown}")
         return text if len(text) <= MAX_REPR else super().__repr__()
 
-    def _repr_html_(self) -> str:
+    def _table_html(self) -> str:
         return html_of(self.summary)
 
     @property
