@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from tests.words import false_words
 FINDING = Finding("wasserstein", "flux", "higher", 1.234, 1.1, 1.4, 1.0, 0.9, 1.3, 0.5, False)
 SUMMARY = AuditSummary("synthetic", "c", "demo", True, 32, 350, 350, 350, 350, 350, ("scattering",), True, 399, 0)
 NARROW = Folder("/runs")
-NO_MANIFEST: Any = None
+NO_MANIFEST: Any = SimpleNamespace(files={})
 
 
 @pytest.mark.parametrize(
