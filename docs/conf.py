@@ -57,7 +57,9 @@ html_theme_options = {
     "footer_end": ["sphinx-version"],
 }
 # Pages without subpages have nothing to list in a sidebar.
-html_sidebars = {page: [] for page in ("index", "tutorial", "notebook", "results", "method", "changelog", "contributing")}
+html_sidebars = {
+    page: [] for page in ("index", "tutorial", "notebook", "results", "method", "changelog", "contributing")
+}
 
 
 def shorten_signature(

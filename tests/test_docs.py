@@ -192,7 +192,9 @@ def test_notebook_runs_and_shows_pictures(small_run: Path, tmp_path: Path, monke
     notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(SMALL))
     NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    shown = [data for cell in notebook.cells if cell["cell_type"] == "code" for data in cell["outputs"] if "data" in data]
+    shown = [
+        data for cell in notebook.cells if cell["cell_type"] == "code" for data in cell["outputs"] if "data" in data
+    ]
     pages = "".join(data["data"].get("text/html", "") for data in shown)
     assert "<td>experts.num_experts</td>" in pages
     assert pages.count("<img ") == 3, "galaxies, distilled images, and accuracies"
