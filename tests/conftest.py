@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Write the seconds of the slowest tests, each with its fixtures."""
     seconds: dict[str, float] = defaultdict(float)
-    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
         if isinstance(report, pytest.TestReport):
             seconds[report.nodeid] += report.duration
     path = terminalreporter.config.rootpath / "build" / "slowest.txt"

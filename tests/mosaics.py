@@ -45,9 +45,9 @@ def sky(spirals: Sequence[Spiral], wcs: WCS, rows: int, columns: int) -> np.ndar
     y, x = np.mgrid[:rows, :columns]
     ra, dec = wcs.all_pix2world(x, y, 0)
     total = np.zeros((rows, columns))
-    for one in spirals:
-        west = -((ra - one.ra + 180) % 360 - 180) * np.cos(np.radians(one.dec)) * 3600
-        total += one.light(west, (dec - one.dec) * 3600)
+    for spiral in spirals:
+        west = -((ra - spiral.ra + 180) % 360 - 180) * np.cos(np.radians(spiral.dec)) * 3600
+        total += spiral.light(west, (dec - spiral.dec) * 3600)
     return total
 
 

@@ -64,8 +64,8 @@ def serving(command: list[str], port: int, log_file: Path) -> Iterator[None]:
 def find_postgresql() -> Path | None:
     """Return the newest folder of PostgreSQL's programs, Debian's or in PATH, or None."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    found = shutil.which("initdb")
-    return folders[-1] if folders else Path(found).parent if found else None
+    result = shutil.which("initdb")
+    return folders[-1] if folders else Path(result).parent if result else None
 
 
 @contextmanager

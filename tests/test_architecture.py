@@ -204,12 +204,12 @@ def may_run_code(path: Path) -> Iterator[str]:
     inside = path.relative_to(PACKAGE).as_posix()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             yield from (f"imports {name}" for name in names if name.split(".")[0] in PICKLES)
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
-        keywords = {one.arg: ast.unparse(one.value) for one in node.keywords}
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         last, text = name.rpartition(".")[2], f"line {node.lineno}: {ast.unparse(node)[:80]}"
         harmless = name in ("re.compile", "torch.compile") or (last == "eval" and not node.args)  # of a torch module
         if {name, last} & RUN_CODE and not harmless:
@@ -231,8 +231,8 @@ def may_run_code(path: Path) -> Iterator[str]:
 
 
 def test_the_package_runs_no_code_from_data() -> None:
-    found = {path.relative_to(PACKAGE).as_posix(): list(may_run_code(path)) for path in PACKAGE.rglob("*.py")}
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    result = {path.relative_to(PACKAGE).as_posix(): list(may_run_code(path)) for path in PACKAGE.rglob("*.py")}
+    assert {name: lines for name, lines in result.items() if lines} == {}
 
 
 @pytest.mark.parametrize(
@@ -255,6 +255,6 @@ def test_programs_import_names_that_exist(folder: str) -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("raydistill"):
                 module = importlib.import_module(node.module or "")
-                names = [one.name for one in node.names if not hasattr(module, one.name)]
+                names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
                 missing += [name for name in names if importlib.util.find_spec(f"{node.module}.{name}") is None]
     assert not missing

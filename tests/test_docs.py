@@ -43,11 +43,11 @@ def _commands() -> list[str]:
         re.sub(r"^# ?", "", path.read_text(), flags=re.M) for path in (ROOT / "configs").glob("*.yaml")
     ]
     texts = [text.replace("\\\n", "") for text in texts]  # lines that a backslash continues
-    found = {m.strip() for text in texts for pattern in (COMMAND, INLINE) for m in pattern.findall(text)}
-    found |= {m.strip() for text in texts for m in re.findall(r"RAYDISTILL_DATA=FOLDER (raydistill [^#\n]*)", text)}
-    found |= {stage.example for stage in table.stages().values()}
-    found = {command for command in found if len(command.split()) > 2 or command == "raydistill demo"}
-    return sorted(command for command in found if not PLACEHOLDER.search(command))
+    result = {m.strip() for text in texts for pattern in (COMMAND, INLINE) for m in pattern.findall(text)}
+    result |= {m.strip() for text in texts for m in re.findall(r"RAYDISTILL_DATA=FOLDER (raydistill [^#\n]*)", text)}
+    result |= {stage.example for stage in table.stages().values()}
+    result = {command for command in result if len(command.split()) > 2 or command == "raydistill demo"}
+    return sorted(command for command in result if not PLACEHOLDER.search(command))
 
 
 def test_there_are_commands_to_check() -> None:

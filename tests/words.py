@@ -29,4 +29,4 @@ def check_simulated(stage: str, config: Config, artifact: Any) -> None:
     show = table.stages()[stage].show
     text = "" if show is None else table.resolve(show)(config, artifact)
     shown |= {"printed": text, "repr": repr(artifact)}
-    assert {name: found for name, text in shown.items() if (found := false_words(text))} == {}
+    assert {name: result for name, text in shown.items() if (result := false_words(text))} == {}

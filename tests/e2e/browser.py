@@ -74,14 +74,14 @@ async def open_browser(profile: Path, downloads: Path) -> AsyncIterator[Page]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        found = profile / "DevToolsActivePort"
+        result = profile / "DevToolsActivePort"
         for _ in range(600):
-            if found.exists() and len(lines := found.read_text().splitlines()) == 2:
+            if result.exists() and len(lines := result.read_text().splitlines()) == 2:
                 break
             await asyncio.sleep(0.1)
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{lines[0]}/json/list") as answer:
-                target = next(one for one in await answer.json() if one["type"] == "page")
+                target = next(page for page in await answer.json() if page["type"] == "page")
             async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                 page = Page(socket)
                 await page.call("Page.enable")

@@ -51,18 +51,18 @@ class Walk:
         text = ""
         for _ in range(300):
             text = str(await self.page.evaluate("document.body?.innerText ?? ''"))
-            if all(one in text for one in wanted):
+            if all(part in text for part in wanted):
                 if self._pictures is not None and name:
                     await asyncio.sleep(2)  # charts are drawn after their texts
                     await self.page.screenshot(self._pictures / f"{name}.png", WIDTH, HEIGHT)
                 return text
             await asyncio.sleep(0.1)
-        raise AssertionError(f"{[one for one in wanted if one not in text]} do not appear on the page:\n{text}")
+        raise AssertionError(f"{[part for part in wanted if part not in text]} do not appear on the page:\n{text}")
 
     async def click(self, selector: str, start: str = "") -> None:
         """Click the first element of a CSS selector whose text starts so."""
-        found = f"[...document.querySelectorAll({json.dumps(selector)})].find(e => e.textContent.trim().startsWith({json.dumps(start)}))"
-        await self.page.evaluate(f"{found}.click()")
+        result = f"[...document.querySelectorAll({json.dumps(selector)})].find(e => e.textContent.trim().startsWith({json.dumps(start)}))"
+        await self.page.evaluate(f"{result}.click()")
 
     async def follow(self, text: str) -> None:
         """Open the page of a link of a description, which MLflow opens in a new tab."""

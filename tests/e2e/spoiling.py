@@ -86,10 +86,10 @@ def bright_arrays(root: Path) -> None:
 def experts_with_code(root: Path) -> None:
     """Let the experts' manifest name code that the config does not name."""
     folder = Folder(str(artifact(root, "trajectories")))
-    own = open_manifest(folder, "trajectories")
-    config = own.config | {"network": {"kind": "custom", "factory": "nets:make", "options": {}}}
-    uris = {name: parent.uri for name, parent in own.parents.items()}
-    commit(folder, kind=own.kind, identity=own.identity, config=config, parents=own.parents, seed=own.seed, uris=uris)
+    old = open_manifest(folder, "trajectories")
+    config = old.config | {"network": {"kind": "custom", "factory": "nets:make", "options": {}}}
+    uris = {name: parent.uri for name, parent in old.parents.items()}
+    commit(folder, kind=old.kind, identity=old.identity, config=config, parents=old.parents, seed=old.seed, uris=uris)
 
 
 def distilled_with(class_names: list[str], size: int, aligned: bool = False) -> Callable[[Path], None]:
@@ -274,7 +274,7 @@ def both(*makes: Callable[[Path], None]) -> Callable[[Path], None]:
     """Prepare a folder in several ways."""
 
     def make(root: Path) -> None:
-        for one in makes:
-            one(root)
+        for make in makes:
+            make(root)
 
     return make

@@ -32,16 +32,16 @@ def write_page(path: Path) -> str:
     frames = {n: np.stack([disk(0.3, 0.2 * n), disk(0.9, 0.3 * n)]) for n in (0, 1, 3)}
     rows = []
     for name in CLASSES:
-        one = picture(disk(0.3, 1), f"mean of {name}")
+        tile = picture(disk(0.3, 1), f"mean of {name}")
         links = survey_links(10.0, 2.0)
-        neighbour = Neighbour(one, "587722981742084144", name, "0.012", ["smooth or features: smooth (0.90)"], links)
-        rows.append(GalleryRow(name, one, one, [neighbour]))
+        neighbour = Neighbour(tile, "587722981742084144", name, "0.012", ["smooth or features: smooth (0.90)"], links)
+        rows.append(GalleryRow(name, tile, tile, [neighbour]))
     statements = [Statement("A <b>bold</b> claim", 1.0, 0.5, 1.5, 10, 0.01), Statement("Chance", 0.1, -1, 1, 10, 0.9)]
     section = SectionRecord("prototypes", "Prototypes", ["Text."], [], [], statements, has_html=True)
     page = render(
         "analysis.html", survey="test", adjective="real", image_size=SIDE, ipc=1, num_classes=2, num_galaxies=10, iteration=3,
         content="0" * 12, aligned=False, level=0.05, shown=5, unfolded=12, sections=[section],
-        bodies={"prototypes": gallery(rows, 1, frames)}, embed=str, describe=lambda one: f"n = {one.n}", cell=str,
+        bodies={"prototypes": gallery(rows, 1, frames)}, embed=str, describe=lambda value: f"n = {value.n}", cell=str,
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
     return path.as_uri()

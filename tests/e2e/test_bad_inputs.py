@@ -186,8 +186,8 @@ def test_error_wrapped_by_ray_is_reported_as_itself(monkeypatch: pytest.MonkeyPa
     """
     import ray.exceptions
 
-    own = ArtifactCorrupt("it is damaged", "there", "fix it")
-    wrapped = ray.exceptions.RayTaskError("work", "Traceback (most recent call last): …", own).as_instanceof_cause()
+    raised = ArtifactCorrupt("it is damaged", "there", "fix it")
+    wrapped = ray.exceptions.RayTaskError("work", "Traceback (most recent call last): …", raised).as_instanceof_cause()
     assert isinstance(wrapped, ArtifactCorrupt)
 
     def fail(*_: object) -> None:
@@ -250,7 +250,7 @@ def test_dry_run_lists_what_the_command_needs_and_makes(command: str, last: str)
     stage, *options = command.split()
     code, stderr, stdout = call([stage, "demo_diffusion", *options, "--dry-run", "--json"])
     assert code == 0, stderr
-    kinds = [one["kind"] for one in json.loads(stdout)["artifacts"]]
+    kinds = [artifact["kind"] for artifact in json.loads(stdout)["artifacts"]]
     assert kinds[:2] == ["survey", "curated"]
     assert kinds[-1] == last
 

@@ -86,7 +86,7 @@ def test_killed_process_loses_no_byte_that_it_counted(server: FileServer, tmp_pa
     assert process.returncode == 0, stderr
     assert stdout == f"{tmp_path / 'gz2'}\n"
     assert (tmp_path / "gz2" / "gz2_hart16.csv").read_bytes() == TABLE
-    assert [one.first_byte for one in server.asked(VOTES)] == kept
+    assert [request.first_byte for request in server.asked(VOTES)] == kept
 
 
 def test_interrupt_ends_at_once_while_a_server_is_silent(server: FileServer, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_the_set_is_a_registered_model_with_metrics_inputs_and_run(
     curated = str(tools.manifest(undisturbed, "curated")["content"])
     assert {metric.dataset_digest for metric in model.metrics} == {curated[:36]}
     evaluation = mlflow_client.get_run(runs["evaluation"].info.run_id)  # a search leaves out the models
-    assert [one.model_id for one in evaluation.inputs.model_inputs] == [model.model_id]
+    assert [model_input.model_id for model_input in evaluation.inputs.model_inputs] == [model.model_id]
     assert '"name": "tiny_ipc1"' in model.tags["mlflow.modelVersions"], "MLflow's page of the model has no version"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))
     prototypes = rd.open("models:/tiny_ipc1@best")
@@ -219,8 +219,8 @@ def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]
     for stage, run in runs.items():
         assert run.info.run_name.startswith(f"{stage} tiny #"), stage
     wanted = "tags.config = 'tiny' and tags.survey = 'simulated' and tags.ipc = '1' and tags.method = 'mtt'"
-    found = client(undisturbed).search_runs([experiment.experiment_id], f"{wanted} and tags.seed = '3'")
-    assert len(found) == len(runs)
+    result = client(undisturbed).search_runs([experiment.experiment_id], f"{wanted} and tags.seed = '3'")
+    assert len(result) == len(runs)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

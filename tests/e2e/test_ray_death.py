@@ -18,15 +18,15 @@ pytestmark = pytest.mark.timeout(600)
 
 def kill_part(process: psutil.Process, name: str) -> None:
     """Kill the only process of this program below a process."""
-    (found,) = (one for one in process.children(recursive=True) if os.path.basename((one.cmdline() or [""])[0]) == name)
-    os.kill(found.pid, signal.SIGKILL)
+    (result,) = (p for p in process.children(recursive=True) if os.path.basename((p.cmdline() or [""])[0]) == name)
+    os.kill(result.pid, signal.SIGKILL)
 
 
 def statuses(output: Path) -> list[str]:
     """Return the status of the runs that have not finished."""
     runs = client(output)
-    found = runs.search_runs([runs.get_experiment_by_name("tiny").experiment_id])
-    return [run.info.status for run in found if run.info.status != "FINISHED"]
+    result = runs.search_runs([runs.get_experiment_by_name("tiny").experiment_id])
+    return [run.info.status for run in result if run.info.status != "FINISHED"]
 
 
 def assert_ended(command: tools.Command, output: Path, end: str = "died") -> None:

@@ -41,7 +41,7 @@ def test_curated_set_of_a_bucket_is_that_of_the_disk(
     for tile in range(2):
         wcs = make_wcs(RA + 0.01, DEC + 0.005 + tile / 60, 220, 220)
         write_bands(tmp_path / "tiles", f"{tile}.fits", spirals, wcs, 220, 220)
-    rows = [f"g{n},{('clockwise', 'anticlockwise')[n % 2]},{one.ra},{one.dec}" for n, one in enumerate(spirals)]
+    rows = [f"g{n},{('clockwise', 'anticlockwise')[n % 2]},{s.ra},{s.dec}" for n, s in enumerate(spirals)]
     (tmp_path / "table.csv").write_text("\n".join(["id,label,ra,dec", *rows]))
     (tmp_path / "c.yaml").write_text(CONFIG)
     contents, there = [], "s3://bucket/survey"
@@ -79,9 +79,9 @@ def test_only_the_bytes_of_cutouts_are_read_from_a_bucket(tmp_path: Path, monkey
             pictures = {}
             for root in (str(tmp_path / "tiles"), "s3://bucket/survey"):
                 images = MosaicImages(root, (name,), f"{PIXELS / 2} arcsec", channels=channels)
-                found = images.find(*positions.T, np.full(3, np.nan))
-                assert found.reasons == [""] * 3
-                pictures[root] = [images.read(f"{root}/{source}") for source in found.sources]
+                result = images.find(*positions.T, np.full(3, np.nan))
+                assert result.reasons == [""] * 3
+                pictures[root] = [images.read(f"{root}/{source}") for source in result.sources]
             assert pictures[str(tmp_path / "tiles")] == pictures["s3://bucket/survey"]
             if name == "0.fits":
                 assert 0 < sum(read) < 0.25 * data.nbytes, "the whole file was read"

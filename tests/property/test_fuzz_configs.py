@@ -24,8 +24,8 @@ TREE = "name: two\nclasses:\n  - {name: a, path: [smooth, completely_round]}\n  
 def _keys(tree: object, prefix: str = "") -> list[str]:
     if not isinstance(tree, dict):
         return [prefix] if prefix else []
-    own = [prefix] if prefix else []
-    return own + [key for name, one in tree.items() for key in _keys(one, f"{prefix}.{name}" if prefix else str(name))]
+    top = [prefix] if prefix else []
+    return top + [key for name, sub in tree.items() for key in _keys(sub, f"{prefix}.{name}" if prefix else str(name))]
 
 
 def check_config(random: Random) -> None:

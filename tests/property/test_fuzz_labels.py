@@ -41,11 +41,11 @@ def to_csv(header: list[str], rows: list[list[str]], random: Random) -> bytes:
 
 def check_hunt_labels(random: Random) -> None:
     words, ids = random.choice(VOCABULARIES), random.sample(IDS, random.randint(1, len(IDS)))
-    labels = {one: random.choice(words) for one in ids if not one.startswith("=")}
+    labels = {name: random.choice(words) for name in ids if not name.startswith("=")}
     header, extra = ["filename", "label"], random.choice(([], ["note"], ["label.1"]))
     rows = [
-        [respell(one, random, (" ",)), random.choice((label, label.upper()))] + [""] * len(extra)
-        for one, label in labels.items()
+        [respell(name, random, (" ",)), random.choice((label, label.upper()))] + [""] * len(extra)
+        for name, label in labels.items()
     ]
     content, is_damaged = to_csv(header + extra, rows, random), random.random() < 0.7
     file = refused(lambda: read_labels(damage(content, random) if is_damaged else content, "labels.csv"))
@@ -54,15 +54,15 @@ def check_hunt_labels(random: Random) -> None:
         is_known = words in VOCABULARIES[:3] and set(labels.values()) != {"1"}
         assert (decisions is not None) == (is_known or not labels)
     if decisions is not None:
-        found = refused(lambda: match_files(decisions, IDS, [None] * len(IDS), "labels.csv"))
-        assert is_damaged or [IDS[row] for row in found or ()] == list(labels)
+        result = refused(lambda: match_files(decisions, IDS, [None] * len(IDS), "labels.csv"))
+        assert is_damaged or [IDS[row] for row in result or ()] == list(labels)
         assert file is not None
         assert file.with_rows([]) == file.text
 
 
 def check_mapping(random: Random) -> None:
-    assets = {one: [f"p{random.randrange(9)}" for _ in range(random.choice((1, 1, 2)))] for one in IDS[:9]}
-    pairs = [[one, random.choice(("original", "extra")), asset] for one, own in assets.items() for asset in own]
+    assets = {object_id: [f"p{random.randrange(9)}" for _ in range(random.choice((1, 1, 2)))] for object_id in IDS[:9]}
+    pairs = [[name, random.choice(("original", "extra")), asset] for name, names in assets.items() for asset in names]
     random.shuffle(pairs)
     content, is_damaged = to_csv(["objid", "sample", "asset_id"], pairs, random), random.random() < 0.7
     with tempfile.TemporaryDirectory() as folder:
@@ -75,11 +75,11 @@ def check_mapping(random: Random) -> None:
         paths = refused(lambda: images.paths(list(IDS)))
         first = refused(lambda: images.paths(list(IDS), "first"))
     if not is_damaged:
-        assert mapping is not None and {one: set(own) for one, own in mapping.items()} == {  # noqa: PT018
-            one: set(own) for one, own in assets.items()
+        assert mapping is not None and {key: set(values) for key, values in mapping.items()} == {  # noqa: PT018
+            name: set(names) for name, names in assets.items()
         }
-        assert (paths is None) == any(len(set(own)) > 1 for own in assets.values())
-        assert first == [f"{folder}/{mapping[one][0]}.jpg" if one in mapping else None for one in IDS]
+        assert (paths is None) == any(len(set(names)) > 1 for names in assets.values())
+        assert first == [f"{folder}/{mapping[object_id][0]}.jpg" if object_id in mapping else None for object_id in IDS]
 
 
 def check_classes(random: Random) -> None:
@@ -104,8 +104,8 @@ def check_classes(random: Random) -> None:
     assigned = None if catalog is None else refused(lambda: assign_classes(catalog, classes))
     if not is_damaged:
         assert assigned is not None
-        found = dict(zip(assigned["object_id"].to_pylist(), assigned["label"].to_pylist(), strict=True))
-        assert found == {one: names.index(label) for one, label in labels.items() if label in names}
+        result = dict(zip(assigned["object_id"].to_pylist(), assigned["label"].to_pylist(), strict=True))
+        assert result == {name: names.index(label) for name, label in labels.items() if label in names}
 
 
 @fast_or_long

@@ -87,7 +87,7 @@ def check_table(random: Random) -> None:
     columns, is_damaged = random_columns(random, survey), random.random() < 0.9
     content = encode(columns, suffix)
     answers = CAMPAIGNS[survey].tree if survey in CAMPAIGNS else GZ2
-    builtin = next(one for one in BUILTIN_TREES.values() if one.tree == answers)
+    builtin = next(tree for tree in BUILTIN_TREES.values() if tree.tree == answers)
     tree = load_class_tree(list(CLASSES) if survey == "labels" else builtin.name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"table{suffix}"

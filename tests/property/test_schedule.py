@@ -109,7 +109,7 @@ def test_invariants_hold_for_any_losses(schedule: Schedule, values: list[float],
 )
 def test_probabilities_sum_to_one_and_leave_no_epoch_out(schedule: LossWeighted, matched: list[Matched]) -> None:
     state, _ = schedule.step(schedule.init(), None, 5, matched)
-    found = schedule.probabilities(state, range(6))
-    if found is not None:
-        assert sum(found) == pytest.approx(1)
-        assert min(found) >= schedule.explore / 6 * (1 - 1e-9)
+    result = schedule.probabilities(state, range(6))
+    if result is not None:
+        assert sum(result) == pytest.approx(1)
+        assert min(result) >= schedule.explore / 6 * (1 - 1e-9)

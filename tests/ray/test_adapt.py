@@ -101,11 +101,11 @@ def test_report_has_the_four_figures_of_each_training_set(report: AdaptationRepo
 def test_rows_agree_with_the_figures(report: AdaptationReport) -> None:
     rows = report.table()
     assert len(rows) == 2 * (2 * 3 + 1)  # seeds, training sets, methods, the upper bound
-    for (name, method), own in rows.groupby(["training_set", "method"]):
+    for (name, method), rows_of in rows.groupby(["training_set", "method"]):
         entries = [report.figures[name]] if name else report.figures.values()
         for entry in entries:
-            assert entry[method]["mean"] == pytest.approx(own["target"].mean())
-            assert entry["brier"][method]["mean"] == pytest.approx(own["brier"].mean())
+            assert entry[method]["mean"] == pytest.approx(rows_of["target"].mean())
+            assert entry["brier"][method]["mean"] == pytest.approx(rows_of["brier"].mean())
     for row in rows.itertuples():
         matrix = np.array(row.target_confusion).reshape(5, 5)
         assert matrix.sum() == report.summary["num_target"]
@@ -157,10 +157,10 @@ def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(
     kept = ["lr", "strength", "validation", "source"]
     for method in ("none", "matched", "adapted"):
         assert first.loc[method][kept].equals(second.loc[method][kept])
-    for one, other_one in zip(
+    for first_one, other_one in zip(
         first.loc["adapted"]["target_confusion"], second.loc["adapted"]["target_confusion"], strict=True
     ):
-        assert list(one) != list(other_one)
+        assert list(first_one) != list(other_one)
     assert not first.loc["ceiling"]["source"].equals(second.loc["ceiling"]["source"])
 
 
@@ -250,6 +250,6 @@ def test_own_missing_and_other_sets_are_rejected(root: Path, tmp_path: Path, mon
 def test_target_of_another_size_or_alignment_is_rejected(root: Path, tmp_path: Path) -> None:
     other = copy_of(root, tmp_path, "survey")
     for key, sentence in (("curate.image_size=8", "8 px"), ("curate.align=true", "aligned to their major axis")):
-        found = curate(Plan(tiny(other, key)), SILENT)
+        result = curate(Plan(tiny(other, key)), SILENT)
         with pytest.raises(ArtifactIncompatible, match=sentence):
-            adapted(root, found.folder.uri)
+            adapted(root, result.folder.uri)

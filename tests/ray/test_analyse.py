@@ -68,10 +68,10 @@ def test_neighbours_of_a_class_are_its_own_galaxies(report: AnalysisReport, root
     train = curated.table("train", ["object_id", "redshift"]).to_pandas()
     for row in report.table("neighbours"):
         if row["property"] == "redshift":
-            own = train.redshift[train.label == curated.class_names.index(row["class"])]
-            assert row["class_mean"] == pytest.approx(own.mean())
+            of_class = train.redshift[train.label == curated.class_names.index(row["class"])]
+            assert row["class_mean"] == pytest.approx(of_class.mean())
             assert row["n"] <= 6
-            assert row["n_class"] == len(own)
+            assert row["n_class"] == len(of_class)
 
 
 @pytest.mark.long
@@ -106,11 +106,11 @@ def test_resumes_with_the_sections_that_are_missing(
 def test_properties_of_a_table_are_joined_by_id(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "neighbours")
     train = CuratedSet.open(Plan(tiny(root)).curated.folder).load("train")
-    lines = [f"{one},{n},{2 * n}" for n, one in enumerate(train.object_ids)]
+    lines = [f"{object_id},{n},{2 * n}" for n, object_id in enumerate(train.object_ids)]
     (tmp_path / "t.csv").write_text("\n".join(["galaxy,u,r", *lines[::-1]]))
     table = f"analyse.properties={{table: {tmp_path}/t.csv, columns: {{u - r: mag}}, id: galaxy}}"
-    found = analysed(root, table).table("neighbours")
-    rows = found[found["property"] == "u - r"]
+    result = analysed(root, table).table("neighbours")
+    rows = result[result["property"] == "u - r"]
     numbers = train.labels_N.numpy()
     names = CuratedSet.open(Plan(tiny(root)).curated.folder).class_names
     for row in rows:
@@ -139,10 +139,10 @@ def write_spectrum(path: Path, redshift: float, ratio: float, noise: float = 0.0
     flux = np.where(rest > 3975, ratio, 1.0) / rest**2 * 1e9 * (1 + noise * rng.normal(size=len(rest)))
     if sdss:
         columns = [
-            fits.Column(name, "E", array=one) for name, one in (("flux", flux), ("loglam", loglam), ("ivar", rest))
+            fits.Column(name, "E", array=data) for name, data in (("flux", flux), ("loglam", loglam), ("ivar", rest))
         ]
-        own = fits.BinTableHDU.from_columns([fits.Column("Z", "E", array=[redshift])], name="SPECOBJ")
-        tables = [fits.BinTableHDU.from_columns(columns, name="COADD"), own]
+        table = fits.BinTableHDU.from_columns([fits.Column("Z", "E", array=[redshift])], name="SPECOBJ")
+        tables = [fits.BinTableHDU.from_columns(columns, name="COADD"), table]
     else:
         columns = [
             fits.Column("WAVELENGTH", "D", unit="nm", array=10**loglam / 10),
@@ -162,16 +162,18 @@ def test_nearest_galaxies_with_older_stars_have_a_larger_break(
     label = int(np.bincount(inputs.galaxy_labels).argmax())
     nearest = set(nearest_of_class(inputs, "features", label).tolist())
     redshifts = inputs.curated.table("train", ["redshift"])["redshift"].to_pylist()
-    for row, one in enumerate(inputs.train.object_ids):
+    for row, object_id in enumerate(inputs.train.object_ids):
         write_spectrum(
-            tmp_path / f"{one}.fits", redshifts[row], 1.8 if row in nearest else 1.3, 0.02, sdss=row % 2 == 0
+            tmp_path / f"{object_id}.fits", redshifts[row], 1.8 if row in nearest else 1.3, 0.02, sdss=row % 2 == 0
         )
     (tmp_path / f"{inputs.train.object_ids[0]}.fits").write_bytes(b"no FITS")
     report = analysed(root, f"analyse.spectra.root={tmp_path}")
     table = report.table("spectra")
     assert str(table["wavelength"].unit) == "Angstrom"
-    found = report.statements()
+    statements = report.statements()
     name = inputs.class_names[label].replace("_", " ")
-    (one,) = found[(found.section == "spectra") & found.text.str.contains(f"of {name} ")].to_dict("records")
-    assert 0.1 < one["low"] < one["value"] < one["high"] < 0.5
-    assert one["value"] == pytest.approx(0.5 * (1 - len(nearest) / (inputs.galaxy_labels == label).sum()), abs=0.15)
+    (result,) = statements[(statements.section == "spectra") & statements.text.str.contains(f"of {name} ")].to_dict(
+        "records"
+    )
+    assert 0.1 < result["low"] < result["value"] < result["high"] < 0.5
+    assert result["value"] == pytest.approx(0.5 * (1 - len(nearest) / (inputs.galaxy_labels == label).sum()), abs=0.15)

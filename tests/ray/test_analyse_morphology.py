@@ -35,7 +35,7 @@ def test_blocks_are_measured_once_and_make_a_section(
     assert counts.tolist() == [min(int((inputs.galaxy_labels == label).sum()), 4) for label in labels]
 
     ids = galaxies["object_id"].to_pylist()
-    pictures = inputs.train.images_NHWC.numpy()[[inputs.train.object_ids.index(one) for one in ids]]
+    pictures = inputs.train.images_NHWC.numpy()[[inputs.train.object_ids.index(object_id) for object_id in ids]]
     assert galaxies.select(SCHEMA.names).to_pandas().equals(measure(pictures.astype(np.float32) / 255).to_pandas())
 
     lost = sorted((Path(inputs.spec.folder.uri) / "partial" / "morphology").iterdir())[0]
@@ -49,12 +49,12 @@ def test_blocks_are_measured_once_and_make_a_section(
     monkeypatch.setattr(ray_data, "map_blocks", count)
     section = morphology_section(inputs)
     assert measured == [f"morphology/{lost.name}"]
-    (compared, flags, *_) = (one.rows for one in section.tables)
+    (compared, flags, *_) = (table.rows for table in section.tables)
     assert len(compared) == len(MEASURES) * len(labels)
     assert sum(flags["n"].to_pylist()) == len(prototypes) + len(galaxies)
-    assert {one.name for one in section.figures} == {
+    assert {figure.name for figure in section.figures} == {
         "morphology_profiles",
         "morphology_measures",
         "morphology_structure",
     }
-    assert all(one.n > 0 for one in section.statements)
+    assert all(statement.n > 0 for statement in section.statements)

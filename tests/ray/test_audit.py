@@ -54,11 +54,11 @@ def report(root: Path) -> AuditReport:
 
 
 def test_random_weights_differ_from_galaxies(report: AuditReport) -> None:
-    spaces = {one.feature for one in report.findings if one.metric == "frechet"}
+    spaces = {finding.feature for finding in report.findings if finding.metric == "frechet"}
     assert spaces == {"scattering", "morphology", "experts"}
     assert len(report.significant) > 5
-    assert {one.feature for one in report.significant} >= spaces
-    assert not {one.metric for one in report.significant} & {"memorisation", "nearer_to_training"}
+    assert {finding.feature for finding in report.significant} >= spaces
+    assert not {finding.metric for finding in report.significant} & {"memorisation", "nearer_to_training"}
     assert report.table()["p_value"].between(0, 1).all()
     check_simulated("audit", tiny(report.folder.uri), report)
 
@@ -68,14 +68,14 @@ def test_all_training_pictures_are_searched(report: AuditReport, root: Path) -> 
     plan = Plan(tiny(root, *FEW))
     curated, samples = CuratedSet.open(plan.curated.folder), SyntheticSet.open(plan.synthetic.folder).load()
     rows = report.nearest()
-    pictures = samples.images_NHWC[[samples.object_ids.index(one) for one in rows["object_id"]]].numpy() / 255
+    pictures = samples.images_NHWC[[samples.object_ids.index(name) for name in rows["object_id"]]].numpy() / 255
     training, held_out = curated.load("train"), [curated.load("validation"), curated.load("test")]
     for name, ids, images in (
         ("training", training.object_ids, training.images_NHWC.numpy()),
         (
             "held_out",
-            [name for one in held_out for name in one.object_ids],
-            np.concatenate([one.images_NHWC for one in held_out]),
+            [name for block in held_out for name in block.object_ids],
+            np.concatenate([block.images_NHWC for block in held_out]),
         ),
     ):
         distances = picture_distances(pictures, images / 255)
@@ -90,12 +90,12 @@ def test_extra_sets_of_the_generator_are_searched_too(trained_root: Path, tmp_pa
     overrides = (f"generate.extra_sets=['{other.folder.uri}']", "audit.spaces=[morphology]")
     plan = Plan(tiny(root, *FEW, *overrides))
     write_generator(plan)
-    samples, own = sample(plan, SILENT).load(), CuratedSet.open(plan.curated.folder)
+    samples, curated = sample(plan, SILENT).load(), CuratedSet.open(plan.curated.folder)
     report = audited(root, *overrides)
-    rows, searched = report.nearest(), [own.load("train"), other.load("train")]
-    assert report.summary.num_searched == sum(len(one.object_ids) for one in searched)
-    pictures = samples.images_NHWC[[samples.object_ids.index(one) for one in rows["object_id"]]].numpy() / 255
-    distances = picture_distances(pictures, np.concatenate([one.images_NHWC for one in searched]) / 255)
+    rows, searched = report.nearest(), [curated.load("train"), other.load("train")]
+    assert report.summary.num_searched == sum(len(block.object_ids) for block in searched)
+    pictures = samples.images_NHWC[[samples.object_ids.index(name) for name in rows["object_id"]]].numpy() / 255
+    distances = picture_distances(pictures, np.concatenate([block.images_NHWC for block in searched]) / 255)
     np.testing.assert_allclose(rows["training_distance"], distances.min(1), rtol=1e-9)
     assert not set(rows["training_id"]) <= set(searched[0].object_ids)
 
@@ -147,7 +147,7 @@ def test_a_killed_audit_measures_only_the_missing_blocks(
 
 def test_chosen_spaces_and_proportions_are_audited(report: AuditReport, root: Path) -> None:
     other = audited(root, "audit.spaces=[scattering]", "audit.match_classes=false")
-    assert {one.metric for one in other.findings} >= {"total_variation", "class_share", "frechet"}
+    assert {finding.metric for finding in other.findings} >= {"total_variation", "class_share", "frechet"}
     assert other.summary.num_pictures == 36
     for name in (REPORT, QUIZ):
         page = report.folder.read(name).decode()

@@ -121,20 +121,20 @@ def test_figures_are_those_of_the_counts_of_test_galaxies(report: AugmentationRe
 def test_candidates_are_chosen_on_validation_galaxies(report: AugmentationReport) -> None:
     trials, final = report.trials.to_pandas(), report.table()
     for row in final[final["source"] != "(chosen)"].to_dict("records"):
-        own = trials[(trials["method"] == row["method"]) & (trials["source"] == row["source"])]
+        runs = trials[(trials["method"] == row["method"]) & (trials["source"] == row["source"])]
         if row["method"] not in ("synthetic_only", "distilled_only", "generator_labels"):
-            own = own[own["shots"].isna() if row["shots"] == "all" else own["shots"] == 2]
-        assert set(own["lr"]) == {0.01, 0.03}
-        chosen = own[own["lr"] == row["lr"]]
+            runs = runs[runs["shots"].isna() if row["shots"] == "all" else runs["shots"] == 2]
+        assert set(runs["lr"]) == {0.01, 0.03}
+        chosen = runs[runs["lr"] == row["lr"]]
         best = chosen["validation"].max()
         for name in ("ratio", "min_recognised"):
             chosen = chosen[chosen[name].isna() if math.isnan(row[name] or math.nan) else chosen[name] == row[name]]
         assert chosen["validation"].tolist() == [best]
     for entry in report.summary["baselines"]:
         baselines = [
-            one["validation"]
-            for one in report.summary["results"]
-            if one["compared_at"] == entry["shots"] and one["method"] in BASELINES
+            result["validation"]
+            for result in report.summary["results"]
+            if result["compared_at"] == entry["shots"] and result["method"] in BASELINES
         ]
         assert entry["validation"] == max(baselines)
 
@@ -142,13 +142,13 @@ def test_candidates_are_chosen_on_validation_galaxies(report: AugmentationReport
 def test_differences_are_paired(report: AugmentationReport) -> None:
     runs = report.runs.to_pandas()
     final = runs[(runs["step"] == 12) & (runs["shots"] == 2)]
-    one, other = (final[final["method"] == name].set_index("seed")["macro_f1"] for name in ("focal", "mixup"))
+    first, other = (final[final["method"] == name].set_index("seed")["macro_f1"] for name in ("focal", "mixup"))
     (entry,) = (
         report.differences(all_baselines=True)
         .query("shots == '2' and method == 'focal' and baseline == 'mixup'")
         .to_dict("records")
     )
-    difference = (one - other).to_numpy()
+    difference = (first - other).to_numpy()
     half = 12.706204736174694 * difference.std(ddof=1) / math.sqrt(2)  # t quantile of one degree of freedom
     assert entry["macro_f1"] == pytest.approx(difference.mean(), abs=1e-12)
     assert entry["macro_f1_high"] - entry["macro_f1"] == pytest.approx(half, abs=1e-9)
@@ -210,10 +210,12 @@ def test_sets_that_do_not_fit_are_rejected(root: Path, distilled_root: Path, tmp
         with pytest.raises(error, match=match):
             stage.augment(Plan(tiny(root, *SHORT, *overrides)), SILENT)
 
-    own, prototypes = synthetic(root, 0), Plan(tiny(root)).distilled.folder.uri
-    refused(ArtifactIncompatible, "this is a synthetic set, not a distilled set", f"augment.distilled={own}")
+    samples, prototypes = synthetic(root, 0), Plan(tiny(root)).distilled.folder.uri
+    refused(ArtifactIncompatible, "this is a synthetic set, not a distilled set", f"augment.distilled={samples}")
     refused(ArtifactMissing, "no finished synthetic set is here", f"augment.synthetics={{a: ['{tmp_path}']}}")
-    refused(ConfigError, "two of these paths hold the same set", f"augment.synthetics={{a: ['{own}', '{own}/']}}")
+    refused(
+        ConfigError, "two of these paths hold the same set", f"augment.synthetics={{a: ['{samples}', '{samples}/']}}"
+    )
     for change, message in (
         ("curate.split=[0.25, 0.5, 0.25]", "galaxies of the validation or test split were used to make it"),
         ("curate.align=true", "its galaxies are not aligned to their major axis, the survey's are aligned"),
@@ -222,9 +224,9 @@ def test_sets_that_do_not_fit_are_rejected(root: Path, distilled_root: Path, tmp
         ("curate.classes=gz2-9", "its classes are .*, the survey's are "),
     ):
         curate(Plan(tiny(root, change)), SILENT)
-        refused(ArtifactIncompatible, message, f"augment.synthetics={{a: ['{own}']}}", change)
+        refused(ArtifactIncompatible, message, f"augment.synthetics={{a: ['{samples}']}}", change)
     refused(
-        ArtifactIncompatible, "of the validation or test split were used", f"augment.synthetics={{a: ['{own}']}}",
+        ArtifactIncompatible, "of the validation or test split were used", f"augment.synthetics={{a: ['{samples}']}}",
         f"augment.distilled={prototypes}", "curate.split=[0.25, 0.5, 0.25]",
     )  # fmt: skip
 
@@ -233,10 +235,10 @@ def test_generator_and_classifier_may_have_the_same_few_galaxies(root: Path) -> 
     few = Plan(tiny(root, "curate.per_class=8", *SAMPLES))
     labelled = curate(few, SILENT)
     write_generator(few)
-    own = sample(few, SILENT)
+    samples = sample(few, SILENT)
     overrides = (
         "augment.methods=[oversampling, real_synthetic]", "augment.shots=[null]", "augment.min_recognised=[null]",
-        f"augment.labelled={labelled.folder.uri}", f"augment.synthetics={{few: ['{own.folder.uri}']}}",
+        f"augment.labelled={labelled.folder.uri}", f"augment.synthetics={{few: ['{samples.folder.uri}']}}",
     )  # fmt: skip
     report = stage.augment(Plan(tiny(root, *SHORT, *overrides)), SILENT)
     counts = [entry.train for entry in labelled.summary.classes]
@@ -249,14 +251,14 @@ def test_generator_and_classifier_may_have_the_same_few_galaxies(root: Path) -> 
 
 def test_samples_without_a_class_are_rejected(root: Path) -> None:
     unlabelled = Plan(tiny(root, "sample.sampling={steps: 2}", "sample.num_images=4", "sample.conditions.kind=nothing"))
-    own = sample(unlabelled, SILENT)
+    samples = sample(unlabelled, SILENT)
     with pytest.raises(ArtifactIncompatible, match="4 of its 4 images have no class"):
-        stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{own.folder.uri}']}}")), SILENT)
+        stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{samples.folder.uri}']}}")), SILENT)
 
 
 def test_samples_with_conditions_of_test_galaxies_are_rejected(root: Path) -> None:
-    own = sample(
+    samples = sample(
         Plan(tiny(root, "sample.sampling={steps: 2}", "sample.conditions={kind: galaxies, split: test}")), SILENT
     )
     with pytest.raises(ArtifactIncompatible, match="it took pictures or conditions of 18 validation or test galaxies"):
-        stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{own.folder.uri}']}}")), SILENT)
+        stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{samples.folder.uri}']}}")), SILENT)

@@ -75,8 +75,8 @@ def jpegs(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageTab
     parts = []
     for split, count in (("train", 30), ("test", 10)):
         for label in range(5):
-            own = pc.and_(pc.equal(whole["split"], split), pc.equal(whole["label"], label))
-            parts.append(whole.filter(own).slice(0, count))
+            is_class = pc.and_(pc.equal(whole["split"], split), pc.equal(whole["label"], label))
+            parts.append(whole.filter(is_class).slice(0, count))
     path = tmp_path_factory.mktemp("jpegs") / "cifar.parquet"
     mixed = np.random.default_rng(0).permutation(200)
     pq.write_table(pa.concat_tables(parts).take(mixed), path, row_group_size=17)
@@ -126,21 +126,21 @@ def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
     for name in ("bin", "folder", "parquet"):
         (tmp_path / name).mkdir()
     for number in range(6):
-        own = slice(10 * number, 10 * number + 10)
-        planes = images[own].transpose(0, 3, 1, 2).reshape(10, -1)
+        cut = slice(10 * number, 10 * number + 10)
+        planes = images[cut].transpose(0, 3, 1, 2).reshape(10, -1)
         name = "test_batch.bin" if number == 5 else f"data_batch_{number + 1}.bin"
-        (tmp_path / "bin" / name).write_bytes(np.column_stack([labels[own], planes]).astype(np.uint8).tobytes())
+        (tmp_path / "bin" / name).write_bytes(np.column_stack([labels[cut], planes]).astype(np.uint8).tobytes())
     (tmp_path / "bin" / "batches.meta.txt").write_text("\n".join(names))
     for n, (image, label) in enumerate(zip(images, labels, strict=True)):
         path = tmp_path / "folder" / ("train" if n < 50 else "test") / CLASSES[label] / f"{n % 50:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(image))
-    for part, own in (("train", slice(0, 50)), ("test", slice(50, 60))):
-        stored = {"image": [png(image) for image in images[own]], "label": [CLASSES[label] for label in labels[own]]}
+    for part, cut in (("train", slice(0, 50)), ("test", slice(50, 60))):
+        stored = {"image": [png(image) for image in images[cut]], "label": [CLASSES[label] for label in labels[cut]]}
         pq.write_table(pa.table(stored), tmp_path / "parquet" / f"{part}-00000-of-00001.parquet", row_group_size=16)
     parts = {"train": slice(0, 50), "test": slice(50, 60)}
-    arrays = {f"{part}_images": images[own] for part, own in parts.items()}
-    arrays |= {f"{part}_labels": labels[own] for part, own in parts.items()}
+    arrays = {f"{part}_images": images[rows] for part, rows in parts.items()}
+    arrays |= {f"{part}_labels": labels[rows] for part, rows in parts.items()}
     np.savez_compressed(tmp_path / "arrays.npz", **arrays)
     with h5py.File(tmp_path / "arrays.h5", "w") as file:
         for name, array in arrays.items():
@@ -166,8 +166,8 @@ def test_every_format_gives_the_same_pixels(tmp_path: Path) -> None:
 
 def test_torchvision_reads_the_idx_files_of_mnist(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
-    for part, own in (("train", slice(0, 50)), ("t10k", slice(50, 60))):
-        for name, values in (("images-idx3", grey[own]), ("labels-idx1", np.arange(60, dtype=np.uint8)[own] % 10)):
+    for part, cut in (("train", slice(0, 50)), ("t10k", slice(50, 60))):
+        for name, values in (("images-idx3", grey[cut]), ("labels-idx1", np.arange(60, dtype=np.uint8)[cut] % 10)):
             head = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">i4").tobytes()
             (tmp_path / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
     survey = TorchvisionSet(dataset="MNIST", root=str(tmp_path), class_names=tuple("0123456789"))

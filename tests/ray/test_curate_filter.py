@@ -56,8 +56,8 @@ def filtered(blobs: CatalogSurvey, cluster: None, tmp_path_factory: pytest.TempP
     return curated(tmp_path_factory.mktemp("filtered"), blobs, filter=FEW)
 
 
-def report(one: CuratedSet) -> dict[str, Any]:
-    return dict(json.loads(one.folder.read(FILTER)))
+def report(curated: CuratedSet) -> dict[str, Any]:
+    return dict(json.loads(curated.folder.read(FILTER)))
 
 
 def test_pictures_without_a_galaxy_are_rejected_with_their_probability(filtered: CuratedSet) -> None:
@@ -79,11 +79,11 @@ def test_report_counts_pictures_on_which_the_network_was_not_trained(filtered: C
     assert contents["pictures"] >= train
     assert set(contents["reasons"]) == set(REASONS)
     for entry in contents["reasons"].values():
-        wrong, found = entry["false_rejections"], entry["found"]
+        wrong, result = entry["false_rejections"], entry["found"]
         assert wrong["total"] == contents["pictures"]
         assert wrong["count"] <= 0.1 * (wrong["total"] + 2)
         assert wrong["low"] <= wrong["share"] <= wrong["high"]
-        assert found["count"] == sum(kind["count"] for kind in entry["found_by_kind"].values())
+        assert result["count"] == sum(kind["count"] for kind in entry["found_by_kind"].values())
     assert contents["reasons"]["low-surface-brightness"]["found"]["share"] > 0.9
 
 
@@ -210,7 +210,7 @@ def test_defects_in_real_galaxies_are_recognised_and_clean_ones_are_kept(data_ro
     filtered = stage.curate(Plan(replace(base, survey=survey, curate=recipe, output=str(tmp_path / "b"))), SILENT)
     reasons = rejected(filtered)
     rates = {
-        reason: np.mean([reasons.get(one) == reason for one, own in expected.items() if own == reason])
+        reason: np.mean([reasons.get(name) == reason for name, why in expected.items() if why == reason])
         for reason in REASONS
     }
     floors = {
@@ -222,6 +222,6 @@ def test_defects_in_real_galaxies_are_recognised_and_clean_ones_are_kept(data_ro
     }
     assert all(rates[reason] >= floor for reason, floor in floors.items()), rates
     clean = [row["object_id"] for row in held_out if row["object_id"] not in expected]
-    wrong = np.mean([one in reasons for one in clean])
+    wrong = np.mean([name in reasons for name in clean])
     assert wrong <= 5 * 0.02 + 3 * np.sqrt(5 * 0.02 / len(clean)), wrong
     assert wide_side(VIEW, base.curate.crop_fraction) == 2 * VIEW

@@ -172,7 +172,7 @@ def test_votes_of_gz_decals_are_kept_in_the_order_of_their_tree(tmp_path: Path) 
     votes = {"smooth": (9, 2, 3), "featured-or-disk": (1, 8, 7), "artifact": (0, 0, 0)}
     rows = [
         {"id_str": f"g{n:03d}", "image": {"bytes": picture(n), "path": f"{n}.jpg"}}
-        | {f"smooth-or-featured-dr8_{answer}": own[n % 3] for answer, own in votes.items()}
+        | {f"smooth-or-featured-dr8_{answer}": vote[n % 3] for answer, vote in votes.items()}
         | {"disk-edge-on-dr8_yes": (0, 6, 0)[n % 3], "disk-edge-on-dr8_no": (1, 2, 7)[n % 3]}
         for n in range(45)
     ]
@@ -192,7 +192,7 @@ def test_votes_of_gz_decals_are_kept_in_the_order_of_their_tree(tmp_path: Path) 
         number = int(row["object_id"][1:]) % 3
         assert row["label"] == number
         assert len(row["votes"]) == len(GZ_DECALS.answers)
-        expected = np.array([*(own[number] / 10 for own in votes.values()), (0, 6, 0)[number] / (1, 8, 7)[number]])
+        expected = np.array([*(vote[number] / 10 for vote in votes.values()), (0, 6, 0)[number] / (1, 8, 7)[number]])
         np.testing.assert_allclose(row["votes"][:4], expected, rtol=1e-6)
         assert np.isnan(row["votes"][5:]).all()
     p = result.probabilities("train", load_class_tree(str(tmp_path / "disks.yaml")))

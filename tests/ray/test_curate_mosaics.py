@@ -45,7 +45,7 @@ def write_survey(folder: Path, count: int = 60) -> CatalogSurvey:
     for tile in range(2):
         wcs = make_wcs(RA, DEC + tile * 120 / 3600, PIXELS, PIXELS)
         write_bands(folder / "tiles", f"{tile}.fits", spirals, wcs, PIXELS, PIXELS)
-    rows = [f"g{n:03d},{CLASSES[n % 2]},{one.ra!r},{one.dec!r},4.0" for n, one in enumerate(spirals)]
+    rows = [f"g{n:03d},{CLASSES[n % 2]},{spiral.ra!r},{spiral.dec!r},4.0" for n, spiral in enumerate(spirals)]
     (folder / "t.csv").write_text("id,label,ra,dec,petro_r90\n" + "\n".join([*rows, f"gone,clockwise,{RA},-5.0,4.0"]))
     images = MosaicImages(str(folder / "tiles"), FILES, "4.24 R90", stretch=0.5)
     return CatalogSurvey(catalog=str(folder / "t.csv"), images=images)

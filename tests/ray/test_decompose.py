@@ -76,8 +76,8 @@ def test_distilling_and_evaluating_use_decomposed_experts(decomposed_root: Path,
     for figures in report.groups.values():
         assert set(figures) == {"redshift", "petro_r90"}
         for column in figures.values():
-            own = [entry for entry in column["groups"] if entry["galaxies"] >= 2]
-            assert column["worst"]["completeness"]["mean"] == min(entry["completeness"]["mean"] for entry in own)
+            large = [entry for entry in column["groups"] if entry["galaxies"] >= 2]
+            assert column["worst"]["completeness"]["mean"] == min(entry["completeness"]["mean"] for entry in large)
             assert column["worst"]["low"] <= column["worst"]["completeness"]["mean"] <= column["worst"]["high"]
     assert_agrees_with_predictions(config, report.groups["experts"]["redshift"])
     confusion = np.array(report.runs.to_pylist()[0]["confusion"]).reshape(
@@ -97,10 +97,11 @@ def assert_agrees_with_predictions(config: Config, column: dict[str, Any]) -> No
         inside = (redshift >= entry["low_edge"]) & (redshift < entry["high_edge"])
         if entry["high_edge"] == redshift.max():
             inside |= redshift == redshift.max()
-        own = torch.from_numpy(inside) & (labels_N == galaxies.class_names.index(entry["class"]))
-        assert int(own.sum()) == entry["galaxies"]
+        mask = torch.from_numpy(inside) & (labels_N == galaxies.class_names.index(entry["class"]))
+        assert int(mask.sum()) == entry["galaxies"]
         shares = [
-            float((predict(network, theta_P, images[own]) == labels_N[own]).double().mean()) for theta_P in store.ends()
+            float((predict(network, theta_P, images[mask]) == labels_N[mask]).double().mean())
+            for theta_P in store.ends()
         ]
         assert entry["completeness"]["mean"] == pytest.approx(np.mean(shares))
 
@@ -130,7 +131,7 @@ def survey_with(root: Path, sizes: dict[str, float | None]) -> CuratedSet:
         (root / "images" / f"{object_id}.jpg").write_bytes(picture(number))
     survey = folder_survey(root, classes)
     if sizes:
-        rows = {"id": list(classes), "label": list(classes.values()), "petro_r90": [sizes.get(one) for one in classes]}
+        rows = {"id": list(classes), "label": list(classes.values()), "petro_r90": [sizes.get(n) for n in classes]}
         pq.write_table(pa.table(rows), root / "labels.parquet")
         survey["catalog"] = str(root / "labels.parquet")
     return curated(root, CatalogSurvey(**survey))
@@ -146,16 +147,16 @@ def survey_with(root: Path, sizes: dict[str, float | None]) -> CuratedSet:
 def test_nuisance_that_the_set_lacks_is_rejected(
     cluster: None, tmp_path: Path, sizes: dict[str, float | None], message: str
 ) -> None:
-    one = survey_with(tmp_path, sizes)
+    survey = survey_with(tmp_path, sizes)
     with pytest.raises(ArtifactIncompatible, match=message):
-        check_nuisance(replace(tiny(tmp_path), experts=Experts(decompose=Decompose())), one)
+        check_nuisance(replace(tiny(tmp_path), experts=Experts(decompose=Decompose())), survey)
 
 
 def test_missing_sizes_are_counted_and_accepted(
     cluster: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sizes = {object_id: None if number % 3 == 0 else 2.0 + number for number, object_id in enumerate(labels(60))}
-    one = survey_with(tmp_path, sizes)
-    check_nuisance(replace(tiny(tmp_path), experts=Experts(decompose=Decompose())), one)
-    missing = one.table("train", ["petro_r90"])["petro_r90"].null_count
+    survey = survey_with(tmp_path, sizes)
+    check_nuisance(replace(tiny(tmp_path), experts=Experts(decompose=Decompose())), survey)
+    missing = survey.table("train", ["petro_r90"])["petro_r90"].null_count
     assert f"experts: {missing} of " in caplog.text

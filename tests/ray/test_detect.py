@@ -76,10 +76,10 @@ def test_documents_fit_the_schema_and_agree_with_the_pictures(report: DetectionR
         jsonschema.validate(written, SCHEMA)
         assert written["info"]["synthetic"] is (name != "frames")
         assert count is None or len(written["images"]) == count
-        for one in written["annotations"]:
-            mask = decode_mask(one["segmentation"])
-            left, top, width, height = map(int, one["bbox"])
-            assert mask.sum() == one["area"] == mask[top : top + height, left : left + width].sum()
+        for annotation in written["annotations"]:
+            mask = decode_mask(annotation["segmentation"])
+            left, top, width, height = map(int, annotation["bbox"])
+            assert mask.sum() == annotation["area"] == mask[top : top + height, left : left + width].sum()
     picture = Image.open(io.BytesIO(report.folder.read(report.coco("test")["images"][0]["file_name"])))
     assert picture.size == (64, 64)
     assert "synthetic" in picture.text["Comment"]
@@ -87,7 +87,7 @@ def test_documents_fit_the_schema_and_agree_with_the_pictures(report: DetectionR
 
 def test_the_splits_share_no_galaxy(report: DetectionReport) -> None:
     origins = {
-        name: {one["galaxy"] for one in report.coco(name)["annotations"]} - {None}
+        name: {annotation["galaxy"] for annotation in report.coco(name)["annotations"]} - {None}
         for name in ("train", "validation", "test")
     }
     assert all(origins.values())
@@ -110,9 +110,9 @@ def test_figures_have_intervals_and_baselines(report: DetectionReport) -> None:
 def test_the_stored_detector_finds_what_was_recorded(report: DetectionReport) -> None:
     first = report.coco("test")["images"][0]
     picture = np.asarray(Image.open(io.BytesIO(report.folder.read(first["file_name"]))))
-    (found,) = find(report.detector(), picture[None])
-    recorded = [one for one in json.loads(report.folder.read("detections_test.json")) if one["image_id"] == first["id"]]
-    np.testing.assert_allclose(found.scores_D, [one["score"] for one in recorded], atol=1e-4)
+    (result,) = find(report.detector(), picture[None])
+    recorded = [box for box in json.loads(report.folder.read("detections_test.json")) if box["image_id"] == first["id"]]
+    np.testing.assert_allclose(result.scores_D, [box["score"] for box in recorded], atol=1e-4)
 
 
 def test_an_existing_report_is_opened(report: DetectionReport, root: Path) -> None:

@@ -89,8 +89,8 @@ def test_figures_agree_with_the_confusion_matrices(root: Path, report: Evaluatio
         assert row["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
         assert row["balanced_accuracy"] == pytest.approx((np.diag(matrix) / matrix.sum(axis=1)).mean())
     for subject, entry in report.summary.items():
-        own = [row["balanced_accuracy"] for row in rows if row["subject"] == subject]
-        assert entry["balanced_accuracy"]["mean"] == pytest.approx(np.mean(own))
+        accuracies = [row["balanced_accuracy"] for row in rows if row["subject"] == subject]
+        assert entry["balanced_accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     random_draws = [row["draw"] for row in rows if row["subject"] == "random_real"]
     assert random_draws == [0, 1], "real images are drawn anew for every network"
 
@@ -333,10 +333,10 @@ def test_scores_and_another_network_train_only_the_missing_fits(
     scored = evaluate(Plan(config), SILENT)
     trained = [(row["subject"], row["protocol"], row["network"]) for row in scored.runs.to_pylist()]
     small = {"distilled", "class_mean"} | ({"distilled_last"} & {subject for subject, _, _ in trained})
-    plain, own = "paper without augmentation", "convnet-d2-w8"
-    expected = {(s, "paper", network) for s in small for network in (own, "mlp-w8")}
-    expected |= {(s, plain, own) for s in ("distilled", "random_real")} | {("random_real", "paper", own)}
-    expected |= {("experts", "", own), ("full_data", "", own)}
+    plain, wide = "paper without augmentation", "convnet-d2-w8"
+    expected = {(s, "paper", network) for s in small for network in (wide, "mlp-w8")}
+    expected |= {(s, plain, wide) for s in ("distilled", "random_real")} | {("random_real", "paper", wide)}
+    expected |= {("experts", "", wide), ("full_data", "", wide)}
     assert set(trained) == expected
     assert all(trained.count(pair) == (3 if pair[0] == "experts" else 2) for pair in expected)
 
@@ -345,7 +345,7 @@ def test_scores_and_another_network_train_only_the_missing_fits(
         return [
             r["balanced_accuracy"]
             for r in rows
-            if (r["subject"], r["protocol"], r["network"]) == (subject, protocol, own)
+            if (r["subject"], r["protocol"], r["network"]) == (subject, protocol, wide)
         ]
 
     robust = scored.summary["distilled"]["scores"]

@@ -47,9 +47,9 @@ def source(root: Path) -> str:
 
 
 def next_round(root: Path, *overrides: str) -> HuntRound:
-    found = stage.hunt(Plan(tiny(root, *FEW, *overrides)), SILENT)
-    assert isinstance(found, HuntRound)
-    return found
+    result = stage.hunt(Plan(tiny(root, *FEW, *overrides)), SILENT)
+    assert isinstance(result, HuntRound)
+    return result
 
 
 def labelled(known: HuntRound, wanted: set[str], path: Path) -> Path:
@@ -105,16 +105,16 @@ def test_candidates_without_a_label_stay_candidates(root: Path, tmp_path: Path) 
 def test_network_on_pixels_ranks_a_survey_too(root: Path, tmp_path: Path, learner: str) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("filename,label\nsim-000001,yes\nsim-000002,no\n")
-    found = next_round(root, f"hunt.labels={labels}", f"hunt.learner={{kind: {learner}, {STEPS}}}", source(root))
-    assert (found.summary.learner, found.summary.scale, found.summary.sources) == (learner, "yes-no", ("gen",))
-    assert found.scores()["score"].notna().all()
-    assert b"synthetic galaxies (gen)" in found.folder.read(SHEET)
+    result = next_round(root, f"hunt.labels={labels}", f"hunt.learner={{kind: {learner}, {STEPS}}}", source(root))
+    assert (result.summary.learner, result.summary.scale, result.summary.sources) == (learner, "yes-no", ("gen",))
+    assert result.scores()["score"].notna().all()
+    assert b"synthetic galaxies (gen)" in result.folder.read(SHEET)
 
 
 def report_of(root: Path, *overrides: str) -> HuntReport:
-    found = stage.hunt(Plan(tiny(root, *FEW, ORACLE, source(root), *overrides)), SILENT)
-    assert isinstance(found, HuntReport)
-    return found
+    result = stage.hunt(Plan(tiny(root, *FEW, ORACLE, source(root), *overrides)), SILENT)
+    assert isinstance(result, HuntReport)
+    return result
 
 
 def test_killed_worker_keeps_the_bits_of_a_comparison(root: Path, tmp_path: Path) -> None:
@@ -126,11 +126,11 @@ def test_killed_worker_keeps_the_bits_of_a_comparison(root: Path, tmp_path: Path
     assert trials.groupby(["strategy", "seed"]).size().eq(10).all()
     assert not trials.duplicated(["strategy", "seed", "object_id"]).any()
     ends = report.curves().query("labels == 10").set_index("strategy")["mean"]
-    found = trials.groupby(["strategy", "seed"])["found"].sum().groupby("strategy").mean()
-    assert ends.to_dict() == found.to_dict()
+    result = trials.groupby(["strategy", "seed"])["found"].sum().groupby("strategy").mean()
+    assert ends.to_dict() == result.to_dict()
     table = report.table().set_index(["strategy", "moment", "metric"])
     difference = table.loc[("ceiling", "end", "found")]["difference"]
-    assert difference == pytest.approx(found["ceiling"] - found["real"])
+    assert difference == pytest.approx(result["ceiling"] - result["real"])
     assert set(report.seen()["by"]) == {"experts", "attributes", "gen"}
     spec = hunt_spec(Plan(tiny(root, *FEW, ORACLE, source(root))))
 

@@ -56,10 +56,10 @@ def sparse(inputs: AnalysisInputs) -> Section:
 
 
 def check_statements(section: Section) -> None:
-    for one in section.statements:
-        assert one.n > 0
-        assert one.p_value is None or 0 <= one.p_value <= 1
-        assert np.isnan(one.low) or one.low <= one.value <= one.high
+    for statement in section.statements:
+        assert statement.n > 0
+        assert statement.p_value is None or 0 <= statement.p_value <= 1
+        assert np.isnan(statement.low) or statement.low <= statement.value <= statement.high
 
 
 def test_occlusion_measures_every_class_ring_and_fill(inputs: AnalysisInputs, occlusion: Section) -> None:
@@ -87,11 +87,11 @@ def test_sections_do_not_depend_on_the_number_of_workers(
     other = inputs_of(distilled_root, "resources.workers=2")
     for key, make, first in (("a", occlusion_section, occlusion), ("b", sparse_features_section, sparse)):
         again = make(other)
-        for own, table in zip(first.tables, again.tables, strict=True):
-            pd.testing.assert_frame_equal(own.rows.to_pandas(), table.rows.to_pandas())
+        for expected, table in zip(first.tables, again.tables, strict=True):
+            pd.testing.assert_frame_equal(expected.rows.to_pandas(), table.rows.to_pandas())
         write_section(Folder(tmp_path / key), again)
-        assert [one.name for one in read_section(Folder(tmp_path / key), again.key).tables] == [
-            one.name for one in first.tables
+        assert [table.name for table in read_section(Folder(tmp_path / key), again.key).tables] == [
+            table.name for table in first.tables
         ]
 
 
@@ -154,7 +154,7 @@ def test_prototypes_of_other_experts_and_networks_are_compared(distilled_root: P
     assert len(section.figures) == 4
     check_statements(section)
     by_experts, by_network = plan_repeats(inputs.plan)
-    assert [one.config.distill.experts for one in by_experts.plans] == [(0, 2), (1,)]
+    assert [plan_.config.distill.experts for plan_ in by_experts.plans] == [(0, 2), (1,)]
     assert by_network.plans[0].distilled.identity == inputs.plan.distilled.identity
     same_network = Plan(tiny(root, "network.depth=2", "network.width=6", "distill.seed=1"))
     assert by_network.plans[1].distilled.identity == same_network.distilled.identity

@@ -101,12 +101,12 @@ class KilledCommand:
 
     def finished(self, folder: Path) -> dict[str, int]:
         """Return the time of modification [ns] of each finished part."""
-        found = {}
+        result = {}
         for path in folder.glob(self.parts):
             if not path.name.startswith("."):  # of a file that is being written
                 with suppress(FileNotFoundError):  # removed in the meantime
-                    found[path.relative_to(folder).as_posix()] = path.stat().st_mtime_ns
-        return found
+                    result[path.relative_to(folder).as_posix()] = path.stat().st_mtime_ns
+        return result
 
     def is_under_way(self, folder: Path) -> bool:
         """Return whether the command may be killed."""
@@ -338,11 +338,11 @@ class Killed:
         request: pytest.FixtureRequest,
     ) -> None:
         def fill(word: str) -> str:
-            return re.sub("|".join(paths), lambda found: paths[found[0]], word)
+            return re.sub("|".join(paths), lambda match: paths[match[0]], word)
 
         self._case = case
         root: Path = request.getfixturevalue(case.root)
-        calm, killed = (copy_of(root, tmp_path / one, *case.kinds) for one in ("calm", "killed"))
+        calm, killed = (copy_of(root, tmp_path / folder, *case.kinds) for folder in ("calm", "killed"))
         overrides = [*map(fill, case.overrides), "resources.workers=1", "tracking.enabled=false"]
         expected = case.build(Plan(tiny(calm, *overrides)))
         self.expected: str = expected.manifest.content

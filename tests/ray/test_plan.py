@@ -93,7 +93,7 @@ def test_run_up_to_a_stage_builds_what_it_needs(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where no demo has run
     spec = spec_of(Plan(tiny(tmp_path, *overrides)), stage)
-    assert sorted(one.kind for one in lineage(spec, needed=True)) == sorted(["survey", *expected])
+    assert sorted(needed.kind for needed in lineage(spec, needed=True)) == sorted(["survey", *expected])
     assert lineage(spec, needed=True)[-1] is spec
 
 

@@ -49,8 +49,8 @@ def test_map_blocks_gives_each_task_one_whole_block() -> None:
     assert result.returncode == 0, result.stderr[-3000:]
     reports = json.loads(result.stdout.splitlines()[-1])
     assert set(reports) == {"0", "0.5"}
-    for found in reports.values():
-        assert sorted(report["rows"] for report in found) == ["[0, 1, 2, 3, 4]", "[0, 1, 2]", "[0]", "[]"]
+    for blocks in reports.values():
+        assert sorted(report["rows"] for report in blocks) == ["[0, 1, 2, 3, 4]", "[0, 1, 2]", "[0]", "[]"]
     assert {report["gpu"] for report in reports["0.5"]} == {"0"}
 
 

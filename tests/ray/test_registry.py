@@ -148,16 +148,16 @@ def test_a_registered_classifier_predicts_in_mlflow_and_holds_no_pickle(
 ) -> None:
     import mlflow
 
-    own = classifier()
+    stored = classifier()
     model = Model(
-        "networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=own.save, code=MODEL_CODE
+        "networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=stored.save, code=MODEL_CODE
     )
     with tracker.run("trajectories", identity="ab") as run:
         run.register(model)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)
     loaded = mlflow.pyfunc.load_model("models:/networks@best", dst_path=str(tmp_path))
     images = pictures(4, 20)
-    assert loaded.predict(images).equals(own.predict(images))
+    assert loaded.predict(images).equals(stored.predict(images))
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert {"networks.safetensors", "model_code.py", "MLmodel"} <= files
     assert not [name for name in files if name.endswith(("pkl", "pt", "pth"))]
@@ -170,9 +170,9 @@ def test_a_custom_network_in_mlflow_is_imported_only_if_its_user_names_it(
 
     custom = Custom(factory="tests.unit.learning.test_networks:linear")
     parameters = initial_parameters(build_network(custom, len(NAMES), SIZE), 1)[None]
-    own = replace(classifier(), architecture=custom, parameters_EP=parameters)
+    stored = replace(classifier(), architecture=custom, parameters_EP=parameters)
     model = Model(
-        "own_networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=own.save, code=MODEL_CODE
+        "own_networks", CLASSIFIER, "/there", "ab", "cc", 0.5, 0, "survey", "dd" * 32, save=stored.save, code=MODEL_CODE
     )
     with tracker.run("trajectories", identity="ab") as run:
         run.register(model)
@@ -180,4 +180,4 @@ def test_a_custom_network_in_mlflow_is_imported_only_if_its_user_names_it(
     with pytest.raises(ArtifactIncompatible, match="its network is the code 'tests"):
         mlflow.pyfunc.load_model("models:/own_networks@best", dst_path=str(tmp_path))
     loaded = mlflow.pyfunc.load_model("models:/own_networks@best", model_config={"custom": custom.factory})
-    assert loaded.predict(pictures(2, SIZE)).equals(own.predict(pictures(2, SIZE)))
+    assert loaded.predict(pictures(2, SIZE)).equals(stored.predict(pictures(2, SIZE)))

@@ -126,16 +126,16 @@ def test_the_filter_keeps_what_the_experts_recognise(root: Path) -> None:
     wanted = (f"sample.filter={{min_probability: {least}, max_samples_per_image: 8}}", "sample.per_class=3")
     kept = sampled(root, *wanted, "sample.conditions.classes=[round, spiral]")
     for label, entry in enumerate(kept.summary.classes):
-        own = np.flatnonzero(loaded.labels_N.numpy() == label)
-        recognised = own[probability[own] >= least][:3]
-        found = kept.table(["index", "recognised"])
-        found = found.filter(np.asarray(found["label"]) == label)
-        assert found["index"].to_pylist() == rows["index"].take(recognised).to_pylist()
-        np.testing.assert_allclose(found["recognised"], probability[recognised], rtol=1e-5)
-        if len(own):
-            last = own.tolist().index(recognised[-1]) if len(recognised) == 3 else len(own) - 1
+        of_class = np.flatnonzero(loaded.labels_N.numpy() == label)
+        recognised = of_class[probability[of_class] >= least][:3]
+        result = kept.table(["index", "recognised"])
+        result = result.filter(np.asarray(result["label"]) == label)
+        assert result["index"].to_pylist() == rows["index"].take(recognised).to_pylist()
+        np.testing.assert_allclose(result["recognised"], probability[recognised], rtol=1e-5)
+        if len(of_class):
+            last = of_class.tolist().index(recognised[-1]) if len(recognised) == 3 else len(of_class) - 1
             assert (entry.kept, entry.sampled) == (len(recognised), last + 1)
-    kept_of, sampled_of = (sum(getattr(one, name) for one in kept.summary.classes) for name in ("kept", "sampled"))
+    kept_of, sampled_of = (sum(getattr(c, name) for c in kept.summary.classes) for name in ("kept", "sampled"))
     assert 0 < kept_of < sampled_of, "the filter keeps all or nothing: this test proves nothing"
 
 

@@ -83,15 +83,15 @@ def test_zero_depth_gives_the_same_galaxies_as_negatives(injected: SyntheticSet,
     negatives = made(root, "sample.source={kind: injection, model: {kind: dust_lane, depth: [0, 0]}}").to_pandas()
     assert negatives["origin"].tolist() == injected.to_pandas()["origin"].tolist()
     assert negatives["injected"].isna().all()
-    assert {own["depth"] for own in negatives["parameters"]} == {0.0}
+    assert {truth["depth"] for truth in negatives["parameters"]} == {0.0}
     for row in negatives.itertuples():
         np.testing.assert_array_equal(pixels(row.image), pixels(training.loc[row.origin]["image"]))
 
 
 def test_classes_label_and_examples_of_an_injection(root: Path, training: Any) -> None:
     example = training[training["class_name"] == "round"].index[0]
-    own = f"sample.source={{kind: injection, classes: [round], label: spiral, examples: ['{example}']}}"
-    labelled = made(root, own)
+    source = f"sample.source={{kind: injection, classes: [round], label: spiral, examples: ['{example}']}}"
+    labelled = made(root, source)
     rows = labelled.to_pandas()
     assert set(rows["class_name"]) == {"spiral"}
     assert {training.loc[origin]["class_name"] for origin in rows["origin"]} == {"round"}
@@ -108,9 +108,9 @@ def test_classes_label_and_examples_of_an_injection(root: Path, training: Any) -
 def test_simulator_renders_classes_with_given_parameters(root: Path) -> None:
     rows = made(root, *SIMULATOR, "sample.source.classes=[smooth_round, smooth_cigar, bar_spiral]").to_pandas()
     assert rows["label"].value_counts().to_dict() == {0: 4, 2: 4, 4: 3}  # round, cigar, spiral
-    assert {int(own["class"]) for own in rows["parameters"]} == {0, 2, 5}
-    assert all(0.5 <= own["dust_lane"] <= 1.5 for own in rows["parameters"])
-    assert [own["petro_r90"] for own in rows["parameters"]] == rows["petro_r90"].tolist()
+    assert {int(truth["class"]) for truth in rows["parameters"]} == {0, 2, 5}
+    assert all(0.5 <= truth["dust_lane"] <= 1.5 for truth in rows["parameters"])
+    assert [truth["petro_r90"] for truth in rows["parameters"]] == rows["petro_r90"].tolist()
     assert set(rows["made_by"]) == {"simulator"}
     assert rows["origin"].isna().all()
     assert pixels(rows["image"][0]).shape == (16, 16, 3)
@@ -120,9 +120,9 @@ def test_a_start_keeps_much_of_a_training_galaxy_of_the_class(root: Path, traini
     rows = made(root, *START).to_pandas()
     assert rows["start"].tolist() == rows["origin"].tolist()
     starts = [pixels(training.loc[name]["image"]).astype(float) for name in rows["start"]]
-    images = [pixels(own).astype(float) for own in rows["image"]]
+    images = [pixels(png).astype(float) for png in rows["image"]]
     kept = np.mean([np.abs(image - start).mean() for image, start in zip(images, starts, strict=True)])
-    free = [pixels(own).astype(float) for own in made(root, START[1]).to_pandas()["image"]]
+    free = [pixels(png).astype(float) for png in made(root, START[1]).to_pandas()["image"]]
     assert kept < 0.5 * np.mean([np.abs(image - start).mean() for image, start in zip(free, starts, strict=True)])
     other = made(root, "sample.source={kind: generator, strength: 0.2, start_classes: [round]}", START[1]).to_pandas()
     assert {training.loc[name]["class_name"] for name in other["start"]} == {"round"}
@@ -175,14 +175,14 @@ def test_only_the_generator_needs_a_generator(tmp_path: Path) -> None:
 
 
 def test_wrong_sources_are_rejected(root: Path) -> None:
-    for own, expected in (
+    for truth, expected in (
         ("{kind: injection, classes: [nebula]}", "there is no class 'nebula'"),
         ("{kind: simulator, classes: [nebula]}", "there is no class 'nebula'"),
         ("{kind: simulator, parameters: {dust: [0, 1]}}", "there is no parameter 'dust'"),
         ("{kind: generator, strength: 0.5, start_classes: [nebula]}", "there is no class 'nebula'"),
     ):
         with pytest.raises(ConfigError, match=expected):
-            made(root, f"sample.source={own}")
+            made(root, f"sample.source={truth}")
     for overrides, expected in (
         (
             ("sample.source.kind=injection", "sample.conditions.kind=nothing"),

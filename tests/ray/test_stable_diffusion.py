@@ -76,7 +76,7 @@ def test_killed_worker_gives_the_same_bits_with_moved_weights(
     assert Plan(other).generator.identity == Plan(tuned).generator.identity
     with killing("RayTrainWorker", (below(other, "generator") / STATE).exists):
         generate(Plan(other), SILENT)
-    first, second = (GeneratorArtifact.open(Plan(one).generator.folder) for one in (tuned, other))
+    first, second = (GeneratorArtifact.open(Plan(config).generator.folder) for config in (tuned, other))
     assert torch.equal(
         torch.cat([parameter.flatten() for parameter in first.load().parameters()]),
         torch.cat([parameter.flatten() for parameter in second.load().parameters()]),
@@ -91,6 +91,6 @@ def test_other_weights_are_another_generator(curated_root: Path, weights: Path, 
     config.write_text(config.read_text() + "\n")
     moved = tmp_path / "moved"
     shutil.copytree(weights, moved)
-    plans = [Plan(configured(curated_root, tmp_path / f"run-{one.name}", one)) for one in (weights, moved, other)]
+    plans = [Plan(configured(curated_root, tmp_path / f"run-{w.name}", w)) for w in (weights, moved, other)]
     same, copied, changed = (plan.generator.identity for plan in plans)
     assert same == copied != changed

@@ -92,7 +92,7 @@ def test_nothing_of_several_writers_is_lost_when_the_server_restarts(
     with ExitStack() as stack:  # closes the pipes of the writers
         with mlflow_server(tmp_path, port, "first.log", store):
             arguments = [(tracker.uri, str(number), str(tmp_path / "a.txt")) for number in range(WRITERS)]
-            writers = [stack.enter_context(start_script(WRITE, *one, stdin=subprocess.PIPE)) for one in arguments]
+            writers = [stack.enter_context(start_script(WRITE, *call, stdin=subprocess.PIPE)) for call in arguments]
             wait_for_phase(writers, 0)
         go_on(writers)  # the server is killed
         wait_for_phase(writers, 1)

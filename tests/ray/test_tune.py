@@ -76,8 +76,8 @@ def test_all_trials_end_and_are_ranked_best_first(searched: Config) -> None:
 
 def test_own_recipe_of_the_config_is_tried(searched: Config) -> None:
     trials = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
-    own = {"student_steps": 3, "image_step.lr": 0.03, "init": "real"}
-    assert own in [json.loads(trial["values"]) for trial in trials]
+    recipe = {"student_steps": 3, "image_step.lr": 0.03, "init": "real"}
+    assert recipe in [json.loads(trial["values"]) for trial in trials]
 
 
 def test_best_recipe_is_a_config_whose_distilled_set_exists(searched: Config) -> None:

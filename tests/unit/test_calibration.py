@@ -52,10 +52,10 @@ def path_votes(seed: int, count: int = 300) -> tuple[PathVotes, np.ndarray, np.n
 def test_bins_of_equal_counts_hold_as_many_predictions_each() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.9, 1, 1000)
-    found = in_bins(confidence, rng.random(1000) < 0.5, 10, equal_counts=True)
-    assert found.count_B.tolist() == [100] * 10
-    assert (np.diff(found.confidence_B) > 0).all()
-    assert found.error == pytest.approx(confidence.mean() - 0.5, abs=0.05)
+    result = in_bins(confidence, rng.random(1000) < 0.5, 10, equal_counts=True)
+    assert result.count_B.tolist() == [100] * 10
+    assert (np.diff(result.confidence_B) > 0).all()
+    assert result.error == pytest.approx(confidence.mean() - 0.5, abs=0.05)
     assert in_bins(confidence, confidence, 10).count_B[-1] == 1000, "equal widths put all of them into one bin"
     constant = in_bins(np.full(1000, 0.5), rng.random(1000) < 0.5, 10, equal_counts=True)
     assert constant.count_B.max() == 1000, "equal confidences share a bin"
@@ -97,10 +97,10 @@ def test_likelihoods_of_votes_equal_those_of_scipy() -> None:
     votes, _, probabilities = path_votes(1, count=4)
     fractions, columns = votes.fractions(probabilities), (slice(0, 2), slice(2, 4), slice(4, 6))
     for row in range(4):
-        own = [(votes.counts_NO[row, c].astype(int), fractions[row, c]) for c in columns]
-        multinomial = -sum(stats.multinomial.logpmf(k, k.sum(), p) for k, p in own)
+        votes_of = [(votes.counts_NO[row, c].astype(int), fractions[row, c]) for c in columns]
+        multinomial = -sum(stats.multinomial.logpmf(k, k.sum(), p) for k, p in votes_of)
         assert votes.multinomial_nll(probabilities)[row] == pytest.approx(multinomial)
-        dirichlet = -sum(stats.dirichlet_multinomial.logpmf(k, 7.0 * p, k.sum()) for k, p in own)
+        dirichlet = -sum(stats.dirichlet_multinomial.logpmf(k, 7.0 * p, k.sum()) for k, p in votes_of)
         assert votes.dirichlet_nll(probabilities, 7.0)[row] == pytest.approx(dirichlet)
 
 
@@ -121,9 +121,9 @@ def test_answer_in_two_steps_is_rejected() -> None:
 
 def test_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     values = np.random.default_rng(0).standard_normal((1, 400))
-    found = bootstrap(lambda network, rows: float(values[network, rows].mean()), 1, 400, 0)
-    assert found.value == pytest.approx(values.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    result = bootstrap(lambda network, rows: float(values[network, rows].mean()), 1, 400, 0)
+    assert result.value == pytest.approx(values.mean())
+    assert result.high - result.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
     spread = bootstrap(lambda network, rows: float(network), 2, 400, 0)
     assert spread.low == 0
     assert spread.high == 1, "networks are drawn too"
@@ -133,8 +133,8 @@ def test_interval_of_a_calibrated_prediction_reaches_zero() -> None:
     logits, true = drawn(3, count=300)
     probabilities = scale_logits(logits, 1.0)
     confidence, right = probabilities.max(axis=1), (probabilities.argmax(axis=1) == true).astype(float)
-    found = bootstrap(lambda _, rows: in_bins(confidence[rows], right[rows]).error, 1, 300, 0, resamples=200)
-    assert found.low <= 0 < found.value
+    result = bootstrap(lambda _, rows: in_bins(confidence[rows], right[rows]).error, 1, 300, 0, resamples=200)
+    assert result.low <= 0 < result.value
     sharp = scale_logits(logits, 0.3)
     wrong = bootstrap(lambda _, rows: in_bins(sharp.max(axis=1)[rows], right[rows]).error, 1, 300, 0, resamples=200)
     assert wrong.low > 0.05

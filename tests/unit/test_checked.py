@@ -29,9 +29,9 @@ def test_every_flipped_bit_and_every_truncation_counts_as_missing(
     content = folder.read("a")
     changed = [content[:size] for size in range(len(content))] + [content + b" "]
     changed += [flipped(content, at, bit) for at in range(len(content)) for bit in range(8)]
-    assert all(checked.unseal(one) is None for one in changed)
-    for one in (b"", content[:-1], flipped(content, 0), flipped(content, -1)):
-        folder.write("a", one)
+    assert all(checked.unseal(content_) is None for content_ in changed)
+    for content_ in (b"", content[:-1], flipped(content, 0), flipped(content, -1)):
+        folder.write("a", content_)
         caplog.clear()
         assert checked.read(folder, "a") is None
         assert not checked.is_intact(folder, "a")

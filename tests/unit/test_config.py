@@ -49,12 +49,12 @@ def test_one_key_of_a_recipe_keeps_the_other_defaults(read: Read, key: str) -> N
 
 
 def test_aligned_galaxies_are_mirrored_by_default(read: Read) -> None:
-    own = "evaluate: {protocols: {one: {}, other: {training: {augmentation: {operations: []}}}}}\n"
-    unaligned, aligned = read(SIMULATED + own), read(SIMULATED + own, "curate.align=true")
+    extra = "evaluate: {protocols: {one: {}, other: {training: {augmentation: {operations: []}}}}}\n"
+    unaligned, aligned = read(SIMULATED + extra), read(SIMULATED + extra, "curate.align=true")
     for config, operations in ((unaligned, ("dihedral",)), (aligned, ("mirror",))):
         protocols = config.evaluate.protocols
         unset = [config.experts.training, config.distill, config.evaluate.full_data, protocols["one"].training]
-        assert {one.augmentation.operations for one in unset} == {operations}
+        assert {training.augmentation.operations for training in unset} == {operations}
         assert protocols["other"].training.augmentation.operations == ()
     assert read(SIMULATED, "curate.align=true").evaluate.protocols["paper"].training.augmentation.operations == (
         "mirror",
@@ -67,8 +67,8 @@ def test_top_level_augmentation_is_the_default_of_every_use(read: Read) -> None:
         + "augmentation: {operations: [rotate], max_rotation: 180}\ndistill: {augmentation: {max_rotation: 90}}\n"
     )
     paper = config.evaluate.protocols["paper"].training
-    for one in (config.experts.training, paper, config.evaluate.full_data, config.evaluate.dm):
-        assert (one.augmentation.operations, one.augmentation.max_rotation) == (("rotate",), 180)
+    for options in (config.experts.training, paper, config.evaluate.full_data, config.evaluate.dm):
+        assert (options.augmentation.operations, options.augmentation.max_rotation) == (("rotate",), 180)
     assert config.evaluate.dm.augmentation.shared
     assert (config.distill.augmentation.operations, config.distill.augmentation.max_rotation) == (("rotate",), 90)
 
@@ -77,8 +77,8 @@ def test_data_sets_have_their_own_crop_and_augmentation(read: Read) -> None:
     config = read("name: x\nsurvey: {kind: cifar10, root: somewhere}\n")
     assert (config.curate.classes, config.curate.crop_fraction, config.curate.min_picture_size) == ("all", 1, 8)
     protocol = config.evaluate.protocols["paper"]
-    for one in (config.experts.training, config.distill, protocol.training, config.evaluate.full_data):
-        assert one.augmentation == Augmentation(DSA, mode="single")
+    for options in (config.experts.training, config.distill, protocol.training, config.evaluate.full_data):
+        assert options.augmentation == Augmentation(DSA, mode="single")
     cut = read(
         "name: x\nsurvey: {kind: cifar10, root: somewhere}\n",
         "curate.crop_fraction=0.9",

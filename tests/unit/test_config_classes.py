@@ -41,11 +41,11 @@ def test_classes_are_read_from_yaml_and_the_command_line(read: Read, given: str,
 
 
 def test_mapping_replaces_the_classes_of_a_base(read: Read) -> None:
-    own = SIMULATED + "curate: {classes: {elliptical: 1, s0: 2, spiral: 3}}\n"
-    config = read(own, "curate.classes={late: 3, early: [1, 2]}")
+    text = SIMULATED + "curate: {classes: {elliptical: 1, s0: 2, spiral: 3}}\n"
+    config = read(text, "curate.classes={late: 3, early: [1, 2]}")
     assert config.curate.classes == (LabelledClass("late", ("3",)), LabelledClass("early", ("1", "2")))
-    assert read(own, "curate.classes=gz2-5").curate.classes == "gz2-5"
-    assert read(own, "curate.classes=[a, b]").curate.classes == ("a", "b")
+    assert read(text, "curate.classes=gz2-5").curate.classes == "gz2-5"
+    assert read(text, "curate.classes=[a, b]").curate.classes == ("a", "b")
 
 
 def test_written_config_has_the_same_classes(read: Read, tmp_path: Path) -> None:

@@ -68,11 +68,11 @@ def describe_type(annotation: Any) -> str:
     """Return a readable type."""
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        limits = [f" {sign} {getattr(one, key)}" for one in inside for key, sign in LIMITS.items() if hasattr(one, key)]
+        limits = [f" {sign} {getattr(p, key)}" for p in inside for key, sign in LIMITS.items() if hasattr(p, key)]
         return describe_type(inside[0]) + "".join(limits)
     if origin in (Union, types.UnionType):
-        kinds = ", ".join(f"`{one.kind}`" for one in inside if hasattr(one, "kind"))
-        others = [describe_type(one) for one in inside if not hasattr(one, "kind")]
+        kinds = ", ".join(f"`{p.kind}`" for p in inside if hasattr(p, "kind"))
+        others = [describe_type(p) for p in inside if not hasattr(p, "kind")]
         return " or ".join([f"kind {kinds}"] * bool(kinds) + others)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inside)
@@ -98,13 +98,13 @@ def default(field: dataclasses.Field[Any]) -> Any:
 def shortest(value: Any) -> Any:
     """Return plain values; for a dataclass, its kind and its non-default values."""
     if isinstance(value, dict):
-        return {key: shortest(one) for key, one in value.items()}
+        return {key: shortest(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [shortest(one) for one in value]
+        return [shortest(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
-    own = {field.name: (getattr(value, field.name), default(field)) for field in dataclasses.fields(value)}
-    return {key: shortest(one) for key, (one, usual) in own.items() if key == "kind" or one != usual}
+    values = {field.name: (getattr(value, field.name), default(field)) for field in dataclasses.fields(value)}
+    return {key: shortest(item) for key, (item, usual) in values.items() if key == "kind" or item != usual}
 
 
 def in_yaml(value: Any) -> str:
@@ -122,10 +122,10 @@ def read_docstring(cls: type, keys: list[str]) -> tuple[list[str], dict[str, str
     """
     paragraphs, meanings = [], {}
     name = rf"`?\b(?:{'|'.join(keys)})\b`?"
-    for one in (c for c in cls.__mro__ if dataclasses.is_dataclass(c)):
-        if not one.__doc__ or one.__doc__.startswith(f"{one.__name__}("):  # generated from the fields
+    for base in (c for c in cls.__mro__ if dataclasses.is_dataclass(c)):
+        if not base.__doc__ or base.__doc__.startswith(f"{base.__name__}("):  # generated from the fields
             continue
-        text = re.sub(r"\b(None|True|False)\b", lambda word: IN_YAML[word[0]], inspect.cleandoc(one.__doc__))
+        text = re.sub(r"\b(None|True|False)\b", lambda word: IN_YAML[word[0]], inspect.cleandoc(base.__doc__))
         text = re.sub(r"`raydistill (\w+)`", r"`raydistill \1 CONFIG`", text)  # a whole command
         prose, _, sections = text.partition("Parameters\n----------\n")
         parameters, *notes = re.split(r"^\w+\n-+\n", sections, flags=re.M)
@@ -134,7 +134,7 @@ def read_docstring(cls: type, keys: list[str]) -> tuple[list[str], dict[str, str
             joined = f"{paragraph}\n" if paragraph.startswith("    ") else " ".join(paragraph.split())
             first, *described = re.split(rf"(?:^|(?<=[.)] ))({name}(?:, {name})*): ", joined)
             listed += zip(described[::2], described[1::2], strict=True)
-            if one is cls and first.strip():
+            if base is cls and first.strip():
                 paragraphs.append(f"{first.rstrip()}\n")
         for names, meaning in listed:
             for key in re.findall(r"\w+", names):

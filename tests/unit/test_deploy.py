@@ -34,7 +34,7 @@ FILES = sorted((ROOT / "deploy" / "kuberay").glob("*.yaml"))
 def closed(schema: Any) -> Any:
     """Return the schema with unknown keys as errors; Kubernetes drops them silently."""
     if isinstance(schema, list):
-        return [closed(one) for one in schema]
+        return [closed(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     result = {key: closed(value) for key, value in schema.items()}

@@ -16,8 +16,8 @@ from raydistill.errors import CatalogError, RaydistillError, nearest
 
 def subclasses(cls: type[RaydistillError]) -> list[type[RaydistillError]]:
     """Return the classes of `raydistill.errors`; other modules test their own."""
-    own = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
-    return [cls, *(descendant for child in own for descendant in subclasses(child))]
+    children = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
+    return [cls, *(descendant for child in children for descendant in subclasses(child))]
 
 
 EVERY = pytest.mark.parametrize("cls", subclasses(RaydistillError), ids=lambda cls: cls.__name__)

@@ -52,6 +52,6 @@ def test_galaxy_of_the_reference_has_ratios_near_one() -> None:
     pictures = blobs(40, 32)
     reference = measures.Reference(measures.Galaxies([pictures[:20]], [pictures[20:]]))
     for name in ("fine structure", "m = 2"):
-        ratios = [reference.ratio(name, one[None])[0] for one in pictures[20:]]
+        ratios = [reference.ratio(name, picture[None])[0] for picture in pictures[20:]]
         assert np.median(ratios) == pytest.approx(1)
     assert reference.ratio("distance", pictures[:1]) == [pytest.approx(0, abs=1e-6)]

@@ -62,9 +62,9 @@ def test_a_method_is_a_combination_of_options(read: Read, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_preset_is_the_recipe_of_the_library(read: Read, method: str) -> None:
     given = read(SIMULATED, f"extends=methods/{method}").distill
-    own = getattr(distillation, method)(images_per_class=given.images_per_class)
+    recipe = getattr(distillation, method)(images_per_class=given.images_per_class)
     same = {field.name: getattr(given, field.name) for field in fields(Recipe)}
-    assert {name: getattr(own, name) for name in same} == same
+    assert {name: getattr(recipe, name) for name in same} == same
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -74,9 +74,9 @@ def test_mlflow_names_the_method_of_a_recipe(read: Read, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_replaces_the_window_of_the_config_that_it_extends(read: Read, method: str) -> None:
-    own = read(SIMULATED, f"extends=methods/{method}").distill.schedule
+    schedule = read(SIMULATED, f"extends=methods/{method}").distill.schedule
     for base in ("parts/ten_a_class", "demo"):
-        assert read(SIMULATED, f"extends=[{base},methods/{method}]").distill.schedule == own
+        assert read(SIMULATED, f"extends=[{base},methods/{method}]").distill.schedule == schedule
 
 
 @pytest.mark.parametrize("method", METHODS)

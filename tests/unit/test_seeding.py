@@ -54,7 +54,9 @@ def test_seeds_are_stable_across_machines_and_versions() -> None:
 
 def test_generators_of_one_path_agree_and_do_not_use_the_global_state() -> None:
     before = torch.get_rng_state()
-    one, other, third = (torch.rand(5, generator=g) for g in (generator(0, "a"), generator(0, "a"), generator(0, "b")))
-    assert torch.equal(one, other)
-    assert not torch.equal(one, third)
+    first, other, third = (
+        torch.rand(5, generator=g) for g in (generator(0, "a"), generator(0, "a"), generator(0, "b"))
+    )
+    assert torch.equal(first, other)
+    assert not torch.equal(first, third)
     assert torch.equal(torch.get_rng_state(), before)

@@ -44,17 +44,17 @@ def spec(plan: Any) -> Any:
 
 
 def run(plan: Any, tracker: Any, parent_run: str | None = None) -> BrightnessReport:
-    own = spec(plan)
-    if not is_complete(own):
+    brightness = spec(plan)
+    if not is_complete(brightness):
         curated = CuratedSet.open(plan.curated.folder)
         loaded = curated.load(plan.config.brightness.split)
         of_class = {name: loaded.images_NHWC[loaded.labels_N == n] for n, name in enumerate(curated.class_names)}
-        with stage_context(plan), tracked_run(plan, own, tracker, parent_run, curated):
+        with stage_context(plan), tracked_run(plan, brightness, tracker, parent_run, curated):
             means = {name: float(images.float().mean()) for name, images in of_class.items() if len(images)}
-            own.folder.write("means.json", json.dumps(means).encode())
-    return BrightnessReport.open(own.folder)
+            brightness.folder.write("means.json", json.dumps(means).encode())
+    return BrightnessReport.open(brightness.folder)
 
 
 KIND = Kind("brightness", "table of brightness", BrightnessReport, look={"Means": "means.json"})
 STAGE = Stage("brightness", SURVEY, "Measure the brightness of each class.", "raydistill brightness demo",
-              "how-to/own-survey.md", (KIND,), spec, run, lambda _, one: f"{len(one.means)} classes", config=Brightness)  # fmt: skip
+              "how-to/own-survey.md", (KIND,), spec, run, lambda _, value: f"{len(value.means)} classes", config=Brightness)  # fmt: skip

@@ -107,8 +107,8 @@ def _files(kind: str) -> dict[str, Any]:
         )},
         trajectories.KIND: {"layout.json": {"names": ["w"], "shapes": [[2]], "num_experts": 1, "num_epochs": 1, "ends_only": False}},
     }  # fmt: skip
-    found = summaries.get(kind, {})
-    return {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in found.items()}
+    result = summaries.get(kind, {})
+    return {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in result.items()}
 
 
 def write(folder: Folder, kind: str, config: Any = None, parents: dict[str, Parent] | None = None) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def write(folder: Folder, kind: str, config: Any = None, parents: dict[str, Pare
         }
         for name in (distilled.SELECTED, distilled.LAST):
             write_tensors(folder, name, tensors, info)
-    uris = {name: one.uri for name, one in (parents or {}).items()}
+    uris = {name: parent.uri for name, parent in (parents or {}).items()}
     commit(folder, kind=kind, identity="0" * 64, config=config or {}, parents=parents or {}, seed=0, uris=uris)
     return files
 
@@ -143,13 +143,13 @@ def replacements(value: Any) -> Iterator[Any]:
     yield from VALUES
     if isinstance(value, dict):
         for key in value:
-            yield {name: one for name, one in value.items() if name != key}
+            yield {name: entry for name, entry in value.items() if name != key}
             yield {**value, STRINGS[0]: 1}
-            yield from ({**value, key: one} for one in replacements(value[key]))
+            yield from ({**value, key: replaced} for replaced in replacements(value[key]))
     if isinstance(value, list):
         yield []
         for n, entry in enumerate(value[:1]):
-            yield from ([*value[:n], one, *value[n + 1 :]] for one in replacements(entry))
+            yield from ([*value[:n], replaced, *value[n + 1 :]] for replaced in replacements(entry))
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +234,7 @@ def test_hostile_headers_of_tensors_are_opened_or_rejected(here: Path) -> None:
             write_tensors(folder, distilled.SELECTED, tensors, value)
             opens_or_refuses(folder, verify=False)
     for name in tensors:
-        write_tensors(folder, distilled.SELECTED, {key: one for key, one in tensors.items() if key != name}, info)
+        write_tensors(folder, distilled.SELECTED, {key: tensor for key, tensor in tensors.items() if key != name}, info)
         assert not opens_or_refuses(folder, verify=False)
 
 

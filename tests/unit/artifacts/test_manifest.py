@@ -231,21 +231,21 @@ def test_a_new_revision_changes_the_identity(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_content_depends_on_the_data_alone(folder: Folder) -> None:
-    one, other = write(folder), write(folder / "other", seed=1)
-    assert one.content == other.content
-    assert one.identity != other.identity
-    assert write(folder / "third", data=b"Data").content != one.content
+    first, other = write(folder), write(folder / "other", seed=1)
+    assert first.content == other.content
+    assert first.identity != other.identity
+    assert write(folder / "third", data=b"Data").content != first.content
 
 
 def test_content_ignores_png_files_and_includes_file_names(folder: Folder) -> None:
-    one = write(folder)
+    content = write(folder)
     folder.write("picture.png", b"drawn by another matplotlib")
-    again = commit(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
-    assert again.content == one.content
+    again = commit(folder, kind="curated", identity=content.identity, config={}, parents={}, seed=0, uris={})
+    assert again.content == content.content
     folder.write("renamed.json", folder.read("summary.json"))
     folder.remove("summary.json")
-    renamed = commit(folder, kind="curated", identity=one.identity, config={}, parents={}, seed=0, uris={})
-    assert renamed.content != one.content
+    renamed = commit(folder, kind="curated", identity=content.identity, config={}, parents={}, seed=0, uris={})
+    assert renamed.content != content.content
 
 
 def test_a_child_is_checked_against_its_parents_content(folder: Folder) -> None:

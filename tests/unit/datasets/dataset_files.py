@@ -45,9 +45,9 @@ def write_mnist(root: Path, grey: np.ndarray, suffix: str = "") -> np.ndarray:
     """Write fifty training pictures and ten test pictures; return the labels [60]."""
     root.mkdir(parents=True, exist_ok=True)
     labels = np.arange(60) % 7
-    for name, own in (("train", slice(0, 50)), ("t10k", slice(50, 60))):
-        write_idx(root / f"{name}-images-idx3-ubyte{suffix}", grey[own])
-        write_idx(root / f"{name}-labels-idx1-ubyte{suffix}", labels[own])
+    for name, rows in (("train", slice(0, 50)), ("t10k", slice(50, 60))):
+        write_idx(root / f"{name}-images-idx3-ubyte{suffix}", grey[rows])
+        write_idx(root / f"{name}-labels-idx1-ubyte{suffix}", labels[rows])
     return labels
 
 
@@ -60,7 +60,7 @@ def write_cifar10_pickles(root: Path, pictures: np.ndarray) -> np.ndarray:
     """Write ten pictures into each batch of the Python version; return labels [60]."""
     labels = np.arange(60) * 7 % 10
     for number, name in enumerate(BATCHES):
-        own = slice(10 * number, 10 * number + 10)
-        write_pickle(root / name, {"data": planes(pictures[own]), "labels": labels[own].tolist()})
+        rows = slice(10 * number, 10 * number + 10)
+        write_pickle(root / name, {"data": planes(pictures[rows]), "labels": labels[rows].tolist()})
     write_pickle(root / "batches.meta", {"label_names": CLASSES})
     return labels

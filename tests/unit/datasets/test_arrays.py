@@ -59,8 +59,8 @@ def test_galaxy10_has_its_pixels_and_labels(tmp_path, pictures, caplog, storage)
 
 def medmnist(pictures: np.ndarray) -> dict[str, np.ndarray]:
     parts = {"train": slice(0, 40), "val": slice(40, 50), "test": slice(50, 60)}
-    images = {f"{part}_images": pictures[own] for part, own in parts.items()}
-    return images | {f"{part}_labels": LABELS[own, None].astype(np.uint8) for part, own in parts.items()}
+    images = {f"{part}_images": pictures[rows] for part, rows in parts.items()}
+    return images | {f"{part}_labels": LABELS[rows, None].astype(np.uint8) for part, rows in parts.items()}
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -115,8 +115,8 @@ SPLIT_FILES = {
 def test_splits_are_in_the_names_of_arrays_or_files(tmp_path, pictures, layout):
     *files, key = SPLIT_FILES[layout]
     contents: dict[str, dict[str, np.ndarray]] = {}
-    for part, file, own in zip(("train", "test"), files, (slice(0, 40), slice(40, 60)), strict=True):
-        for word, values in (("x", pictures[own]), ("y", LABELS[own].reshape(-1, 1, 1, 1))):
+    for part, file, block in zip(("train", "test"), files, (slice(0, 40), slice(40, 60)), strict=True):
+        for word, values in (("x", pictures[block]), ("y", LABELS[block].reshape(-1, 1, 1, 1))):
             contents.setdefault(file.format(word), {})[key.format(word, part)] = values
     for name, arrays in contents.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -164,7 +164,7 @@ def test_deep_pictures_have_one_range(tmp_path, pictures, suffix):
     deep = pictures[:4].astype(np.uint16) * 16
     np.savez(tmp_path / "a.npz", images=np.moveaxis(deep, 3, 1), labels=[0, 1, 0, 1])
     write_hdf5(tmp_path / "a.h5", {"images": deep, "labels": [0, 1, 0, 1]})
-    data = resolve_levels(found := ArraySet(root=f"{tmp_path}/a.{suffix}"), found.index().rows)
+    data = resolve_levels(result := ArraySet(root=f"{tmp_path}/a.{suffix}"), result.index().rows)
     assert data.value_range == (0, 4095)
     assert np.abs(read_all(data).astype(int) - pictures[:4]).max() <= 1
 

@@ -27,8 +27,8 @@ def write_cifar10(root: Path, pictures: np.ndarray) -> np.ndarray:
     """Write ten pictures into each batch; return the labels [60]."""
     labels = np.arange(60) * 7 % 10
     for number, name in enumerate(BATCHES):
-        own = slice(10 * number, 10 * number + 10)
-        (root / f"{name}.bin").write_bytes(records(pictures[own], labels[own]))
+        rows = slice(10 * number, 10 * number + 10)
+        (root / f"{name}.bin").write_bytes(records(pictures[rows], labels[rows]))
     (root / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n")
     return labels
 

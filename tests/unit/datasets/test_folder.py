@@ -185,8 +185,8 @@ def test_flat_split_in_another_spelling_may_be_left_out(tmp_path: Path, pictures
     train, test, pred = (inside.format(name, name) for name in ("seg_train", "seg_test", "seg_pred"))
     names = [f"{part}/{label}/0.png" for part in (train, test) for label in ("cat", "dog")]
     expected = {name: ("train" if name.startswith("seg_train") else "test", name.split("/")[-2]) for name in names}
-    found = layout_of(tmp_path, [*names, f"{pred}/7.png"], pictures, splits={"seg_pred": None})
-    assert found == expected
+    result = layout_of(tmp_path, [*names, f"{pred}/7.png"], pictures, splits={"seg_pred": None})
+    assert result == expected
 
 
 @pytest.mark.parametrize("above", ["", "wrapper/"])

@@ -22,8 +22,8 @@ def labels(root: Path, **options: bool) -> dict[str, int]:
     """Return the number of pictures by class."""
     data = ImageFolder(root=str(root), **options)  # type: ignore[arg-type]
     data.files()
-    found = data.index().rows["label"].to_pylist()
-    return {label: found.count(label) for label in sorted(set(found))}
+    result = data.index().rows["label"].to_pylist()
+    return {label: result.count(label) for label in sorted(set(result))}
 
 
 def refused(root: Path) -> str:

@@ -137,7 +137,7 @@ LABELS = {
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_that_are_not_unique_or_too_large_are_rejected(tmp_path: Path, kind: str) -> None:
     labels, sentence = LABELS[kind]
-    columns = [pa.array([b"x", b"y"]), *(pa.array(own, pa.uint64()) for own in labels)]
+    columns = [pa.array([b"x", b"y"]), *(pa.array(label, pa.uint64()) for label in labels)]
     pq.write_table(pa.Table.from_arrays(columns, ["image", *["label"] * len(labels)]), tmp_path / "x.parquet")
     with pytest.raises(CatalogError) as caught:
         ImageTable(root=str(tmp_path / "x.parquet")).index()
@@ -245,15 +245,15 @@ def test_files_may_name_their_integers_in_different_orders(tmp_path: Path, pictu
     write(tmp_path / "validation-00000-of-00001.parquet", pictures, [0, 1])
     names, rows = ImageTable(root=str(tmp_path)).index()
     assert names == ["spiral", "round", "edge_on"]
-    found = list(zip(rows["part"].to_pylist(), rows["label"].to_pylist(), strict=True))
-    assert found[:5] == [
+    result = list(zip(rows["part"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    assert result[:5] == [
         ("test", "spiral"),
         ("test", "round"),
         ("train", "round"),
         ("train", "spiral"),
         ("train", "edge_on"),
     ]
-    assert found[5:] == [("validation", "spiral"), ("validation", "round")], (
+    assert result[5:] == [("validation", "spiral"), ("validation", "round")], (
         "a file without names has the names before it"
     )
 

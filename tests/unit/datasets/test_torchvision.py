@@ -77,8 +77,8 @@ def test_rows_are_read_across_blocks(cifar10: Path, pictures: np.ndarray, monkey
 def test_cifar100_has_the_fine_classes(tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cifar-100-python"
     fine = np.arange(70) * 3 % 100
-    for part, own in (("train", slice(0, 50)), ("test", slice(50, 70))):
-        write_pickle(folder / part, {"data": planes(pictures[own]), "fine_labels": fine[own].tolist()})
+    for part, rows in (("train", slice(0, 50)), ("test", slice(50, 70))):
+        write_pickle(folder / part, {"data": planes(pictures[rows]), "fine_labels": fine[rows].tolist()})
     write_pickle(folder / "meta", {"fine_label_names": [f"class {n}" for n in range(100)]})
     make_official(monkeypatch, "CIFAR100", folder)
     data = TorchvisionSet(dataset="CIFAR100", root=str(tmp_path))
@@ -126,9 +126,9 @@ def test_fashion_mnist_has_its_own_class_names(tmp_path: Path, pictures: np.ndar
 
 
 def test_emnist_reads_the_requested_split(tmp_path: Path, pictures: np.ndarray) -> None:
-    for part, own in (("train", slice(0, 50)), ("test", slice(50, 60))):
-        write_idx(tmp_path / f"emnist-digits-{part}-images-idx3-ubyte", pictures[own, ..., 0])
-        write_idx(tmp_path / f"emnist-digits-{part}-labels-idx1-ubyte", np.arange(60)[own] % 10)
+    for part, rows in (("train", slice(0, 50)), ("test", slice(50, 60))):
+        write_idx(tmp_path / f"emnist-digits-{part}-images-idx3-ubyte", pictures[rows, ..., 0])
+        write_idx(tmp_path / f"emnist-digits-{part}-labels-idx1-ubyte", np.arange(60)[rows] % 10)
     data = TorchvisionSet(dataset="EMNIST", emnist_split="digits", root=str(tmp_path))
     assert data.index().names == list("0123456789")
     np.testing.assert_array_equal(read_all(data)[..., 2], pictures[:60, ..., 0])
@@ -139,9 +139,9 @@ def test_emnist_reads_the_requested_split(tmp_path: Path, pictures: np.ndarray) 
 def test_svhn_counts_the_digit_0_as_0(tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = dict(READERS.SVHN.split_list)
     labels = np.arange(60) % 10
-    for part, own in (("train", slice(0, 50)), ("test", slice(50, 60))):
+    for part, rows in (("train", slice(0, 50)), ("test", slice(50, 60))):
         path = tmp_path / f"{part}_32x32.mat"
-        stored = {"X": pictures[own].transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[own, None]}
+        stored = {"X": pictures[rows].transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[rows, None]}
         scipy.io.savemat(path, stored)
         listed[part] = [listed[part][0], path.name, md5(path)]
     monkeypatch.setattr(READERS.SVHN, "split_list", listed)
@@ -153,9 +153,9 @@ def test_svhn_counts_the_digit_0_as_0(tmp_path: Path, pictures: np.ndarray, monk
 
 def test_stl10_is_read_with_its_names(tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     large = pictures[:60].repeat(3, axis=1).repeat(3, axis=2)  # 96 x 96 px
-    for part, own in (("train", slice(0, 50)), ("test", slice(50, 60)), ("unlabeled", slice(0, 1))):
-        (tmp_path / f"{part}_X.bin").write_bytes(large[own].transpose(0, 3, 2, 1).tobytes())
-        (tmp_path / f"{part}_y.bin").write_bytes((np.arange(60)[own] % 10 + 1).astype(np.uint8).tobytes())
+    for part, rows in (("train", slice(0, 50)), ("test", slice(50, 60)), ("unlabeled", slice(0, 1))):
+        (tmp_path / f"{part}_X.bin").write_bytes(large[rows].transpose(0, 3, 2, 1).tobytes())
+        (tmp_path / f"{part}_y.bin").write_bytes((np.arange(60)[rows] % 10 + 1).astype(np.uint8).tobytes())
     (tmp_path / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
     make_official(monkeypatch, "STL10", tmp_path)
     data = TorchvisionSet(dataset="STL10", root=str(tmp_path))

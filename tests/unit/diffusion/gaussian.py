@@ -30,8 +30,8 @@ class GaussianData:
 
         Along the flow, (x_t - alpha m) / std(x_t) is constant.
         """
-        one = torch.ones((), dtype=noise.dtype)
-        alpha, sigma = self.process.alpha(one), self.process.sigma(one)
+        unit = torch.ones((), dtype=noise.dtype)
+        alpha, sigma = self.process.alpha(unit), self.process.sigma(unit)
         return self.mean + self.std * (sigma * noise - alpha * self.mean) / self._variance(alpha, sigma).sqrt()
 
     def _variance(self, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ def votes(*galaxies: dict[str, float], known: bool = False) -> torch.Tensor:
 
 
 def caption(layout: ConditionLayout, **groups: torch.Tensor) -> str:
-    (one,) = captions(layout, Conditions.of(layout, 1, **groups))
-    return one
+    (result,) = captions(layout, Conditions.of(layout, 1, **groups))
+    return result
 
 
 def test_tags_stand_in_order_of_weight_and_weights_are_products_along_the_path() -> None:

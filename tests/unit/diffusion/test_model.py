@@ -49,10 +49,10 @@ def states(generator: Generator, n: int = 4) -> torch.Tensor:
 @pytest.mark.parametrize("name", MODELS)
 def test_equal_seeds_give_equal_generators_and_leave_torch_generator_alone(name: str) -> None:
     before = torch.random.get_rng_state()
-    one, same, other = (build(name, seed).state_dict() for seed in (3, 3, 4))
+    first, same, other = (build(name, seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert all(torch.equal(one[key], same[key]) for key in one)
-    assert not all(torch.equal(one[key], other[key]) for key in one)
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", MODELS)

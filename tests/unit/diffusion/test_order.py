@@ -31,11 +31,11 @@ def test_windows_cover_the_positions_and_stay_small(
     windows = list(order.windows(first, first + count))
     assert windows[0].first <= first
     assert windows[-1].first + len(windows[-1].rows_N) >= first + count
-    for one, following in pairwise(windows):
-        assert following.first == one.first + len(one.rows_N)
-    for one in windows:
-        assert one.rows_N.sort().values.tolist() == list(range(sum(sizes[group] for group in one.groups)))
-        assert len(one.rows_N) <= window or sum(sizes[group] > 0 for group in one.groups) == 1
+    for earlier, following in pairwise(windows):
+        assert following.first == earlier.first + len(earlier.rows_N)
+    for part in windows:
+        assert part.rows_N.sort().values.tolist() == list(range(sum(sizes[group] for group in part.groups)))
+        assert len(part.rows_N) <= window or sum(sizes[group] > 0 for group in part.groups) == 1
 
 
 def test_seed_and_epoch_change_the_order() -> None:

@@ -104,11 +104,11 @@ def test_v_prediction_recovers_the_image_from_v_and_has_its_loss() -> None:
 
 
 def test_v_prediction_ends_in_noise_alone_or_where_requested() -> None:
-    one = torch.ones((), dtype=torch.float64)
-    assert float(VPrediction().alpha(one)) == 0
-    assert float(VPrediction().sigma(one)) == 1
+    unit = torch.ones((), dtype=torch.float64)
+    assert float(VPrediction().alpha(unit)) == 0
+    assert float(VPrediction().sigma(unit)) == 1
     truncated = VPrediction(final_alpha=0.068)
-    assert float(truncated.alpha(one)) == pytest.approx(0.068, abs=1e-15)
+    assert float(truncated.alpha(unit)) == pytest.approx(0.068, abs=1e-15)
     close(truncated.alpha(TIMES).square() + truncated.sigma(TIMES).square(), torch.ones_like(TIMES))
 
 

@@ -125,7 +125,7 @@ def test_flow_from_a_noised_image_is_followed_to_its_end(process: Process, stren
 def test_start_at_noised_images_removes_the_bias_of_a_leaky_schedule() -> None:
     data, noise = GaussianData(StableDiffusionProcess(), std=0.8), draw(20_000, 2)
     start = data.mean + data.std * torch.randn(20_000, 2, dtype=torch.float64, generator=generator(0, "start"))
-    from_noise, from_images = (solve(data.denoise, data.process, noise, 40, 2, one) for one in (None, start))
+    from_noise, from_images = (solve(data.denoise, data.process, noise, 40, 2, begin) for begin in (None, start))
     bias = [float(samples.mean() - data.mean) for samples in (from_noise, from_images)]
     assert bias[0] > 0.025  # 0.068 x 0.6 x 0.8: dark images become too bright, as GalaxySD reports
     assert abs(bias[1]) < 0.008

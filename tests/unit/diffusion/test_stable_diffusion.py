@@ -148,9 +148,9 @@ def test_tensors_hold_what_is_trained_and_restore_the_training(checkpoint: Path)
         next(steps)
     for _, _ in zip(range(2), train(again, copies(), TRAINING, seed=0), strict=False):
         pass
-    one, other = state.to_tensors(), again.to_tensors()
-    assert one["step"] == 5
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, other = state.to_tensors(), again.to_tensors()
+    assert first["step"] == 5
+    assert all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_average_is_stored_and_restored_without_the_frozen_weights(checkpoint: Path) -> None:
@@ -171,10 +171,10 @@ def test_average_is_stored_and_restored_without_the_frozen_weights(checkpoint: P
 
 def test_equal_seeds_give_equal_adapters_and_leave_torch_generator_alone(checkpoint: Path) -> None:
     before = torch.random.get_rng_state()
-    one, same, other = (tiny_generator(checkpoint, seed=seed).state_dict() for seed in (3, 3, 4))
+    first, same, other = (tiny_generator(checkpoint, seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_samples_are_deterministic_and_do_not_depend_on_the_others(checkpoint: Path) -> None:
@@ -196,10 +196,10 @@ def test_checkpointing_gives_the_same_gradient(checkpoint: Path) -> None:
     model = tiny_model(checkpoint)
     assert isinstance(model.network, StableDiffusion)
     saving = replace(model, network=replace(model.network, checkpointing=True))
-    one, other = (
+    first, other = (
         shard_gradient(build_generator(m, LAYOUT, SIZE), copies(), TRAINING, 0, 0, 0) for m in (model, saving)
     )
-    torch.testing.assert_close(one.gradient_P, other.gradient_P)
+    torch.testing.assert_close(first.gradient_P, other.gradient_P)
 
 
 def test_zero_terminal_snr_samples_from_noise_alone(checkpoint: Path) -> None:

@@ -80,12 +80,12 @@ def test_weights_in_half_precision_become_float32(copy: Path) -> None:
         if name.endswith(".safetensors"):
             tensors = load_file(copy / name)
             (copy / name).unlink()
-            half = {key: one.half() if one.is_floating_point() else one for key, one in tensors.items()}
+            half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
             save_file(half, (copy / name).with_suffix(".fp16.safetensors"), {"format": "pt"})
     assert all(parameter.dtype == torch.float32 for parameter in tiny_generator(copy).parameters())
 
 
-@pytest.mark.parametrize("name", [one for one in FILES if one.endswith(".safetensors")])
+@pytest.mark.parametrize("name", [file for file in FILES if file.endswith(".safetensors")])
 def test_damaged_weights_are_one_sentence(copy: Path, name: str) -> None:
     (copy / name).write_bytes((copy / name).read_bytes()[:-100])
     with pytest.raises(ArtifactCorrupt, match=f"'{Path(name).parent}' cannot be read .*; copy it again") as caught:
@@ -93,14 +93,14 @@ def test_damaged_weights_are_one_sentence(copy: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [one for one in FILES if one.endswith(".json")])
+@pytest.mark.parametrize("name", [file for file in FILES if file.endswith(".json")])
 def test_damaged_config_is_one_sentence(copy: Path, name: str) -> None:
     (copy / name).write_text("{")
     with pytest.raises(ArtifactCorrupt, match=f"'{Path(name).parent}' cannot be read"):
         tiny_generator(copy)
 
 
-@pytest.mark.parametrize("name", [one for one in FILES if one.endswith(".safetensors")])
+@pytest.mark.parametrize("name", [file for file in FILES if file.endswith(".safetensors")])
 def test_missing_tensor_is_named_and_not_replaced_by_random_numbers(copy: Path, name: str) -> None:
     tensors = load_file(copy / name)
     del tensors[max(key for key in tensors if key.endswith("weight"))]

@@ -44,8 +44,8 @@ def run(state: TrainingState, steps: int, training: GeneratorTraining = TRAINING
     return state
 
 
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+def equal(first: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return first.keys() == other.keys() and all(torch.equal(first[key], other[key]) for key in first)
 
 
 def gradient(state: TrainingState, shard: int, **options: Any) -> Tensor:
@@ -151,9 +151,9 @@ def test_training_needs_images_and_whole_shards() -> None:
 
 
 def test_loss_by_time_adds_up() -> None:
-    one = LossByTime.of(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.05]))
+    losses = LossByTime.of(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.05]))
     other = LossByTime.of(torch.tensor([8.0]), torch.tensor([1.0]))
-    both = one + other
+    both = losses + other
     assert both.mean == 4
     assert both.means[[0, 9]].tolist() == [2, 8]
     assert both.means[1:9].isnan().all()

@@ -88,7 +88,7 @@ def _vae() -> torch.nn.Module:
 def _write_tokenizer(folder: Path) -> dict[str, int]:
     """Write a tokenizer whose tokens are characters, and return its vocabulary."""
     characters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    tokens = [*characters, *(f"{one}</w>" for one in characters), START, END]
+    tokens = [*characters, *(f"{column}</w>" for column in characters), START, END]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
     folder.mkdir(parents=True)

@@ -44,14 +44,14 @@ def test_orbit_holds_every_version_of_an_image_once(symmetries: Symmetries) -> N
     versions = orbit(images, symmetries).view(2, len(group), 3, 8, 8)
     for place, number in enumerate(group):
         assert torch.equal(versions[:, place], version(images, number))
-    assert len({tuple(one.flatten().tolist()) for one in versions[0]}) == len(group)
+    assert len({tuple(version.flatten().tolist()) for version in versions[0]}) == len(group)
 
 
 def test_mirror_keeps_a_horizontal_axis_horizontal_and_dihedral_does_not() -> None:
     edge_on = torch.zeros(1, 1, 8, 8)
     edge_on[..., 3:5, :] = 1
-    assert all(torch.equal(one[None], edge_on) for one in orbit(edge_on, "mirror"))
-    assert sum(torch.equal(one[None], edge_on) for one in orbit(edge_on, "dihedral")) == 4
+    assert all(torch.equal(pose[None], edge_on) for pose in orbit(edge_on, "mirror"))
+    assert sum(torch.equal(pose[None], edge_on) for pose in orbit(edge_on, "dihedral")) == 4
 
 
 @AUGMENTATIONS
@@ -85,10 +85,10 @@ def test_matching_loss_does_not_depend_on_the_version(symmetries: Symmetries, au
     others = torch.cat([version(images[n : n + 1], number) for n, number in enumerate(numbers)])
     steps = zoo.batches(augmentation, 3)
     averaging = Matcher(student_loss(problem.network, augmentation, average_over=symmetries))
-    one, other = (averaging.match(start, target, given, *rest, steps) for given in (images, others))
-    assert float(other.loss) == pytest.approx(float(one.loss), rel=1e-12)
+    first, other = (averaging.match(start, target, given, *rest, steps) for given in (images, others))
+    assert float(other.loss) == pytest.approx(float(first.loss), rel=1e-12)
     back = torch.cat([undo(other.d_images_SCHW[n : n + 1], number) for n, number in enumerate(numbers)])
-    assert zoo.relative(back, one.d_images_SCHW) < 1e-10
+    assert zoo.relative(back, first.d_images_SCHW) < 1e-10
     plain = Matcher(student_loss(problem.network, augmentation))
     losses = [float(plain.match(start, target, given, *rest, steps).loss) for given in (images, others)]
     assert abs(losses[0] - losses[1]) > 1e-6, "without the average the loss must depend on the version"
@@ -99,8 +99,8 @@ def test_exact_equals_unrolled(symmetries: Symmetries) -> None:
     problem, augmentation = zoo.problem(zoo.NETWORKS["two blocks, group"], images=5), zoo.AUGMENTATIONS["DSA, all"]
     loss = student_loss(problem.network, augmentation, average_over=symmetries)
     steps = zoo.batches(augmentation, 3, total=5, size=2)
-    one, other = (Matcher(loss, engine).match(*problem.arguments, steps) for engine in (None, Unrolled()))
-    for value, reference in zip(one.gradients, other.gradients, strict=True):
+    first, other = (Matcher(loss, engine).match(*problem.arguments, steps) for engine in (None, Unrolled()))
+    for value, reference in zip(first.gradients, other.gradients, strict=True):
         assert zoo.relative(value, reference) < 1e-12
 
 

@@ -22,10 +22,10 @@ RECIPE = CharacteristicMatching(
 
 
 def test_half_of_each_is_the_distance_of_the_complex_numbers() -> None:
-    real, own, t = zoo.normal(0, 9, 4), zoo.normal(1, 5, 4), zoo.normal(2, 50, 4)
-    phi, phi_own = ((1j * (one @ t.T)).exp().mean(dim=0) for one in (real, own))
+    real, synthetic, t = zoo.normal(0, 9, 4), zoo.normal(1, 5, 4), zoo.normal(2, 50, 4)
+    phi, phi_own = ((1j * (features @ t.T)).exp().mean(dim=0) for features in (real, synthetic))
     expected = (0.5 * (phi - phi_own).abs().square()).sqrt().mean()
-    assert characteristic_distance(real, own, t, 0.5) == pytest.approx(float(expected), rel=1e-6)
+    assert characteristic_distance(real, synthetic, t, 0.5) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_amplitude_does_not_see_a_shift_and_phase_does() -> None:
@@ -50,7 +50,7 @@ def test_normal_features_have_the_known_characteristic_function() -> None:
 
 def test_gradient_is_finite_where_both_sets_are_equal() -> None:
     real, t = zoo.normal(0, 9, 4), zoo.normal(2, 50, 4)
-    gradient = torch.func.grad(lambda own: characteristic_distance(real, own, t, 0.5))(real.clone())
+    gradient = torch.func.grad(lambda value: characteristic_distance(real, value, t, 0.5))(real.clone())
     assert gradient.isfinite().all()
 
 
@@ -64,9 +64,9 @@ def test_loss_falls_and_the_result_depends_on_the_seed_alone() -> None:
     assert [iteration for iteration, _, _ in long] == list(range(1, 61))
     losses = [loss for _, loss, _ in long]
     assert sum(losses[-15:]) < 0.9 * sum(losses[:15])
-    one, again, other = matched(RECIPE)[-1][2], matched(RECIPE)[-1][2], matched(RECIPE, seed=1)[-1][2]
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
+    first, again, other = matched(RECIPE)[-1][2], matched(RECIPE)[-1][2], matched(RECIPE, seed=1)[-1][2]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_frequencies_are_learned_unless_their_rate_is_zero() -> None:

@@ -58,9 +58,9 @@ def test_class_with_too_few_images_repeats_them(choose: Choose) -> None:
     few = torch.tensor([0, 3, 1, 4, 2, 5])  # two of each class
     chosen = rows_of(choose(IMAGES[few], LABELS[few], 5))
     for k in range(K):
-        own = chosen[5 * k : 5 * k + 5]
-        assert set(own) == {k, k + 3}
-        assert LABELS[own].tolist() == [k] * 5
+        of_class = chosen[5 * k : 5 * k + 5]
+        assert set(of_class) == {k, k + 3}
+        assert LABELS[of_class].tolist() == [k] * 5
 
 
 @REAL
@@ -74,8 +74,8 @@ def test_class_without_images_is_rejected(choose: Choose) -> None:
 def test_first_image_is_nearest_to_the_class_mean(choose: Any) -> None:
     rows = rows_of(choose(IMAGES, LABELS, K, 1).images_SCHW)
     for k, row in enumerate(rows):
-        own = IMAGES[LABELS.eq(k)]
-        distances = (IMAGES - own.mean(dim=0)).flatten(1).norm(dim=1)
+        of_class = IMAGES[LABELS.eq(k)]
+        distances = (IMAGES - of_class.mean(dim=0)).flatten(1).norm(dim=1)
         assert distances[row] == distances[LABELS.eq(k)].min()
 
 

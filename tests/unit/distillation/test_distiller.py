@@ -48,8 +48,8 @@ def step(run: Distiller) -> Record:
     return record
 
 
-def assert_same_state(one: Distiller, other: Distiller) -> None:
-    (tensors, strings), (expected, expected_strings) = one.state_dict(), other.state_dict()
+def assert_same_state(first: Distiller, other: Distiller) -> None:
+    (tensors, strings), (expected, expected_strings) = first.state_dict(), other.state_dict()
     assert strings == expected_strings
     assert tensors.keys() == expected.keys()
     for name in tensors:
@@ -122,9 +122,9 @@ def test_state_dict_is_a_copy_that_can_be_loaded_twice(recipe: Recipe) -> None:
 
 
 def test_seed_changes_the_run() -> None:
-    one, other = distiller(seed=0), distiller(seed=1)
-    one.step(), other.step()
-    assert not torch.equal(one.images, other.images)
+    first, other = distiller(seed=0), distiller(seed=1)
+    first.step(), other.step()
+    assert not torch.equal(first.images, other.images)
 
 
 def test_input_images_are_not_modified() -> None:
@@ -382,12 +382,12 @@ def test_record_describes_the_iteration() -> None:
 
 
 def test_next_epoch_loss_does_not_change_the_step() -> None:
-    one, other = (
+    first, other = (
         distiller(replace(QUICK, schedule=SelfAdaptive())),
         distiller(replace(QUICK, schedule=StepwiseWindow())),
     )
-    one.step(), other.step()
-    assert torch.equal(one.images, other.images)
+    first.step(), other.step()
+    assert torch.equal(first.images, other.images)
 
 
 def test_divergence_with_sgd_reports_its_rate() -> None:

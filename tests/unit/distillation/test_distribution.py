@@ -94,10 +94,10 @@ def test_result_depends_on_the_seed_alone() -> None:
         DistributionMatching(iterations=3, batch_size=4, lr=0.1),
         build_network(zoo.NETWORKS["instance"], 3, zoo.SIZE),
     )
-    one, again, other = (matched(recipe, network, IMAGES.float(), LABELS, zoo.CLASSES, 2, seed) for seed in (1, 1, 2))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert one.isfinite().all()
+    first, again, other = (matched(recipe, network, IMAGES.float(), LABELS, zoo.CLASSES, 2, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.isfinite().all()
 
 
 def test_real_and_synthetic_images_get_the_same_augmentation() -> None:

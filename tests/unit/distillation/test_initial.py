@@ -74,9 +74,9 @@ def test_class_that_no_expert_recognises_starts_from_its_largest_margins() -> No
     wrong[LABELS == 0], wrong[LABELS == 1] = 1, 0  # images labelled 0 look like class 1
     margins = margin(network, thetas, IMAGES, wrong)
     rows = torch.cat(begin(replace(RECIPE, images_per_class=25), wrong).origins)[:25]
-    own = (wrong == 0).nonzero().flatten()
-    best = own[margins[own].argsort(descending=True)[:25]]
-    assert int((margins[own] > 0).sum()) < 25
+    largest = (wrong == 0).nonzero().flatten()
+    best = largest[margins[largest].argsort(descending=True)[:25]]
+    assert int((margins[largest] > 0).sum()) < 25
     assert set(rows.tolist()) == set(best.tolist())
 
 
@@ -89,8 +89,8 @@ def test_distribution_matching_brings_the_means_of_galaxies_nearer(init: str, mo
         chosen = begin(recipe)
         assert torch.equal(chosen.images_SCHW, begin(recipe).images_SCHW)
         means = torch.stack([IMAGES[k == LABELS].mean(dim=0) for k in range(K)])
-        own = chosen.images_SCHW.view(K, 4, *IMAGES.shape[1:]).mean(dim=1)
-        distances.append(float((own - means).norm()))
+        chosen_means = chosen.images_SCHW.view(K, 4, *IMAGES.shape[1:]).mean(dim=1)
+        distances.append(float((chosen_means - means).norm()))
     assert distances[1] < distances[0]
     assert [len(rows) for rows in chosen.origins] == [30] * 4 * K  # the whole class labels them
 
@@ -108,9 +108,9 @@ def test_herding_starts_nearest_to_the_class_mean() -> None:
     first, other = (begin(replace(RECIPE, init="herding", images_per_class=1), seed=seed) for seed in (0, 1))
     assert torch.equal(first.images_SCHW, other.images_SCHW)
     for k, image in enumerate(first.images_SCHW):
-        own = IMAGES[LABELS.eq(k)]
-        distances = (own - own.mean(dim=0)).flatten(1).norm(dim=1)
-        assert torch.equal(image, own[distances.argmin()])
+        of_class = IMAGES[LABELS.eq(k)]
+        distances = (of_class - of_class.mean(dim=0)).flatten(1).norm(dim=1)
+        assert torch.equal(image, of_class[distances.argmin()])
 
 
 # ---- labels ----

@@ -17,8 +17,8 @@ from raydistill.distillation.schedule.loss_weighted import trend
 def after(schedule: LossWeighted, matched: list[Matched], last_epoch: int = 3) -> ScheduleState:
     """Return the state after iterations of one segment each."""
     state = schedule.init()
-    for one in matched:
-        state, decision = schedule.step(state, None, last_epoch, [one])
+    for r in matched:
+        state, decision = schedule.step(state, None, last_epoch, [r])
         assert decision is Decision.STAY
     return state
 
@@ -81,9 +81,9 @@ def test_draws_find_the_epochs_that_can_be_learned(late: float) -> None:
         loss = (0.6 if epoch < epochs // 2 else late) + rng.normal(0, 0.03)
         state, _ = schedule.step(state, None, epochs - 1, [Matched(epoch, loss)])
         drawn.append(epoch)
-    found = float(np.mean([epoch >= epochs // 2 for epoch in drawn[200:]]))
+    result = float(np.mean([epoch >= epochs // 2 for epoch in drawn[200:]]))
     expected = late * max(1 - late, 0) / (late * max(1 - late, 0) + 0.24)
-    assert found == pytest.approx(0.97 * expected + 0.015, abs=0.04)
+    assert result == pytest.approx(0.97 * expected + 0.015, abs=0.04)
 
 
 def fall(rng: np.random.Generator, slope: float, iterations: int = 400) -> list[Matched]:
@@ -98,8 +98,8 @@ def fall(rng: np.random.Generator, slope: float, iterations: int = 400) -> list[
 
 def stops_at(schedule: LossWeighted, matched: list[Matched]) -> int | None:
     state = schedule.init()
-    for iteration, one in enumerate(matched, start=1):
-        state, decision = schedule.step(state, None, 9, [one])
+    for iteration, r in enumerate(matched, start=1):
+        state, decision = schedule.step(state, None, 9, [r])
         if decision is Decision.STOP:
             return iteration
     return None
@@ -107,9 +107,9 @@ def stops_at(schedule: LossWeighted, matched: list[Matched]) -> int | None:
 
 def test_trend_is_the_t_value_of_a_slope_beside_a_level_of_each_group() -> None:
     rng = np.random.default_rng(0)
-    losses = [RecentLoss(i, one.start_epoch, one.loss) for i, one in enumerate(fall(rng, -0.002, 50))]
-    columns = [[one.iteration, *(float(one.group == group) for group in range(10))] for one in losses]
-    x, y = np.array(columns), np.array([one.loss for one in losses])
+    losses = [RecentLoss(i, r.start_epoch, r.loss) for i, r in enumerate(fall(rng, -0.002, 50))]
+    columns = [[r.iteration, *(float(r.group == group) for group in range(10))] for r in losses]
+    x, y = np.array(columns), np.array([r.loss for r in losses])
     x = x[:, x.any(axis=0)]
     solution, (rss,), rank, _ = np.linalg.lstsq(x, y)
     expected = solution[0] / np.sqrt(rss / (len(y) - rank) * np.linalg.inv(x.T @ x)[0, 0])
@@ -145,12 +145,10 @@ def test_run_goes_on_while_losses_fall() -> None:
     rng = np.random.default_rng(0)
     stops = [stops_at(LossWeighted(), fall(rng, -0.001)) for _ in range(30)]
     assert stops.count(None) >= 29
-    until_200 = [
-        [*fall(rng, -0.002, 200), *(one._replace(loss=one.loss - 0.4) for one in fall(rng, 0.0))] for _ in range(30)
-    ]
+    until_200 = [[*fall(rng, -0.002, 200), *(r._replace(loss=r.loss - 0.4) for r in fall(rng, 0.0))] for _ in range(30)]
     for patience, first, last in ((100, 200, 330), (200, 300, 430)):
-        found = [stops_at(LossWeighted(patience=patience), matched) for matched in until_200]
-        assert all(stop is not None and first < stop <= last for stop in found)
+        result = [stops_at(LossWeighted(patience=patience), matched) for matched in until_200]
+        assert all(stop is not None and first < stop <= last for stop in result)
 
 
 def test_slow_fall_is_found_in_twice_as_many_losses() -> None:
@@ -165,7 +163,7 @@ def test_run_without_patience_never_stops_and_keeps_no_losses() -> None:
     schedule = LossWeighted(patience=None)
     assert stops_at(schedule, [Matched(0, 0.5)] * 300) is None
     assert after(schedule, [Matched(0, 0.5)] * 3).recent == ()
-    assert [one.iteration for one in after(LossWeighted(patience=10), [Matched(0, 0.5)] * 9).recent] == [*range(1, 10)]
+    assert [r.iteration for r in after(LossWeighted(patience=10), [Matched(0, 0.5)] * 9).recent] == [*range(1, 10)]
 
 
 def test_longer_students_get_as_many_losses_before_the_next_test() -> None:
@@ -178,7 +176,7 @@ def test_longer_students_get_as_many_losses_before_the_next_test() -> None:
     assert state.lengthened
     assert schedule.with_longer_students(state) is None
     decisions = []
-    for one in flat[20:40]:
-        state, decision = schedule.step(state, None, 9, [one])
+    for r in flat[20:40]:
+        state, decision = schedule.step(state, None, 9, [r])
         decisions.append(decision)
     assert decisions == [Decision.STAY] * 19 + [Decision.STOP]

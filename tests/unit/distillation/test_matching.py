@@ -79,12 +79,12 @@ class TestQuadraticStudent:
         A, eye = self.problem.A, torch.eye(6, dtype=torch.float64)
         optimum = self.problem.optimum(self.image, self.label)
         end, power = self.problem.end(self.start, optimum, self.lr, steps), self.problem.shrink(self.lr, steps)
-        own = (self.start - self.target).square().sum()
-        d_end = 2 * (end - self.target) / own
+        distance = (self.start - self.target).square().sum()
+        d_end = 2 * (end - self.target) / distance
         d_optimum = (eye - power).T @ d_end
         d_lr = d_end @ (-steps * A @ self.problem.shrink(self.lr, steps - 1) @ (self.start - optimum))
         matched = Matcher(self.problem.loss, engine).match(*self.ends(), self.batches(steps))
-        assert matched.loss == pytest.approx(float((end - self.target).square().sum() / own), rel=1e-14)
+        assert matched.loss == pytest.approx(float((end - self.target).square().sum() / distance), rel=1e-14)
         assert zoo.relative(matched.d_images_SCHW.flatten(), d_optimum) < 1e-13
         assert zoo.relative(matched.d_targets_SK.flatten(), torch.linalg.solve(A, d_optimum)) < 1e-13
         assert matched.d_lr == pytest.approx(float(d_lr), rel=1e-12)
@@ -126,10 +126,10 @@ class TestQuadraticStudent:
         A, power = self.problem.A, self.problem.shrink(self.lr, 7)
         end = self.problem.end(self.start, self.problem.optimum(self.image, self.label), self.lr, steps)
         mask = (torch.arange(6) >= skip).double()
-        own = ((self.start - self.target) * mask).square().sum()
-        d_optimum = (torch.eye(6, dtype=torch.float64) - power).T @ (2 * (end - self.target) * mask / own)
+        distance = ((self.start - self.target) * mask).square().sum()
+        d_optimum = (torch.eye(6, dtype=torch.float64) - power).T @ (2 * (end - self.target) * mask / distance)
         matched = Matcher(self.problem.loss, engine, skip=skip).match(*self.ends(), self.batches(steps))
-        assert matched.loss == pytest.approx(float(((end - self.target) * mask).square().sum() / own), rel=1e-14)
+        assert matched.loss == pytest.approx(float(((end - self.target) * mask).square().sum() / distance), rel=1e-14)
         assert zoo.relative(matched.d_images_SCHW.flatten(), d_optimum) < 1e-13
         assert zoo.relative(matched.d_targets_SK.flatten(), torch.linalg.solve(A, d_optimum)) < 1e-13
 
@@ -158,8 +158,8 @@ def test_exact_equals_unrolled_per_step_in_float32(architecture: Any, augmentati
     assert_same(Matcher(loss), Matcher(loss, Unrolled()), problem, steps, 1e-5)
 
 
-def assert_same(one: Matcher, other: Matcher, problem: zoo.Problem, steps: list[Batch], tolerance: float) -> None:
-    values, expected = (matcher.match(*problem.arguments, steps) for matcher in (one, other))
+def assert_same(first: Matcher, other: Matcher, problem: zoo.Problem, steps: list[Batch], tolerance: float) -> None:
+    values, expected = (matcher.match(*problem.arguments, steps) for matcher in (first, other))
     assert values.steps == expected.steps
     for name, value, reference in zip(values._fields, values[:-1], expected[:-1], strict=False):
         assert zoo.relative(value, reference) < tolerance, name

@@ -39,11 +39,11 @@ def test_images_follow_the_mean_gradient_of_the_segments() -> None:
 
 
 def test_each_segment_gives_a_record() -> None:
-    many, one = distiller(THREE).step(), distiller(replace(THREE, trajectories_per_step=1)).step()
+    many, single = distiller(THREE).step(), distiller(replace(THREE, trajectories_per_step=1)).step()
     assert len(many) == 3
     assert {record.iteration for record in many} == {1}
     # The reported rates are those after the step.
-    assert repr(many[0]._replace(student_lr=0)) == repr(one[0]._replace(student_lr=0))
+    assert repr(many[0]._replace(student_lr=0)) == repr(single[0]._replace(student_lr=0))
 
 
 def test_segments_of_all_iterations_cycle_through_the_window() -> None:

@@ -124,7 +124,7 @@ def test_loss_weighted_draws_follow_the_probabilities() -> None:
     run = distiller(replace(QUICK, student_steps=1, schedule=LossWeighted(explore=0.02, power=1.0)))
     schedule = run.schedule._replace(group_losses=(0.5, 1.5, 0.8, 1.5))
     shared = [run.shared()._replace(schedule=schedule._replace(iteration=number)) for number in range(300)]
-    starts = [run.segments.measure(one, 0).start_epoch for one in shared]
+    starts = [run.segments.measure(number, 0).start_epoch for number in shared]
     assert starts.count(0) / 300 == pytest.approx(0.98 * 25 / 41 + 0.005, abs=0.08)
     assert starts.count(2) / 300 == pytest.approx(0.98 * 16 / 41 + 0.005, abs=0.08)
     step(run)

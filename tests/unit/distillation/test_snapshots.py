@@ -20,16 +20,16 @@ from tests import zoo
 
 
 def test_a_short_epoch_has_one_snapshot() -> None:
-    found = plan_snapshots(24, 58, "auto", 200)
-    assert (found.parts, found.stored) == (1, tuple(range(25)))
-    assert found.steps == [58 * epoch for epoch in range(25)]
+    result = plan_snapshots(24, 58, "auto", 200)
+    assert (result.parts, result.stored) == (1, tuple(range(25)))
+    assert result.steps == [58 * epoch for epoch in range(25)]
     assert plan_snapshots(300, 2000, None, 200).stored == tuple(range(301))  # as the papers have it
 
 
 def test_a_long_epoch_is_divided_into_equal_parts() -> None:
-    found = plan_snapshots(2, 200, "auto", 200)
-    assert found.parts == 3
-    assert found.steps == [0, 66, 133, 200, 266, 333, 400]
+    result = plan_snapshots(2, 200, "auto", 200)
+    assert result.parts == 3
+    assert result.steps == [0, 66, 133, 200, 266, 333, 400]
     assert plan_snapshots(2, 200, 100, 200).steps == [0, 100, 200, 300, 400]
 
 
@@ -37,15 +37,15 @@ def test_a_long_epoch_is_divided_into_equal_parts() -> None:
 def test_snapshots_are_bounded_begin_densely_and_end_with_the_training(
     epochs: int, steps_per_epoch: int, most: int, limit: int
 ) -> None:
-    found = plan_snapshots(epochs, steps_per_epoch, most, limit)
-    steps = found.steps
-    assert found.stored[0] == 0
+    result = plan_snapshots(epochs, steps_per_epoch, most, limit)
+    steps = result.steps
+    assert result.stored[0] == 0
     assert steps[-1] == epochs * steps_per_epoch
     assert steps == sorted(set(steps))
-    if found.parts > 1:
+    if result.parts > 1:
         assert len(steps) - 1 <= limit
     distances = [later - earlier for earlier, later in pairwise(steps)]
-    dense = distances[: len(distances) if len(found.stored) == epochs * found.parts + 1 else limit // 2]
+    dense = distances[: len(distances) if len(result.stored) == epochs * result.parts + 1 else limit // 2]
     assert max(dense) <= most
     assert max(dense) - min(dense) <= 1
 
@@ -79,8 +79,8 @@ def test_a_training_in_parts_resumes_bit_for_bit() -> None:
     for stop in range(len(whole)):
         resumed = list(fit(network, whole[stop], images, targets, training, seed=1, parts=3))
         assert len(resumed) == len(whole) - stop - 1
-        for one, other in zip(resumed, whole[stop + 1 :], strict=True):
-            assert torch.equal(one.average_P, other.average_P)
+        for state, other in zip(resumed, whole[stop + 1 :], strict=True):
+            assert torch.equal(state.average_P, other.average_P)
 
 
 def test_the_number_of_steps_between_snapshots_is_that_of_auto_students() -> None:

@@ -144,7 +144,7 @@ def test_set_that_is_mapped_from_disk_is_the_same(curated: CuratedSet, tmp_path:
     again = curated.to_huggingface(cache_dir=tmp_path / "arrow")
     for split in hub:
         assert not hub[split].cache_files
-        assert [Path(one["filename"]).parent for one in mapped[split].cache_files] == [tmp_path / "arrow"]
+        assert [Path(file["filename"]).parent for file in mapped[split].cache_files] == [tmp_path / "arrow"]
         assert mapped[split].data.to_pydict() == hub[split].data.to_pydict() == again[split].data.to_pydict()
         assert mapped[split]._fingerprint == hub[split]._fingerprint  # results of map() are found again
 
@@ -197,10 +197,10 @@ def test_missing_package_is_one_sentence(folder: Folder, monkeypatch: pytest.Mon
 def test_exported_curated_set_opens_offline_with_equal_pixels(curated: CuratedSet, tmp_path: Path) -> None:
     export(curated, Folder(tmp_path / "out"), "huggingface")
     loaded = datasets.load_dataset(str(tmp_path / "out"))
-    assert {split: own.num_rows for split, own in loaded.items()} == {"train": 4, "validation": 1, "test": 1}
-    for split, own in curated.to_huggingface().items():
-        assert loaded[split].features == own.features
-        assert loaded[split].data.to_pydict() == own.data.to_pydict()
+    assert {split: rows.num_rows for split, rows in loaded.items()} == {"train": 4, "validation": 1, "test": 1}
+    for split, data in curated.to_huggingface().items():
+        assert loaded[split].features == data.features
+        assert loaded[split].data.to_pydict() == data.data.to_pydict()
 
 
 def test_code_of_a_card_normalises_as_to_torch(curated: CuratedSet, tmp_path: Path) -> None:
@@ -318,6 +318,6 @@ def test_exported_sources_name_no_folder_of_this_machine(
     curated = curated_set(folder, catalog="/home/me/table.csv", root="file:///home/me/images")
     export(curated, Folder(tmp_path / "out"), "huggingface")
     exported = datasets.load_dataset(str(tmp_path / "out"))
-    names = sorted(one["path"] for split in exported.values() for one in split["source"])
+    names = sorted(source["path"] for split in exported.values() for source in split["source"])
     assert names == ["2.jpg", "3.jpg", "4.jpg", "5.jpg", "a/1.jpg", "{i|r|g}/6.fits#ra=1"]
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and b"/me/" in path.read_bytes()]

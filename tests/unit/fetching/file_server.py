@@ -43,8 +43,8 @@ class Request(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         owner = self.server.owner
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        self.offset = int(found[1]) if found else 0
+        result = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        self.offset = int(result[1]) if result else 0
         self.asked = Asked(self.path, self.offset, self.headers.get("If-Range"), dict(self.headers), time.monotonic())
         with owner.lock:
             owner.log.append(self.asked)
@@ -111,7 +111,7 @@ class FileServer:
 
     def asked(self, path: str) -> list[Asked]:
         """Return the requests of a path, in order."""
-        return [one for one in self.log if one.path == path]
+        return [request for request in self.log if request.path == path]
 
 
 @contextmanager
@@ -234,7 +234,7 @@ def fail_after(owner: FileServer, path: str, sent: int) -> Behaviour:
     """Answer with 404 when `sent` bytes of another path have been sent."""
 
     def answer(request: Request) -> None:
-        while sum(one.sent for one in owner.asked(path)) < sent and not request.stopping.wait(0.01):
+        while sum(request.sent for request in owner.asked(path)) < sent and not request.stopping.wait(0.01):
             pass
         fail(404)(request)
 

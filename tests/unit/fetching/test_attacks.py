@@ -31,21 +31,21 @@ def elsewhere() -> Iterator[FileServer]:
 # ---- redirects ----
 
 TARGETS: dict[str, Callable[[str, str], str]] = {
-    "another port": lambda own, other: f"{other}/table.csv",
-    "another name of this machine": lambda own, other: f"{own.replace('127.0.0.1', 'localhost')}/store",
-    "a user before the host": lambda own, other: f"{own}@{other.partition('//')[2]}/table.csv",
-    "a backslash": lambda own, other: f"{other}\\@{own.partition('//')[2]}/table.csv",
-    "no scheme": lambda own, other: f"{other.partition(':')[2]}/table.csv",
-    "the metadata of a cloud": lambda own, other: "http://169.254.169.254/latest/meta-data",
-    "an unknown host": lambda own, other: "https://example.org/table.csv",
-    "a name that begins alike": lambda own, other: "https://zenodo.org.example.org/table.csv",
-    "http of a known host": lambda own, other: "http://zenodo.org/table.csv",
-    "another port of a known host": lambda own, other: "https://zenodo.org:8443/table.csv",
-    "a file": lambda own, other: "file:///etc/passwd",
-    "ftp": lambda own, other: "ftp://zenodo.org/table.csv",
-    "data": lambda own, other: "data:text/csv,1",
-    "nothing that can be read": lambda own, other: "http://[::1",
-    "a long name": lambda own, other: f"https://{'a' * 5000}.org/",
+    "another port": lambda known, other: f"{other}/table.csv",
+    "another name of this machine": lambda known, other: f"{known.replace('127.0.0.1', 'localhost')}/store",
+    "a user before the host": lambda known, other: f"{known}@{other.partition('//')[2]}/table.csv",
+    "a backslash": lambda known, other: f"{other}\\@{known.partition('//')[2]}/table.csv",
+    "no scheme": lambda known, other: f"{other.partition(':')[2]}/table.csv",
+    "the metadata of a cloud": lambda known, other: "http://169.254.169.254/latest/meta-data",
+    "an unknown host": lambda known, other: "https://example.org/table.csv",
+    "a name that begins alike": lambda known, other: "https://zenodo.org.example.org/table.csv",
+    "http of a known host": lambda known, other: "http://zenodo.org/table.csv",
+    "another port of a known host": lambda known, other: "https://zenodo.org:8443/table.csv",
+    "a file": lambda known, other: "file:///etc/passwd",
+    "ftp": lambda known, other: "ftp://zenodo.org/table.csv",
+    "data": lambda known, other: "data:text/csv,1",
+    "nothing that can be read": lambda known, other: "http://[::1",
+    "a long name": lambda known, other: f"https://{'a' * 5000}.org/",
 }
 
 
@@ -59,7 +59,7 @@ def test_redirect_to_an_unknown_place_is_rejected(
     with pytest.raises(DownloadError, match=r"^http.*: the server redirects ") as error:
         download(Source(url, None, MD5, reach=reach), tmp_path / "table.csv", patience=quick)
     assert len(str(error.value)) < 600
-    assert {one.path for one in server.log} == {"/table.csv"}
+    assert {request.path for request in server.log} == {"/table.csv"}
     assert (elsewhere.log, list(tmp_path.iterdir())) == ([], [])
 
 
@@ -176,13 +176,13 @@ def test_body_that_trickles_ends_the_download(server: FileServer, quick: Patienc
 
 
 def test_single_bytes_for_every_request_end_the_download(server: FileServer, quick: Patience, tmp_path: Path) -> None:
-    def one(request: Request) -> None:
+    def send_byte(request: Request) -> None:
         headers = {"Content-Range": f"bytes {request.offset}-{len(DATA) - 1}/{len(DATA)}", "ETag": '"a"'}
         request.start(206 if request.offset else 200, headers | {"Content-Length": str(len(DATA) - request.offset)})
         request.body(DATA[request.offset : request.offset + 1])
         request.close_connection = True
 
-    url = server.add("/table.csv", DATA, one)
+    url = server.add("/table.csv", DATA, send_byte)
     with pytest.raises(DownloadError, match="after 4 attempts"):
         download(Source(url), tmp_path / "table.csv", patience=quick)
     assert len(server.log) == 4

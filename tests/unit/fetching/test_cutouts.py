@@ -197,7 +197,7 @@ def test_rate_is_kept_over_all_threads(table: str, service: Service, quick: Pati
         base=service.server.url,
         patience=quick,
     )
-    times = [one.started for one in service.server.log]
+    times = [request.started for request in service.server.log]
     assert times[-1] - times[0] > 0.45  # six requests, 0.1 s apart
 
 

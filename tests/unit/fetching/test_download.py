@@ -84,17 +84,17 @@ def test_bytes_that_are_there_are_not_asked_for_again(server: FileServer, quick:
     url = server.add("/table.csv", DATA, truncate(100_000), stall(50_000), serve())
     download(Source(url), tmp_path / "table.csv", patience=replace(quick, stall_seconds=1))
     asked = server.asked("/table.csv")
-    assert [one.first_byte for one in asked] == [0, 100_000, 150_000]
-    assert sum(one.sent for one in asked) == len(DATA)
-    assert {one.if_range for one in asked[1:]} == {f'"{MD5[4:]}"'}
-    assert all(one.headers["Accept-Encoding"] == "identity" for one in asked)
+    assert [request.first_byte for request in asked] == [0, 100_000, 150_000]
+    assert sum(request.sent for request in asked) == len(DATA)
+    assert {request.if_range for request in asked[1:]} == {f'"{MD5[4:]}"'}
+    assert all(request.headers["Accept-Encoding"] == "identity" for request in asked)
 
 
 def test_date_of_a_file_names_its_version_too(server: FileServer, quick: Patience, tmp_path: Path) -> None:
     url = server.add("/table.csv", DATA, truncate(100_000, validator="date"), serve(validator="date"))
     download(Source(url), tmp_path / "table.csv", patience=quick)
     assert (tmp_path / "table.csv").read_bytes() == DATA
-    assert [one.first_byte for one in server.log] == [0, 100_000]
+    assert [request.first_byte for request in server.log] == [0, 100_000]
     assert str(server.log[1].if_range).endswith(" GMT")
 
 
@@ -103,7 +103,7 @@ def test_redirected_file_is_continued(server: FileServer, quick: Patience, tmp_p
     url = server.add("/table.csv", b"", redirect("/store/1"))
     download(Source(url), tmp_path / "table.csv", patience=quick)
     assert (tmp_path / "table.csv").read_bytes() == DATA
-    assert [one.first_byte for one in server.asked("/store/1")] == [0, 100_000]
+    assert [request.first_byte for request in server.asked("/store/1")] == [0, 100_000]
 
 
 # A fault and its arguments; the server makes a behaviour of them.
@@ -152,7 +152,7 @@ def test_no_series_of_faults_joins_two_versions(
         if path.exists():
             versions = (DATA,) if checksum else (DATA, OTHER)
             content = path.read_bytes()
-            assert any(content == one or (not checksum and one.startswith(content)) for one in versions)
+            assert any(content == version or (not checksum and version.startswith(content)) for version in versions)
 
 
 def test_stopped_download_is_continued_by_the_next_one(server: FileServer, quick: Patience, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_stopped_download_is_continued_by_the_next_one(server: FileServer, quick
     seen: list[Progress] = []
     download(Source(url), tmp_path / "table.csv", patience=quick, on_progress=seen.append)
     assert (tmp_path / "table.csv").read_bytes() == DATA
-    assert [one.first_byte for one in server.asked("/table.csv")] == [0, part]
+    assert [request.first_byte for request in server.asked("/table.csv")] == [0, part]
     assert seen[0] == Progress(part, len(DATA))
     assert seen[-1] == Progress(len(DATA), len(DATA))
 
@@ -204,7 +204,7 @@ def test_changed_file_is_noticed_if_the_server_ignores_the_condition(
     url = server.add("/table.csv", OTHER, glue(OTHER), serve())
     download(Source(url), path, patience=quick)
     assert path.read_bytes() == OTHER
-    assert [one.first_byte for one in server.asked("/table.csv")][-2:] == [100_000, 0]
+    assert [request.first_byte for request in server.asked("/table.csv")][-2:] == [100_000, 0]
 
 
 def test_part_of_another_address_is_not_used(server: FileServer, quick: Patience, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_part_of_another_address_is_not_used(server: FileServer, quick: Patience
     leave_part(server, quick, path)
     download(Source(server.add("/moved.csv", OTHER)), path, patience=quick)
     assert path.read_bytes() == OTHER
-    assert [one.first_byte for one in server.asked("/moved.csv")] == [0]
+    assert [request.first_byte for request in server.asked("/moved.csv")] == [0]
 
 
 @pytest.mark.parametrize("checksum", [MD5, ""], ids=["checksum", "no checksum"])
@@ -274,8 +274,8 @@ def test_wrong_checksum_removes_the_file_and_names_both_digests(
     with pytest.raises(DownloadError) as error:
         download(Source(url, None, checksum), tmp_path / "table.csv", patience=quick)
     kind, _, published = checksum.partition(":")
-    found = hashlib.new(kind, OTHER).hexdigest()
-    assert error.value.what == f"the {kind.upper()} of the file is {found}, and {published} is published"
+    result = hashlib.new(kind, OTHER).hexdigest()
+    assert error.value.what == f"the {kind.upper()} of the file is {result}, and {published} is published"
     assert files_in(tmp_path) == []
 
 

@@ -70,7 +70,7 @@ def survey(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
 def test_layout_is_that_of_the_configs(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     fetched = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
     folder = tmp_path / "gz2"
-    assert [one.folder for one in fetched] == [folder, folder]
+    assert [record.folder for record in fetched] == [folder, folder]
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
         "gz2.provenance.json", "gz2_filename_mapping.csv", "gz2_hart16.csv", "hart16.provenance.json", "hart16.yaml",
         "images",
@@ -117,9 +117,9 @@ def test_config_gives_foreign_text_back_literally(tmp_path: Path) -> None:
     write_config(RECORDS["hart16"], folder / "hart16.yaml", licence, "1e3")
     loaded = config.load(str(folder / "hart16.yaml"), ["seed=3"])
     again = config.override(loaded, ["seed=4"])
-    for one in (loaded, again):
-        assert (one.survey.licence, one.survey.citation) == (licence, "1e3")
-        assert one.survey.catalog == str(folder / "gz2_hart16.csv")
+    for read in (loaded, again):
+        assert (read.survey.licence, read.survey.citation) == (licence, "1e3")
+        assert read.survey.catalog == str(folder / "gz2_hart16.csv")
 
 
 def test_config_that_the_user_changed_stays(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_complete_record_is_not_asked_for_again(survey: FileServer, quick: Patie
     (tmp_path / "gz2" / "images" / "10.jpg").unlink()
     fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
     assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
-    assert [one.path for one in survey.log[before:]] == [API, ZIP]
+    assert [request.path for request in survey.log[before:]] == [API, ZIP]
 
 
 def test_only_the_missing_file_of_a_record_is_fetched(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_only_the_missing_file_of_a_record_is_fetched(survey: FileServer, quick:
     before = len(survey.log)
     (tmp_path / "gz2" / "gz2_filename_mapping.csv").unlink()
     fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
-    assert [one.path for one in survey.log[before:]] == [API, MAPPING]
+    assert [request.path for request in survey.log[before:]] == [API, MAPPING]
     assert (tmp_path / "gz2" / "gz2.provenance.json").read_bytes() == provenance
 
 
@@ -209,11 +209,11 @@ def test_files_are_downloaded_at_the_same_time(survey: FileServer, quick: Patien
         survey.add(path, survey.files[path], serve(pause=0.1, block=-(-len(survey.files[path]) // 5)))
     fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick, parallel=3)
     times = [survey.asked(path)[0] for path in (ZIP, MAPPING, VOTES)]
-    assert max(one.started for one in times) < min(one.ended for one in times)
+    assert max(request.started for request in times) < min(request.ended for request in times)
     survey.log.clear()
     fetch_records(["gz2", "hart16"], tmp_path / "again", base=survey.url, patience=quick, parallel=1)
     first, second, third = sorted(
-        (survey.asked(path)[0] for path in (ZIP, MAPPING, VOTES)), key=lambda one: one.started
+        (survey.asked(path)[0] for path in (ZIP, MAPPING, VOTES)), key=lambda value: value.started
     )
     assert first.ended <= second.started + 0.05
     assert second.ended <= third.started + 0.05
@@ -233,7 +233,7 @@ def test_error_of_one_file_stops_the_others_and_their_parts_stay(
     survey.add(MAPPING, NAMES)
     fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
     assert (tmp_path / "gz2" / "images" / "11.jpg").exists()
-    assert [one.first_byte for one in survey.asked(ZIP)] == [0, kept]
+    assert [request.first_byte for request in survey.asked(ZIP)] == [0, kept]
 
 
 def test_wrong_archive_is_rejected_by_zenodos_checksum(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_built_in_checksums_serve_if_zenodos_api_does_not_answer(
 
 
 def list_checksums(server: FileServer, *checksums: str, size: int = len(NAMES)) -> None:
-    listed = [{"key": "gz2_filename_mapping.csv", "size": size, "checksum": one} for one in checksums]
+    listed = [{"key": "gz2_filename_mapping.csv", "size": size, "checksum": checksum} for checksum in checksums]
     server.add(API, json.dumps({"files": listed}).encode())
 
 
@@ -279,7 +279,7 @@ def test_list_that_contradicts_the_built_in_one_is_rejected(
     list_checksums(survey, checksum, size=size)
     with pytest.raises(DownloadError, match=r"^fetch gz2: the list of files gives .* for gz2_filename_mapping\.csv"):
         fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
-    assert [one.path for one in survey.log] == [API]
+    assert [request.path for request in survey.log] == [API]
 
 
 OTHER = NAMES.replace(b"11", b"12")
@@ -349,7 +349,7 @@ def test_interrupted_connection_in_the_middle_of_a_record_is_continued(
 ) -> None:
     survey.add(ZIP, make_zip(), truncate(30_000), truncate(20_000), serve())
     fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
-    assert [one.first_byte for one in survey.asked(ZIP)] == [0, 30_000, 50_000]
+    assert [request.first_byte for request in survey.asked(ZIP)] == [0, 30_000, 50_000]
 
 
 def test_every_record_has_licence_citation_homepage_and_https() -> None:
@@ -375,5 +375,5 @@ def test_kaggle_names_the_command_of_its_own_tool() -> None:
 
 
 def test_records_that_share_a_folder_have_files_of_different_names() -> None:
-    names = [(one.folder, file.into or file.name) for one in RECORDS.values() for file in one.files]
+    names = [(record.folder, file.into or file.name) for record in RECORDS.values() for file in record.files]
     assert len(set(names)) == len(names)

@@ -285,7 +285,7 @@ def test_training_marks_where_the_cap_advances(drawn: list[Figure]) -> None:
 def test_training_shows_the_start_epochs_that_were_drawn(drawn: list[Figure]) -> None:
     starts = np.array([np.nan, *range(8), np.nan])
     training_curves(io.BytesIO(), {**HISTORY, "max_start_epoch": np.full(10, 11.0), "start_epoch": starts})
-    (axes,) = [one for one in drawn[0].axes if one.get_ylabel() == "start epoch"]
+    (axes,) = [panel for panel in drawn[0].axes if panel.get_ylabel() == "start epoch"]
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), range(8))
 
 

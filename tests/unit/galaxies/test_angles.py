@@ -91,7 +91,7 @@ def test_usual_spellings_are_read_faster_than_by_astropy():
     parts = zip(rng.integers(0, 24, 10_000), rng.integers(0, 60, 10_000), rng.uniform(0, 59.9, 10_000), strict=True)
     words = [f"{h:02d}:{m:02d}:{s:05.2f}" for h, m, s in parts]
     start = time.perf_counter()
-    own = to_numbers(pa.array(words), "right ascension")
+    degrees = to_numbers(pa.array(words), "right ascension")
     middle = time.perf_counter()
-    np.testing.assert_allclose(own, Angle(words, u.hourangle).deg, rtol=1e-14)
+    np.testing.assert_allclose(degrees, Angle(words, u.hourangle).deg, rtol=1e-14)
     assert middle - start < time.perf_counter() - middle

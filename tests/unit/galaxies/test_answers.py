@@ -108,5 +108,5 @@ def test_replacing_answers_keeps_the_others_and_forgets_unreachable_questions() 
     smooth = replace_answers(votes, parse_answers({"smooth": 1}, GZ2), GZ2)
     reachable = [GZ2.columns_of(task) for task in GZ2.tasks if task.number in (1, 6, 7, 8)]
     known = ~np.isnan(smooth)
-    assert known.sum() == 2 * sum(own.stop - own.start for own in reachable)
-    assert all(known[:, own].all() for own in reachable)
+    assert known.sum() == 2 * sum(columns.stop - columns.start for columns in reachable)
+    assert all(known[:, columns].all() for columns in reachable)

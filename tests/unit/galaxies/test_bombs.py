@@ -89,7 +89,7 @@ def compressed_fits(side: int) -> bytes:
     """Return a compressed plane of zeros that announces `side` x `side` pixels."""
     content = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((64, 64), np.uint8))]).writeto(content)
-    return re.sub(rb"(ZNAXIS\d *= *)  64 ", lambda found: found[1] + b"%4d " % side, content.getvalue())
+    return re.sub(rb"(ZNAXIS\d *= *)  64 ", lambda match: match[1] + b"%4d " % side, content.getvalue())
 
 
 def long_fits_header() -> bytes:

@@ -43,9 +43,9 @@ def to_fractions(tree: DecisionTree, counts: np.ndarray) -> np.ndarray:
     """Return the fraction of each answer among those asked; NaN without volunteers."""
     fractions = np.full(counts.shape, np.nan)
     for task in tree.tasks:
-        own = counts[:, tree.columns_of(task)]
-        total = own.sum(axis=1, keepdims=True)
-        fractions[:, tree.columns_of(task)] = np.where(total > 0, own / np.maximum(total, 1), np.nan)
+        of_task = counts[:, tree.columns_of(task)]
+        total = of_task.sum(axis=1, keepdims=True)
+        fractions[:, tree.columns_of(task)] = np.where(total > 0, of_task / np.maximum(total, 1), np.nan)
     return fractions
 
 
@@ -62,8 +62,8 @@ def table_of(tree: DecisionTree, tag: str, counts: np.ndarray, *kinds: str, tota
         columns = zip(names(tree, tag, kind), values[kind].T, strict=True)
         table |= {name: pa.array(column, from_pandas=True) for name, column in columns}
     if totals:
-        for task, own in zip(tree.tasks, find_columns(tree, tag, ()), strict=True):
-            question = own.expected[COUNT][0].partition("_")[0]
+        for task, names_of in zip(tree.tasks, find_columns(tree, tag, ()), strict=True):
+            question = names_of.expected[COUNT][0].partition("_")[0]
             table[f"{question}_total-votes"] = counts[:, tree.columns_of(task)].sum(axis=1)
     return table
 
@@ -104,7 +104,7 @@ def test_release_of_one_campaign_may_leave_its_tag_out(tmp_path: Path, name: str
     counts = random_counts(tree, seed=1)
     table = table_of(tree, "", counts, FRACTION, totals=False)
     if style != "galaxy-datasets":
-        table = {spell(key).upper() if style == "upper case" else spell(key): own for key, own in table.items()}
+        table = {spell(key).upper() if style == "upper case" else spell(key): row for key, row in table.items()}
     catalog = read_catalog(write(tmp_path / "votes.parquet", table))
     assert_read(catalog, tree, counts)
     assert catalog.schema.metadata[b"raydistill.dialect"] == CAMPAIGN_OF.get(name, name).encode()
@@ -115,7 +115,7 @@ def test_log_names_the_tree_and_the_questions_that_are_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     counts = random_counts(GZ_DECALS)
-    table = {key: own for key, own in table_of(GZ_DECALS, "dr5", counts, FRACTION).items() if "merging" not in key}
+    table = {key: row for key, row in table_of(GZ_DECALS, "dr5", counts, FRACTION).items() if "merging" not in key}
     caplog.set_level(logging.INFO, "raydistill")
     catalog = read_catalog(write(tmp_path / "votes.parquet", table))
     assert "curate: votes of the GZ DECaLS tree (34 answers); the table lacks the questions merging" in caplog.messages
@@ -135,8 +135,8 @@ def test_table_of_gz_decals_volunteers(tmp_path: Path) -> None:
     table = table_of(GZ_DECALS, "", counts, COUNT, FRACTION)
     debiased = np.roll(to_fractions(GZ_DECALS, counts), 1, axis=0)
     table |= {
-        name: pa.array(own, from_pandas=True)
-        for name, own in zip(names(GZ_DECALS, "", DEBIASED), debiased.T, strict=True)
+        name: pa.array(row, from_pandas=True)
+        for name, row in zip(names(GZ_DECALS, "", DEBIASED), debiased.T, strict=True)
     }
     del table["id_str"]
     table = {
@@ -160,19 +160,19 @@ def test_predictions_of_gz_desi_are_null_where_a_question_is_irrelevant(tmp_path
     It has no numbers of votes.
     """
     table: dict[str, Any] = {name: pa.nulls(2, pa.float32()) for name in names(GZ_DECALS, "", FRACTION)}
-    own = {"smooth-or-featured_smooth": [0.8, 0.1], "smooth-or-featured_featured-or-disk": [0.1, 0.8]}
-    own |= {
+    row = {"smooth-or-featured_smooth": [0.8, 0.1], "smooth-or-featured_featured-or-disk": [0.1, 0.8]}
+    row |= {
         "smooth-or-featured_artifact": [0.1, 0.1],
         "how-rounded_round": [0.75, None],
         "how-rounded_in-between": [0.25, None],
     }
-    own |= {"how-rounded_cigar-shaped": [0.0, None], "disk-edge-on_yes": [None, 1.0], "disk-edge-on_no": [None, 0.0]}
-    own |= {
+    row |= {"how-rounded_cigar-shaped": [0.0, None], "disk-edge-on_yes": [None, 1.0], "disk-edge-on_no": [None, 0.0]}
+    row |= {
         "edge-on-bulge_none": [None, 0.25],
         "edge-on-bulge_boxy": [None, 0.0],
         "edge-on-bulge_rounded": [None, 0.75],
     }
-    table |= {f"{name}_fraction": pa.array(values, pa.float32()) for name, values in own.items()}
+    table |= {f"{name}_fraction": pa.array(values, pa.float32()) for name, values in row.items()}
     catalog = read_catalog(write(tmp_path / "gz_desi.parquet", {"dr8_id": ["1_2", "3_4"], **table}))
     assert catalog["object_id"].to_pylist() == ["1_2", "3_4"]
     assert catalog["total_votes"].null_count == 2
@@ -194,10 +194,10 @@ def test_concentrations_of_euclids_catalogue_become_expected_fractions(tmp_path:
     rng = np.random.default_rng(0)
     concentrations = rng.uniform(0.5, 90, (5, len(tree.answers)))
     table = {"OBJECT_ID": np.arange(2626778158000000000, 2626778158000000005)}
-    for name, own in zip(names(tree, "", COUNT), concentrations.T, strict=True):
+    for name, row in zip(names(tree, "", COUNT), concentrations.T, strict=True):
         upper = spell(name).upper()
         if not upper.startswith(absent):
-            table[prefix + renamed.get(upper, upper)] = own
+            table[prefix + renamed.get(upper, upper)] = row
     Table(table).write(tmp_path / "morphology.fits")
     catalog = read_catalog(str(tmp_path / "morphology.fits"))
     expected = to_fractions(tree, concentrations)
@@ -209,8 +209,8 @@ def test_concentrations_of_euclids_catalogue_become_expected_fractions(tmp_path:
 
 def test_question_without_votes_has_no_fractions(tmp_path: Path) -> None:
     counts = np.zeros((2, 34), int)
-    for word, own in {"smooth": [3, 0], "featured-or-disk": [1, 0], "in-between": [3, 0]}.items():
-        counts[:, GZ_DECALS.index[GZ_DECALS.resolve(word)]] = own
+    for word, votes_of in {"smooth": [3, 0], "featured-or-disk": [1, 0], "in-between": [3, 0]}.items():
+        counts[:, GZ_DECALS.index[GZ_DECALS.resolve(word)]] = votes_of
     catalog = read_catalog(write(tmp_path / "votes.parquet", table_of(GZ_DECALS, "dr8", counts, COUNT)))
     fractions = votes_array(catalog, GZ_DECALS)
     assert fractions[0, :3].tolist() == [0.75, 0.25, 0]
@@ -285,11 +285,11 @@ def test_any_votes_give_normalised_fractions_and_classes_that_obey_the_tree(
     catalog = read_catalog(write(tmp_path / "votes.parquet", table_of(tree, tag, counts, kind)), name)
     fractions = votes_array(catalog, tree)
     for task in tree.tasks:
-        own = fractions[:, tree.columns_of(task)]
+        of_task = fractions[:, tree.columns_of(task)]
         asked = counts[:, tree.columns_of(task)].sum(axis=1) > 0
-        np.testing.assert_allclose(own[asked].sum(axis=1), 1, rtol=1e-5)
-        assert np.isnan(own[~asked]).all()
-    for classes in (one for one in BUILTIN_TREES.values() if one.tree == tree):
+        np.testing.assert_allclose(of_task[asked].sum(axis=1), 1, rtol=1e-5)
+        assert np.isnan(of_task[~asked]).all()
+    for classes in (t for t in BUILTIN_TREES.values() if t.tree == tree):
         assigned = assign_classes(catalog, classes)
         for object_id, label in zip(assigned["object_id"].to_pylist(), assigned["label"].to_pylist(), strict=True):
             votes = counts[int(object_id[1:])]
@@ -325,8 +325,8 @@ def test_columns_that_fit_two_trees_need_a_choice(tmp_path: Path) -> None:
     tree = TREES["gz-cosmic-dawn"]
     counts = random_counts(tree)
     table = {
-        key: own
-        for key, own in table_of(tree, "", counts, FRACTION, totals=False).items()
+        key: row
+        for key, row in table_of(tree, "", counts, FRACTION, totals=False).items()
         if not key.startswith("artifact")
     }
     assert "(gz-cosmic-dawn, gz-euclid); choose one, as survey.dialect=gz-cosmic-dawn" in refusal(
@@ -368,7 +368,7 @@ def test_labels_come_before_votes_and_the_log_says_so(tmp_path: Path, caplog: py
 )
 def test_contradictory_fractions_are_rejected(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     table = table_of(GZ_DECALS, "dr5", BARRED, FRACTION) | change
-    table = {key: own for key, own in table.items() if own is not None}
+    table = {key: row for key, row in table.items() if row is not None}
     with pytest.raises(CatalogError, match=message):
         read_catalog(write(tmp_path / "votes.parquet", table))
 
@@ -400,10 +400,8 @@ def test_fractions_that_leave_votes_out_are_read_with_a_warning(
         "merging-dr5_total-votes": [0],
     }
     catalog = read_catalog(write(tmp_path / "votes.parquet", table))
-    assert any(
-        "sum to less than 1 in 1 rows (row 1: 0.75); they are read as they are" in one for one in caplog.messages
-    )
-    assert any("'merging-dr5_total-votes' is 0 in 1 rows that have fractions (row 1)" in one for one in caplog.messages)
+    assert any("sum to less than 1 in 1 rows (row 1: 0.75); they are read as they are" in m for m in caplog.messages)
+    assert any("'merging-dr5_total-votes' is 0 in 1 rows that have fractions (row 1)" in m for m in caplog.messages)
     fractions = votes_array(catalog, GZ_DECALS)[0]
     assert fractions[GZ_DECALS.index["bar_strong"]] == 0.25
     assert np.isnan(fractions[GZ_DECALS.index["merging_none"]])

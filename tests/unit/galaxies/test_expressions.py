@@ -46,8 +46,8 @@ def table(tmp_path: Path) -> str:
 
 
 def value(table: str, expression: str) -> list[Any]:
-    found: list[Any] = evaluate_rows(table, [expression], None, "a.key", "a.id").values[0].tolist()
-    return found
+    result: list[Any] = evaluate_rows(table, [expression], None, "a.key", "a.id").values[0].tolist()
+    return result
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def value(table: str, expression: str) -> list[Any]:
     ],
 )
 def test_documented_expressions_have_the_right_values(table: str, expression: str, expected: list[Any]) -> None:
-    found = value(table, expression)
-    assert found == pytest.approx(expected, nan_ok=True)
-    assert all(isinstance(one, bool) for one in found) == isinstance(expected[0], bool)
+    result = value(table, expression)
+    assert result == pytest.approx(expected, nan_ok=True)
+    assert all(isinstance(cell, bool) for cell in result) == isinstance(expected[0], bool)
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,10 @@ def test_parentheses_may_be_nested(table: str) -> None:
 
 def test_object_ids_are_text_in_text_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("objid,k\n1237648720142532813,1\n1237648720142532814,2\n")
-    ids, [found] = evaluate_rows(str(tmp_path / "t.csv"), ["objid == '1237648720142532814'"], None, "w", "i")
+    ids, [result] = evaluate_rows(str(tmp_path / "t.csv"), ["objid == '1237648720142532814'"], None, "w", "i")
     assert ids == ["1237648720142532813", "1237648720142532814"]
-    assert isinstance(found, pd.Series)
-    assert found.tolist() == [False, True]
+    assert isinstance(result, pd.Series)
+    assert result.tolist() == [False, True]
 
 
 def test_repeated_ids_count_once_if_their_values_agree(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -56,7 +56,7 @@ def test_automatic_stretch_does_not_depend_on_the_unit_or_the_sky(exponent, sky,
     surveys.append((surveys[0] + min(sky, 100.0)) * unit)
     shown = []
     for survey in surveys:
-        contents = [encode(*one.astype(dtype)) for one in survey]
+        contents = [encode(*bands_HW.astype(dtype)) for bands_HW in survey]
         images = FitsImages("", stretch="auto").with_stretch_of([[content] for content in contents])
         shown.append(pictures(images, contents))
     differs = np.abs(shown[0] - shown[1]) > 1
@@ -100,12 +100,12 @@ def test_automatic_stretch_of_pictures_without_noise():
 def test_fixed_stretch_and_minimum_keep_their_meaning(side: int):
     from astropy.visualization import make_lupton_rgb
 
-    one = bands(side=side)
-    scaled = [scale * band for scale, band in zip((0.8, 1.0, 1.4), one, strict=True)]
+    layers = bands(side=side)
+    scaled = [scale * band for scale, band in zip((0.8, 1.0, 1.4), layers, strict=True)]
     by_astropy = make_lupton_rgb(*scaled, minimum=0.01, stretch=0.35, Q=10.0)[::-1]
-    np.testing.assert_array_equal(FitsImages("").decode(encode(*one)), by_astropy)
+    np.testing.assert_array_equal(FitsImages("").decode(encode(*layers)), by_astropy)
     per_band = FitsImages("", minimum=(0.01, 0.01, 0.01))
-    np.testing.assert_array_equal(per_band.decode(encode(*one)), by_astropy)
+    np.testing.assert_array_equal(per_band.decode(encode(*layers)), by_astropy)
     with pytest.raises(ConfigError, match="stretch is -1"):
         FitsImages("", stretch=-1)
 
@@ -114,9 +114,9 @@ def test_fixed_stretch_and_minimum_keep_their_meaning(side: int):
 
 
 def with_nan(where: tuple[slice, slice], value: float = np.nan) -> np.ndarray:
-    one = bands()
-    one[1][where] = value
-    return one
+    sky = bands()
+    sky[1][where] = value
+    return sky
 
 
 BORDER = (slice(0, 2), slice(None))
@@ -170,33 +170,33 @@ def test_pixels_outside_the_crop_do_not_change_the_prepared_picture(crop, size):
 
 
 def test_cubes_with_planes_first_last_and_with_single_axes():
-    one = bands()
-    expected = FitsImages("").decode(encode(*one))
+    sky = bands()
+    expected = FitsImages("").decode(encode(*sky))
     images = FitsImages("", channels=(0, 1, 2))
-    for cube in (one, np.moveaxis(one, 0, 2), one[None], one[:, None], np.moveaxis(one, 0, 2)[None]):
+    for cube in (sky, np.moveaxis(sky, 0, 2), sky[None], sky[:, None], np.moveaxis(sky, 0, 2)[None]):
         np.testing.assert_array_equal(images.decode(encode(cube)), expected)
     with pytest.raises(RejectedImage, match="wrong-bands"):
         images.decode(encode(np.zeros((2, 3, 64, 64))))
 
 
 def test_single_band_is_grey():
-    one = bands()[0]
-    shown = FitsImages("", channels=(0, 0, 0), scales=(1, 1, 1)).decode(encode(one))
+    sky = bands()[0]
+    shown = FitsImages("", channels=(0, 0, 0), scales=(1, 1, 1)).decode(encode(sky))
     assert np.ptp(shown, axis=2).max() == 0
-    np.testing.assert_array_equal(shown, FitsImages("", channels=(0, 0, 0), scales=(1, 1, 1)).decode(encode(one[None])))
+    np.testing.assert_array_equal(shown, FitsImages("", channels=(0, 0, 0), scales=(1, 1, 1)).decode(encode(sky[None])))
 
 
 def test_one_file_per_band(tmp_path):
-    one = bands()
-    for name, band in zip("irg", one, strict=True):
+    layers = bands()
+    for name, band in zip("irg", layers, strict=True):
         (tmp_path / f"i7_{name}.fits").write_bytes(encode(band))
-    (tmp_path / "8_i.fits").write_bytes(encode(one[0]))
+    (tmp_path / "8_i.fits").write_bytes(encode(layers[0]))
     images = FitsImages(str(tmp_path), pattern="{id}_{band}.fits", channels=("i", "r", "g"))
     path, absent = images.paths(["i7", "8"])
     assert path == f"{tmp_path}/i7_{{i,r,g}}.fits"
     assert absent is None, "two bands are missing"
     assert images.files(path) == [f"{tmp_path}/i7_{band}.fits" for band in "irg"]
-    np.testing.assert_array_equal(images.decode(path), FitsImages("").decode(encode(*one)))
+    np.testing.assert_array_equal(images.decode(path), FitsImages("").decode(encode(*layers)))
     in_folders = FitsImages(str(tmp_path), pattern="{band}/{id}.fits", channels=("i", "r", "g"))
     assert in_folders.paths(["i7"]) == [None]
     with pytest.raises(ConfigError, match=r"write .id. in place"):
@@ -278,8 +278,8 @@ def test_extensions_without_versions_have_numbers_only():
     for channels in (("SCI", "SCI", "SCI"), ("SCI,1", "SCI,1", "SCI,1")):
         with pytest.raises(RejectedImage, match=f"1, 2, 3 are all called {channels[0]}: give their numbers$"):
             FitsImages("", channels=channels).decode(content)
-    one = encode(bands()[0], bands()[1], names=("SCI", "ERR"))
-    grey = FitsImages("", channels=("SCI", "SCI", "SCI"), scales=(1, 1, 1)).decode(one)
+    file = encode(bands()[0], bands()[1], names=("SCI", "ERR"))
+    grey = FitsImages("", channels=("SCI", "SCI", "SCI"), scales=(1, 1, 1)).decode(file)
     assert (grey == grey[..., :1]).all(), "one extension may be all three"
 
 
@@ -315,5 +315,5 @@ def test_blank_pixels_are_missing_also_of_unsigned_integers(dtype, blank, zero, 
         counts.append(np.where(stored == blank, np.nan, values))
     buffer = io.BytesIO()
     fits.HDUList(hdus).writeto(buffer)
-    found = FitsImages("", scales=(1.0, 1.0, 1.0)).bands([buffer.getvalue()], "")
-    assert np.array_equal(np.stack(found), np.stack(counts), equal_nan=True)
+    result = FitsImages("", scales=(1.0, 1.0, 1.0)).bands([buffer.getvalue()], "")
+    assert np.array_equal(np.stack(result), np.stack(counts), equal_nan=True)

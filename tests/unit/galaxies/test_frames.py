@@ -68,9 +68,9 @@ def test_mask_and_copy_of_another_shape_are_left_out():
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 6), st.sampled_from([0, PAGE]), st.sampled_from(["u1", "u2", "f4"]), st.booleans(), st.booleans())
 def test_pages_that_are_pictures_of_their_own_are_rejected(count, kind, dtype, has_copy, is_big):
-    own = [(np.full((20, 24), number, dtype), kind) for number in range(count)]
+    stored = [(np.full((20, 24), number, dtype), kind) for number in range(count)]
     copy = [(np.zeros((10, 12), dtype), REDUCED)] if has_copy else []
-    error = reason(pages(*copy, *own, bigtiff=is_big))
+    error = reason(pages(*copy, *stored, bigtiff=is_big))
     assert (error.reason, str(error)) == ("several-frames", f"g.tif: several-frames; a TIFF of {count} pages")
 
 
@@ -110,9 +110,9 @@ def test_animation_is_rejected(kind):
     frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
     error = reason(buffer.getvalue())
     assert (error.reason, error.fix) == ("several-frames", "an animation of 4 frames")
-    one = io.BytesIO()
-    frames[0].save(one, kind, save_all=True)
-    assert decode_picture(one.getvalue()).shape == COLOUR.shape
+    single = io.BytesIO()
+    frames[0].save(single, kind, save_all=True)
+    assert decode_picture(single.getvalue()).shape == COLOUR.shape
 
 
 def test_gif_that_ends_within_a_second_frame_is_rejected():

@@ -23,9 +23,9 @@ from tests.unit.galaxies.test_campaigns import assert_read, random_counts, table
 
 N = 4
 IDS = [f"{587722}{n}" for n in range(N)]
-FILES = [f"{one}.jpg" for one in IDS]
+FILES = [f"{object_id}.jpg" for object_id in IDS]
 HERE: dict[str, Any] = {
-    "filename": FILES, "subfolder": ["587722"] * N, "file_loc": [f"/home/me/images/587722/{one}" for one in FILES]
+    "filename": FILES, "subfolder": ["587722"] * N, "file_loc": [f"/home/me/images/587722/{file}" for file in FILES]
 }  # fmt: skip
 SKY: dict[str, Any] = {"ra": [1.0] * N, "dec": [2.0] * N}
 
@@ -86,7 +86,7 @@ def test_folder_and_name_of_a_picture_may_be_two_columns(tmp_path: Path) -> None
     table = {**votes, "id_str": IDS, "subfolder": [7, 7, 8, 8], "filename": FILES}
     uri = write(tmp_path / "rings.parquet", table)
     catalog = read_catalog(uri, path_column="subfolder/filename")
-    assert catalog["file"].to_pylist() == [f"{n}/{one}" for n, one in zip([7, 7, 8, 8], FILES, strict=True)]
+    assert catalog["file"].to_pylist() == [f"{n}/{file}" for n, file in zip([7, 7, 8, 8], FILES, strict=True)]
     assert catalog["object_id"].to_pylist() == IDS
     with pytest.raises(CatalogError, match=r"no column 'folder'; correct survey\.images\.path_column"):
         read_catalog(uri, path_column="folder/filename")
@@ -135,7 +135,7 @@ def test_data_set_of_hugging_face_holds_votes_and_pictures(tmp_path: Path) -> No
     """
     tree, counts = TREES["gz2"], random_counts(TREES["gz2"], N)
     votes = table_of(tree, "gz2", counts, COUNT, FRACTION)
-    pictures = pa.array([{"bytes": b"jpeg", "path": one} for one in FILES])
+    pictures = pa.array([{"bytes": b"jpeg", "path": file} for file in FILES])
     table = {"image": pictures, "dataset_name": ["gz2"] * N, **SKY, **votes, "id_str": IDS, "summary": ["a"] * N}
     halves = [{key: column[:2] for key, column in table.items()}, {key: column[2:] for key, column in table.items()}]
     for name, half in zip(("train-00000-of-00002", "train-00001-of-00002"), halves, strict=True):
@@ -146,7 +146,7 @@ def test_data_set_of_hugging_face_holds_votes_and_pictures(tmp_path: Path) -> No
     assert catalog["object_id"].to_pylist() == IDS
     stored = ParquetImages(uri=str(tmp_path / "data")).dataset().to_table(columns=["id_str", "image"])
     assert dict(zip(stored["id_str"].to_pylist(), stored["image"].to_pylist(), strict=True)) == {
-        one: {"bytes": b"jpeg", "path": file} for one, file in zip(IDS, FILES, strict=True)
+        object_id: {"bytes": b"jpeg", "path": file} for object_id, file in zip(IDS, FILES, strict=True)
     }
     with pytest.raises(CatalogError, match="2 ids in 'id_str' occur in several rows"):
         read_catalog(str(tmp_path))  # both configurations at once

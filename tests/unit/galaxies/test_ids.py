@@ -16,8 +16,8 @@ from raydistill.galaxies.tables import object_ids
 
 
 def ids(words: list[str | None]) -> list[str]:
-    found: list[str] = object_ids(pa.array(words, pa.string()), "id", "q.csv").to_pylist()
-    return found
+    result: list[str] = object_ids(pa.array(words, pa.string()), "id", "q.csv").to_pylist()
+    return result
 
 
 @pytest.mark.parametrize(

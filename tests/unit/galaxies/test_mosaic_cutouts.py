@@ -65,31 +65,31 @@ def test_picture_is_that_of_cutout2d_and_make_lupton_rgb(tmp_path: Path) -> None
     wcs, ra, dec = make_wcs(RA, DEC, ROWS, COLUMNS), RA + 0.004, DEC - 0.003
     write_bands(tmp_path, "t.fits", [Spiral(ra, dec)], wcs, ROWS, COLUMNS)
     images = MosaicImages(str(tmp_path), ("i/*.fits", "r/*.fits", "g/*.fits"), "20 arcsec", stretch=0.5)
-    found = images.find(np.array([ra]), np.array([dec]), np.array([np.nan]))
-    assert found.reasons == [""]
+    result = images.find(np.array([ra]), np.array([dec]), np.array([np.nan]))
+    assert result.reasons == [""]
     position = WCS(wcs.to_header()).all_world2pix(ra, dec, 0)
     bands = [Cutout2D(fits.getdata(tmp_path / band / "t.fits"), tuple(position), (40, 40)).data for band in "irg"]
     scaled = [scale * band.astype(float) for scale, band in zip((0.8, 1.0, 1.4), bands, strict=True)]
     expected = make_lupton_rgb(*scaled, minimum=0.01, stretch=0.5, Q=10)[::-1]
-    np.testing.assert_array_equal(images.decode(f"{tmp_path}/{found.sources[0]}"), expected)
+    np.testing.assert_array_equal(images.decode(f"{tmp_path}/{result.sources[0]}"), expected)
 
 
 def test_galaxy_at_the_edge_of_one_tile_is_cut_from_the_other(tmp_path: Path) -> None:
     """Two tiles overlap, and the galaxy is 5 px from the edge of the first."""
-    one, other = make_wcs(RA, DEC, 100, 100), make_wcs(RA, DEC + 35 / 3600, 100, 100)
+    first, other = make_wcs(RA, DEC, 100, 100), make_wcs(RA, DEC + 35 / 3600, 100, 100)
     spiral = Spiral(RA, DEC + 22.5 / 3600)
-    write_bands(tmp_path, "a.fits", [spiral], one, 100, 100)
+    write_bands(tmp_path, "a.fits", [spiral], first, 100, 100)
     write_bands(tmp_path, "b.fits", [spiral], other, 100, 100)
     images = MosaicImages(str(tmp_path), ("i/*.fits", "r/*.fits", "g/*.fits"), "20 arcsec")
     positions = [(RA, spiral.dec), (RA, DEC), (RA, DEC - 30 / 3600), (RA, np.nan), (RA + 180, -DEC)]
-    found = images.find(*np.array(positions).T, np.full(5, 9.0))
-    assert [source and source.partition("#")[0] for source in found.sources] == [
+    result = images.find(*np.array(positions).T, np.full(5, 9.0))
+    assert [source and source.partition("#")[0] for source in result.sources] == [
         "{i|r|g}/b.fits", "{i|r|g}/a.fits", None, None, None,
     ]  # fmt: skip
     outside = "no tile in i/*.fits shows its position"
-    assert found.reasons == ["", "", outside, "the table has no position of it", outside]
-    cut_out = images.read(f"{tmp_path}/{found.sources[0]}")
-    assert all(np.isfinite(fits.HDUList.fromstring(one)[0].data).all() for one in cut_out)
+    assert result.reasons == ["", "", outside, "the table has no position of it", outside]
+    cut_out = images.read(f"{tmp_path}/{result.sources[0]}")
+    assert all(np.isfinite(fits.HDUList.fromstring(content)[0].data).all() for content in cut_out)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_galaxy_at_the_edge_of_one_tile_is_cut_from_the_other(tmp_path: Path) ->
 def test_tiles_of_one_piece_of_sky_are_rejected_or_the_first_counts(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, angle: int, shift: float, same: bool
 ) -> None:
-    for own, turn, east in (("m.fits", 0, 0.0), (name, angle, shift)):
+    for file, turn, east in (("m.fits", 0, 0.0), (name, angle, shift)):
         wcs = make_wcs(RA + east * SCALE / 3600, DEC, ROWS, ROWS, angle=turn)
         for band in "irg":
-            write_tile(tmp_path / band / own, [Spiral(RA, DEC)], wcs, ROWS, ROWS)
+            write_tile(tmp_path / band / file, [Spiral(RA, DEC)], wcs, ROWS, ROWS)
     images = MosaicImages(str(tmp_path), ("i/*.fits", "r/*.fits", "g/*.fits"), "20 arcsec")
     ra, dec, r90 = np.array([RA]), np.array([DEC]), np.array([np.nan])
     if same:
@@ -203,9 +203,9 @@ def test_galaxies_near_the_pole_and_at_ra_zero_are_found(tmp_path: Path) -> None
     for number, (ra, dec) in enumerate([(0.0, 0.0), (123.0, 89.999)]):
         write_tile(tmp_path / f"{number}.fits", [], make_wcs(ra, dec, 99, 99), 99, 99)
     images = MosaicImages(str(tmp_path), ("*.fits",), "5 arcsec", channels=(0, 0, 0))
-    found = images.find(np.array([359.999, 0.001, -0.001, 303.0]), np.array([0.0, 0.0, 0.0, 89.9995]), np.full(4, 5.0))
-    assert found.reasons == [""] * 4
-    assert [images.read(f"{tmp_path}/{source}")[0] for source in found.sources]
+    result = images.find(np.array([359.999, 0.001, -0.001, 303.0]), np.array([0.0, 0.0, 0.0, 89.9995]), np.full(4, 5.0))
+    assert result.reasons == [""] * 4
+    assert [images.read(f"{tmp_path}/{source}")[0] for source in result.sources]
 
 
 def test_projection_is_affine_within_a_cutout() -> None:
@@ -289,9 +289,9 @@ def test_mosaics_in_a_zip_are_rejected(tmp_path: Path) -> None:
 def test_sizes_in_r90_need_one(tmp_path: Path) -> None:
     write_bands(tmp_path, "t.fits", [], make_wcs(RA, DEC, 99, 99), 99, 99)
     images = MosaicImages(str(tmp_path), ("i/*", "r/*", "g/*"), "4.24 r90")
-    found = images.find(np.array([RA, RA]), np.array([DEC, DEC]), np.array([5.0, np.nan]))
-    assert CutoutSource.parse(str(found.sources[0])).side == 21.2
-    assert found.reasons == ["", "the table has no petro_r90 of it"]
+    result = images.find(np.array([RA, RA]), np.array([DEC, DEC]), np.array([5.0, np.nan]))
+    assert CutoutSource.parse(str(result.sources[0])).side == 21.2
+    assert result.reasons == ["", "the table has no petro_r90 of it"]
     with pytest.raises(CatalogError, match="no galaxy has a petro_r90"):
         images.find(*np.array([[RA], [DEC], [np.nan]]))
     with pytest.raises(CatalogError, match="no galaxy has a position"):

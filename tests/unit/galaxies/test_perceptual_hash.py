@@ -32,10 +32,10 @@ def perceptual_hash(pixels: np.ndarray) -> bytes | None:
 
 
 def hash_of(picture: Image.Image, size: int = 32) -> bytes:
-    found = perceptual_hash(prepare(np.asarray(picture), 1.0, size))
-    assert found is not None
-    assert len(found) == BYTES
-    return found
+    result = perceptual_hash(prepare(np.asarray(picture), 1.0, size))
+    assert result is not None
+    assert len(result) == BYTES
+    return result
 
 
 def distance(a: bytes, b: bytes) -> int:

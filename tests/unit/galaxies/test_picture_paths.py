@@ -92,10 +92,10 @@ def test_paths_of_any_kind_are_found(root: Path, value: str, file: str | None) -
 
 @pytest.mark.parametrize("value", [None, "", "  ", "nan", "None", "--", "''", "."])
 def test_row_without_a_path_says_so(root: Path, value: str | None) -> None:
-    found = find_paths(str(root), ["1.jpg", value, "x.jpg"], "file_loc", "t.csv")
-    assert found.files == ["1.jpg", None, None]
-    assert found.tried == ["1.jpg", "", "x.jpg"]
-    assert found.reasons == ["", "the table has no path", "no such file"]
+    result = find_paths(str(root), ["1.jpg", value, "x.jpg"], "file_loc", "t.csv")
+    assert result.files == ["1.jpg", None, None]
+    assert result.tried == ["1.jpg", "", "x.jpg"]
+    assert result.reasons == ["", "the table has no path", "no such file"]
 
 
 @pytest.mark.parametrize("value", ["../x.jpg", "..", "J08/../../x.jpg", "..\\..\\x.jpg", "./../other/1.jpg"])
@@ -186,9 +186,9 @@ def test_names_alone_are_found_in_subfolders_if_they_are_unique(
 
 def test_one_file_is_not_the_picture_of_several_paths(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "1.jpg", "2.jpg")
-    found = find_paths(str(tmp_path), ["/n/train/1.jpg", "/n/test/1.jpg", "/n/train/2.jpg"], "file_loc", "t.csv")
-    assert found.files == [None, None, "2.jpg"]
-    assert found.reasons == ["several paths of the table fit one file"] * 2 + [""]
+    result = find_paths(str(tmp_path), ["/n/train/1.jpg", "/n/test/1.jpg", "/n/train/2.jpg"], "file_loc", "t.csv")
+    assert result.files == [None, None, "2.jpg"]
+    assert result.reasons == ["several paths of the table fit one file"] * 2 + [""]
     assert (
         "curate: 2 paths are left out: several paths of the table fit one file, such as /n/test/1.jpg"
         in caplog.messages
@@ -227,9 +227,9 @@ def test_pictures_in_a_store(caplog: pytest.LogCaptureFixture) -> None:
         values = ["J08/1.jpg", "memory://survey/images/2.jpg", "memory://other/3.jpg", "/nas/images/J08/1.jpg"]
         with pytest.raises(CatalogError, match=r"names 1 pictures outside of .* \(first: memory://other/3\.jpg\)"):
             files(root, values[:3])
-        found = find_paths(root, values[1:], "file_loc", "t.csv")  # it is there for the last one alone
-        assert found.files == ["2.jpg", None, "J08/1.jpg"]
-        assert found.reasons[1] == "it lies outside of survey.images.root"
+        result = find_paths(root, values[1:], "file_loc", "t.csv")  # it is there for the last one alone
+        assert result.files == ["2.jpg", None, "J08/1.jpg"]
+        assert result.reasons[1] == "it lies outside of survey.images.root"
         caplog.clear()
         assert files(root, values, allow_outside=True) == ["J08/1.jpg", "2.jpg", "memory://other/3.jpg", None]
         assert caplog.messages == ["curate: 1 pictures lie outside survey.images.root, such as memory://other/3.jpg"]
@@ -307,15 +307,15 @@ folders = st.lists(names.map(str.strip).filter(lambda name: name not in ("", "."
 def test_every_spelling_of_a_path_finds_its_own_file(tmp_path_factory, paths, spelling):
 
     root = tmp_path_factory.mktemp("images")
-    own = sorted({unicodedata.normalize("NFC", "/".join([*path, f"{n}.jpg"])) for n, path in enumerate(paths)})
-    touch(root, *own)
+    stored = sorted({unicodedata.normalize("NFC", "/".join([*path, f"{n}.jpg"])) for n, path in enumerate(paths)})
+    touch(root, *stored)
     values = [
         spelling.format(
             path=path, root=root, quoted=quote(f"{root}/{path}"), windows="C:\\images\\" + path.replace("/", "\\")
         )
-        for path in own
+        for path in stored
     ]
-    assert files(root, values) == own
+    assert files(root, values) == stored
 
 
 # ---- the key of the config ----
@@ -375,16 +375,16 @@ def test_no_path_leaves_the_folder_or_takes_another_name(tmp_path_factory, trees
     An exact path has its own file.
     """
     root = tmp_path_factory.mktemp("images")
-    inside = {"/".join(one for one in tree if one not in ("..", ".", "")) for tree in trees} - {""}
+    inside = {"/".join(part for part in tree if part not in ("..", ".", "")) for tree in trees} - {""}
     for name in inside:
         if not any((root / above).is_file() for above in Path(name).parents) and not (root / name).exists():
             touch(root, name)
     values = [start.format(root=root) + separator.join(names) for start, names, separator in rows]
     try:
-        found = find_paths(str(root), values, "file_loc", "t.csv")
+        result = find_paths(str(root), values, "file_loc", "t.csv")
     except CatalogError:
         return
-    for value, file, tried in zip(values, found.files, found.tried, strict=True):
+    for value, file, tried in zip(values, result.files, result.tried, strict=True):
         if (root / value).is_file() and not {"..", "\\"} & {*value.split("/"), *value}:
             assert file is not None
             assert (root / file).samefile(root / value)

@@ -327,7 +327,7 @@ def test_parts_of_declinations_keep_the_sign_of_zero(tmp_path, header, rows, dec
         tmp_path, f"id,class,{header}", [f"{n},a,{row}" for n, row in enumerate(rows)],
         columns={"dec": next(name for name in header.split(",") if name.lower() == "ded")},
     )  # fmt: skip
-    assert catalog["dec"].to_pylist() == [None if one is None else pytest.approx(one) for one in dec]
+    assert catalog["dec"].to_pylist() == [None if angle is None else pytest.approx(angle) for angle in dec]
 
 
 @pytest.mark.parametrize(

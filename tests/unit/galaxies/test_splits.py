@@ -82,12 +82,12 @@ def test_every_class_of_three_has_every_split_in_any_order_of_the_table(rows, pa
     splits, ranked = assign_class_splits(ids, labels, parts)
     of, label_of = dict(zip(ids, splits, strict=True)), dict(rows)
     for label in set(labels):
-        own = [i for i in ids if label_of[i] == label]
-        if len(own) >= SMALLEST_CLASS:
-            assert {of[i] for i in own} == set(SPLITS)
-        assert "train" in {of[i] for i in own}
+        of_class = [i for i in ids if label_of[i] == label]
+        if len(of_class) >= SMALLEST_CLASS:
+            assert {of[i] for i in of_class} == set(SPLITS)
+        assert "train" in {of[i] for i in of_class}
         if label not in ranked:
-            assert [of[i] for i in own] == assign_splits(own, parts).tolist()
+            assert [of[i] for i in of_class] == assign_splits(of_class, parts).tolist()
     order = list(range(len(rows)))
     random.shuffle(order)
     shuffled, same = assign_class_splits([ids[i] for i in order], [labels[i] for i in order], parts)

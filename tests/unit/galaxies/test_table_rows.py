@@ -257,10 +257,10 @@ def test_any_table_of_fixed_width_is_read_right_or_rejected(tmp_path_factory, ce
     rows = [("0", "E", "0.5"), *((str(number), *cell) for number, cell in enumerate(cells, 1))]
     path = tmp_path_factory.mktemp("t") / "q.txt"
     try:
-        found = labels_in(path, fixed(rows, right, gap))
+        result = labels_in(path, fixed(rows, right, gap))
     except CatalogError:
         return
-    assert found == {number: label for number, label, _ in rows}
+    assert result == {number: label for number, label, _ in rows}
 
 
 def test_field_that_reaches_into_the_next_column_is_rejected(tmp_path):
@@ -300,8 +300,8 @@ def test_galaxy_with_the_name_of_a_column_stays(tmp_path):
 
 @pytest.mark.parametrize("last", ["123 c", "12345678 c", "3        c", "3 c\nGalaxyID class"])
 def test_rows_that_are_not_aligned_are_split_at_their_blanks(tmp_path, last):
-    found = labels_in(tmp_path / "q.txt", f"GalaxyID class\n1 a\n2 b\n{last}\n")
-    assert found == {"1": "a", "2": "b", last.split()[0]: "c"}
+    result = labels_in(tmp_path / "q.txt", f"GalaxyID class\n1 a\n2 b\n{last}\n")
+    assert result == {"1": "a", "2": "b", last.split()[0]: "c"}
 
 
 # ---- all together ----

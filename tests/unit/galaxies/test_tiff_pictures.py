@@ -29,9 +29,9 @@ def tiff(array: np.ndarray, **options: Any) -> bytes:
 def assert_levels(content: bytes, expected: np.ndarray, value_range: Any = "auto") -> None:
     """Check the pixels, with the range of a survey of this picture."""
     if value_range == "auto":
-        found = picture_extent(content)
-        assert found is not None
-        value_range = choose_range([found], "", "")
+        result = picture_extent(content)
+        assert result is not None
+        value_range = choose_range([result], "", "")
     levels = decode_picture(content, "", value_range)
     expected = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, axis=2)
     assert levels.shape == expected.shape
@@ -108,9 +108,9 @@ def test_transparent_grey_of_16_bits_is_black(byteorder):
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "f4"])
 def test_values_below_zero_need_a_range(dtype):
     content = tiff(np.rint(120 * RAMP - 100).astype(dtype))
-    found = picture_extent(content)
-    assert found is not None
-    assert (found.lowest, found.highest) == (-100, 20)
+    result = picture_extent(content)
+    assert result is not None
+    assert (result.lowest, result.highest) == (-100, 20)
     assert_levels(content, np.rint(np.rint(120 * RAMP) * 255 / 120).astype(int), (-100.0, 20.0))
     with pytest.raises(RejectedImage):
         decode_picture(content, "", "full")

@@ -175,29 +175,29 @@ def published(campaign: str) -> dict[str, tuple[list[str], str]]:
 @pytest.mark.parametrize("campaign", PUBLISHED)
 def test_answers_are_the_published_columns(campaign: str) -> None:
     tree, tag = CAMPAIGNS[campaign].tree, CAMPAIGNS[campaign].tag
-    own = [list(task.expected[COUNT]) for task in find_columns(tree, tag, ())]
+    columns_of = [list(task.expected[COUNT]) for task in find_columns(tree, tag, ())]
     expected = [columns for columns, _ in published(campaign).values()]
     if tree == GZ2:  # its order is that of Willett et al. 2013, and galaxy-datasets lacks task 8
-        del own[7]
-        assert sorted(map(sorted, own)) == sorted(map(sorted, expected))
+        del columns_of[7]
+        assert sorted(map(sorted, columns_of)) == sorted(map(sorted, expected))
     else:
-        assert own == expected
+        assert columns_of == expected
 
 
 @pytest.mark.parametrize("campaign", PUBLISHED)
 def test_questions_follow_the_published_answers(campaign: str) -> None:
     tree, tag = CAMPAIGNS[campaign].tree, CAMPAIGNS[campaign].tag
     names = [task.expected[COUNT] for task in find_columns(tree, tag, ())]
-    name_of = dict(zip(tree.answers, [name for own in names for name in own], strict=True))
-    tasks = {own[0].partition("_")[0]: task for own, task in zip(names, tree.tasks, strict=True)}
+    name_of = dict(zip(tree.answers, [name for names_of in names for name in names_of], strict=True))
+    tasks = {names_of[0].partition("_")[0]: task for names_of, task in zip(names, tree.tasks, strict=True)}
     for question, (_, asked_after) in published(campaign).items():
-        own = [name_of[stem] for stem in tasks[question].asked_after]
+        after = [name_of[stem] for stem in tasks[question].asked_after]
         expected = DEPARTURES[campaign].get(question.removesuffix(f"-{tag}"))
         if expected is None:
-            assert own == ([asked_after] if asked_after else [])
+            assert after == ([asked_after] if asked_after else [])
         else:
-            assert len(own) == len(expected)
-            assert all(one.replace(f"-{tag}", "").endswith(end) for one, end in zip(own, expected, strict=True))
+            assert len(after) == len(expected)
+            assert all(name.replace(f"-{tag}", "").endswith(end) for name, end in zip(after, expected, strict=True))
 
 
 def test_trees_have_their_number_of_answers() -> None:

@@ -59,8 +59,8 @@ def test_questions_of_classes_are_those_on_their_paths() -> None:
     assert set(five.keys) <= set(nine.keys)
     for questions, tree in ((five, GZ2_FIVE), (nine, GZ2_NINE)):
         answers = [GZ2.answers[column] for column in questions.columns]
-        own = [tuple(tuple(answers[a] for a in step) for step in path) for path in questions.paths]
-        assert own == [galaxy_class.path for galaxy_class in tree.classes]
+        paths = [tuple(tuple(answers[a] for a in step) for step in path) for path in questions.paths]
+        assert paths == [galaxy_class.path for galaxy_class in tree.classes]
 
 
 def test_classes_without_paths_are_rejected() -> None:

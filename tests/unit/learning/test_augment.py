@@ -118,8 +118,8 @@ def test_dihedral_needs_square_images() -> None:
 def test_rotation_by_360_degrees_changes_nothing(degrees: float) -> None:
     from raydistill.learning.augmenting import _affine
 
-    one, images = torch.ones(2, dtype=torch.float64), zoo.normal(0, 2, 3, 8, 8)
-    affine = _affine(one * np.deg2rad(degrees), torch.ones(2, 2).double(), torch.zeros(2, 2).double(), one)
+    first, images = torch.ones(2, dtype=torch.float64), zoo.normal(0, 2, 3, 8, 8)
+    affine = _affine(first * np.deg2rad(degrees), torch.ones(2, 2).double(), torch.zeros(2, 2).double(), first)
     out = Augmentation(("rotate",)).apply(images, {"affine": affine})
     torch.testing.assert_close(out, images, rtol=0, atol=1e-12)
 
@@ -133,17 +133,17 @@ def test_ranges_of_zero_width_change_nothing() -> None:
 def test_interpolated_quarter_turn_is_a_permutation_of_pixels() -> None:
     from raydistill.learning.augmenting import _affine
 
-    one, images = torch.ones(1, dtype=torch.float64), zoo.normal(0, 1, 3, 8, 8)
-    affine = _affine(one * np.pi / 2, torch.ones(1, 2).double(), torch.zeros(1, 2).double(), one)
+    first, images = torch.ones(1, dtype=torch.float64), zoo.normal(0, 1, 3, 8, 8)
+    affine = _affine(first * np.pi / 2, torch.ones(1, 2).double(), torch.zeros(1, 2).double(), first)
     out = Augmentation(("rotate",)).apply(images, {"affine": affine})
     turns = [torch.rot90(images, r, (2, 3)) for r in (1, 3)]
     assert min(float((out - turn).abs().max()) for turn in turns) < 1e-12
 
 
 def test_mirrored_spiral_has_the_opposite_handedness() -> None:
-    (one,), (other,) = handedness(spiral()), handedness(spiral().flip(3))
-    assert one * other < 0
-    assert abs(one + other) < 0.1 * abs(one)
+    (result,), (other,) = handedness(spiral()), handedness(spiral().flip(3))
+    assert result * other < 0
+    assert abs(result + other) < 0.1 * abs(result)
 
 
 @pytest.mark.parametrize("operations", [("rotate",), ("scale",), ("crop",), ("rotate", "scale", "crop")])
@@ -178,12 +178,12 @@ def test_half_of_the_dihedral_group_mirrors(eighth: int) -> None:
 @pytest.mark.parametrize("operations", [DSA, ("dihedral",), ("mirror",)])
 def test_shared_parameters_are_equal_across_the_batch(operations: Any) -> None:
     shared = Augmentation(operations, shared=True).sample(generator(0), 6)
-    own = Augmentation(operations).sample(generator(0), 6)
-    assert shared.keys() == own.keys()
+    separate = Augmentation(operations).sample(generator(0), 6)
+    assert shared.keys() == separate.keys()
     for key in shared:
         assert len(shared[key]) == 6
         assert (shared[key] == shared[key][:1]).all()
-        assert not (own[key] == own[key][:1]).all()
+        assert not (separate[key] == separate[key][:1]).all()
 
 
 def test_single_mode_applies_one_operation_per_batch_and_eventually_all() -> None:

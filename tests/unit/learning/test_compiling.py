@@ -61,17 +61,17 @@ def test_only_used_gradients_of_a_convolution_are_computed(used: tuple[int, ...]
     keep_used_gradients(module.graph)
     module.recompile()
     assert masks(module.graph) == [[i in used for i in range(3)]]
-    for found, expected in zip(module(images, weights), gradients(images, weights), strict=True):
-        assert torch.equal(found, expected)
+    for weight, expected in zip(module(images, weights), gradients(images, weights), strict=True):
+        assert torch.equal(weight, expected)
 
 
 def test_compiled_step_leaves_out_the_weight_gradients_that_nothing_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Differentiate g . v in the images; g is the gradient in the weights."""
-    found: list[list[bool]] = []
+    needed: list[list[bool]] = []
 
     def record(graph: Graph) -> None:
         keep_used_gradients(graph)
-        found.extend(masks(graph))
+        needed.extend(masks(graph))
 
     def loss(weights: Tensor, images: Tensor) -> Tensor:
         hidden = torch.conv2d(images, weights, padding=1).square()
@@ -88,4 +88,4 @@ def test_compiled_step_leaves_out_the_weight_gradients_that_nothing_needs(monkey
     arguments = normal(0, 2, 3, 5, 5), normal(1, 3, 3, 3, 3), normal(2, 3, 3, 3, 3)
     with inductor.patch(fx_graph_cache=False):
         torch.testing.assert_close(compiled(derivative)(*arguments), derivative(*arguments), rtol=1e-12, atol=0)
-    assert found == [[True, False, False]] * 3
+    assert needed == [[True, False, False]] * 3

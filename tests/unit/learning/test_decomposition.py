@@ -32,11 +32,11 @@ def batch(seed: int, count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.cat([one_hot(classes, K), one_hot(bins, M)], dim=1).double()
 
 
-def parameters(one: Decomposition, seed: int = 0) -> torch.Tensor:
+def parameters(model: Decomposition, seed: int = 0) -> torch.Tensor:
     """Return float64 parameters whose nuisance head is random too."""
-    theta = one.extend(initial_parameters(one.network, seed)).double()
+    theta = model.extend(initial_parameters(model.network, seed)).double()
     g = torch.Generator().manual_seed(seed)
-    head = len(theta) - one.network.layout.num_parameters
+    head = len(theta) - model.network.layout.num_parameters
     theta[-head:] = torch.randn(head, generator=g, dtype=torch.float64) * 0.3
     return theta
 
@@ -68,11 +68,11 @@ def test_penalty_is_zero_for_orthogonal_heads_and_one_for_parallel_ones() -> Non
 
 
 def test_gradient_of_the_loss_agrees_with_finite_differences() -> None:
-    one = decomposition(0.7, 1.3)
+    model = decomposition(0.7, 1.3)
     images, targets = batch(3)
     targets[0, K:] = 0  # an unknown nuisance
-    loss = one.loss(NONE)
-    theta = parameters(one).requires_grad_()
+    loss = model.loss(NONE)
+    theta = parameters(model).requires_grad_()
     (gradient,) = torch.autograd.grad(loss(theta, images, targets, {}), theta)
     g = torch.Generator().manual_seed(4)
     for _ in range(5):
@@ -100,22 +100,22 @@ def test_loss_is_the_sum_of_its_three_terms() -> None:
 
 def test_image_of_unknown_nuisance_counts_for_its_class_alone() -> None:
     images, targets = batch(6)
-    one, theta = decomposition(), parameters(decomposition())
+    first, theta = decomposition(), parameters(decomposition())
     unknown = targets.clone()
     unknown[:, K:] = 0
-    plain = nn.functional.cross_entropy(one.network(one.plain(theta), images), targets[:, :K])
-    assert float(one.loss(NONE)(theta, images, unknown, {})) == pytest.approx(float(plain), abs=1e-12)
+    plain = nn.functional.cross_entropy(first.network(first.plain(theta), images), targets[:, :K])
+    assert float(first.loss(NONE)(theta, images, unknown, {})) == pytest.approx(float(plain), abs=1e-12)
 
 
 @pytest.mark.parametrize("architecture", [ConvNet(depth=2, width=4), ResNet18(width=2), ViT(width=8, heads=2, depth=1)])
 def test_features_give_the_logits_of_the_network(architecture: ConvNet) -> None:
     side = 16
     network = build_network(architecture, K, side)
-    one = Decomposition(network, K, M, 1.0, 1.0)
-    one.check(side)
+    model = Decomposition(network, K, M, 1.0, 1.0)
+    model.check(side)
     theta_P = initial_parameters(network, 0)
-    assert torch.equal(one.plain(one.extend(theta_P)), theta_P)
-    assert len(one.extend(theta_P)) == len(theta_P) + M * (one.num_features + 1)
+    assert torch.equal(model.plain(model.extend(theta_P)), theta_P)
+    assert len(model.extend(theta_P)) == len(theta_P) + M * (model.num_features + 1)
 
 
 class _SecondBranch(nn.Module):
@@ -130,20 +130,20 @@ class _SecondBranch(nn.Module):
 
 
 def test_network_whose_last_layer_is_not_its_output_is_rejected() -> None:
-    one = Decomposition(Network.of(_SecondBranch), K, M, 1.0, 1.0)
+    model = Decomposition(Network.of(_SecondBranch), K, M, 1.0, 1.0)
     with pytest.raises(ValueError, match="does not give the logits"):
-        one.check(SIDE)
+        model.check(SIDE)
 
 
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_training_without_the_extra_terms_is_plain_training(compile: bool) -> None:
     images, targets = batch(7, 24)
-    one = decomposition(0.0, 0.0)
+    model = decomposition(0.0, 0.0)
     training = Training(epochs=2, batch_size=8, lr=0.1, momentum=0.5, average=0.5, compile=compile)
-    start = initial_parameters(one.network, 1).double()
-    *_, plain = fit(one.network, init_state(start), images, targets[:, :K], training, 3)
-    *_, both = fit(one.network, init_state(one.extend(start)), images, targets, training, 3, objective=one)
-    torch.testing.assert_close(one.plain(both.average_P), plain.average_P, rtol=1e-9, atol=1e-12)
+    start = initial_parameters(model.network, 1).double()
+    *_, plain = fit(model.network, init_state(start), images, targets[:, :K], training, 3)
+    *_, both = fit(model.network, init_state(model.extend(start)), images, targets, training, 3, objective=model)
+    torch.testing.assert_close(model.plain(both.average_P), plain.average_P, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(plain.average_P, start)
 
 
@@ -155,8 +155,8 @@ def test_training_resumes_with_the_same_bits() -> None:
     states = list(
         fit(decomposition().network, init_state(start), images, targets, training, 3, objective=decomposition())
     )
-    one = decomposition()
-    *_, resumed = fit(one.network, states[0], images, targets, training, 3, objective=one)
+    model = decomposition()
+    *_, resumed = fit(model.network, states[0], images, targets, training, 3, objective=model)
     assert torch.equal(resumed.theta_P, states[-1].theta_P)
     assert torch.equal(resumed.average_P, states[-1].average_P)
 
@@ -172,9 +172,9 @@ def test_penalty_lowers_the_cosine_of_the_gradients() -> None:
     training = Training(epochs=15, batch_size=24, lr=0.05, momentum=0.9)
     cosines = []
     for orthogonality in (0.0, 5.0):
-        one = decomposition(1.0, orthogonality)
-        start = one.extend(initial_parameters(one.network, 0))
-        *_, state = fit(one.network, init_state(start), images, targets, training, 0, objective=one)
+        model = decomposition(1.0, orthogonality)
+        start = model.extend(initial_parameters(model.network, 0))
+        *_, state = fit(model.network, init_state(start), images, targets, training, 0, objective=model)
         with_penalty, without = (
             float(decomposition(1.0, o).loss(NONE)(state.theta_P, images, targets, {})) for o in (1.0, 0.0)
         )

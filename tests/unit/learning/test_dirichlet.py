@@ -30,14 +30,14 @@ def votes(seed: int, count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_likelihood_of_each_question_equals_that_of_scipy() -> None:
     alpha, counts = votes(0)
-    found = negative_log_likelihood(alpha, counts, QUESTIONS)
-    assert found.shape == (6, 3)
+    result = negative_log_likelihood(alpha, counts, QUESTIONS)
+    assert result.shape == (6, 3)
     edges = np.cumsum((0, *QUESTIONS))
     for question, (start, stop) in enumerate(pairwise(edges)):
         for row in range(6):
-            own = counts[row, start:stop].numpy().astype(int)
-            expected = stats.dirichlet_multinomial.logpmf(own, alpha[row, start:stop].numpy(), own.sum())
-            assert float(found[row, question]) == pytest.approx(-expected, rel=1e-10, abs=1e-10)
+            votes_of = counts[row, start:stop].numpy().astype(int)
+            expected = stats.dirichlet_multinomial.logpmf(votes_of, alpha[row, start:stop].numpy(), votes_of.sum())
+            assert float(result[row, question]) == pytest.approx(-expected, rel=1e-10, abs=1e-10)
 
 
 def test_probabilities_of_all_outcomes_sum_to_one() -> None:
@@ -72,8 +72,8 @@ def test_many_concentrated_votes_are_multinomial() -> None:
     """The Dirichlet distribution becomes a point for large concentrations."""
     fractions, counts = np.array([0.2, 0.5, 0.3]), np.array([4, 9, 2])
     alpha = torch.from_numpy(fractions * 1e7)[None]
-    found = negative_log_likelihood(alpha, torch.from_numpy(counts.astype(float))[None], (3,))
-    assert float(found) == pytest.approx(-stats.multinomial.logpmf(counts, 15, fractions), rel=1e-4)
+    result = negative_log_likelihood(alpha, torch.from_numpy(counts.astype(float))[None], (3,))
+    assert float(result) == pytest.approx(-stats.multinomial.logpmf(counts, 15, fractions), rel=1e-4)
 
 
 def test_class_logits_are_the_products_along_the_paths() -> None:

@@ -44,7 +44,7 @@ def test_one_network_has_no_spread() -> None:
     torch.testing.assert_close(mean.sum(dim=1), torch.ones(7))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda one: one.kind)
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda value: value.kind)
 def test_ensemble_equals_its_members(architecture: ConvNet | MLP | ViT) -> None:
     network = build_network(architecture, CLASSES, SIZE)
     thetas, pictures = members(network), images(9)
@@ -53,7 +53,7 @@ def test_ensemble_equals_its_members(architecture: ConvNet | MLP | ViT) -> None:
     np.testing.assert_allclose(result.mean_NK, softmax(logits.astype(np.float64)).mean(axis=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda one: one.kind)
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda value: value.kind)
 def test_features_are_those_of_the_first_member_without_its_last_layer(architecture: ConvNet | MLP | ViT) -> None:
     network = build_network(architecture, CLASSES, SIZE)
     thetas, pictures = members(network), images(6)

@@ -94,10 +94,10 @@ def test_brier_score_equals_that_of_scikit_learn() -> None:
 
 def test_classes_drawn_with_the_probabilities_are_calibrated() -> None:
     probabilities, true = random_probabilities(1)
-    found = metrics.reliability(probabilities, true)
-    assert found.count_B.sum() == len(true)
-    assert found.error < 0.015
-    bin_means = found.confidence_B[found.count_B > 200], found.accuracy_B[found.count_B > 200]
+    result = metrics.reliability(probabilities, true)
+    assert result.count_B.sum() == len(true)
+    assert result.error < 0.015
+    bin_means = result.confidence_B[result.count_B > 200], result.accuracy_B[result.count_B > 200]
     np.testing.assert_allclose(*bin_means, atol=0.08)
 
 

@@ -100,9 +100,9 @@ def test_features_are_the_input_of_the_classification_layer(name: str) -> None:
     network = build_network(Timm(model=name), K, SIZE)
     logits, features = logits_and_features(network, parameters(network), images())
     assert logits.shape == (4, K)
-    own = embedding(network)
-    same = {key: value for key, value in network.layout.split(parameters(network)).items() if key in own.layout.names}
-    torch.testing.assert_close(own.apply(same, images()), features)
+    net = embedding(network)
+    same = {key: value for key, value in network.layout.split(parameters(network)).items() if key in net.layout.names}
+    torch.testing.assert_close(net.apply(same, images()), features)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -155,10 +155,10 @@ def test_encoder_gets_a_new_classification_layer(num_classes: int, tmp_path: Pat
     """
     module = original("test_convnext", num_classes)
     network = build_network(Timm(model="test_convnext", weights=saved(module, tmp_path / "w.safetensors")), K, SIZE)
-    one, other = (network.layout.split(initial_parameters(network, seed)) for seed in (1, 2))
-    differ = {name for name in one if not torch.equal(one[name], other[name])}
+    first, other = (network.layout.split(initial_parameters(network, seed)) for seed in (1, 2))
+    differ = {name for name in first if not torch.equal(first[name], other[name])}
     assert differ == {"head.fc.weight"}  # drawn from the seed
-    assert all(torch.equal(one[name], own) for name, own in module.state_dict().items() if "head.fc" not in name)
+    assert all(torch.equal(first[name], w) for name, w in module.state_dict().items() if "head.fc" not in name)
 
 
 def test_group_norm_keeps_the_scale_and_shift_of_weights(tmp_path: Path) -> None:

@@ -113,10 +113,10 @@ def test_yielded_states_do_not_change(network: Network) -> None:
 def test_seed_changes_the_order(network: Network) -> None:
     images, targets = data()
     start = init_state(initial_parameters(network, 0))
-    one, other = (
+    first, other = (
         next(fit(network, start, images, targets, Training(batch_size=5), seed=seed)).theta_P for seed in (0, 1)
     )
-    assert not torch.equal(one, other)
+    assert not torch.equal(first, other)
 
 
 def visits(labels: Tensor, training: Training, seed: int = 0) -> Tensor:

@@ -53,8 +53,8 @@ def test_parameters_are_those_of_a_network_with_an_output_per_answer(base: ConvN
     fractions = mean_fractions(concentrations(outputs), QUESTIONS)
     torch.testing.assert_close(answers(theta, pictures)[:, 2].exp(), fractions[:, 1] * fractions[:, 4])
     _, features = logits_and_features(answers, theta, pictures)
-    own = theta[: embedding(answers).layout.num_parameters]
-    torch.testing.assert_close(embedding(answers)(own, pictures).flatten(1), features)
+    shared = theta[: embedding(answers).layout.num_parameters]
+    torch.testing.assert_close(embedding(answers)(shared, pictures).flatten(1), features)
 
 
 def test_network_for_another_number_of_classes_is_rejected() -> None:
@@ -95,15 +95,15 @@ def test_training_learns_fractions_and_certainty() -> None:
 
 def test_trajectories_are_matched_with_an_exact_gradient() -> None:
     """Students learn the classes, through the same outputs for answers."""
-    one = network()
-    start, target = (initial_parameters(one, seed).double() for seed in (0, 1))
+    model = network()
+    start, target = (initial_parameters(model, seed).double() for seed in (0, 1))
     pictures, labels = images(3), one_hot(torch.arange(3), K).double()
     batches = [Batch(None, {}) for _ in range(3)]
     lr = torch.tensor(0.05, dtype=torch.float64)
-    found = [
-        Matcher(student_loss(one, NONE), engine).match(start, target, pictures, labels, lr, batches)
+    result = [
+        Matcher(student_loss(model, NONE), engine).match(start, target, pictures, labels, lr, batches)
         for engine in (Adjoint(), Unrolled())
     ]
-    assert found[0].d_images_SCHW.abs().max() > 0
-    for adjoint, unrolled in zip(found[0].gradients, found[1].gradients, strict=True):
+    assert result[0].d_images_SCHW.abs().max() > 0
+    for adjoint, unrolled in zip(result[0].gradients, result[1].gradients, strict=True):
         torch.testing.assert_close(adjoint, unrolled, rtol=1e-8, atol=1e-12)

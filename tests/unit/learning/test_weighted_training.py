@@ -111,10 +111,10 @@ def test_first_steps_do_not_depend_on_the_number_of_steps(network: Network) -> N
 
 def test_seed_alone_decides_the_result(network: Network) -> None:
     torch.manual_seed(1)
-    (one,) = run(network, PLAIN, seed=3)
+    (result,) = run(network, PLAIN, seed=3)
     torch.manual_seed(2)
-    assert torch.equal(run(network, PLAIN, seed=3)[0].theta_P, one.theta_P)
-    assert not torch.equal(run(network, PLAIN, seed=4)[0].theta_P, one.theta_P)
+    assert torch.equal(run(network, PLAIN, seed=3)[0].theta_P, result.theta_P)
+    assert not torch.equal(run(network, PLAIN, seed=4)[0].theta_P, result.theta_P)
 
 
 def test_average_is_the_moving_average_over_the_steps(network: Network) -> None:

@@ -51,12 +51,12 @@ def rows(values: np.ndarray, flag: int = 0) -> pa.Table:
 
 def test_percentiles_are_those_of_the_galaxies() -> None:
     galaxies = rows(np.arange(200.0))
-    one, four = (compare_class(rows(np.array([149.5])), galaxies, ["gini"], count, 99, 0)[0] for count in (1, 4))
-    assert (one.median, one.num_galaxies, one.num_prototypes) == (99.5, 200, 1)
-    assert one.percentile == pytest.approx(75)
-    assert 68 < one.percentile_low < 70 < 79 < one.percentile_high < 82
-    assert one.p_value is not None
-    assert four.p_value == pytest.approx(min(4 * one.p_value, 1))
+    first, four = (compare_class(rows(np.array([149.5])), galaxies, ["gini"], count, 99, 0)[0] for count in (1, 4))
+    assert (first.median, first.num_galaxies, first.num_prototypes) == (99.5, 200, 1)
+    assert first.percentile == pytest.approx(75)
+    assert 68 < first.percentile_low < 70 < 79 < first.percentile_high < 82
+    assert first.p_value is not None
+    assert four.p_value == pytest.approx(min(4 * first.p_value, 1))
 
 
 def test_invalid_prototypes_and_small_classes_are_not_compared() -> None:

@@ -49,13 +49,13 @@ def test_colour_and_its_gradient_are_those_of_the_light() -> None:
     side, radius = 64, elliptical_radius(64)
     channels = [binned(np.exp(-radius / scale)) for scale in (16.0, 8.0, 8.0)]
     profiles = radial_profiles(np.stack(channels, -1)[None], np.zeros(1), np.zeros(1))
-    found = colour_profiles(profiles)
+    result = colour_profiles(profiles)
     slope = 2.5 * np.log10(np.e) * (1 / 8 - 1 / 16) * side / 2
-    assert gradients(found["red_green"])[0] == pytest.approx(slope, rel=0.01)
-    assert gradients(found["green_blue"])[0] == pytest.approx(0, abs=1e-9)
+    assert gradients(result["red_green"])[0] == pytest.approx(slope, rel=0.01)
+    assert gradients(result["green_blue"])[0] == pytest.approx(0, abs=1e-9)
     faint = profiles[0, :, 1] < MIN_LIGHT
     assert faint.any()
-    assert np.isnan(found["red_green"][0]).tolist() == faint.tolist()
+    assert np.isnan(result["red_green"][0]).tolist() == faint.tolist()
 
 
 def test_gradient_ignores_missing_rings_and_needs_three() -> None:

@@ -12,9 +12,9 @@ from tests.unit.morphology.galaxies import azimuth, sersic
 @pytest.mark.parametrize("ellipticity", [0.2, 0.5])
 @pytest.mark.parametrize("angle", [0.0, 20.0, 90.0, 140.0])
 def test_ellipse_of_a_flattened_disk_is_its_own(ellipticity: float, angle: float) -> None:
-    found = moment_ellipses(sersic(96, 9, 1, ellipticity, angle)[None])
-    assert found.ellipticity_N[0] == pytest.approx(ellipticity, abs=0.06)
-    assert np.cos(2 * np.radians(found.position_angle_N[0] - angle)) == pytest.approx(1, abs=1e-3)
+    result = moment_ellipses(sersic(96, 9, 1, ellipticity, angle)[None])
+    assert result.ellipticity_N[0] == pytest.approx(ellipticity, abs=0.06)
+    assert np.cos(2 * np.radians(result.position_angle_N[0] - angle)) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("side", [32, 33, 64])
@@ -27,10 +27,10 @@ def test_a_pure_pattern_returns_its_amplitude_and_phase(side: int, order: int) -
     assert fitted.sum() > NUM_RINGS // 2
     expected = np.where(np.array(ORDERS) == order, amplitude, 0)
     np.testing.assert_allclose(np.abs(components[0, fitted]), np.tile(expected, (fitted.sum(), 1)), atol=1e-9)
-    found = pattern(components, order)
-    assert found.amplitude_N[0] == pytest.approx(amplitude)
-    assert found.phase_N[0] == pytest.approx(phase)
-    assert found.coherence_N[0] == pytest.approx(1)
+    result = pattern(components, order)
+    assert result.amplitude_N[0] == pytest.approx(amplitude)
+    assert result.phase_N[0] == pytest.approx(phase)
+    assert result.coherence_N[0] == pytest.approx(1)
 
 
 def test_turning_a_picture_changes_only_the_phase() -> None:
@@ -47,10 +47,10 @@ def test_spiral_arms_are_less_coherent_than_a_bar_of_equal_amplitude() -> None:
     radius = np.hypot(*(np.mgrid[:side, :side] - (side - 1) / 2))
     bar = 0.5 * (1 + 0.4 * np.cos(2 * azimuth(side)))
     arms = 0.5 * (1 + 0.4 * np.cos(2 * azimuth(side) - 4 * np.log(radius + 1)))
-    found = pattern(fourier_components(np.stack([bar, arms])), 2)
-    assert found.amplitude_N == pytest.approx([0.4, 0.4], rel=0.03)
-    assert found.coherence_N[0] == pytest.approx(1)
-    assert found.coherence_N[1] < 0.7
+    result = pattern(fourier_components(np.stack([bar, arms])), 2)
+    assert result.amplitude_N == pytest.approx([0.4, 0.4], rel=0.03)
+    assert result.coherence_N[0] == pytest.approx(1)
+    assert result.coherence_N[1] < 0.7
 
 
 def test_rings_without_light_have_no_components() -> None:

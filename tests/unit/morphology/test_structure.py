@@ -34,13 +34,13 @@ def measured(brightness: np.ndarray) -> Structure:
 
 @pytest.mark.parametrize(("n", "ellipticity"), [(0.7, 0.0), (1.0, 0.4)])
 def test_sersic_galaxy_has_its_index_radius_and_ellipticity(n: float, ellipticity: float) -> None:
-    found = measured(sersic(64, 7, n, ellipticity, 30.0))
-    assert found.flag <= 1
-    assert found.sersic_flag == 0
-    assert found.values["sersic_n"] == pytest.approx(n, rel=0.05)
-    assert found.values["sersic_radius"] == pytest.approx(7 / 32, rel=0.05)
-    assert found.values["sersic_ellipticity"] == pytest.approx(ellipticity, abs=0.03)
-    assert found.values["asymmetry"] == pytest.approx(0, abs=0.05)
+    result = measured(sersic(64, 7, n, ellipticity, 30.0))
+    assert result.flag <= 1
+    assert result.sersic_flag == 0
+    assert result.values["sersic_n"] == pytest.approx(n, rel=0.05)
+    assert result.values["sersic_radius"] == pytest.approx(7 / 32, rel=0.05)
+    assert result.values["sersic_ellipticity"] == pytest.approx(ellipticity, abs=0.03)
+    assert result.values["asymmetry"] == pytest.approx(0, abs=0.05)
 
 
 def test_concentration_of_an_exponential_disk_is_that_of_theory() -> None:
@@ -48,16 +48,16 @@ def test_concentration_of_an_exponential_disk_is_that_of_theory() -> None:
 
     This is the incomplete gamma function of 2.
     """
-    found = measured(sersic(96, 10, 1))
+    result = measured(sersic(96, 10, 1))
     expected = 5 * math.log10(gammaincinv(2, 0.8) / gammaincinv(2, 0.2))
-    assert found.values["concentration"] == pytest.approx(expected, rel=0.03)
+    assert result.values["concentration"] == pytest.approx(expected, rel=0.03)
 
 
 def test_noise_alone_is_a_row_with_its_reason() -> None:
-    found = measured(np.zeros((48, 48)))
-    assert (found.flag, found.sersic_flag) == (NOT_MEASURED, NOT_MEASURED)
-    assert "lies near the centre" in found.reason
-    assert all(np.isnan(value) for value in found.values.values())
+    result = measured(np.zeros((48, 48)))
+    assert (result.flag, result.sersic_flag) == (NOT_MEASURED, NOT_MEASURED)
+    assert "lies near the centre" in result.reason
+    assert all(np.isnan(value) for value in result.values.values())
 
 
 def test_an_error_of_statmorph_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,26 +65,26 @@ def test_an_error_of_statmorph_is_a_row_with_its_reason(monkeypatch: pytest.Monk
         raise AssertionError("no minimum")
 
     monkeypatch.setattr(module, "_statmorph", fail)
-    found = measured(sersic(48, 6, 1))
-    assert found.flag == NOT_MEASURED
-    assert found.reason == "statmorph failed: AssertionError: no minimum"
+    result = measured(sersic(48, 6, 1))
+    assert result.flag == NOT_MEASURED
+    assert result.reason == "statmorph failed: AssertionError: no minimum"
 
 
 def test_reasons_name_only_warnings_that_set_a_flag() -> None:
     tilted = sersic(32, 6, 1) + 0.004 * np.arange(32)[:, None]
-    found = measured(tilted)
-    assert found.flag == 2
-    assert found.reason.endswith("Image is not background-subtracted.")
-    assert "skybox" not in found.reason
+    result = measured(tilted)
+    assert result.flag == 2
+    assert result.reason.endswith("Image is not background-subtracted.")
+    assert "skybox" not in result.reason
     assert measured(sersic(48, 6, 1)).reason == ""
 
 
 def test_a_second_galaxy_is_masked() -> None:
     alone = sersic(64, 5, 1)
     beside = alone + np.roll(sersic(64, 3, 1), (-22, 22), axis=(0, 1))
-    one, two = measured(alone), measured(beside)
-    assert two.values["asymmetry"] == pytest.approx(one.values["asymmetry"], abs=0.05)
-    assert two.values["gini"] == pytest.approx(one.values["gini"], abs=0.03)
+    first, two = measured(alone), measured(beside)
+    assert two.values["asymmetry"] == pytest.approx(first.values["asymmetry"], abs=0.05)
+    assert two.values["gini"] == pytest.approx(first.values["gini"], abs=0.03)
 
 
 def test_a_table_has_every_number_and_marks_the_invalid_ones() -> None:

@@ -41,9 +41,9 @@ def test_wide_picture_never_exceeds_the_original() -> None:
 @pytest.mark.parametrize("crop", CROPS)
 def test_views_depend_on_the_generator_alone(crop: float) -> None:
     for reason in (None, *REASONS):
-        for (one, kind), (again, again_kind) in zip(shown(reason, crop, 5), shown(reason, crop, 5), strict=True):
-            np.testing.assert_array_equal(one, again)
-            assert (one.shape, one.dtype, kind) == ((VIEW, VIEW, 3), np.uint8, again_kind)
+        for (view, kind), (again, again_kind) in zip(shown(reason, crop, 5), shown(reason, crop, 5), strict=True):
+            np.testing.assert_array_equal(view, again)
+            assert (view.shape, view.dtype, kind) == ((VIEW, VIEW, 3), np.uint8, again_kind)
 
 
 def test_clean_view_is_an_unchanged_part_of_the_picture_near_its_centre() -> None:

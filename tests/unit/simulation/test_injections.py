@@ -68,9 +68,9 @@ def test_the_stretch_of_lupton_is_that_of_astropy() -> None:
 
     flux = np.random.default_rng(0).uniform(0, 3, (20, 20, 3))
     levels = make_lupton_rgb(*np.moveaxis(flux, 2, 0), minimum=0, stretch=0.35, Q=10)
-    own = to_light(levels, 8.81)
+    light = to_light(levels, 8.81)
     unsaturated = levels.max(axis=2) < 250
-    ratio = (own / flux)[unsaturated & (levels.min(axis=2) > 60)]
+    ratio = (light / flux)[unsaturated & (levels.min(axis=2) > 60)]
     assert np.std(ratio) / np.mean(ratio) < 0.03  # proportional to the flux, but for rounding
 
 
@@ -98,8 +98,8 @@ def test_mirrored_picture_and_angles_give_the_mirrored_result(model: Injection) 
     if "azimuth" in truth:  # the major axis of the mirror image points the other way
         mirrored["azimuth"] = 180 - truth["azimuth"]
     expected = model.apply(PICTURE, truth)[:, ::-1]
-    found = model.apply(PICTURE[:, ::-1], mirrored)
-    assert np.abs(found.astype(int) - expected).max() <= 2  # the shape is rounded to 0.01 px
+    result = model.apply(PICTURE[:, ::-1], mirrored)
+    assert np.abs(result.astype(int) - expected).max() <= 2  # the shape is rounded to 0.01 px
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.kind)
@@ -113,7 +113,7 @@ def test_a_dark_picture_and_a_small_one_are_no_error(model: Injection) -> None:
 def test_light_in_the_middle_of_a_lane_falls_by_the_extinction(depth: float) -> None:
     picture = galaxy(peak=4.0)
     dusty = DustLane().apply(picture, LANE | {"depth": depth})
-    light, left = (to_light(one, SDSS_CONTRAST) - sky_of(to_light(one, SDSS_CONTRAST))[0] for one in (picture, dusty))
+    light, left = (to_light(rgb, SDSS_CONTRAST) - sky_of(to_light(rgb, SDSS_CONTRAST))[0] for rgb in (picture, dusty))
     middle = (slice(30, 34), slice(30, 34))
     ratio = (left[middle] / light[middle]).mean(axis=(0, 1))
     np.testing.assert_allclose(ratio, np.exp(-depth * EXTINCTION), rtol=0.04)
@@ -122,7 +122,7 @@ def test_light_in_the_middle_of_a_lane_falls_by_the_extinction(depth: float) -> 
 def test_colour_excess_is_that_of_the_law() -> None:
     picture = galaxy(peak=4.0)
     dusty = DustLane().apply(picture, LANE)
-    light, left = (to_light(one, SDSS_CONTRAST)[31:33, 31:33].mean(axis=(0, 1)) for one in (picture, dusty))
+    light, left = (to_light(rgb, SDSS_CONTRAST)[31:33, 31:33].mean(axis=(0, 1)) for rgb in (picture, dusty))
     excess = 2.5 * np.log10(left[0] / left[2]) - 2.5 * np.log10(light[0] / light[2])
     assert excess == pytest.approx(2.5 * np.log10(np.e) * (1.25 - 0.75), rel=0.05)
     grey = to_light(DustLane().apply(picture, LANE | {"law": 0.0}), SDSS_CONTRAST)[31:33, 31:33].mean(axis=(0, 1))
@@ -179,7 +179,7 @@ def test_an_arc_keeps_surface_brightness_and_lies_where_the_lens_puts_it() -> No
 def test_a_dimmed_galaxy_loses_its_magnitudes_and_keeps_the_sky() -> None:
     picture = galaxy(96, noise=0.01)
     dimmed = LowSurfaceBrightness().apply(picture, {"dimming": 2.0})
-    light, left = (to_light(one, SDSS_CONTRAST) for one in (picture, dimmed))
+    light, left = (to_light(rgb, SDSS_CONTRAST) for rgb in (picture, dimmed))
     centre = (slice(46, 50), slice(46, 50))
     sky, noise = sky_of(light)
     ratio = (left[centre].mean() - sky.mean()) / (light[centre].mean() - sky.mean())
@@ -205,7 +205,7 @@ def test_parameters_are_drawn_within_their_ranges_and_record_the_truth() -> None
         drawn = [model.draw(np.random.default_rng(number)) for number in range(200)]
         assert model.draw(np.random.default_rng(7)) == drawn[7]
         for name, (low, high) in model.ranges().items():
-            values = np.array([one[name] for one in drawn])
+            values = np.array([truth[name] for truth in drawn])
             assert low <= values.min() < low + 0.1 * (high - low)
             assert high - 0.1 * (high - low) < values.max() <= high
 
@@ -236,8 +236,8 @@ def test_fitted_ranges_find_the_depth_of_the_examples(depth: float) -> None:
 
 def test_a_summary_sees_the_lane_but_not_the_orientation() -> None:
     dusty = DustLane().apply(galaxy(noise=0.004), LANE | {"width": 0.15, "offset": 0.2})
-    clean, own = (summary_of(one, SDSS_CONTRAST) for one in (galaxy(noise=0.004), dusty))
-    assert own[3] > clean[3] + 0.2
-    np.testing.assert_allclose(summary_of(np.rot90(dusty), SDSS_CONTRAST), own, atol=0.02)
+    clean, hidden = (summary_of(rgb, SDSS_CONTRAST) for rgb in (galaxy(noise=0.004), dusty))
+    assert hidden[3] > clean[3] + 0.2
+    np.testing.assert_allclose(summary_of(np.rot90(dusty), SDSS_CONTRAST), hidden, atol=0.02)
     with pytest.raises(ValueError, match="a fit needs hosts and examples"):
         fit_ranges(DustLane(), [], [dusty])

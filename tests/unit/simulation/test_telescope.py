@@ -80,7 +80,7 @@ def test_another_telescope_shows_the_same_galaxies(table: pa.Table) -> None:
     same = ["objid", "ra", "petro_r90", "truth_class", "truth_magnitude", "truth_axis_ratio", "truth_pitch_angle"]
     assert deep.select(same).equals(table.select(same))
     np.testing.assert_allclose(deep["truth_psf_fwhm"], np.array(table["truth_psf_fwhm"]) * 0.8 / SDSS_PSF)
-    middles = [np.stack([one[12:36, 12:36].ravel() for one in pictures(some)]) for some in (deep, table)]
+    middles = [np.stack([image[12:36, 12:36].ravel() for image in pictures(some)]) for some in (deep, table)]
     correlation = np.corrcoef(*middles)[:24, 24:]
     assert (correlation.argmax(axis=1) == np.arange(24)).mean() > 0.9
     assert np.diag(correlation).max() < 0.995

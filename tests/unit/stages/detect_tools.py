@@ -25,21 +25,21 @@ def write_synthetic(
     """
     rows, counts = curated.table(split, ["object_id", "class_name", "confidence", "image"]).to_pylist(), []
     for label, name in enumerate(curated.class_names):
-        own = [(index, row) for index, row in enumerate(rows) if row["label"] == label]
+        of_class = [(index, row) for index, row in enumerate(rows) if row["label"] == label]
         table = [
             row | {"object_id": f"synthetic-01234567-{index:07d}", "origin": row["object_id"], "synthetic": True,
                    "index": index, "seed": 0, "condition": [], "made_by": "simulator",
                    "recognised": recognised}
-            for index, row in own
+            for index, row in of_class
         ]  # fmt: skip
-        counts.append(SyntheticClass(name, len(own), len(own)))
-        if own:
+        counts.append(SyntheticClass(name, len(of_class), len(of_class)))
+        if of_class:
             with folder.writing(partition(label)) as path:
                 pq.write_table(pa.Table.from_pylist(table, SCHEMA), path)
-    own = curated.summary
+    info = curated.summary
     summary = SyntheticSummary(
-        survey=own.survey, simulated=own.simulated, image_size=own.image_size, crop_fraction=own.crop_fraction,
-        aligned=own.aligned, mean=own.mean, std=own.std, tree=own.tree, classes=tuple(counts),
+        survey=info.survey, simulated=info.simulated, image_size=info.image_size, crop_fraction=info.crop_fraction,
+        aligned=info.aligned, mean=info.mean, std=info.std, tree=info.tree, classes=tuple(counts),
         unlabelled=SyntheticClass("", 0, 0), generator=None, condition=(), guidance=None, steps=None, seed=0,
         min_probability=None, source={"kind": "simulator"},
     )  # fmt: skip

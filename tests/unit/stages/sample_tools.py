@@ -47,9 +47,9 @@ def write_curated(folder: Folder, per_class: int = 6) -> CuratedSet:
     """
     for label, name in enumerate(NAMES):
         rows = [_galaxy(10 * label + number, label, name) for number in range(per_class)]
-        for split, own in (("train", rows[1:]), ("test", rows[:1])):
+        for split, row in (("train", rows[1:]), ("test", rows[:1])):
             with folder.writing(partition(split, label)) as path:
-                pq.write_table(pa.Table.from_pylist(own, curated.SCHEMA), path)
+                pq.write_table(pa.Table.from_pylist(row, curated.SCHEMA), path)
     counts = tuple(ClassSummary(name, per_class, per_class, per_class - 1, 0, 1, 0.5) for name in NAMES)
     summary = Summary("small", True, SIZE, 0.5, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), counts, {})
     folder.write("summary.json", summary.to_json())
@@ -71,15 +71,15 @@ def write_generator(plan: Plan, *groups: str) -> None:
     The principal components are those of the training images.
     """
     galaxies = CuratedSet.open(plan.curated.folder)
-    own, size = galaxies.summary, galaxies.summary.image_size
+    info, size = galaxies.summary, galaxies.summary.image_size
     encoding = fit_encoding(galaxies, groups or None)
     generator = build_generator(MODEL, encoding.layout, size, 0, galaxies.load("train").images_NHWC)
     draws = torch.Generator().manual_seed(0)
     for parameter in generator.network.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=draws)
     summary = GeneratorSummary(
-        survey=own.survey, simulated=own.simulated, image_size=size, crop_fraction=own.crop_fraction, aligned=own.aligned,
-        class_names=tuple(galaxies.class_names), tree=own.tree, encoding=encoding, model=MODEL, sampling=Sampling(steps=2),
+        survey=info.survey, simulated=info.simulated, image_size=size, crop_fraction=info.crop_fraction, aligned=info.aligned,
+        class_names=tuple(galaxies.class_names), tree=info.tree, encoding=encoding, model=MODEL, sampling=Sampling(steps=2),
         num_images=1, num_parameters=1, steps=0, batch_size=1,
     )  # fmt: skip
     plan.generator.folder.write(SUMMARY, summary.to_json())

@@ -39,8 +39,8 @@ NO_MANIFEST: Any = SimpleNamespace(files={})
     ],
 )
 def test_verdict_of_a_hunt_follows_from_the_interval(difference: float, low: float, high: float, expected: str) -> None:
-    found = {"mean": 28.4, "difference": difference, "difference_low": low, "difference_high": high}
-    text = hunt_verdict("injection", 100, found)
+    result = {"mean": 28.4, "difference": difference, "difference_low": low, "difference_high": high}
+    text = hunt_verdict("injection", 100, result)
     assert text.startswith("With the synthetic examples 'injection', 100 labels find 28.4 objects, ")
     assert text.endswith(expected)
 

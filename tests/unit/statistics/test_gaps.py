@@ -31,10 +31,10 @@ def test_accuracies_are_balanced() -> None:
 
 
 def test_spread_of_resamples_is_that_of_galaxies_and_networks() -> None:
-    one = np.random.default_rng(0).random((1, len(LABELS))) < 0.7
-    same = np.repeat(one, 5, axis=0)  # networks that agree: galaxies alone vary
+    single = np.random.default_rng(0).random((1, len(LABELS))) < 0.7
+    same = np.repeat(single, 5, axis=0)  # networks that agree: galaxies alone vary
     spread = bootstrap_accuracies([same], LABELS, 0, resamples=4000)[1].std()
-    rates = [one[0, label == LABELS].mean() for label in (0, 1, 3)]
+    rates = [single[0, label == LABELS].mean() for label in (0, 1, 3)]
     expected = math.sqrt(sum(p * (1 - p) / n for p, n in zip(rates, (50, 200, 30), strict=True))) / 3
     assert spread == pytest.approx(expected, rel=0.05)
     sure = np.repeat([[True], [False]], len(LABELS), axis=1)  # galaxies that agree: networks alone vary
@@ -46,9 +46,9 @@ def test_share_is_the_closed_part_of_the_gap() -> None:
     half = np.zeros((3, 280), bool)
     for label in (0, 1, 3):
         half[:, np.flatnonzero(label == LABELS)[::2]] = True
-    found = gap_closed(without, half, ceiling, LABELS, 0)
-    assert found.value == pytest.approx(0.5)
-    assert 0.35 < found.low < 0.5 < found.high < 0.65
+    result = gap_closed(without, half, ceiling, LABELS, 0)
+    assert result.value == pytest.approx(0.5)
+    assert 0.35 < result.low < 0.5 < result.high < 0.65
     assert gap_closed(without, ceiling, ceiling, LABELS, 0) == pytest.approx((1, 1, 1))
     assert gap_closed(without, without, ceiling, LABELS, 0) == pytest.approx((0, 0, 0))
 
@@ -74,8 +74,8 @@ def test_interval_of_a_difference_has_its_nominal_coverage() -> None:
         rng = np.random.default_rng(trial)
         rates = np.clip(0.6 + rng.normal(0, 0.001, (2, 6, 1)), 0, 1)
         first, second = (rng.random((6, len(LABELS))) < rate for rate in rates)
-        found = difference(first, second, LABELS, trial)
-        covered += found.low <= 0 <= found.high
+        result = difference(first, second, LABELS, trial)
+        covered += result.low <= 0 <= result.high
     assert covered >= 180
 
 

@@ -23,8 +23,8 @@ SPIRALS = [Spiral(RA + east / 3600, DEC + north / 3600, scale=2.0) for east in (
 CATALOG = pa.table(
     {
         "object_id": [f"g{number}" for number in range(len(SPIRALS))],
-        "ra": [one.ra for one in SPIRALS],
-        "dec": [one.dec for one in SPIRALS],
+        "ra": [spiral.ra for spiral in SPIRALS],
+        "dec": [spiral.dec for spiral in SPIRALS],
         "petro_r90": pa.nulls(len(SPIRALS), pa.float64()),
     }
 )
@@ -38,52 +38,52 @@ def survey(folder: Path, **images: Any) -> CatalogSurvey:
     return CatalogSurvey(catalog=str(folder / "t.csv"), images=MosaicImages(str(folder / "tiles"), **options))
 
 
-def identity(own: CatalogSurvey) -> str:
-    return Plan(Config(name="mosaics", survey=own, curate=Curate(classes=("a", "b")))).curated.identity
+def identity(config: CatalogSurvey) -> str:
+    return Plan(Config(name="mosaics", survey=config, curate=Curate(classes=("a", "b")))).curated.identity
 
 
 def test_identity_follows_the_names_and_sizes_of_the_tiles(tmp_path: Path) -> None:
-    own = survey(tmp_path)
-    before = identity(own)
+    mosaics = survey(tmp_path)
+    before = identity(mosaics)
     (tmp_path / "tiles" / "notes.txt").write_text("not a tile")
-    assert identity(own) == before
+    assert identity(mosaics) == before
     (tmp_path / "tiles" / "i" / "0.fits").rename(tmp_path / "tiles" / "i" / "1.fits")
-    assert identity(own) != before
+    assert identity(mosaics) != before
 
 
 def test_automatic_stretch_shows_galaxies_in_any_unit(tmp_path: Path) -> None:
-    own = survey(tmp_path)
-    found = find_pictures(own, CATALOG)
-    selected = pa.table({"path": found.files})
+    mosaics = survey(tmp_path)
+    result = find_pictures(mosaics, CATALOG)
+    selected = pa.table({"path": result.files})
     pictures = []
     for factor in (1.0, 1e-9):
-        images = own.images
+        images = mosaics.images
         assert isinstance(images, MosaicImages)
         if factor != 1:
             images = MosaicImages(images.root, FILES, images.size, scales=tuple(factor * s for s in images.scales))
         resolved: Any = resolve_levels(images, selected)
         assert resolved.stretch != "auto"
-        pictures.append(resolved.decode(f"{tmp_path}/tiles/{found.files[4]}").astype(int))
+        pictures.append(resolved.decode(f"{tmp_path}/tiles/{result.files[4]}").astype(int))
     assert pictures[0].max() > 100
     assert np.median(pictures[0]) < 60
     assert abs(pictures[0] - pictures[1]).max() <= 2
 
 
 def test_row_has_the_tile_and_the_digest_of_its_pixels(tmp_path: Path) -> None:
-    own = survey(tmp_path, stretch=0.5)
-    path = find_pictures(own, CATALOG).files[0]
+    mosaics = survey(tmp_path, stretch=0.5)
+    path = find_pictures(mosaics, CATALOG).files[0]
     curate = Curate(classes=("a", "b"), image_size=16)
-    row = decode_row(0, f"{tmp_path}/tiles/{path}", str(path), own.images, curate)
+    row = decode_row(0, f"{tmp_path}/tiles/{path}", str(path), mosaics.images, curate)
     assert row["path"] == path
     assert str(path).startswith("{i|r|g}/0.fits#ra=")
     (tmp_path / "tiles").rename(tmp_path / "moved")
-    assert decode_row(0, f"{tmp_path}/moved/{path}", str(path), own.images, curate)["sha256"] == row["sha256"]
-    assert decode_row(0, f"{tmp_path}/tiles/{path}", str(path), own.images, curate)["reason"] == "missing"
+    assert decode_row(0, f"{tmp_path}/moved/{path}", str(path), mosaics.images, curate)["sha256"] == row["sha256"]
+    assert decode_row(0, f"{tmp_path}/tiles/{path}", str(path), mosaics.images, curate)["reason"] == "missing"
 
 
 def test_size_in_r90_is_the_scale_of_the_prototypes(tmp_path: Path) -> None:
     assert survey(tmp_path, size="4.24 R90").frame_r90 == 4.24
-    own = survey(tmp_path)
-    assert own.frame_r90 is None
+    mosaics = survey(tmp_path)
+    assert mosaics.frame_r90 is None
     with pytest.raises(ValueError, match="frame_r90"):
         CatalogSurvey(catalog="t.csv", images=MosaicImages("tiles", FILES, "4 R90"), frame_r90=8.48)

@@ -111,7 +111,7 @@ def test_relative_divergence_ignores_shift_and_scale_of_the_features() -> None:
     value = relative_divergence(x, y)
     assert relative_divergence(0.01 * x + 3, 0.01 * y + 3).item() == pytest.approx(value.item(), rel=1e-6)
     gradients = torch.autograd.grad(value, (x, y))
-    along_scale = sum(float((gradient * one).sum().detach()) for gradient, one in zip(gradients, (x, y), strict=True))
+    along_scale = sum(float((gradient * v).sum().detach()) for gradient, v in zip(gradients, (x, y), strict=True))
     assert along_scale == pytest.approx(0, abs=1e-3 * float(gradients[0].norm() * x.detach().norm()))
 
 
@@ -142,7 +142,7 @@ def test_separation_pushes_entropies_away_from_the_middle() -> None:
     logits = torch.tensor([[3.0, 0.0, 0.0], [0.3, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(entropy_separation(logits, 0.1), logits)
     moved = logits - 0.1 * gradient
-    before, after = (entropy_of(one.log_softmax(dim=1)) for one in (logits, moved))
+    before, after = (entropy_of(values.log_softmax(dim=1)) for values in (logits, moved))
     assert after[0] < before[0] < math.log(3) / 2 < before[1] < after[1]
 
 

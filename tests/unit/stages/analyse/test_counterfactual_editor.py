@@ -70,7 +70,7 @@ def test_pictures_have_the_same_noise_and_the_asked_fraction(editor: Editor) -> 
     artifact = GeneratorArtifact.open(editor.generator)
     noise = torch.stack([torch.randn((3, SIZE, SIZE), generator=random_generator(5, "noise", n)) for n in range(3)])
     for step, fraction in enumerate(FRACTIONS):
-        votes = np.stack([with_answer(own, SMOOTH, fraction, GZ2) for own in galaxies.votes_NA])
+        votes = np.stack([with_answer(votes_A, SMOOTH, fraction, GZ2) for votes_A in galaxies.votes_NA])
         conditions = artifact.encoding.encode(3, votes_NA=votes, petro_r90_N=galaxies.petro_r90_N)
         expected = to_pixels(sample(artifact.load(), conditions, noise, artifact.summary.sampling))
         np.testing.assert_array_equal(edited.images_FGHWC[step], expected)

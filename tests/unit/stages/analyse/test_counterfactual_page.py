@@ -19,8 +19,8 @@ def steps(number: int) -> list[Picture]:
 def test_each_galaxy_shows_the_first_of_its_pictures() -> None:
     page = sliders(FRACTIONS, [Slider("bar: bar", 2, 16, [steps(0), steps(1)]), Slider("odd: yes", 0, 16, [])])
     images = re.findall(r"<img [^>]*>", page)
-    assert [" hidden" in one for one in images] == [False, True, True] * 2
-    assert all("alt=" in one for one in images)
+    assert [" hidden" in image for image in images] == [False, True, True] * 2
+    assert all("alt=" in image for image in images)
     (slider,) = re.findall(r'<input type="range"[^>]*>', page)  # an answer without accepted galaxies has none
     assert 'max="2"' in slider
     identifier = re.search(r'id="([^"]*)"', slider)

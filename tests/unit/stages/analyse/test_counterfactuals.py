@@ -17,7 +17,7 @@ NUM = len(GZ2.answers)
 def changeable(stem: str) -> set[str]:
     """Return the questions that an edit of an answer may change."""
     stay_A = answers_that_stay(GZ2.index[stem], GZ2)
-    return {GZ2.task_of[one].key for one, stay in zip(GZ2.answers, stay_A, strict=True) if not stay}
+    return {GZ2.task_of[answer].key for answer, stay in zip(GZ2.answers, stay_A, strict=True) if not stay}
 
 
 def test_the_changed_question_and_those_after_it_are_free() -> None:
@@ -38,11 +38,11 @@ def test_pairs_need_the_change_and_no_other(change: float, side_effect: float, a
     after[0, BAR] += change
     worst = np.flatnonzero(stay)[4]
     after[0, worst] -= side_effect
-    found = verdict(before, after, BAR, np.array([0.8]), stay)
-    assert found.accepted.tolist() == [accepted]
-    assert found.change_N[0] == pytest.approx(change)
-    assert found.side_effect_N[0] == pytest.approx(side_effect)
-    assert side_effect == 0 or found.worst_N[0] == worst
+    result = verdict(before, after, BAR, np.array([0.8]), stay)
+    assert result.accepted.tolist() == [accepted]
+    assert result.change_N[0] == pytest.approx(change)
+    assert result.side_effect_N[0] == pytest.approx(side_effect)
+    assert side_effect == 0 or result.worst_N[0] == worst
 
 
 def test_answers_of_free_questions_may_change() -> None:
@@ -63,9 +63,9 @@ def test_answers_without_prediction_are_left_out() -> None:
     stay, before = answers_that_stay(BAR, GZ2), np.full((1, NUM), 0.1)
     after = before + 0.8
     before[:, stay] = np.nan
-    found = verdict(before, after, BAR, np.array([1.0]), stay)
-    assert found.accepted.all()
-    assert found.worst_N[0] == -1
+    result = verdict(before, after, BAR, np.array([1.0]), stay)
+    assert result.accepted.all()
+    assert result.worst_N[0] == -1
 
 
 def test_rate_has_wilsons_interval() -> None:

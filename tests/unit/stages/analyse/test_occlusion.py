@@ -16,7 +16,7 @@ from raydistill.statistics.resampling import bootstrap_mean, mean_change, share_
 from tests.zoo import normal
 
 SIDE = 32
-BAR = next(one for one in ANNULI if one.name == "bar")
+BAR = next(annulus for annulus in ANNULI if annulus.name == "bar")
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -24,11 +24,11 @@ def pictures(count: int, seed: int = 0) -> Tensor:
 
 
 def test_rings_share_out_the_frame() -> None:
-    masks = torch.stack([one.mask(SIDE, SIDE) for one in ANNULI])
+    masks = torch.stack([annulus.mask(SIDE, SIDE) for annulus in ANNULI])
     assert (masks.sum(dim=0) == 1).all()
 
 
-@pytest.mark.parametrize("annulus", ANNULI[:3], ids=lambda one: one.name)
+@pytest.mark.parametrize("annulus", ANNULI[:3], ids=lambda value: value.name)
 def test_area_of_a_ring_is_that_of_the_annulus(annulus: Annulus) -> None:
     share = annulus.mask(512, 512).double().mean().item()
     assert share == pytest.approx(math.pi / 4 * (annulus.outer**2 - annulus.inner**2), rel=0.01)
@@ -73,12 +73,12 @@ def test_only_the_ring_that_the_classifier_sees_matters() -> None:
     real, labels, means = ring_brightness(BAR)
     drops = completeness_drops(contrast_classifier, real, labels, means, seed=0)
     assert len(drops) == len(ANNULI) * 2 * 3  # rings, fills, two classes and their mean
-    for one in drops:
-        interval, n = one.change.interval, one.change.n
-        assert n == (200 if one.label is None else 100)
-        if one.annulus != "bar":
+    for drop in drops:
+        interval, n = drop.change.interval, drop.change.n
+        assert n == (200 if drop.label is None else 100)
+        if drop.annulus != "bar":
             assert interval == (0, 0, 0)
-        elif one.fill == "class mean":
+        elif drop.fill == "class mean":
             assert interval.value <= 0  # the typical contrast is still there
     balanced = next(d for d in drops if d.annulus == "bar" and d.fill == "ring mean" and d.label is None)
     assert balanced.before > 0.95

@@ -27,8 +27,8 @@ LABELS = torch.zeros(3, dtype=torch.long)
 
 def classify(pictures_NHWC: Tensor) -> Tensor:
     """Return a probability linear in the patches: the sum of weight times brightness."""
-    own = patch_means(pictures_NHWC.mean(dim=3), PATCHES) @ WEIGHTS
-    return torch.stack([own, 1 - own], dim=1)
+    scores = patch_means(pictures_NHWC.mean(dim=3), PATCHES) @ WEIGHTS
+    return torch.stack([scores, 1 - scores], dim=1)
 
 
 def areas(order_NL: Tensor) -> tuple[np.ndarray, np.ndarray]:

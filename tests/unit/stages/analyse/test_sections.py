@@ -96,10 +96,10 @@ def test_bias_finds_a_correlation_and_not_noise():
     rng = np.random.default_rng(0)
     size = rng.normal(size=400)
     members = np.arange(400) < 300
-    found = measure("labels", 0, "size", -size + 0.1 * rng.normal(size=400), size, members)
-    assert found is not None
-    assert found.n == 300
-    assert found.low < found.correlation < found.high < -0.9
+    result = measure("labels", 0, "size", -size + 0.1 * rng.normal(size=400), size, members)
+    assert result is not None
+    assert result.n == 300
+    assert result.low < result.correlation < result.high < -0.9
     noise = [measure("labels", 0, "size", rng.normal(size=400), size, members).p_value for _ in range(200)]
     assert np.mean(np.array(noise) < 0.05) < 0.1
     assert measure("labels", 0, "size", size, size, np.arange(400) < 19) is None
@@ -111,8 +111,8 @@ def test_interval_of_a_correlation_covers_the_truth_in_19_of_20_cases():
     for _ in range(400):
         x = rng.normal(size=60)
         y = 0.5 * x + np.sqrt(0.75) * rng.normal(size=60)
-        found = measure("labels", 0, "x", y, x, np.ones(60, bool))
-        covered += found.low <= truth <= found.high
+        result = measure("labels", 0, "x", y, x, np.ones(60, bool))
+        covered += result.low <= truth <= result.high
     assert 0.91 <= covered / 400 <= 0.985
 
 
@@ -120,13 +120,13 @@ def test_repeats_differ_in_seeds_experts_or_networks():
     words = ["experts.num_experts=5", "analyse.expert_groups=2", "analyse.networks=[{depth: 2}]", "analyse.repeats=1"]
     plan = Plan(load("demo", words))
     seeds, experts, networks = plan_repeats(plan)
-    assert [one.config.distill.seed for one in seeds.plans] == [0, 1]
-    assert [one.config.distill.experts for one in experts.plans] == [(0, 2, 4), (1, 3)]
+    assert [plan_.config.distill.seed for plan_ in seeds.plans] == [0, 1]
+    assert [plan_.config.distill.experts for plan_ in experts.plans] == [(0, 2, 4), (1, 3)]
     assert experts.names == ("experts 0, 2, 4", "experts 1, 3")
-    assert len({one.config.distill.seed for one in experts.plans}) == 2
-    assert [one.config.network.depth for one in networks.plans] == [plan.config.network.depth, 2]
+    assert len({plan_.config.distill.seed for plan_ in experts.plans}) == 2
+    assert [plan_.config.network.depth for plan_ in networks.plans] == [plan.config.network.depth, 2]
     assert seeds.plans[0].distilled.identity == networks.plans[0].distilled.identity == plan.distilled.identity
-    identities = {one.distilled.identity for group in (seeds, experts, networks) for one in group.plans}
+    identities = {plan_.distilled.identity for group in (seeds, experts, networks) for plan_ in group.plans}
     assert len(identities) == 5
     assert (
         experts.plans[0].trajectories.identity == plan.trajectories.identity != networks.plans[1].trajectories.identity

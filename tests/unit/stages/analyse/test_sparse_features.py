@@ -19,27 +19,27 @@ def sparse(rng: np.random.Generator, count: int, features: int) -> np.ndarray:
 
 def test_shared_features_recur_and_others_do_not() -> None:
     rng = np.random.default_rng(0)
-    own = sparse(rng, 400, 6)
-    own[:, 5] = 0  # a dead feature
+    base = sparse(rng, 400, 6)
+    base[:, 5] = 0  # a dead feature
     others = []
     for _ in range(4):
         other = sparse(rng, 400, 6)
         order = rng.permutation(6)
-        other[:, order[:3]] = own[:, :3] * 2 + rng.normal(0, 0.05, (400, 3))  # found again, in another order and unit
+        other[:, order[:3]] = base[:, :3] * 2 + rng.normal(0, 0.05, (400, 3))  # found again, in another order and unit
         others.append(other)
     others[0] = sparse(rng, 400, 6)  # one of four finds none of them
-    found = recurrence(own, others)
-    assert found.share == pytest.approx([0.75, 0.75, 0.75, 0, 0, 0])
-    assert found.recurring.tolist() == [True, True, True, False, False, False]
-    assert (found.correlation_BM[:, 5] == 0).all()
+    result = recurrence(base, others)
+    assert result.share == pytest.approx([0.75, 0.75, 0.75, 0, 0, 0])
+    assert result.recurring.tolist() == [True, True, True, False, False, False]
+    assert (result.correlation_BM[:, 5] == 0).all()
 
 
 def test_a_feature_is_matched_once() -> None:
     """Two copies of one feature cannot both be found again in a single feature."""
     rng = np.random.default_rng(1)
-    one = sparse(rng, 300, 1)
-    found = recurrence(np.concatenate([one, one], axis=1), [np.concatenate([one, sparse(rng, 300, 1)], axis=1)])
-    assert sorted(found.recurring.tolist()) == [False, True]
+    z = sparse(rng, 300, 1)
+    result = recurrence(np.concatenate([z, z], axis=1), [np.concatenate([z, sparse(rng, 300, 1)], axis=1)])
+    assert sorted(result.recurring.tolist()) == [False, True]
 
 
 def test_alignment_is_measured_on_held_out_pictures() -> None:
@@ -47,16 +47,16 @@ def test_alignment_is_measured_on_held_out_pictures() -> None:
     votes = rng.uniform(size=(800, 5))
     activations = np.maximum(np.stack([votes[:, 3], 1 - votes[:, 1], rng.uniform(size=800)], 1) - 0.4, 0)
     activations[:, :2] += rng.normal(0, 0.05, (800, 2)).clip(0)
-    found = align(activations[:400], votes[:400], activations[400:], votes[400:], seed=0)
-    assert [one.answer for one in found[:2]] == [3, 1]
-    for one, sign in zip(found[:2], (1, -1), strict=True):
-        expected = stats.spearmanr(activations[400:, found.index(one)], votes[400:, one.answer]).statistic
-        assert one.interval.value == pytest.approx(expected)
-        assert one.interval.low < one.interval.value < one.interval.high
-        assert one.interval.value * sign > 0.7
-        assert one.n == 400
-    adjusted = holm(np.array([one.p_value for one in found]))
-    assert [one.is_aligned(p) for one, p in zip(found, adjusted, strict=True)] == [True, True, False]
+    result = align(activations[:400], votes[:400], activations[400:], votes[400:], seed=0)
+    assert [alignment.answer for alignment in result[:2]] == [3, 1]
+    for alignment, sign in zip(result[:2], (1, -1), strict=True):
+        expected = stats.spearmanr(activations[400:, result.index(alignment)], votes[400:, alignment.answer]).statistic
+        assert alignment.interval.value == pytest.approx(expected)
+        assert alignment.interval.low < alignment.interval.value < alignment.interval.high
+        assert alignment.interval.value * sign > 0.7
+        assert alignment.n == 400
+    adjusted = holm(np.array([alignment.p_value for alignment in result]))
+    assert [alignment.is_aligned(p) for alignment, p in zip(result, adjusted, strict=True)] == [True, True, False]
 
 
 def test_noise_is_called_unaligned_almost_always() -> None:
@@ -68,8 +68,8 @@ def test_noise_is_called_unaligned_almost_always() -> None:
     small = 0
     for seed in range(3):
         votes, activations = rng.uniform(size=(400, 20)), sparse(rng, 400, 20)
-        found = align(activations[:200], votes[:200], activations[200:], votes[200:], seed)
-        small += sum(one.p_value < 0.05 for one in found)
+        result = align(activations[:200], votes[:200], activations[200:], votes[200:], seed)
+        small += sum(alignment.p_value < 0.05 for alignment in result)
     assert small <= 9  # of 60; 3 expected
 
 

@@ -26,8 +26,8 @@ def test_break_is_the_ratio_of_both_sides_at_any_redshift(redshift: float, ratio
 def test_stack_of_two_spectra_has_their_mean_and_spread() -> None:
     spectra = [step(0.1, 1.5), step(0.2, 1.5)]
     grid = rest_grid(spectra)
-    scaled = [Spectrum(one.wavelength_W, 7 * n * one.flux_W, one.redshift) for n, one in enumerate(spectra, 1)]
-    stack = Stack(grid, np.stack([to_rest_frame(one, grid) for one in scaled]))
+    scaled = [Spectrum(s.wavelength_W, 7 * n * s.flux_W, s.redshift) for n, s in enumerate(spectra, 1)]
+    stack = Stack(grid, np.stack([to_rest_frame(s, grid) for s in scaled]))
     mean, spread = stack.mean_and_spread()
     number_known = np.isfinite(stack.flux_NW).sum(axis=0)
     both = number_known == 2

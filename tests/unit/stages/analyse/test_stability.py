@@ -39,9 +39,9 @@ def repeated(noise: float, num_sets: int, seed: int = 1, count: int = 3) -> list
 def test_poses_are_the_symmetries_of_the_square() -> None:
     eight = poses(prototypes())
     assert np.array_equal(eight[0], prototypes())
-    assert len({one.tobytes() for one in eight}) == 8
-    for one in eight:  # a group: the poses of a pose are the same eight pictures
-        assert {other.tobytes() for other in poses(one)} == {other.tobytes() for other in eight}
+    assert len({pose.tobytes() for pose in eight}) == 8
+    for pose in eight:  # a group: the poses of a pose are the same eight pictures
+        assert {other.tobytes() for other in poses(pose)} == {other.tobytes() for other in eight}
 
 
 def test_contrast_turns_with_the_picture() -> None:
@@ -63,9 +63,9 @@ def test_similarity_of_a_turned_copy_is_one() -> None:
 def test_poses_and_order_of_prototypes_are_undone() -> None:
     labels = np.array([0, 0, 1])
     sets = repeated(0.0, 5)
-    for number, one in enumerate(sets):
+    for number, set_ in enumerate(sets):
         if number % 2:
-            one[:2] = one[[1, 0]]  # two prototypes of one class in another order
+            set_[:2] = set_[[1, 0]]  # two prototypes of one class in another order
     ensemble = align_sets(sets, labels)
     assert ensemble.deviation == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(ensemble.mean, sets[0], atol=1e-12)
@@ -98,32 +98,32 @@ def test_signal_to_noise_of_pixels_follows_students_t() -> None:
 def test_classes_that_recur_exceed_those_that_do_not() -> None:
     sets = repeated(0.3, 4)
     rng = np.random.default_rng(9)
-    for one in sets:
-        one[2] = rng.normal(size=one[2].shape)  # class 2 is another picture in every set
+    for set_ in sets:
+        set_[2] = rng.normal(size=set_[2].shape)  # class 2 is another picture in every set
     similarity = similarity_of_classes(sets, LABELS)
     assert similarity.shape == (4, 4, 3, 3)
     np.testing.assert_allclose(similarity[0, 0].diagonal(), 1)
-    found = recurrence_of_classes(similarity)
-    assert [one.p_value < 0.01 for one in found] == [True, True, False]
-    for one in found:
-        assert one.n == 4
-        assert one.excess.value == pytest.approx(one.same - one.different)
-        assert one.excess.low < one.excess.value < one.excess.high
-    assert found[0].excess.low > 0.5
-    assert found[2].excess.low < 0.1
+    result = recurrence_of_classes(similarity)
+    assert [r.p_value < 0.01 for r in result] == [True, True, False]
+    for r in result:
+        assert r.n == 4
+        assert r.excess.value == pytest.approx(r.same - r.different)
+        assert r.excess.low < r.excess.value < r.excess.high
+    assert result[0].excess.low > 0.5
+    assert result[2].excess.low < 0.1
 
 
 def test_pictures_without_anything_in_common_seldom_recur() -> None:
     false_alarms = 0
     for seed in range(40):
         sets = [prototypes(seed * 10 + number) for number in range(4)]
-        found = recurrence_of_classes(similarity_of_classes(sets, LABELS))
-        false_alarms += sum(one.p_value < 0.05 for one in found)
+        result = recurrence_of_classes(similarity_of_classes(sets, LABELS))
+        false_alarms += sum(r.p_value < 0.05 for r in result)
     assert false_alarms <= 14  # of 120; 6 expected
 
 
 def test_two_sets_have_no_interval() -> None:
-    found = recurrence_of_classes(similarity_of_classes(repeated(0.3, 2), LABELS))
-    assert all(math.isnan(one.excess.low) and math.isnan(one.p_value) and one.same > 0.5 for one in found)
+    result = recurrence_of_classes(similarity_of_classes(repeated(0.3, 2), LABELS))
+    assert all(math.isnan(r.excess.low) and math.isnan(r.p_value) and r.same > 0.5 for r in result)
     with pytest.raises(ValueError, match="at least two"):
         recurrence_of_classes(similarity_of_classes(repeated(0.3, 1), LABELS))

@@ -96,7 +96,7 @@ def audited(
     names = tuple(f"class {label}" for label in range(pictures.labels.max() + 1))
     others, reference = (picture_features(part.images, part.labels, names) for part in (training, test))
     real = np.concatenate([training.images, test.images]) / 255
-    found = {}
+    result = {}
     for name, plant in defects.items():
         synthetic = plant(clean, training, rng)
         features = picture_features(synthetic.images, synthetic.labels, names)
@@ -105,8 +105,8 @@ def audited(
         findings = combine(
             compare(reference, features, others, seed, permutations), memorisation(neighbours, seed, permutations)
         )
-        found[name] = significant(findings)
-    return found
+        result[name] = significant(findings)
+    return result
 
 
 def draw(pictures: Pictures, size: int, seed: int) -> list[Pictures]:
@@ -118,7 +118,7 @@ def draw(pictures: Pictures, size: int, seed: int) -> list[Pictures]:
 
 
 def significant(findings: list[Finding]) -> set[tuple[str, str]]:
-    return {(one.metric, one.feature) for one in findings if one.significant}
+    return {(finding.metric, finding.feature) for finding in findings if finding.significant}
 
 
 def picture_features(images_NHWC: np.ndarray, labels_N: np.ndarray, names: tuple[str, ...]) -> Features:

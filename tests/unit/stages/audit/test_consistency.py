@@ -28,7 +28,7 @@ def test_real_pictures_raise_an_alarm_once_in_twenty() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         findings = consistency(seen(rng, 150), seen(rng, 150), seen(rng, 150), NAMES, ANSWERS)
-        alarms += any(one.significant for one in findings)
+        alarms += any(f.significant for f in findings)
     assert alarms < 18  # 10 expected at most: once in 80
 
 
@@ -36,16 +36,16 @@ def test_lost_conditions_are_found() -> None:
     rng = np.random.default_rng(0)
     held_out, training = seen(rng, 300), seen(rng, 300)
     findings = consistency(seen(rng, 300, quality=0.1, accuracy=0.6), held_out, training, NAMES, ANSWERS)
-    assert {(one.metric, one.feature) for one in findings if one.significant} == {
+    assert {(f.metric, f.feature) for f in findings if f.significant} == {
         ("class_recognised", "a"),
         ("class_recognised", "b"),
         ("answer_predicted", "smooth"),
         ("answer_predicted", "bar"),
     }
-    for one in findings:
-        assert one.low <= one.value <= one.high
-        assert one.floor_low <= one.floor <= one.floor_high
-        assert one.value < one.floor_low
+    for f in findings:
+        assert f.low <= f.value <= f.high
+        assert f.floor_low <= f.floor <= f.floor_high
+        assert f.value < f.floor_low
 
 
 def test_what_real_galaxies_do_not_show_is_left_out() -> None:
@@ -54,21 +54,21 @@ def test_what_real_galaxies_do_not_show_is_left_out() -> None:
     synthetic, held_out, training = (seen(rng, 200) for _ in range(3))
     assert synthetic.votes_NA is not None
     synthetic.votes_NA[:, 1] = 1.0
-    assert {one.feature for one in consistency(synthetic, held_out, training, NAMES, ANSWERS)} == {"a", "b", "smooth"}
+    assert {f.feature for f in consistency(synthetic, held_out, training, NAMES, ANSWERS)} == {"a", "b", "smooth"}
     few = Seen(np.eye(2)[np.zeros(30, int)], np.zeros((30, 4)), np.repeat([0, 1], [25, 5]))
-    assert [one.feature for one in recognised_classes(few, held_out, NAMES)] == ["a"]
+    assert [f.feature for f in recognised_classes(few, held_out, NAMES)] == ["a"]
     assert consistency(Seen(few.probability_NK, few.features_ND), held_out, training, NAMES, ANSWERS) == []
 
 
 def test_shares_have_wilson_intervals_and_fishers_p_value() -> None:
     synthetic = Seen(np.eye(2)[np.repeat([0, 1], [8, 12])], np.zeros((20, 1)), np.zeros(20, int))
     real = Seen(np.eye(2)[np.repeat([0, 1], [19, 1])], np.zeros((20, 1)), np.zeros(20, int))
-    (one,) = recognised_classes(synthetic, real, NAMES)
-    assert (one.value, one.floor) == (0.4, 0.95)
-    assert (one.low, one.high) == pytest.approx(
+    (result,) = recognised_classes(synthetic, real, NAMES)
+    assert (result.value, result.floor) == (0.4, 0.95)
+    assert (result.low, result.high) == pytest.approx(
         (0.2188, 0.6134), abs=1e-4
     )  # Newcombe 1998: (p + z²/2n ± …) / (1 + z²/n)
-    assert one.p_value == pytest.approx(0.000204, abs=2e-5)
+    assert result.p_value == pytest.approx(0.000204, abs=2e-5)
 
 
 def test_holm_multiplies_the_smallest_p_value_by_their_number() -> None:

@@ -64,9 +64,9 @@ def test_another_curated_set_gives_all_its_galaxies_and_the_same_classes(curated
     audited = open_audited(ArtifactSpec("curated", other.manifest.identity, other.folder, 0, {}, {}), curated)
     assert (audited.kind, audited.survey, len(audited)) == ("curated", "small", 8)
     splits = [other.load(name) for name in ("train", "test")]
-    assert audited.object_ids == [name for one in splits for name in one.object_ids]
+    assert audited.object_ids == [name for split in splits for name in split.object_ids]
     assert audited.labels_N is not None
-    assert audited.labels_N.tolist() == [label for one in splits for label in one.labels_N.tolist()]
+    assert audited.labels_N.tolist() == [label for split in splits for label in split.labels_N.tolist()]
     np.testing.assert_array_equal(
         audited.images(np.array([2, 7])), [splits[0].images_NHWC[2], splits[1].images_NHWC[1]]
     )

@@ -84,12 +84,12 @@ def findings() -> list[Finding]:
     distances = np.random.default_rng(0).uniform(size=(40, 80))
     seen = [
         Seen(
-            np.eye(2)[one.labels_N],
-            one.spaces["morphology"].values_ND,
-            one.labels_N,
-            one.spaces["morphology"].values_ND,
+            np.eye(2)[block.labels_N],
+            block.spaces["morphology"].values_ND,
+            block.labels_N,
+            block.spaces["morphology"].values_ND,
         )
-        for one in (synthetic, held_out, training)
+        for block in (synthetic, held_out, training)
     ]
     return combine(
         compare(held_out, synthetic, training, permutations=99),
@@ -120,12 +120,12 @@ def report(findings: list[Finding]) -> str:
 
 def check_offline(page: Page, text: str) -> None:
     """Check that the page loads nothing, and that its own policy forbids it."""
-    (policy,) = [one["content"] or "" for one in page.all("meta") if one.get("http-equiv")]
+    (policy,) = [tag["content"] or "" for tag in page.all("meta") if tag.get("http-equiv")]
     assert policy.startswith("default-src 'none'; img-src data:;")
-    assert all((one["src"] or "").startswith("data:image/png;base64,") for one in page.all("img") if "src" in one)
+    assert all((tag["src"] or "").startswith("data:image/png;base64,") for tag in page.all("img") if "src" in tag)
     assert not page.all("link")
-    assert all("src" not in one for one in page.all("script"))
-    assert {one["href"] for one in page.all("a") if not (one["href"] or "").startswith("#")} <= {
+    assert all("src" not in tag for tag in page.all("script"))
+    assert {tag["href"] for tag in page.all("a") if not (tag["href"] or "").startswith("#")} <= {
         "quiz.html",
         "report.html",
     }
@@ -136,19 +136,19 @@ def test_report_is_one_file_with_text_for_every_picture(report: str) -> None:
     page = Page(report)
     check_offline(page, report)
     assert len(page.all("img")) == 3 + 2 + 2 + 3
-    assert all(one["alt"] for one in page.all("img"))
+    assert all(tag["alt"] for tag in page.all("img"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {(one["href"] or "")[1:] for one in page.all("a") if (one["href"] or "").startswith("#")} <= set(ids)
-    assert all(one.get("aria-hidden") == "true" or one.get("aria-label") for one in page.all("svg"))
+    assert {(tag["href"] or "")[1:] for tag in page.all("a") if (tag["href"] or "").startswith("#")} <= set(ids)
+    assert all(tag.get("aria-hidden") == "true" or tag.get("aria-label") for tag in page.all("svg"))
     assert page.all("html") == [{"lang": "en"}]
 
 
 def test_report_names_every_metric_and_marks_what_differs(findings: list[Finding], report: str) -> None:
     rows = [row for group in group_findings(findings) for row in group.rows]
     assert sorted(map(id, findings)) == sorted(id(row.finding) for row in rows), "each metric stands in one table"
-    assert {one.metric for one in findings} == set(METRICS)
-    differing = sum(one.significant for one in findings)
+    assert {f.metric for f in findings} == set(METRICS)
+    differing = sum(f.significant for f in findings)
     assert 0 < differing < len(findings)
     assert report.count("● yes") == differing
     assert f"{differing} of {len(findings)} metrics show a difference" in report
@@ -156,7 +156,7 @@ def test_report_names_every_metric_and_marks_what_differs(findings: list[Finding
 
 def test_report_without_a_difference_says_so(findings: list[Finding]) -> None:
     text = write_report(
-        [one for one in findings if not one.significant] + [one.adjusted(1.0) for one in findings if one.significant]
+        [f for f in findings if not f.significant] + [f.adjusted(1.0) for f in findings if f.significant]
     )
     assert "No metric shows a difference from real galaxies." in text
     assert "small differences stay unseen" in text
@@ -175,7 +175,7 @@ def test_quiz_shows_each_picture_once_with_its_answer() -> None:
     page = Page(text)
     check_offline(page, text)
     (questions,) = re.findall(r"const QUESTIONS = (\[.*\]);\n", text)
-    shown = {one["picture"]: one["synthetic"] for one in json.loads(questions)}
+    shown = {question["picture"]: question["synthetic"] for question in json.loads(questions)}
     assert len(shown) == 7
     for uri, answer in shown.items():
         decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
@@ -183,7 +183,7 @@ def test_quiz_shows_each_picture_once_with_its_answer() -> None:
         assert (real == decoded).all((1, 2, 3)).any() != answer
     assert list(shown.values()) != sorted(shown.values()), "the order must not give the answers away"
     assert text == quiz_page(synthetic, real, summary_of("a </script> survey"), seed=5)
-    assert all(one.get("type") == "button" for one in page.all("button"))
+    assert all(tag.get("type") == "button" for tag in page.all("button"))
 
 
 @pytest.mark.parametrize("page", ["report", "quiz"])

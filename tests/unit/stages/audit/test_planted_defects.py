@@ -73,11 +73,11 @@ def toy_galaxies(count: int, side: int = 16) -> Pictures:
 
 
 def test_planted_defects_are_found_and_held_out_pictures_are_not() -> None:
-    found = audited(toy_galaxies(750), {"none": honest, **DEFECTS}, 250, seed=1, permutations=99)
-    assert found.pop("none") == set()
-    missed = {name: metrics for name, metrics in found.items() if not metrics & EXPECTED[name]}
+    result = audited(toy_galaxies(750), {"none": honest, **DEFECTS}, 250, seed=1, permutations=99)
+    assert result.pop("none") == set()
+    missed = {name: metrics for name, metrics in result.items() if not metrics & EXPECTED[name]}
     assert not missed
-    assert found["copies"] <= {("memorisation", "pixels"), ("nearer_to_training", "pixels")}
+    assert result["copies"] <= {("memorisation", "pixels"), ("nearer_to_training", "pixels")}
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +114,11 @@ def test_ten_seeds_find_every_defect_and_no_false_one(source: str, request: pyte
     pictures: Pictures = request.getfixturevalue(source)
     missed, alarms = [], []
     for seed in SEEDS:
-        found = audited(pictures, {"none": honest, **DEFECTS}, SIZE, seed, permutations=399)
-        alarms += [(seed, metric) for metric in found.pop("none")]
+        result = audited(pictures, {"none": honest, **DEFECTS}, SIZE, seed, permutations=399)
+        alarms += [(seed, metric) for metric in result.pop("none")]
         print(seed, "alarms", alarms, flush=True)
-        missed += [(seed, name) for name, metrics in found.items() if not metrics & EXPECTED[name]]
-        for name, metrics in found.items():
+        missed += [(seed, name) for name, metrics in result.items() if not metrics & EXPECTED[name]]
+        for name, metrics in result.items():
             print(seed, name, sorted(metrics & EXPECTED[name]), len(metrics), flush=True)
     assert not alarms
     assert not missed

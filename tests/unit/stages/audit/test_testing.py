@@ -82,7 +82,7 @@ def test_memorisation_raises_one_false_alarm_in_twenty(num_training: int) -> Non
         rng = np.random.default_rng(seed)
         distances = to_reference(clustered(rng, 150), clustered(rng, 60))
         neighbours = {"x": RealNeighbours.of(distances, num_training)}
-        alarms += any(one.significant for one in memorisation(neighbours, seed, permutations=99))
+        alarms += any(f.significant for f in memorisation(neighbours, seed, permutations=99))
     assert 2 <= alarms < MOST_ALARMS
 
 
@@ -169,10 +169,10 @@ def test_compare_needs_no_labels_of_the_synthetic_set() -> None:
     labels = rng.integers(2, size=40)
     reference, others = (Features(space, labels, ("a", "b")) for space in (spaces[0], spaces[2]))
     findings = compare(reference, Features(spaces[1]), others, permutations=19)
-    metrics = {one.metric for one in findings}
+    metrics = {f.metric for f in findings}
     assert "class_share" in metrics
     assert "total_variation" not in metrics
     without = compare(
         Features(spaces[0]), Features(spaces[1], labels, ("a", "b")), Features(spaces[2]), permutations=19
     )
-    assert not metrics & {"total_variation"} | {one.metric for one in without} & {"class_share", "total_variation"}
+    assert not metrics & {"total_variation"} | {f.metric for f in without} & {"class_share", "total_variation"}

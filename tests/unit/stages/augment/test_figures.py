@@ -25,8 +25,8 @@ METHODS = (
 def entry(number: int, method: str, source: str, shots: int | None) -> dict[str, Any]:
     mean = 0.4 + 0.05 * number
     interval = {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}
-    own = 0 if method == "generator_labels" else shots
-    named = {"method": method, "source": source, "shots": own, "compared_at": shots}
+    used = 0 if method == "generator_labels" else shots
+    named = {"method": method, "source": source, "shots": used, "compared_at": shots}
     return {**named, "balanced_accuracy": interval, "macro_f1": interval}
 
 
@@ -36,8 +36,8 @@ SUMMARY: dict[str, Any] = {
     "results": [entry(n, *name, shots) for shots in (10, None) for n, name in enumerate(METHODS)],
 }  # fmt: skip
 ROWS = [
-    {"method": one["method"], "source": one["source"], "shots": one["shots"], "step": step, "balanced_accuracy": 0.5, "macro_f1": 0.4}
-    for one in SUMMARY["results"]
+    {"method": c["method"], "source": c["source"], "shots": c["shots"], "step": step, "balanced_accuracy": 0.5, "macro_f1": 0.4}
+    for c in SUMMARY["results"]
     for step in (100, 1000)
 ]  # fmt: skip
 

@@ -22,10 +22,10 @@ SPLITS = ("train", "validation", "test")
 def write(root: Path, *ids: str, files: dict[str, str] | None = None) -> CuratedSet:
     """Write a curated set; `ids` are those of the three splits, a letter per galaxy."""
     folder = Folder(str(root / f"curated-{'-'.join(ids)}"))
-    for split, own in zip(SPLITS, ids, strict=True):
+    for split, object_id in zip(SPLITS, ids, strict=True):
         rows = [
             {"object_id": name, "class_name": "a", "source": {"path": name, "sha256": (files or {}).get(name)}}
-            for name in own
+            for name in object_id
         ]
         if rows:
             with folder.writing(partition(split, 0)) as path:
@@ -49,8 +49,8 @@ def made_of(root: Path, name: str, **parents: tuple[Manifest, str]) -> tuple[Man
 def sampled_from(root: Path, galaxies: CuratedSet, **further: CuratedSet) -> tuple[Manifest, str]:
     """Return a synthetic set whose generator trained on these and further galaxies."""
     sets = {"curated": galaxies, **further}
-    own = {role: (one.manifest, one.folder.uri) for role, one in sets.items()}
-    trained = made_of(root, "generator-1", **own)
+    parents = {role: (set_.manifest, set_.folder.uri) for role, set_ in sets.items()}
+    trained = made_of(root, "generator-1", **parents)
     return made_of(root, "synthetic-1", generator=trained)
 
 
@@ -62,8 +62,8 @@ def test_set_of_training_galaxies_passes(tmp_path: Path) -> None:
 def test_direct_child_of_the_same_curated_set_passes(tmp_path: Path) -> None:
     """Its generator left out held-out galaxies of further sets."""
     main, extra = write(tmp_path, "abc", "de", "fg"), write(tmp_path, "defg", "", "")
-    own = {role: (one.manifest, one.folder.uri) for role, one in {"curated": main, "curated_2": extra}.items()}
-    check_independent(*made_of(tmp_path, "synthetic-1", **own), main)
+    parents = {role: (s.manifest, s.folder.uri) for role, s in {"curated": main, "curated_2": extra}.items()}
+    check_independent(*made_of(tmp_path, "synthetic-1", **parents), main)
 
 
 @pytest.mark.parametrize(("training", "first"), [("abd", "d"), ("gfa", "f"), ("e", "e")])

@@ -42,7 +42,7 @@ def pool(labels_N: Tensor, seed: int = 0) -> Pool:
 
 def test_labelled_galaxies_are_nested_and_differ_between_seeds() -> None:
     rows = [draw_shots(LABELS, shots, seed=3) for shots in (1, 5, 30, None)]
-    assert [LABELS[one].bincount().tolist() for one in rows] == [[1, 1, 1], [5, 5, 3], [30, 12, 3], [40, 12, 3]]
+    assert [LABELS[row].bincount().tolist() for row in rows] == [[1, 1, 1], [5, 5, 3], [30, 12, 3], [40, 12, 3]]
     for smaller, larger in itertools.pairwise(rows):
         assert set(smaller.tolist()) < set(larger.tolist())
     assert not torch.equal(draw_shots(LABELS, 5, seed=4), rows[1])
@@ -54,9 +54,9 @@ def test_ratio_is_that_of_added_to_real_images_in_every_class(ratio: float) -> N
     probabilities = mixed_probabilities(LABELS, added, ratio)
     real, synthetic = probabilities[: len(LABELS)], probabilities[len(LABELS) :]
     for label in (0, 1):
-        own = float(real[label == LABELS].sum()), float(synthetic[added == label].sum())
-        assert sum(own) == pytest.approx(1 / 3, rel=1e-12)
-        assert own[1] / own[0] == pytest.approx(ratio, rel=1e-12)
+        counts = float(real[label == LABELS].sum()), float(synthetic[added == label].sum())
+        assert sum(counts) == pytest.approx(1 / 3, rel=1e-12)
+        assert counts[1] / counts[0] == pytest.approx(ratio, rel=1e-12)
     assert float(real[LABELS == 2].sum()) == pytest.approx(1 / 3, rel=1e-12)
 
 
@@ -113,22 +113,22 @@ def test_classifier_of_the_filter_has_the_same_galaxies() -> None:
 def test_losses_and_augmentation_belong_to_their_methods() -> None:
     options = Augment()
     training = {method: Fit(method, lr=0.03).training(options, AugmentTraining()) for method in options.methods}
-    assert {name for name, one in training.items() if one.focal} == {"focal"}
-    assert {name for name, one in training.items() if one.class_balance} == {"class_balanced"}
-    assert {name for name, one in training.items() if one.mixup} == {"mixup"}
-    assert {name for name, one in training.items() if not one.augmentation.operations} == {"real"}
-    assert {one.lr for one in training.values()} == {0.03}
-    assert len({(one.steps, one.batch_size) for one in training.values()}) == 1
+    assert {name for name, options in training.items() if options.focal} == {"focal"}
+    assert {name for name, options in training.items() if options.class_balance} == {"class_balanced"}
+    assert {name for name, options in training.items() if options.mixup} == {"mixup"}
+    assert {name for name, options in training.items() if not options.augmentation.operations} == {"real"}
+    assert {options.lr for options in training.values()} == {0.03}
+    assert len({(options.steps, options.batch_size) for options in training.values()}) == 1
 
 
 def test_methods_without_a_source_are_left_out() -> None:
     searches = plan_searches(Augment(shots=(10, None)), ["a", "b"])
-    mixed = [(one.source, one.shots) for one in searches if one.method == "real_synthetic"]
+    mixed = [(search.source, search.shots) for search in searches if search.method == "real_synthetic"]
     assert mixed == [("a", 10), ("a", None), ("b", 10), ("b", None)]
-    assert [one.shots for one in searches if one.method == "synthetic_only"] == [0, 0]
-    assert not [one for one in searches if "distilled" in one.method]
+    assert [search.shots for search in searches if search.method == "synthetic_only"] == [0, 0]
+    assert not [search for search in searches if "distilled" in search.method]
     prototypes = plan_searches(Augment(shots=(10,)), ["distilled"])
-    assert {(one.method, one.source) for one in prototypes if one.source} == {
+    assert {(search.method, search.source) for search in prototypes if search.source} == {
         ("distilled_only", "distilled"),
         ("real_distilled", "distilled"),
     }
@@ -172,8 +172,8 @@ ROWS = [
 
 
 def final(method: str, source: str, figure: str) -> np.ndarray:
-    own = [row for row in ROWS if (row["method"], row["source"], row["step"]) == (method, source, 12)]
-    return np.array([row[figure] for row in own]).reshape(SEEDS, -1)
+    chosen = [row for row in ROWS if (row["method"], row["source"], row["step"]) == (method, source, 12)]
+    return np.array([row[figure] for row in chosen]).reshape(SEEDS, -1)
 
 
 @pytest.fixture(scope="module")
@@ -184,15 +184,15 @@ def summary() -> dict[str, Any]:
 def test_baseline_and_source_are_chosen_on_validation_galaxies(summary: dict[str, Any]) -> None:
     assert summary["baselines"] == [{"shots": 10, "method": "flips", "validation": 0.7}]
     assert summary["chosen_sources"] == [{"shots": 10, "source": "a", "validation": pytest.approx(0.8)}]
-    by_source = {one["source"]: one for one in summary["results"] if one["method"] == "real_synthetic"}
+    by_source = {result["source"]: result for result in summary["results"] if result["method"] == "real_synthetic"}
     assert by_source[CHOSEN] | {"source": "a"} == by_source["a"]
-    best = {one["baseline"] for one in summary["comparisons"] if one["best_baseline"]}
+    best = {row["baseline"] for row in summary["comparisons"] if row["best_baseline"]}
     assert best == {"flips"}
 
 
 @pytest.mark.parametrize("figure", ["balanced_accuracy", "macro_f1"])
 def test_paired_difference_of_one_replicate_equals_the_paired_t_test(summary: dict[str, Any], figure: str) -> None:
-    (entry,) = (one[figure] for one in summary["comparisons"] if (one["source"], one["baseline"]) == ("b", "flips"))
+    (entry,) = (row[figure] for row in summary["comparisons"] if (row["source"], row["baseline"]) == ("b", "flips"))
     expected = stats.ttest_rel(final("real_synthetic", "b", figure)[:, 0], final("flips", "", figure)[:, 0])
     interval = expected.confidence_interval(0.95)
     assert (entry["low"], entry["high"]) == pytest.approx((interval.low, interval.high), rel=1e-9)
@@ -200,7 +200,7 @@ def test_paired_difference_of_one_replicate_equals_the_paired_t_test(summary: di
 
 
 def test_replicates_are_paired_with_the_baseline_of_their_seed(summary: dict[str, Any]) -> None:
-    (entry,) = (one["macro_f1"] for one in summary["comparisons"] if (one["source"], one["baseline"]) == ("a", "flips"))
+    (entry,) = (row["macro_f1"] for row in summary["comparisons"] if (row["source"], row["baseline"]) == ("a", "flips"))
     differences = final("real_synthetic", "a", "macro_f1") - final("flips", "", "macro_f1")
     assert differences.shape == (SEEDS, REPLICATES)
     assert entry["mean"] == pytest.approx(differences.mean(), rel=1e-12)
@@ -209,18 +209,18 @@ def test_replicates_are_paired_with_the_baseline_of_their_seed(summary: dict[str
 
 def test_p_values_are_adjusted_for_the_number_of_comparisons(summary: dict[str, Any]) -> None:
     family = [
-        one["macro_f1"]
-        for one in summary["comparisons"]
-        if one["best_baseline"] and one["method"] in ("real_synthetic", "generator_labels") and one["source"] != CHOSEN
+        row["macro_f1"]
+        for row in summary["comparisons"]
+        if row["best_baseline"] and row["method"] in ("real_synthetic", "generator_labels") and row["source"] != CHOSEN
     ]
     ordered = sorted(entry["p_value"] for entry in family)
     assert len(ordered) == 3
     assert min(entry["p_holm"] for entry in family) == pytest.approx(3 * ordered[0], rel=1e-12)
-    assert not [one for one in summary["comparisons"] if one["method"] == "focal" and "p_holm" in one["macro_f1"]]
+    assert not [row for row in summary["comparisons"] if row["method"] == "focal" and "p_holm" in row["macro_f1"]]
 
 
 def test_classes_have_figures_of_their_own(summary: dict[str, Any]) -> None:
-    (entry,) = (one for one in summary["results"] if one["method"] == "flips")
+    (entry,) = (result for result in summary["results"] if result["method"] == "flips")
     expected = [
         metrics.purity(np.array(row["confusion"]).reshape(2, 2))[1]
         for row in ROWS
@@ -231,7 +231,7 @@ def test_classes_have_figures_of_their_own(summary: dict[str, Any]) -> None:
 
 def test_printed_rows_hold_means_and_intervals(summary: dict[str, Any]) -> None:
     rows = {(row[0], row[1]): row for row in table_rows(summary, 10)}
-    assert set(rows) == {(shown_name(one["method"]), one["source"]) for one in summary["results"]}
+    assert set(rows) == {(shown_name(result["method"]), result["source"]) for result in summary["results"]}
     assert rows["flips", ""][5] == ""
     difference = rows["survey_and_synthetic", "a"][7]
     assert difference.startswith("+0.")

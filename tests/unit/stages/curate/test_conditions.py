@@ -89,8 +89,8 @@ def test_rows_become_votes_classes_radii_and_colours(folder: Folder) -> None:
     assert known[:, layout.slice("size")].flatten().tolist() == [True, True, False, True, True, False]
     logs = np.log10([2, 4, 8, 16])
     np.testing.assert_allclose(radii.flatten()[[0, 1, 3, 4]], (logs - logs.mean()) / logs.std(), rtol=1e-5)
-    own = picture_colours(np.stack([picture(n) for n in range(6)]))
-    np.testing.assert_allclose(colours, (own - own.mean(axis=0)) / own.std(axis=0), rtol=1e-4, atol=1e-5)
+    measured = picture_colours(np.stack([picture(n) for n in range(6)]))
+    np.testing.assert_allclose(colours, (measured - measured.mean(axis=0)) / measured.std(axis=0), rtol=1e-4, atol=1e-5)
 
 
 def test_colour_is_the_ratio_of_mean_channels() -> None:

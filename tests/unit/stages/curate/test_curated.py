@@ -57,9 +57,9 @@ def row(object_id: str, label: int) -> dict[str, object]:
 
 def write(folder: Folder, rows: dict[str, tuple[str, int]] = ROWS, summary: Summary = SUMMARY, **config: str) -> None:
     for split, label in sorted(set(rows.values())):
-        own = sorted(key for key, partition_of_row in rows.items() if partition_of_row == (split, label))
+        keys = sorted(key for key, partition_of_row in rows.items() if partition_of_row == (split, label))
         with folder.writing(partition(split, label)) as path:
-            pq.write_table(pa.Table.from_pylist([row(key, label) for key in own], SCHEMA), path)
+            pq.write_table(pa.Table.from_pylist([row(key, label) for key in keys], SCHEMA), path)
     folder.write("summary.json", summary.to_json())
     commit(folder, kind=KIND, identity="i", config=config, parents={}, seed=0, uris={})
 

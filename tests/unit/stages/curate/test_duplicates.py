@@ -31,7 +31,7 @@ def test_copies_are_those_of_earlier_splits(rows):
     for rank, (split, value) in enumerate(rows):
         original = finder.find(rank, value)
         finder.remember(rank, value)
-        earlier = [own for own, other in rows if own < split and other == value]
+        earlier = [row for row, other in rows if row < split and other == value]
         assert (original is None) == (not earlier)
         if original is not None:
             assert rows[original] == (min(earlier), value)

@@ -90,7 +90,7 @@ def test_survey_of_16_bit_pictures_uses_the_bits_that_it_fills(tmp_path, caplog,
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_pictures_of_8_bits_need_no_choice(tmp_path, caplog, kind):
     eight = [np.rint(galaxy(number) * 255).astype(np.uint8) for number in range(COUNT)]
-    selected = in_folder(tmp_path / "i", [png(one) for one in eight], kind)
+    selected = in_folder(tmp_path / "i", [png(pose) for pose in eight], kind)
     images = FolderImages(str(tmp_path / "i"), pattern=f"{{id}}.{kind}")
     with caplog.at_level(logging.INFO):
         assert resolve_levels(images, selected) is images
@@ -250,7 +250,7 @@ def test_survey_that_one_bright_pixel_darkens_gives_a_warning(tmp_path, caplog):
     """A pixel of 65535 in one of many 12-bit pictures makes the range 16 bits wide."""
     values = [np.rint(galaxy(number) * 4095).astype(np.uint16) for number in range(COUNT)]
     values[3][32, 32] = 65535
-    selected = in_folder(tmp_path / "pictures", [png(one) for one in values], "png")
+    selected = in_folder(tmp_path / "pictures", [png(value) for value in values], "png")
     images = resolve_levels(FolderImages(str(tmp_path / "pictures"), "{id}.png"), selected)
     rows = decoded(images, [str(tmp_path / "pictures" / name) for name in selected["path"].to_pylist()])
     text = checked(images, rows, caplog)

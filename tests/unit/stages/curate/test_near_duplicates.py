@@ -33,12 +33,12 @@ def flip(value: np.ndarray, bits: list[int]) -> np.ndarray:
 
 
 def brute_force(queries: np.ndarray, references: np.ndarray) -> list[tuple[int, int, int]]:
-    found = []
+    result = []
     for row, query in enumerate(queries):
         distances = np.bitwise_count(query ^ references).sum(axis=1, dtype=int)
         if len(distances) and distances.min() <= MAX_DISTANCE:
-            found.append((row, int(distances.argmin()), int(distances.min())))
-    return found
+            result.append((row, int(distances.argmin()), int(distances.min())))
+    return result
 
 
 @settings(max_examples=50, deadline=None)
@@ -49,8 +49,8 @@ def test_search_finds_what_comparing_all_pairs_finds(changes, count):
     references = random_hashes(10)[:count]
     queries = np.array([flip(random_hashes(10)[i], bits) for i, bits in changes], np.uint8).reshape(-1, BYTES)
     rows, others, distances, _ = find_nearest(queries, references)
-    found = list(zip(rows.tolist(), others.tolist(), distances.tolist(), strict=True))
-    assert found == brute_force(queries, references)
+    result = list(zip(rows.tolist(), others.tolist(), distances.tolist(), strict=True))
+    assert result == brute_force(queries, references)
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 2**16])
@@ -110,7 +110,7 @@ GALAXIES = pa.table({"object_id": ["a", "b", "c", "d", "e"], "split": pa.array([
 def test_pairs_are_written_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     base = random_hashes(2)
     hashes = [base[0], base[1], flip(base[1], [5]), flip(base[0], [1, 2, 3]), flip(base[1], [7])]
-    finder = finder_of(GALAXIES["split"].to_pylist(), [one.tobytes() for one in hashes])
+    finder = finder_of(GALAXIES["split"].to_pylist(), [hash_.tobytes() for hash_ in hashes])
     with caplog.at_level(logging.WARNING, "raydistill"):
         counts = write_near_duplicates(Folder(tmp_path), finder, GALAXIES)
     assert counts == {"train/test": 2, "train/validation": 1}
@@ -124,7 +124,7 @@ def test_pairs_are_written_and_reported(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_survey_without_pairs_has_no_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    finder = finder_of(GALAXIES["split"].to_pylist(), [one.tobytes() for one in random_hashes(5)])
+    finder = finder_of(GALAXIES["split"].to_pylist(), [hash_.tobytes() for hash_ in random_hashes(5)])
     assert write_near_duplicates(Folder(tmp_path), finder, GALAXIES) == {}
     assert not Folder(tmp_path).exists(NEAR_DUPLICATES)
     assert not caplog.text

@@ -80,7 +80,7 @@ def test_network_learns_and_repeats_with_any_number_of_threads() -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other) for name, other in train_filter(2, draw, 20, 1).items())
     pictures, outcomes = draw(100)
-    found = probabilities(first, pictures, 2)
-    assert (found.argmax(axis=1) == outcomes).mean() > 0.95
-    np.testing.assert_array_equal(found[7:9], probabilities(first, pictures[7:9], 2))
+    result = probabilities(first, pictures, 2)
+    assert (result.argmax(axis=1) == outcomes).mean() > 0.95
+    np.testing.assert_array_equal(result[7:9], probabilities(first, pictures[7:9], 2))
     assert probabilities(first, pictures[:0], 2).shape == (0, 3)

@@ -131,7 +131,7 @@ SOURCES: list[tuple[Images | ImageFolder, str, str, str]] = [
     (FITS, "constant", "", "set survey.images.stretch=auto, or survey.images.channels to bands with light"),
     (ImageFolder(root="set"), "corrupt", "the range of float pixels is unknown; give its value_range",
      "set survey.value_range to the display range"),
-    (PARQUET, "corrupt", "pixels reach from 0 to 9, beyond 0 to 1", "set survey.images.value_range to the values"),
+    (PARQUET, "corrupt", "pixels reach from 0 to 9, beyond 0 to 1", "set survey.images.value_range to the display range"),
     (FITS, "wrong-bands", "", "set survey.images.channels to the extensions or planes for red, green and blue"),
     (FOLDER, "wrong-bands", "", "store pictures with one or three channels"),
     (FITS, "wrong-size", "bands of shape [(2, 2), (3, 3)]", "resample the bands to one shape"),

@@ -57,13 +57,13 @@ def test_data_set_of_numbers_needs_a_mapping(tmp_path: Path) -> None:
     ):
         select_galaxies(recipe(classes=["elliptical", "s0", "spiral"]), survey)
     selection = select_galaxies(recipe(classes={"early": [1, 2], "late": 3}), survey)
-    assert {name: sum(own) for name, own in count(selection).items()} == {"early": 40, "late": 20}
+    assert {name: sum(counts) for name, counts in count(selection).items()} == {"early": 40, "late": 20}
 
 
 def test_mapping_renames_the_folders_of_a_data_set(tmp_path: Path) -> None:
     survey = folder(tmp_path, {"E": 20, "S0": 20, "Sa": 20})
     selection = select_galaxies(recipe(classes={"early": ["E", "S0"], "late": "Sa"}), survey)
-    assert {name: sum(own) for name, own in count(selection).items()} == {"early": 40, "late": 20}
+    assert {name: sum(counts) for name, counts in count(selection).items()} == {"early": 40, "late": 20}
     with pytest.raises(ConfigError, match=r"curate.classes: the data set has no class 'SO' for 'early'; did you mean"):
         select_galaxies(recipe(classes={"early": ["E", "SO"], "late": "Sa"}), survey)
 
@@ -228,7 +228,7 @@ def test_classes_with_nearly_the_same_name_are_reported(
     assert f"the classes '{first}', '{second}' have nearly the same name; curate.classes={{{first}: ['" in caplog.text
     caplog.clear()
     merged = count(select_galaxies(recipe(classes={first: [first, second], "other": "other"}), survey))
-    assert {name: sum(own) for name, own in merged.items()} == {first: 18, "other": 9}
+    assert {name: sum(counts) for name, counts in merged.items()} == {first: 18, "other": 9}
     assert "nearly the same name" not in caplog.text
 
 
@@ -239,7 +239,7 @@ def test_class_folders_in_two_forms_of_an_accent_are_one_class(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: Any
 ) -> None:
     survey = folder(tmp_path, {"sp\u00e4t": 9, "spa\u0308t": 9, "other": 9})
-    assert {name: sum(own) for name, own in count(select_galaxies(recipe(classes=classes), survey)).items()} == {
+    assert {name: sum(counts) for name, counts in count(select_galaxies(recipe(classes=classes), survey)).items()} == {
         "sp\u00e4t": 18,
         "other": 9,
     }
@@ -261,8 +261,8 @@ def test_forms_of_one_label_are_joined_with_a_warning(
     survey = catalog(tmp_path, {f"g{n}": ("rond", "barr\xe9", form)[n % 3] for n in range(60)})
     for classes in (["rond", "barr\xe9"], ["rond", form], {"rond": "rond", form: ["barr\xe9", form]}):
         caplog.clear()
-        own = count(select_galaxies(recipe(classes=classes), survey))
-        assert {name: sum(sizes) for name, sizes in own.items()} == {"rond": 20, "barr\xe9": 40}
+        counts = count(select_galaxies(recipe(classes=classes), survey))
+        assert {name: sum(sizes) for name, sizes in counts.items()} == {"rond": 20, "barr\xe9": 40}
         assert "column 'class': 20 values have decomposed accents, unusual blanks" in caplog.text
 
 
@@ -309,8 +309,10 @@ def test_many_small_classes_give_one_line(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def labelled_table(root: Path, labels: dict[str, list[int]], **options: Any) -> DataSet:
-    for split, own in labels.items():
-        pq.write_table(pa.table({"image": [b"png"] * len(own), "label": own}), root / f"{split}-00000-of-00001.parquet")
+    for split, label in labels.items():
+        pq.write_table(
+            pa.table({"image": [b"png"] * len(label), "label": label}), root / f"{split}-00000-of-00001.parquet"
+        )
     return ImageTable(root=str(root), **options)
 
 
@@ -320,7 +322,7 @@ def test_hidden_labels_of_the_test_split_are_reported(tmp_path: Path, caplog: py
         selection = select_galaxies(recipe(), survey)
     assert "official splits: train\n" in caplog.text
     assert "no picture of the official test split has a label; the test split is taken from the training" in caplog.text
-    assert all(sum(own) == 30 and min(own) > 0 for own in count(selection).values())
+    assert all(sum(counts) == 30 and min(counts) > 0 for counts in count(selection).values())
 
 
 def test_partly_hidden_and_constant_labels_of_a_split_are_reported(
@@ -343,7 +345,7 @@ def test_unlabelled_set_holds_every_galaxy_of_a_table_of_ids(tmp_path: Path) -> 
     survey = catalog(tmp_path, {f"{n:02d}": "" for n in range(20)})
     (tmp_path / "ids.csv").write_text("GalaxyID\n" + "\n".join(f"{n:02d}" for n in range(20)))
     selection = select_galaxies(recipe(classes="unlabelled"), replace(survey, catalog=str(tmp_path / "ids.csv")))
-    assert {name: sum(own) for name, own in count(selection).items()} == {"unlabelled": 20}
+    assert {name: sum(counts) for name, counts in count(selection).items()} == {"unlabelled": 20}
     assert set(selection.galaxies["confidence"].to_pylist()) == {1.0}
 
 
@@ -352,7 +354,7 @@ def test_unlabelled_set_ignores_labels(tmp_path: Path) -> None:
     selection = select_galaxies(recipe(classes="unlabelled"), catalog(tmp_path, labels))
     assert sorted(selection.galaxies["object_id"].to_pylist()) == sorted(labels)
     data_set = folder(tmp_path / "folders", {"a": 9, "b": 9})
-    assert {n: sum(own) for n, own in count(select_galaxies(recipe(classes="unlabelled"), data_set)).items()} == {
+    assert {n: sum(counts) for n, counts in count(select_galaxies(recipe(classes="unlabelled"), data_set)).items()} == {
         "unlabelled": 18
     }
 
@@ -360,11 +362,11 @@ def test_unlabelled_set_ignores_labels(tmp_path: Path) -> None:
 def test_unlabelled_set_keeps_votes_and_their_tree(tmp_path: Path) -> None:
     survey = catalog(tmp_path, {f"{n:02d}": "" for n in range(20)})
     questions = {task.key: [answer.column for answer in task.answers] for task in GZ_DECALS.tasks}
-    columns = {f"{name}_fraction": 1 / len(own) for own in questions.values() for name in own}
+    columns = {f"{name}_fraction": 1 / len(question) for question in questions.values() for name in question}
     rows = [",".join([f"{n:02d}", *map(str, columns.values())]) for n in range(20)]
     (tmp_path / "votes.csv").write_text("\n".join([f"id_str,{','.join(columns)}", *rows]))
-    own = replace(survey, catalog=str(tmp_path / "votes.csv"), dialect="gz-decals-5")
-    selection = select_galaxies(recipe(classes="unlabelled"), own)
+    decals = replace(survey, catalog=str(tmp_path / "votes.csv"), dialect="gz-decals-5")
+    selection = select_galaxies(recipe(classes="unlabelled"), decals)
     assert selection.tree.tree == GZ_DECALS
     assert "votes" in selection.galaxies.column_names
 
@@ -375,8 +377,8 @@ LETTERS = {f"{n:02d}": "ab"[n % 2] for n in range(60)}
 
 
 def excluding(tmp_path: Path, survey: CatalogSurvey | None = None, truth: str | None = None, **keys: Any) -> Selection:
-    own = recipe(classes=["a", "b"], exclude=Exclusion(**keys))
-    return select_galaxies(own, survey or catalog(tmp_path, LETTERS), truth)
+    excluding = recipe(classes=["a", "b"], exclude=Exclusion(**keys))
+    return select_galaxies(excluding, survey or catalog(tmp_path, LETTERS), truth)
 
 
 def kept(selection: Selection) -> set[str]:
@@ -385,7 +387,7 @@ def kept(selection: Selection) -> set[str]:
 
 def test_galaxies_that_fulfil_a_condition_on_the_own_table_are_left_out(tmp_path: Path) -> None:
     selection = excluding(tmp_path, where="id < '10'")
-    assert kept(selection) == {one for one in LETTERS if int(one) >= 10}
+    assert kept(selection) == {name for name in LETTERS if int(name) >= 10}
     assert selection.unassigned["excluded"] == 10
     whole = select_galaxies(recipe(classes=["a", "b"]), catalog(tmp_path, LETTERS))
     assert "excluded" not in whole.unassigned
@@ -405,7 +407,7 @@ def test_condition_may_be_on_another_table_and_unknown_numbers_fulfil_none(tmp_p
 def test_truth_of_a_simulated_survey_is_the_default_table(tmp_path: Path) -> None:
     (tmp_path / "truth.csv").write_text("objid,lane\n" + "".join(f"{n:02d},{n % 3}\n" for n in range(60)))
     selection = excluding(tmp_path, truth=str(tmp_path / "truth.csv"), where="lane > 0")
-    assert kept(selection) == {one for one in LETTERS if int(one) % 3 == 0}
+    assert kept(selection) == {name for name in LETTERS if int(name) % 3 == 0}
 
 
 @pytest.mark.parametrize(

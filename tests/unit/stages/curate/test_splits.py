@@ -70,11 +70,11 @@ def test_split_that_a_column_lacks_is_taken_from_its_training_split(
 ) -> None:
     with caplog.at_level(logging.INFO, "raydistill"):
         selection = select_galaxies(recipe(classes=["a", "b"]), with_splits(tmp_path, ["train"] * 100 + [present] * 20))
-    own = {"val": "validation"}.get(present, present)
-    assert f"curate: official splits of column 'set': 100 train, 20 {own}\n" in caplog.text
+    known = {"val": "validation"}.get(present, present)
+    assert f"curate: official splits of column 'set': 100 train, 20 {known}\n" in caplog.text
     assert f"no galaxy has the official split {absent}; the hash of the ids takes it from the training" in caplog.text
     splits = split_by_id(selection)
-    assert {splits[str(n)] for n in range(100, 120)} == {own}
+    assert {splits[str(n)] for n in range(100, 120)} == {known}
     ids = [str(n) for n in range(100)]
     fractions = (0.75, 0.25, 0.0) if absent == "validation" else (0.75, 0.0, 0.25)
     assert [splits[i] for i in ids] == assign_splits(ids, fractions).tolist()
@@ -171,7 +171,7 @@ def test_splits_in_a_dictionary_of_parquet(tmp_path: Path) -> None:
 def test_columns_of_splits_and_paths_are_part_of_the_identity() -> None:
     survey = CatalogSurvey(catalog="t.csv", images=FolderImages(root="images"))
     with_paths = replace(survey, images=FolderImages(root="images", path_column="file_loc"))
-    parts = [plain(one) for one in (survey, with_paths, replace(survey, columns={"split": "set"}))]
+    parts = [plain(config) for config in (survey, with_paths, replace(survey, columns={"split": "set"}))]
     assert parts[0]["images"]["path_column"] is None
     assert parts[1]["images"]["path_column"] == "file_loc"
     assert parts[2]["columns"] == {"split": "set"}

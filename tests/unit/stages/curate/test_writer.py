@@ -43,13 +43,13 @@ def survey(root: Path, bits: int) -> CatalogSurvey:
 
 
 def write(
-    root: Path, one: CatalogSurvey | ImageFolder, **curate: Any
+    root: Path, survey_: CatalogSurvey | ImageFolder, **curate: Any
 ) -> tuple[Summary, dict[str, Any], list[dict[str, Any]]]:
     """Return the summary, the content of its file, and the rows of rejected.parquet."""
     recipe = Curate(**{"classes": ("a", "b"), "image_size": 16, "crop_fraction": 1.0} | curate)
-    config = Config(name="x", survey=one, curate=recipe)
-    selection = select_galaxies(config.curate, one)
-    configured = one if isinstance(one, ImageFolder) else one.images
+    config = Config(name="x", survey=survey_, curate=recipe)
+    selection = select_galaxies(config.curate, survey_)
+    configured = survey_ if isinstance(survey_, ImageFolder) else survey_.images
     images = resolve_levels(configured, selection.galaxies)
     folder = Folder(root / "curated")
     writer = CuratedWriter(folder, selection, 16, None)
@@ -88,10 +88,10 @@ def test_summary_keeps_the_stretch_that_was_chosen():
 
 
 def test_list_of_rejected_pictures_names_the_path_that_was_tried(tmp_path):
-    one = survey(tmp_path, 8)
+    catalog = survey(tmp_path, 8)
     (tmp_path / "images" / "3.png").rename(tmp_path / "images" / "3.gif")
     (tmp_path / "images" / "4.png").write_bytes(b"no picture")
-    _, _, rejected = write(tmp_path, one)
+    _, _, rejected = write(tmp_path, catalog)
     assert [(row["object_id"], row["source"], row["reason"]) for row in rejected] == [
         ("3", "3.png", "missing"),
         ("4", "4.png", "corrupt"),

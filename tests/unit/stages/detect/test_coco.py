@@ -61,10 +61,10 @@ def test_a_decoded_mask_is_the_mask() -> None:
 
 
 def images() -> list[dict[str, object]]:
-    own = annotation(MASK, Box(1, 0, 3, 2), 2, {"origin": "synthetic-1", "galaxy": None})
+    record = annotation(MASK, Box(1, 0, 3, 2), 2, {"origin": "synthetic-1", "galaxy": None})
     return [
         {"file_name": "a.png", "width": 3, "height": 2, "annotations": []},
-        {"file_name": "b.png", "width": 3, "height": 2, "annotations": [own, own]},
+        {"file_name": "b.png", "width": 3, "height": 2, "annotations": [record, record]},
     ]
 
 
@@ -72,12 +72,12 @@ def images() -> list[dict[str, object]]:
 def test_a_document_fits_the_schema_and_is_marked(synthetic: bool) -> None:
     written = document(images(), ["spiral"], "Fields", synthetic=synthetic)
     jsonschema.validate(written, SCHEMA)
-    assert [one["image_id"] for one in written["annotations"]] == [2, 2]
-    assert [one["id"] for one in written["annotations"]] == [1, 2]
+    assert [annotation["image_id"] for annotation in written["annotations"]] == [2, 2]
+    assert [annotation["id"] for annotation in written["annotations"]] == [1, 2]
     assert written["annotations"][0]["bbox"] == [1, 0, 2, 2]
     assert written["annotations"][0]["area"] == 3
-    assert [one["name"] for one in written["categories"]] == ["spiral", "star"]
-    marks = [one["synthetic"] for one in (written["info"], *written["images"], *written["annotations"])]
+    assert [category["name"] for category in written["categories"]] == ["spiral", "star"]
+    marks = [annotation["synthetic"] for annotation in (written["info"], *written["images"], *written["annotations"])]
     assert marks == [synthetic] * 5
 
 

@@ -45,7 +45,7 @@ def figures(
     }
     metrics = figures_of(evaluated, Box(*CENTRE), detect, class_names)
     assert metrics["threshold"] == 0.8, "chosen on validation fields"
-    return {(one["images"], one["method"], one["metric"]): one["value"] for one in metrics["figures"]}
+    return {(figure["images"], figure["method"], figure["metric"]): figure["value"] for figure in metrics["figures"]}
 
 
 def test_figures_are_those_of_the_hand_made_detections() -> None:

@@ -67,16 +67,16 @@ def test_masks_are_what_photutils_finds_where_nothing_overlaps() -> None:
     model = FieldModel(side=256, galaxies=5, stars=3, min_area=12)
     stamps = [stamp(disk(64, 31.5, 31.5, 3 + label), label) for label in range(2)]
     field = make_field(stamps, QUIET, model, rng(3))
-    assert {one.label for one in field.sources} == {0, 1, STAR}
-    found = find_sources(to_light(field.picture, SDSS_CONTRAST), 3.0, 12) > 0
-    union = np.any([one.mask for one in field.sources], axis=0)
-    assert (found & union).sum() / (found | union).sum() > 0.85
+    assert {source.label for source in field.sources} == {0, 1, STAR}
+    result = find_sources(to_light(field.picture, SDSS_CONTRAST), 3.0, 12) > 0
+    union = np.any([source.mask for source in field.sources], axis=0)
+    assert (result & union).sum() / (result | union).sum() > 0.85
 
 
 def test_masks_overlap_where_galaxies_do() -> None:
     model = FieldModel(side=128, galaxies=14, stars=0, min_area=12)
     field = make_field([stamp(disk(64, 31.5, 31.5, 4))], QUIET, model, rng(3))
-    assert np.sum([one.mask for one in field.sources], axis=0).max() >= 2
+    assert np.sum([source.mask for source in field.sources], axis=0).max() >= 2
 
 
 def test_the_scale_changes_the_size_and_not_the_brightness() -> None:
@@ -95,7 +95,7 @@ def test_equal_seeds_give_equal_bits_and_missing_stamps_are_left_out() -> None:
     first, again, other = (make_field(stamps, QUIET, MODEL, rng(seed)) for seed in (5, 5, 6))
     assert np.array_equal(first.picture, again.picture)
     assert not np.array_equal(first.picture, other.picture)
-    assert not [one for one in make_field([None], QUIET, MODEL, rng()).sources if one.label != STAR]
+    assert not [source for source in make_field([None], QUIET, MODEL, rng()).sources if source.label != STAR]
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5])
@@ -121,12 +121,12 @@ def test_a_field_of_real_galaxies_shows_no_seams(data_root: Path) -> None:
         )
         light = cut_stamp(np.asarray(half), MODEL)
         stamps.append(None if light is None else stamp(light, number))
-    assert sum(one is not None for one in stamps) >= 11
+    assert sum(stamp is not None for stamp in stamps) >= 11
     sky = Sky((0.03,) * 3, (0.01,) * 3, 0.4)
     model = FieldModel(side=256, galaxies=12, stars=0)
     field = make_field(stamps, sky, model, rng(2))
     light = to_light(field.picture, SDSS_CONTRAST).mean(axis=2)
-    far = ~np.any([one.mask for one in field.sources], axis=0)
+    far = ~np.any([source.mask for source in field.sources], axis=0)
     assert np.median(light[far]) == pytest.approx(0.03, rel=0.15)
     assert np.percentile(light[far], 99.5) < 0.03 + 8 * 0.01
 

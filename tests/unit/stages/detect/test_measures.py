@@ -26,22 +26,22 @@ def matched(scores: list[float], truth: list[int], truths: int) -> Matches:
 
 def test_overlap_is_intersection_over_union() -> None:
     shifted, inside = [5.0, 0.0, 15.0, 10.0], [0.0, 0.0, 5.0, 5.0]
-    found = overlaps(np.array([BOX]), np.array([BOX, shifted, inside, FAR]))
-    np.testing.assert_allclose(found, [[1, 50 / 150, 25 / 100, 0]])
+    result = overlaps(np.array([BOX]), np.array([BOX, shifted, inside, FAR]))
+    np.testing.assert_allclose(result, [[1, 50 / 150, 25 / 100, 0]])
 
 
 def test_a_true_box_is_found_once_and_by_the_best_score() -> None:
     nearly = [1.0, 0.0, 10.0, 10.0]
-    found = match(np.array([nearly, BOX, FAR]), np.array([0.9, 0.8, 0.7]), np.array([BOX]))
-    assert found.order_D.tolist() == [0, 1, 2]
-    assert found.truth_D.tolist() == [0, -1, -1]
-    assert found.truths == 1
+    result = match(np.array([nearly, BOX, FAR]), np.array([0.9, 0.8, 0.7]), np.array([BOX]))
+    assert result.order_D.tolist() == [0, 1, 2]
+    assert result.truth_D.tolist() == [0, -1, -1]
+    assert result.truths == 1
 
 
 def test_each_detection_takes_the_free_box_that_it_overlaps_most() -> None:
     truth = np.array([BOX, [2.0, 0.0, 12.0, 10.0]])
-    found = match(np.array([[1.9, 0.0, 11.9, 10.0], BOX]), np.array([0.5, 0.4]), truth)
-    assert found.truth_D.tolist() == [1, 0]
+    result = match(np.array([[1.9, 0.0, 11.9, 10.0], BOX]), np.array([0.5, 0.4]), truth)
+    assert result.truth_D.tolist() == [1, 0]
 
 
 def test_average_precision_is_that_of_a_hand_made_case() -> None:
@@ -61,8 +61,8 @@ def test_average_precision_is_the_area_below_the_curve() -> None:
     rng = np.random.default_rng(0)
     images = [matched(rng.random(20).tolist(), rng.integers(-1, 1, 20).tolist(), 30) for _ in range(10)]
     scores, hits = (
-        np.concatenate([one.scores_D for one in images]),
-        np.concatenate([one.truth_D for one in images]) >= 0,
+        np.concatenate([image.scores_D for image in images]),
+        np.concatenate([image.truth_D for image in images]) >= 0,
     )
     order = np.argsort(-scores)
     precision = np.cumsum(hits[order]) / np.arange(1, len(hits) + 1)
@@ -88,7 +88,7 @@ def test_a_central_box_is_centred_and_not_the_whole_frame() -> None:
 
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     values = np.random.default_rng(1).normal(0, 1, 400).tolist()
-    found = bootstrap_interval(values, lambda some: float(np.mean(some)), seed=0)
-    assert found.value == pytest.approx(np.mean(values))
-    assert found.high - found.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
-    assert found == bootstrap_interval(values, lambda some: float(np.mean(some)), seed=0)
+    result = bootstrap_interval(values, lambda some: float(np.mean(some)), seed=0)
+    assert result.value == pytest.approx(np.mean(values))
+    assert result.high - result.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert result == bootstrap_interval(values, lambda some: float(np.mean(some)), seed=0)

@@ -52,9 +52,9 @@ def test_a_detector_learns_a_few_fields_by_heart() -> None:
     detector = build_detector(2, 64, 32, MEAN, STD, 0)
 
     def precision() -> float:
-        found = detect(detector, pictures)
+        result = detect(detector, pictures)
         return average_precision(
-            [match(one.boxes_D4, one.scores_D, np.array([box])) for one, box in zip(found, boxes, strict=True)]
+            [match(d.boxes_D4, d.scores_D, np.array([box])) for d, box in zip(result, boxes, strict=True)]
         )
 
     assert precision() < 0.5
@@ -65,10 +65,10 @@ def test_a_detector_learns_a_few_fields_by_heart() -> None:
         sum(detector(list(to_tensor(pictures)), targets).values()).backward()
         optimiser.step()
     assert precision() > 0.95
-    for one in detect(detector, pictures):
-        assert (np.diff(one.scores_D) <= 0).all()
-        assert (one.boxes_D4 >= 0).all()
-        assert (one.boxes_D4 <= 64).all()
+    for picture in detect(detector, pictures):
+        assert (np.diff(picture.scores_D) <= 0).all()
+        assert (picture.boxes_D4 >= 0).all()
+        assert (picture.boxes_D4 <= 64).all()
 
 
 def test_a_missing_torchvision_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ def task(folder: Path, detect: Detect = DETECT, seconds: float = 0.0) -> Trainin
         name = f"fields/train/{number}.png"
         picture = observed(disk(64, 32, 32, 3) * (number > 0), number)
         Folder(folder).write(name, encode_png(picture))
-        own = [annotation(mask, Box(24, 24, 40, 40), 1 + number % 2, {})] if number else []
-        records.append({"file_name": name, "annotations": own})
+        boxes = [annotation(mask, Box(24, 24, 40, 40), 1 + number % 2, {})] if number else []
+        records.append({"file_name": name, "annotations": boxes})
     return TrainingTask(str(folder), tuple(records), ("galaxy", "star"), detect, 1, 0, seconds)
 
 

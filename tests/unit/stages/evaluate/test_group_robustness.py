@@ -33,9 +33,9 @@ def test_slope_is_that_of_a_regression_with_one_intercept_per_class() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=400)
     redshift = rng.uniform(0, 0.1, 400) + 0.05 * labels
-    own = 0.3 + 0.2 * labels - 2.5 * redshift
+    probability = 0.3 + 0.2 * labels - 2.5 * redshift
     probabilities = rng.uniform(0, 0.1, (400, 3))
-    probabilities[np.arange(400), labels] = own + 0.01 * rng.normal(size=400)
+    probabilities[np.arange(400), labels] = probability + 0.01 * rng.normal(size=400)
     measured = measure(Groups.of("redshift", redshift, 4), probabilities, labels)
     design = np.column_stack([redshift, *(labels == k for k in range(3))])
     expected, *_ = np.linalg.lstsq(design, probabilities[np.arange(400), labels], rcond=None)

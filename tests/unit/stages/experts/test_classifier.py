@@ -31,13 +31,15 @@ def whitening() -> AnyNormalisation:
 
 @pytest.mark.parametrize("normalisation", [RGB, whitening()])
 def test_a_saved_classifier_gives_the_same_probabilities(normalisation: AnyNormalisation, tmp_path: Path) -> None:
-    own = classifier(normalisation)
-    own.save(Folder(str(tmp_path)))
+    stored = classifier(normalisation)
+    stored.save(Folder(str(tmp_path)))
     images = pictures(5, SIZE)
     frame = PictureClassifier.load(Folder(str(tmp_path))).predict(images)
-    assert frame.equals(own.predict(images))
-    network = build_network(own.architecture, len(NAMES), SIZE)
-    logits = torch.stack([network(theta, normalisation.apply(torch.from_numpy(images))) for theta in own.parameters_EP])
+    assert frame.equals(stored.predict(images))
+    network = build_network(stored.architecture, len(NAMES), SIZE)
+    logits = torch.stack(
+        [network(theta, normalisation.apply(torch.from_numpy(images))) for theta in stored.parameters_EP]
+    )
     expected = logits.double().softmax(dim=2).mean(dim=0).numpy()
     np.testing.assert_allclose(frame[list(NAMES)], expected, atol=1e-6)
     assert frame.predicted_class.tolist() == [NAMES[k] for k in expected.argmax(axis=1)]
@@ -48,26 +50,26 @@ def test_experts_with_an_output_per_answer_are_stored_too(tmp_path: Path) -> Non
     assert not isinstance(base, AnswerNetwork)
     answers = AnswerNetwork(base=base, questions=(2, 2), paths=(((0,),), ((1,), (2,)), ((1,), (3,))))
     network = build_network(answers, len(NAMES), SIZE)
-    own = replace(classifier(), architecture=answers, parameters_EP=initial_parameters(network, 1)[None])
-    own.save(Folder(str(tmp_path)))
+    stored = replace(classifier(), architecture=answers, parameters_EP=initial_parameters(network, 1)[None])
+    stored.save(Folder(str(tmp_path)))
     loaded = PictureClassifier.load(Folder(str(tmp_path)))
     assert loaded.architecture == answers
-    assert loaded.predict(pictures(3, SIZE)).equals(own.predict(pictures(3, SIZE)))
+    assert loaded.predict(pictures(3, SIZE)).equals(stored.predict(pictures(3, SIZE)))
 
 
 def test_larger_pictures_and_files_are_prepared_as_curate_does(tmp_path: Path) -> None:
-    own, large = classifier(), pictures(3, 20)
-    expected = own.predict(np.stack([prepare(picture, 0.5, SIZE) for picture in large]))
-    assert own.predict(large).equals(expected)
+    stored, large = classifier(), pictures(3, 20)
+    expected = stored.predict(np.stack([prepare(picture, 0.5, SIZE) for picture in large]))
+    assert stored.predict(large).equals(expected)
     paths, contents = [], []
     for n, picture in enumerate(large):
         Image.fromarray(picture).save(tmp_path / f"{n}.png")
         paths.append(str(tmp_path / f"{n}.png"))
         contents.append((tmp_path / f"{n}.png").read_bytes())
-    named = own.predict(pd.DataFrame({"path": paths}, index=["a", "b", "c"]))
+    named = stored.predict(pd.DataFrame({"path": paths}, index=["a", "b", "c"]))
     assert named.index.tolist() == ["a", "b", "c"]
     assert named.reset_index(drop=True).equals(expected)
-    assert own.predict(pd.DataFrame({"image": contents})).equals(expected)
+    assert stored.predict(pd.DataFrame({"image": contents})).equals(expected)
 
 
 def test_files_that_cannot_be_used_have_a_reason_and_no_class() -> None:

@@ -61,8 +61,8 @@ def write(
         entries.append(ClassSummary(name, total, total, train, validation, test, None))
         for split in (split for split, count in counts.items() if count):
             with folder.writing(partition(split, label)) as path:
-                own = [one | {"class_name": name} for one in rows[split, label]]
-                pq.write_table(pa.Table.from_pylist(own, SCHEMA), path)
+                galaxies = [row | {"class_name": name} for row in rows[split, label]]
+                pq.write_table(pa.Table.from_pylist(galaxies, SCHEMA), path)
     values = {"image_size": SIZE, "crop_fraction": 0.5, "aligned": True} | summary
     white = (0.5, 0.5, 0.5)
     folder.write(
@@ -99,9 +99,9 @@ def test_held_out_galaxies_are_left_out_by_id_file_and_looks(folder: Folder, mai
         ]
     }
     extra = write(folder / "extra", rows, ("unlabelled",))
-    (found,) = without_held_out([extra], main)
-    assert found.left_out == {"g03", "same file", "looks alike"}
-    images = decoded(extra_row_groups(found, main), fit_encoding(main))
+    (result,) = without_held_out([extra], main)
+    assert result.left_out == {"g03", "same file", "looks alike"}
+    images = decoded(extra_row_groups(result, main), fit_encoding(main))
     assert np.array_equal(images.images_NHWC, [picture(1), picture(10)])
 
 
@@ -140,7 +140,7 @@ def test_sets_that_do_not_fit_are_rejected(
 
 def test_extra_set_of_another_survey_without_votes_fits(folder: Folder, main: CuratedSet) -> None:
     extra = write(folder / "extra", {("train", 0): [galaxy(20)]}, ("unlabelled",), tree="gz-decals")
-    assert [one.folder for one in open_extra_sets([extra.folder], main)] == [extra.folder]
+    assert [set_.folder for set_ in open_extra_sets([extra.folder], main)] == [extra.folder]
 
 
 def test_set_without_training_galaxies_is_rejected(folder: Folder, main: CuratedSet) -> None:
@@ -151,7 +151,7 @@ def test_set_without_training_galaxies_is_rejected(folder: Folder, main: Curated
 
 def test_extra_sets_are_in_the_identity_by_content_and_not_by_path(folder: Folder, read: Read) -> None:
     def identity(*sets: CuratedSet) -> str:
-        paths = ",".join(one.folder.uri for one in sets)
+        paths = ",".join(set_.folder.uri for set_ in sets)
         return Plan(read(SIMULATED, f"generate.extra_sets=[{paths}]")).generator.identity
 
     rows = {("train", 0): [galaxy(20)]}

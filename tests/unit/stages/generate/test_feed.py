@@ -28,9 +28,9 @@ def pictures(tmp_path: Path) -> Pictures:
 
 def loaded(pictures: Pictures, rank: int, world_size: int, first_step: int = 0) -> list[int]:
     """Return a number for each picture that the tasks of a worker give, in order."""
-    own = Feed(pictures, TRAINING, 1, rank, world_size)
-    tasks = [pa.table({"first": [task.start], "last": [task.stop]}) for task in own.tasks(first_step)]
-    columns = [part for task in tasks for part in own.load(task)]
+    feed = Feed(pictures, TRAINING, 1, rank, world_size)
+    tasks = [pa.table({"first": [task.start], "last": [task.stop]}) for task in feed.tasks(first_step)]
+    columns = [part for task in tasks for part in feed.load(task)]
     return [checksum(image) for part in columns for image in part["image"]]
 
 

@@ -52,7 +52,7 @@ def test_opened_generator_samples_the_same_images(folder: Folder, model: Generat
     assert opened.tree.name == "gz2"
     noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     conditions = Conditions.of(LAYOUT, 2, **{"class": torch.eye(2)})
-    assert torch.equal(*(sample(one, conditions, noise, opened.summary.sampling) for one in (written, opened.load())))
+    assert torch.equal(*(sample(g, conditions, noise, opened.summary.sampling) for g in (written, opened.load())))
 
 
 def test_damaged_files_raise_errors_that_name_them(folder: Folder) -> None:

@@ -25,7 +25,7 @@ def test_sheet_is_one_file_that_needs_no_network() -> None:
     page = Page(text)
     check_offline(page, text)
     assert len(page.all("img")) == 4
-    assert all(one.get("type") == "button" for one in page.all("button"))
+    assert all(tag.get("type") == "button" for tag in page.all("button"))
     assert text == sheet()
 
 

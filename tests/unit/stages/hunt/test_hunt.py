@@ -25,17 +25,17 @@ def truth(tmp_path, condition, ids=("4", "3", "1", "9"), **keys):
 
 
 def test_truth_follows_the_order_of_the_survey(tmp_path):
-    found = truth(tmp_path, "kind <= 2 and lane > 0")
-    assert found.known_N.tolist() == [True, True, True, False]
-    assert found.positive_N.tolist() == [False, False, True, False]
+    result = truth(tmp_path, "kind <= 2 and lane > 0")
+    assert result.known_N.tolist() == [True, True, True, False]
+    assert result.positive_N.tolist() == [False, False, True, False]
     assert truth(tmp_path, "note == 'c'").positive_N.tolist() == [False, True, False, False]
 
 
 def test_zeros_before_an_id_belong_to_it(tmp_path):
     (tmp_path / "truth.csv").write_text("objid,kind\n007,0\n7,1\n08,0\n")
-    found = read_truth(Oracle(positive="kind > 0"), str(tmp_path / "truth.csv"), ["007", "7", "08"])
-    assert found.known_N.all()
-    assert found.positive_N.tolist() == [False, True, False]
+    result = read_truth(Oracle(positive="kind > 0"), str(tmp_path / "truth.csv"), ["007", "7", "08"])
+    assert result.known_N.all()
+    assert result.positive_N.tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -64,27 +64,27 @@ def test_wrong_ids_get_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("key", ["image_size", "crop_fraction", "aligned"])
 def test_synthetic_pictures_that_were_prepared_otherwise_are_rejected(key):
-    own = SimpleNamespace(image_size=32, crop_fraction=0.5, aligned=True)
-    theirs = SimpleNamespace(**{**vars(own), key: 0})
+    ours = SimpleNamespace(image_size=32, crop_fraction=0.5, aligned=True)
+    theirs = SimpleNamespace(**{**vars(ours), key: 0})
     folder = SimpleNamespace(uri="runs/x")
-    check_pictures(SimpleNamespace(summary=own, folder=folder), SimpleNamespace(summary=own))
+    check_pictures(SimpleNamespace(summary=ours, folder=folder), SimpleNamespace(summary=ours))
     with pytest.raises(ArtifactIncompatible, match=f"runs/x: its pictures have {key} 0, and those of the survey"):
-        check_pictures(SimpleNamespace(summary=theirs, folder=folder), SimpleNamespace(summary=own))
+        check_pictures(SimpleNamespace(summary=theirs, folder=folder), SimpleNamespace(summary=ours))
 
 
-def trial(found, start, end):
-    return {"found": found, "start": start, "end": end}
+def trial(hits, start, end):
+    return {"found": hits, "start": start, "end": end}
 
 
 def test_differences_are_paired_by_seed_and_seeds_without_scores_are_left_out():
-    one, two = [0.1] * len(METRICS), [0.3] * len(METRICS)
+    first, two = [0.1] * len(METRICS), [0.3] * len(METRICS)
     trials = {
-        "real": [trial([True], None, one), trial([True, True], one, one), trial([False], one, one)],
+        "real": [trial([True], None, first), trial([True, True], first, first), trial([False], first, first)],
         "injection": [trial([True] * 3, two, two), trial([True] * 4, two, two), trial([True] * 2, two, two)],
     }
     rows = {(row["strategy"], row["moment"], row["metric"]): row for row in metric_rows(trials)}
-    found = rows["injection", "end", "found"]
-    assert (found["mean"], found["difference"], found["difference_low"], found["seeds"]) == (3.0, 2.0, 2.0, 3)
+    result = rows["injection", "end", "found"]
+    assert (result["mean"], result["difference"], result["difference_low"], result["seeds"]) == (3.0, 2.0, 2.0, 3)
     start = rows["injection", "start", METRICS[0]]
     assert (start["seeds"], start["difference"]) == (3, pytest.approx(0.2))
     assert rows["real", "start", METRICS[0]]["seeds"] == 2

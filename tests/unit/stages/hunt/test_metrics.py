@@ -46,5 +46,5 @@ def test_metrics_of_a_survey_without_targets_are_rejected():
 
 
 def test_discovery_curve_counts_what_was_found():
-    found = np.array([True, False, True, True])
-    np.testing.assert_array_equal(discovery_curve(found, np.array([0, 1, 3, 4])), [0, 1, 2, 3])
+    result = np.array([True, False, True, True])
+    np.testing.assert_array_equal(discovery_curve(result, np.array([0, 1, 3, 4])), [0, 1, 2, 3])

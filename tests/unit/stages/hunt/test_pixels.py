@@ -50,7 +50,7 @@ def test_network_finds_what_the_examples_show(learner):
 def test_aligned_galaxies_are_mirrored_and_not_rotated():
     network, fixmatch = for_aligned(NetworkLearner()), for_aligned(FixMatchLearner())
     used = [network.training.augmentation, fixmatch.training.weak, fixmatch.training.strong]
-    assert all("mirror" in one.operations and "dihedral" not in one.operations for one in used)
+    assert all("mirror" in use.operations and "dihedral" not in use.operations for use in used)
     assert fixmatch.training.strong.operations[1:] == FixMatch().strong.operations[1:]
 
 

@@ -29,13 +29,13 @@ def best_rows(scores, count):
 def test_each_reason_gets_its_quota_and_no_object_is_shown_twice():
     rows, scores, features = survey()
     chosen = choose(rows, scores, features)
-    counts = {reason: sum(one.reason == reason for one in chosen) for reason in Reason}
+    counts = {reason: sum(pick.reason == reason for pick in chosen) for reason in Reason}
     assert counts == {Reason.HIGH_SCORE: 8, Reason.UNCERTAIN: 6, Reason.DIVERSE: 4, Reason.RANDOM: 2}
-    assert len({one.row for one in chosen}) == 20
-    by_reason = {reason: [one.row for one in chosen if one.reason == reason] for reason in Reason}
+    assert len({pick.row for pick in chosen}) == 20
+    by_reason = {reason: [pick.row for pick in chosen if pick.reason == reason] for reason in Reason}
     assert by_reason[Reason.HIGH_SCORE] == np.lexsort((rows, -scores))[:8].tolist()
     assert abs(scores[by_reason[Reason.UNCERTAIN]] - 0.5).max() <= np.sort(abs(scores - 0.5))[6 + 8]
-    assert all(one.score == scores[one.row] for one in chosen)
+    assert all(pick.score == scores[pick.row] for pick in chosen)
 
 
 @pytest.mark.parametrize("blocks", [2, 7, 500])
@@ -52,7 +52,7 @@ def test_choice_does_not_depend_on_the_order_of_the_blocks():
 
 def test_other_seed_changes_random_candidates_alone():
     rows, scores, features = survey()
-    first, second = ({one.row: one.reason for one in choose(rows, scores, features, seed=seed)} for seed in (0, 1))
+    first, second = ({pick.row: pick.reason for pick in choose(rows, scores, features, seed=seed)} for seed in (0, 1))
     assert {row for row, reason in first.items() if reason != Reason.RANDOM} <= set(second)
     assert set(first) != set(second)
 
@@ -60,21 +60,21 @@ def test_other_seed_changes_random_candidates_alone():
 def test_without_scores_candidates_are_diverse_and_random():
     rows, _, features = survey()
     chosen = choose(rows, None, features, quotas=Quotas(0, 0, 1, 1))
-    assert {one.reason for one in chosen} == {Reason.DIVERSE, Reason.RANDOM}
-    assert all(np.isnan(one.score) for one in chosen)
+    assert {pick.reason for pick in chosen} == {Reason.DIVERSE, Reason.RANDOM}
+    assert all(np.isnan(pick.score) for pick in chosen)
 
 
 def test_survey_smaller_than_a_round_is_shown_completely():
     rows, scores, features = survey(5)
-    assert sorted(one.row for one in choose(rows, scores, features)) == [0, 1, 2, 3, 4]
+    assert sorted(pick.row for pick in choose(rows, scores, features)) == [0, 1, 2, 3, 4]
 
 
 def test_rows_that_tie_with_the_last_one_are_chosen_in_their_order():
     rows, scores, features = survey(50)
     only_scores = Quotas(1, 0, 0, 0)
-    assert [one.row for one in choose(rows, np.full(50, 0.5), features, only_scores, 3)] == [0, 1, 2]
-    assert [one.row for one in choose(rows[:4], scores[:4], features[:4], only_scores, 3)] == best_rows(scores[:4], 3)
-    assert [one.row for one in choose(rows, scores, features, only_scores, 9)] == best_rows(scores, 9)
+    assert [pick.row for pick in choose(rows, np.full(50, 0.5), features, only_scores, 3)] == [0, 1, 2]
+    assert [pick.row for pick in choose(rows[:4], scores[:4], features[:4], only_scores, 3)] == best_rows(scores[:4], 3)
+    assert [pick.row for pick in choose(rows, scores, features, only_scores, 9)] == best_rows(scores, 9)
 
 
 def test_memory_does_not_grow_with_the_survey():

@@ -33,14 +33,14 @@ def test_features_of_sources_help_a_regression_with_few_labels(synthetic):
     network = fit_source_network([synthetic], pictures(60, False, 2), LEARNER, NORMAL, seed=0)
     pixels = np.concatenate([pictures(50, True, 3), pictures(50, False, 4)])
     wanted, plain = np.arange(100) < 50, noise(100, 5)
-    found = {}
+    result = {}
     for name, features in {"predict": plain, "joined": network.join(plain, pixels)}.items():
         labelled = [*range(3), *range(50, 53)]
         scale = Standardiser.of([features])
         scorer = fit_regression(collect([Group(features[labelled], wanted[labelled])]), scale, strength=1.0)
         scores = scorer.score(features)
-        found[name] = np.mean(scores[:50, None] > scores[50:])
-    assert found["joined"] > 0.95 > 0.8 > found["predict"]
+        result[name] = np.mean(scores[:50, None] > scores[50:])
+    assert result["joined"] > 0.95 > 0.8 > result["predict"]
 
 
 def test_joined_features_begin_with_those_of_predict(synthetic):

@@ -80,27 +80,27 @@ def prepared(survey: SurveyPictures) -> dict[str, Any]:
     }
 
 
-def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert list(one) == list(other)
-    for object_id, values in one.items():
+def assert_same(first: dict[str, Any], other: dict[str, Any]) -> None:
+    assert list(first) == list(other)
+    for object_id, values in first.items():
         np.testing.assert_array_equal(values, other[object_id], err_msg=object_id)
 
 
 def test_every_row_of_a_table_without_labels_is_an_object(pictures: Path) -> None:
-    own = plan(catalog(pictures.parent, [*IDS, "absent"], FolderImages(root=str(pictures), pattern="{id}.png")))
-    found = prepared(open_survey(own, None))
-    assert list(found) == [*IDS, "absent"]
-    assert found["absent"] == "missing"
+    survey_plan = plan(catalog(pictures.parent, [*IDS, "absent"], FolderImages(root=str(pictures), pattern="{id}.png")))
+    result = prepared(open_survey(survey_plan, None))
+    assert list(result) == [*IDS, "absent"]
+    assert result["absent"] == "missing"
 
 
 def test_parquet_folder_and_zip_give_the_same_pictures(pictures: Path, tmp_path: Path) -> None:
-    own = folder_plan(pictures)
-    expected = prepared(open_survey(own, None))
-    assert_same(prepared(open_survey(own, str(pictures))), expected)
+    survey_plan = folder_plan(pictures)
+    expected = prepared(open_survey(survey_plan, None))
+    assert_same(prepared(open_survey(survey_plan, str(pictures))), expected)
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for path in pictures.iterdir():
             archive.write(path, path.name)
-    assert_same(prepared(open_survey(own, str(tmp_path / "all.zip"))), expected)
+    assert_same(prepared(open_survey(survey_plan, str(tmp_path / "all.zip"))), expected)
     table = pa.table({"id_str": IDS, "image": [png(n) for n in range(5)]})
     pq.write_table(table, tmp_path / "all.parquet", row_group_size=2)
     in_parquet = plan(catalog(tmp_path, IDS, ParquetImages(uri=str(tmp_path / "all.parquet"))))
@@ -111,11 +111,11 @@ def test_parquet_table_is_limited_to_the_objects_of_the_table(tmp_path: Path) ->
     pq.write_table(
         pa.table({"id_str": IDS, "image": [png(n) for n in range(5)]}), tmp_path / "v.parquet", row_group_size=2
     )
-    own = plan(catalog(tmp_path, ["g4", "lost", "g1"], ParquetImages(uri=str(tmp_path / "v.parquet"))))
-    found = prepared(open_survey(own, None))
-    assert list(found) == ["g1", "g4", "lost"], "the order of the file, then those that it lacks"
-    assert found["lost"] == "missing"
-    np.testing.assert_array_equal(found["g4"], prepared_directly(4))
+    survey_plan = plan(catalog(tmp_path, ["g4", "lost", "g1"], ParquetImages(uri=str(tmp_path / "v.parquet"))))
+    result = prepared(open_survey(survey_plan, None))
+    assert list(result) == ["g1", "g4", "lost"], "the order of the file, then those that it lacks"
+    assert result["lost"] == "missing"
+    np.testing.assert_array_equal(result["g4"], prepared_directly(4))
 
 
 def prepared_directly(number: int) -> np.ndarray:
@@ -129,11 +129,11 @@ def test_data_sets_keep_all_splits(tmp_path: Path) -> None:
         path = tmp_path / "set" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(n, 20))
-    found = prepared(
+    result = prepared(
         open_survey(plan(ImageFolder(root=str(tmp_path / "set")), classes="all", min_picture_size=8), None)
     )
-    assert len(found) == 4
-    assert not [one for one in found.values() if isinstance(one, str)]
+    assert len(result) == 4
+    assert not [reason for reason in result.values() if isinstance(reason, str)]
 
 
 def test_packed_data_set_is_read_in_the_order_of_its_file(tmp_path: Path) -> None:
@@ -156,19 +156,19 @@ def test_ids_of_a_folder_are_unique(pictures: Path) -> None:
 
 
 def test_identity_of_a_folder_changes_with_its_files(pictures: Path) -> None:
-    own = folder_plan(pictures)
-    before = open_survey(own, str(pictures)).identity
-    assert before == open_survey(own, str(pictures)).identity
+    survey_plan = folder_plan(pictures)
+    before = open_survey(survey_plan, str(pictures)).identity
+    assert before == open_survey(survey_plan, str(pictures)).identity
     (pictures / "g0.png").write_bytes(png(0) + b" ")
-    assert open_survey(own, str(pictures)).identity != before
+    assert open_survey(survey_plan, str(pictures)).identity != before
 
 
 def test_other_sizes_are_resized_as_curate_would(pictures: Path) -> None:
     (pictures / "large.png").write_bytes(png(5, 80))
     (pictures / "small.png").write_bytes(png(6, 20))
-    found = prepared(open_survey(folder_plan(pictures), str(pictures)))
-    assert found["large"].shape == (16, 16, 3)
-    assert found["small"] == "wrong-size", "curate.min_picture_size is 32"
+    result = prepared(open_survey(folder_plan(pictures), str(pictures)))
+    assert result["large"].shape == (16, 16, 3)
+    assert result["small"] == "wrong-size", "curate.min_picture_size is 32"
 
 
 def curated(folder: Folder, size: int, **config: Any) -> Folder:
@@ -180,10 +180,10 @@ def curated(folder: Folder, size: int, **config: Any) -> Folder:
 
 
 def test_curated_pictures_of_the_right_size_keep_every_pixel(pictures: Path, tmp_path: Path) -> None:
-    own = folder_plan(pictures, crop_fraction=0.5)
-    found = prepared(open_survey(own, curated(Folder(tmp_path / "same"), 16).uri))
-    assert_same(found, {object_id: pixels(n, 16) for n, object_id in enumerate(IDS)})
-    resized = prepared(open_survey(own, curated(Folder(tmp_path / "other"), 12).uri))
+    survey_plan = folder_plan(pictures, crop_fraction=0.5)
+    result = prepared(open_survey(survey_plan, curated(Folder(tmp_path / "same"), 16).uri))
+    assert_same(result, {object_id: pixels(n, 16) for n, object_id in enumerate(IDS)})
+    resized = prepared(open_survey(survey_plan, curated(Folder(tmp_path / "other"), 12).uri))
     assert resized["g0"].shape == (16, 16, 3)
 
 
@@ -225,8 +225,8 @@ def test_levels_are_chosen_from_a_sample_if_the_experts_have_none(
 
 def test_levels_that_a_config_gives_stay(pictures: Path) -> None:
     images = FolderImages(root=str(pictures), pattern="{id}.png", value_range=(0, 2047))
-    own = plan(catalog(pictures.parent, IDS, images))
-    assumed, levels = assume_levels(open_survey(own, None), {"value_range": [0.0, 4095.0]})
+    survey_plan = plan(catalog(pictures.parent, IDS, images))
+    assumed, levels = assume_levels(open_survey(survey_plan, None), {"value_range": [0.0, 4095.0]})
     assert assumed.images == images
     assert not levels
 
@@ -234,32 +234,32 @@ def test_levels_that_a_config_gives_stay(pictures: Path) -> None:
 def test_mosaics_are_cut_out_also_below_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spirals = [Spiral(150 + n / 200, 20.0, scale=2.0) for n in range(3)]
     write_bands(tmp_path / "tiles", "0.fits", spirals, make_wcs(150.005, 20.0, 160, 160), 160, 160)
-    rows = [f"g{n},{one.ra},{one.dec}\n" for n, one in enumerate(spirals)]
+    rows = [f"g{n},{spiral.ra},{spiral.dec}\n" for n, spiral in enumerate(spirals)]
     (tmp_path / "table.csv").write_text("id,ra,dec\n" + "".join([*rows, "far,10,20\n"]))
     monkeypatch.chdir(tmp_path)
     images = MosaicImages("tiles", ("i/*", "r/*", "g/*"), "17 arcsec", stretch=0.5)
     opened = open_survey(plan(CatalogSurvey(catalog="table.csv", images=images, dialect="plain")), None)
     monkeypatch.chdir("/")
-    found = prepared(opened)
-    assert found["far"] == "missing"
+    result = prepared(opened)
+    assert result["far"] == "missing"
     sources = opened.objects["path"].to_pylist()
     for number in range(3):
         expected = prepare(images.decode(f"{tmp_path}/tiles/{sources[number]}"), 1.0, 16)
-        np.testing.assert_array_equal(found[f"g{number}"], expected)
+        np.testing.assert_array_equal(result[f"g{number}"], expected)
 
 
 def test_surveys_that_cannot_be_predicted_are_rejected(pictures: Path, tmp_path: Path) -> None:
-    own = folder_plan(pictures)
+    survey_plan = folder_plan(pictures)
     with pytest.raises(CatalogError, match="there is no such survey"):
-        open_survey(own, str(tmp_path / "nowhere"))
+        open_survey(survey_plan, str(tmp_path / "nowhere"))
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("x")
     with pytest.raises(CatalogError, match="none of its 1 files is a picture"):
-        open_survey(own, str(tmp_path / "notes"))
+        open_survey(survey_plan, str(tmp_path / "notes"))
     (tmp_path / "fits").mkdir()
     (tmp_path / "fits" / "a.fits").write_text("x")
     with pytest.raises(CatalogError, match="neither their bands nor their stretch"):
-        open_survey(own, str(tmp_path / "fits"))
+        open_survey(survey_plan, str(tmp_path / "fits"))
     bands = plan(catalog(tmp_path, IDS, FitsImages(root=str(tmp_path / "fits"), pattern="{id}-{band}.fits")))
     with pytest.raises(CatalogError, match="one FITS file per band"):
         open_survey(bands, str(tmp_path / "fits"))
@@ -269,4 +269,4 @@ def test_surveys_that_cannot_be_predicted_are_rejected(pictures: Path, tmp_path:
     folder.write("layout.json", b"{}")
     commit(folder, kind="trajectories", identity="2" * 64, config={}, parents={}, seed=0, uris={})
     with pytest.raises(ArtifactIncompatible, match="set of expert trajectories, which has no pictures"):
-        open_survey(own, folder.uri)
+        open_survey(survey_plan, folder.uri)

@@ -115,19 +115,19 @@ def merged(survey: Survey, folder: Folder, keep_every: int = 1, wanted: int = 7)
     requests = requests_for(survey, ClassConditions())
     limit = wanted * keep_every
     progress = [PoolProgress(wanted, limit, 4) for _ in NAMES]
-    for pool, own in enumerate(progress):
-        for number in range(own.num_blocks):
-            numbers = own.numbers(number)
+    for pool, state in enumerate(progress):
+        for number in range(state.num_blocks):
+            numbers = state.numbers(number)
             rows = finished(requests, Block(pool, number), numbers, (numbers + 1) % keep_every == 0)
             checked.write(folder, f"blocks/{Block(pool, number).name}", pack_table(rows))
-            own.kept.append(len(rows))
+            state.kept.append(len(rows))
     return merge_blocks(folder, folder / "blocks", progress, requests)
 
 
 def test_blocks_are_merged_into_a_file_per_class(survey: Survey, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "ROWS_PER_GROUP", 3)
     counts = merged(survey, Folder(tmp_path / "s"))
-    assert {label: (one.sampled, one.kept) for label, one in counts.items()} == {NO_CLASS: (0, 0), 0: (7, 7), 1: (7, 7)}
+    assert {label: (n.sampled, n.kept) for label, n in counts.items()} == {NO_CLASS: (0, 0), 0: (7, 7), 1: (7, 7)}
     for label in (0, 1):
         rows = read_table(Folder(tmp_path / "s"), partition(label))
         assert rows.schema.names == SCHEMA.names

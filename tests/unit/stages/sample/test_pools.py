@@ -44,12 +44,12 @@ def pools(survey: Survey):
 
 
 def test_by_default_there_is_a_pool_of_training_galaxies_for_each_class(pools) -> None:
-    found = pools(None)
-    assert [pool.name for pool in found] == list(NAMES)
-    assert [pool.random for pool in found] == [True, True]
-    assert found[1].galaxies.origins == tuple(f"g1{number}" for number in range(1, 6))
-    np.testing.assert_array_equal(found[1].galaxies.votes_NA[0], votes_of(11, 1))
-    assert found[1].conditions.known_BV.all()
+    result = pools(None)
+    assert [pool.name for pool in result] == list(NAMES)
+    assert [pool.random for pool in result] == [True, True]
+    assert result[1].galaxies.origins == tuple(f"g1{number}" for number in range(1, 6))
+    np.testing.assert_array_equal(result[1].galaxies.votes_NA[0], votes_of(11, 1))
+    assert result[1].conditions.known_BV.all()
 
 
 def test_random_galaxies_depend_on_seed_and_index_alone(pools) -> None:
@@ -64,9 +64,9 @@ def test_random_galaxies_depend_on_seed_and_index_alone(pools) -> None:
 def test_a_label_alone_leaves_votes_and_size_unknown(pools, survey: Survey) -> None:
     (pool,) = pools(ClassConditions(classes=("disk",), like="label"))
     known = pool.conditions.known_BV[0]
-    own = fit_encoding(survey.curated).layout.slice("class")
+    columns = fit_encoding(survey.curated).layout.slice("class")
     assert known.sum() == 2
-    assert pool.conditions.values_BV[0, own].tolist() == [0, 1]
+    assert pool.conditions.values_BV[0, columns].tolist() == [0, 1]
     assert (pool.galaxies.origins, pool.galaxies.labels_N.tolist()) == ((None,), [1])
 
 
@@ -138,7 +138,7 @@ def kaggle_row(name: str, smooth: float) -> str:
     values = {task.number: [0.0] * len(task.answers) for task in GZ2.tasks}
     values[1] = [smooth, 1 - smooth, 0]
     values[2], values[6], values[7] = [0, 1 - smooth], [0, 1], [smooth, 0, 0]
-    return ",".join([name, *(str(one) for task in GZ2.tasks for one in values[task.number])])
+    return ",".join([name, *(str(value) for task in GZ2.tasks for value in values[task.number])])
 
 
 def test_a_table_gives_a_galaxy_per_row(pools, tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_table_gives_a_galaxy_per_row(pools, tmp_path: Path) -> None:
 def test_a_table_of_labels_gives_classes(pools, survey: Survey, tmp_path: Path) -> None:
     (pool,) = pools(table(tmp_path / "t.csv", "id,label\na,disk\nb,round\n"))
     assert pool.galaxies.labels_N.tolist() == [1, 0]
-    own = fit_encoding(survey.curated).layout.slice("class")
-    assert pool.conditions.values_BV[:, own].tolist() == [[0, 1], [1, 0]]
+    columns = fit_encoding(survey.curated).layout.slice("class")
+    assert pool.conditions.values_BV[:, columns].tolist() == [[0, 1], [1, 0]]
     with pytest.raises(CatalogError, match=r"the label 'disc' is not a class of the curated set; did you mean 'disk'?"):
         pools(table(tmp_path / "t.csv", "id,label\na,disc\n"))
 

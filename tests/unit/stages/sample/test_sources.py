@@ -100,11 +100,11 @@ def test_simulator_has_the_given_parameters(survey: Survey) -> None:
     ranges = {"dust_lane": (0.5, 1.0), "num_arms": (3.0, 3.0)}
     pictures = SimulatedPictures(ranges, Telescope(psf_fwhm=0.65), 48, 0.5, SIZE, True)
     images, known = pictures.make(request, "cpu")
-    truths = [dict(own) for own in known["parameters"]]
+    truths = [dict(truth) for truth in known["parameters"]]
     assert images.shape == (3, SIZE, SIZE, 3)
-    assert [own["class"] for own in truths] == [0, 5, 9]
-    assert all(0.5 <= own["dust_lane"] <= 1 and own["num_arms"] == 3 for own in truths)
-    assert max(own["psf_fwhm"] for own in truths) < 1
+    assert [truth["class"] for truth in truths] == [0, 5, 9]
+    assert all(0.5 <= truth["dust_lane"] <= 1 and truth["num_arms"] == 3 for truth in truths)
+    assert max(truth["psf_fwhm"] for truth in truths) < 1
     assert truths[2]["einstein_radius"] > 0
     np.testing.assert_array_equal(pictures.make(request.slice(1, 1), "cpu")[0][0], images[1])
 
@@ -129,10 +129,10 @@ def test_samples_start_from_their_galaxy_their_class_or_given_classes(survey: Su
     indices = np.arange(60)
     chosen = starts.columns(np.zeros(60, np.int64), ["g13"] * 60, indices, 0)
     assert set(chosen["start"]) == {"g13"}
-    own = starts.columns(np.ones(60, np.int64), [None] * 60, indices, 0)
-    assert set(own["start"]) == {f"g{number}" for number in range(11, 16)}
+    drawn = starts.columns(np.ones(60, np.int64), [None] * 60, indices, 0)
+    assert set(drawn["start"]) == {f"g{number}" for number in range(11, 16)}
     held_out = starts.columns(np.ones(60, np.int64), ["g10"] * 60, indices, 0)["start"]
-    assert held_out == own["start"]  # never the picture of a test galaxy
+    assert held_out == drawn["start"]  # never the picture of a test galaxy
     anything = starts.columns(np.full(60, NO_CLASS), [None] * 60, indices, 0)["start"]
     assert len(set(anything)) == 10
     given = Starts.read(GeneratorSource(strength=0.5, start_classes=("round",)), survey)

@@ -61,7 +61,7 @@ def row(index: int) -> dict[str, object]:
 def write(folder: Folder) -> None:
     for label in set(LABELS.values()):
         with folder.writing(partition(label)) as path:
-            rows = [row(index) for index, own in LABELS.items() if own == label]
+            rows = [row(index) for index, k in LABELS.items() if k == label]
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
     folder.write("summary.json", SUMMARY.to_json())
     commit(folder, kind=KIND, identity="0123456789abcdef", config={}, parents={}, seed=7, uris={})
