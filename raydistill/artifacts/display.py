@@ -1,4 +1,4 @@
-"""Show artifacts in a shell and in a notebook."""
+"""Show artifacts in a shell or a notebook, and open any of them by its path."""
 
 from __future__ import annotations
 
@@ -89,9 +89,6 @@ class Displayed(ABC):
     def _data_uri(self, name: str) -> str:
         kind = "png" if name.endswith(".png") else "jpeg"
         return f"data:image/{kind};base64,{base64.b64encode(self.folder.read(name)).decode()}"
-
-
-# Open any artifact by its path: the manifest says which kind it is.
 
 
 def open_artifact(uri: str | Folder, *, verify: bool = True) -> Any:

@@ -1,4 +1,4 @@
-"""Turn pydantic's config errors into one sentence.
+"""Turn pydantic's config errors into one sentence, and limit whole numbers.
 
 It names the key and the nearest known one.
 """

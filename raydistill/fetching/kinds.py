@@ -1,4 +1,4 @@
-"""Recognise a wrong file by its first bytes.
+"""Recognise wrong files by their first bytes, and answers that are no galaxy.
 
 Servers answer with a web page, and status 200, where a file has moved or a login is needed.
 """

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 from raydistill.errors import ConfigError
 from raydistill.fetching.http import Interrupted
 
-# Run jobs in daemon threads that stop together.
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 

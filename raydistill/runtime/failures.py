@@ -20,8 +20,6 @@ from raydistill.log import get_logger
 from raydistill.runtime import driver_notes
 from raydistill.runtime.signals import run_in_background
 
-# Failures of Ray's workers, and their translation into raydistill's errors.
-
 WORKER_FAILURES = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,

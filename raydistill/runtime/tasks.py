@@ -20,8 +20,6 @@ from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
 from raydistill.storage import Folder, checked, disk_errors
 
-# Run Ray tasks with the resources of a worker, one per worker at a time.
-
 T = TypeVar("T")
 
 
@@ -63,8 +61,6 @@ def run_tasks(items: Sequence[T], start: Callable[[T], Any], resources: Resource
         for reference in finished:
             yield running.pop(reference), ray.get(reference)
 
-
-# Run fits as Ray tasks, one per worker at a time, and keep each result in a file.
 
 F = TypeVar("F")
 R = TypeVar("R")

@@ -295,9 +295,6 @@ def measure_levels(planes_N3P: np.ndarray) -> dict[str, list[Any]]:
     }
 
 
-# Choose a survey's display range for "auto": that of the experts, if they have one.
-
-
 def assume_levels(pictures: SurveyPictures, levels: Levels) -> tuple[SurveyPictures, Levels]:
     """Return the pictures with numbers in place of `auto`, and these numbers.
 

@@ -147,8 +147,6 @@ def _frame(channel: np.ndarray) -> np.ndarray:
     return np.concatenate([edge.ravel() for edge in edges])
 
 
-# Measure where the galaxy of a picture is, and the ellipse that its light fills.
-
 ELLIPSE_STEPS = 20
 MIN_SIGMA = 0.7  # px
 MAX_SIGMA = 1 / 3  # relative to the side

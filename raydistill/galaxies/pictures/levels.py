@@ -11,8 +11,6 @@ from PIL import Image
 
 from raydistill.errors import CatalogError, ConfigError
 
-# Map pixels of more than 8 bits, and floats, to the 256 levels of a picture.
-#
 # A file does not say which part of its container the pixels fill: 8-bit pixels may be stored as
 # uint16, and floats may end at 1 or at 255. One range serves the whole survey, so that pictures keep
 # their relative brightness. `choose_range` finds it in a sample.

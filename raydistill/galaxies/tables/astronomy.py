@@ -171,8 +171,6 @@ def _word(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-# Read a table extension of a FITS file.
-
 log = get_logger(__name__)
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 
-# Read Parquet files, folders of Parquet files, and Feather (Arrow) files.
-
 STREAM_MAGIC = b"\xff\xff\xff\xff"  # of Arrow's stream format
 _PARQUET = (".parquet", ".pq")
 

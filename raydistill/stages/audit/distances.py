@@ -9,8 +9,6 @@ import numpy as np
 from raydistill.seeding import fold_in
 from raydistill.statistics.permutation import REAL, SYNTHETIC, Floats, Groups, Metric, PooledStatistic, row_by_row
 
-# Measure distances between the distributions of two samples of features.
-#
 # Each function takes the pooled features float64 [N, D] and returns a `PooledStatistic`.
 #
 # - `frechet`: Eq. 6 of Heusel et al. 2017, arXiv:1706.08500.

@@ -17,8 +17,6 @@ from raydistill.log import get_logger
 from raydistill.stages.curate.artifact import NEAR_DUPLICATES, NEAR_DUPLICATES_SCHEMA
 from raydistill.storage import Folder
 
-# Find pictures that occur in more than one split, or twice in one.
-#
 # A picture of the test split that was used for training makes a result look better than it is. Rows
 # arrive in order of their split: train, validation, test.
 
@@ -143,9 +141,6 @@ def check_duplicates(finder: DuplicateFinder, galaxies: pa.Table, choice: str) -
         raise CatalogError(what, "curate.duplicates", "remove them from the survey, or set it to drop")
     consequence = ", so test results are too good; curate.duplicates=drop removes them"
     log.warning("curate: %s%s", what, "; they are left out" if choice == "drop" else consequence)
-
-
-# Find pictures that look like one of another split, such as a recompressed copy.
 
 
 class Nearest(NamedTuple):

@@ -147,9 +147,6 @@ def _fix_size(detail: str) -> str:
     return "resample the bands to one shape" if "bands of shape" in detail else "use smaller pictures"
 
 
-# Leave out the galaxies that fulfil `curate.exclude`.
-
-
 def without_excluded(catalog: pa.Table, exclusion: Exclusion, survey: CatalogSurvey, truth: str | None) -> pa.Table:
     """Return the rows of a catalogue that do not fulfil the condition.
 

@@ -106,8 +106,6 @@ class Summary(Record):
         return sum(entry.train for entry in self.classes)
 
 
-# Log the counts of a curated set.
-
 log = get_logger(__name__)
 
 HEAD = ("class", "candidates", "kept", "train", "valid", "test", "lowest p")

@@ -103,8 +103,6 @@ def read_detector(folder: Folder) -> nn.Module:
     return detector.eval()
 
 
-# Write the figures of a detector at the end of the command.
-
 HEAD = ("pictures", "truth", "method", "metric", "value", "95 % interval", "n")
 
 

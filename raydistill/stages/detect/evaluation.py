@@ -253,8 +253,6 @@ def central(boxes_D4: Floats, side: float) -> np.ndarray:
     return np.asarray((offset <= CENTRED * side) & ((boxes[:, 2:] - boxes[:, :2]).max(axis=1) <= WIDEST * side))
 
 
-# Draw frames with the boxes of a detector and of photutils.
-
 SHOWN = 12  # frames
 COLUMNS = 4
 

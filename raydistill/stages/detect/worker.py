@@ -31,8 +31,6 @@ from raydistill.stages.detect.network import build_detector, detect, to_tensor
 from raydistill.stages.detect.pictures import FieldSplit, Stamps
 from raydistill.storage import Folder, checked
 
-# The Ray tasks of the detect stage: make fields, and find sources in pictures.
-#
 # FieldMaker: {block, split, first, count}  ->  PNG files, a JSON file
 # SourceFinder: {block, picture}            ->  a JSON file
 

@@ -164,8 +164,6 @@ def _squared_distances(a_ND: npt.NDArray[np.float64], b_MD: npt.NDArray[np.float
     return squared_NM
 
 
-# Draw the training curves of a distillation.
-
 # Panels of the training figure from top to bottom: axis label, and the curves in it (history key,
 # name, colour).
 TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (

@@ -26,8 +26,6 @@ from raydistill.stages.generate.feed import GenerateTask, Update
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
 
-# Show and record the updates of a training while it runs.
-
 log = get_logger(__name__)
 
 POLL_SECONDS = 0.5

@@ -258,8 +258,6 @@ class HuntReport(Displayed):
         return read_table(self.folder, SEEN).to_pandas()
 
 
-# The result of a hunt as text: what a round knows, or what each strategy found.
-
 HUNT_METRICS = (("end", "found"), ("start", "found_in_first"))
 
 

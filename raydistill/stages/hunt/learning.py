@@ -32,8 +32,6 @@ from raydistill.stages.hunt.regression import (
     fit_regression,
 )
 
-# Fit a learner to labelled examples: a regression (features) or network (pixels).
-
 AnyLearner = Regression | NetworkLearner | FixMatchLearner
 
 

@@ -14,8 +14,6 @@ from raydistill.learning.checks import not_negative
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.regression import Bools, Floats
 
-# Choose the objects that a labeller sees next, each with the reason for it.
-#
 # A round shows objects with a high score, uncertain ones, diverse ones and random ones. The quotas
 # say how many of each. Blocks of a survey may arrive in any order and size: the choice depends on
 # the rows alone, and only a shortlist stays in memory.

@@ -83,8 +83,6 @@ class SearchReport(Displayed):
         return self.trials.to_pandas()
 
 
-# The result of a search as text: its best recipes.
-
 SHOWN_TRIALS = 10
 
 

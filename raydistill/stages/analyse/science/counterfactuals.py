@@ -1,4 +1,4 @@
-"""Decide which counterfactual pictures show the requested change and no other.
+"""Judge counterfactual pictures, and measure deletion and insertion curves.
 
 A generator renders a galaxy twice from the same noise: with its own answers, and with one answer
 changed. The pair is accepted only if a classifier sees the change. The classifier predicts vote

@@ -1,4 +1,4 @@
-"""Find which sparse features recur, and which answers of volunteers they follow.
+"""Decompose features into sparse ones; find which recur, and follow answers.
 
 A sparse autoencoder finds other features for another seed, and for another network. A feature that
 others do not find again says something about the training, not about galaxies. So only features
