@@ -26,11 +26,11 @@ import pyarrow.fs as pafs
 from raydistill.datasets.layout import PARTS, part_names
 from raydistill.errors import CatalogError, listed, nearest
 from raydistill.galaxies.folders import Listing, is_hidden, list_folder
+from raydistill.galaxies.labels import likeness, spell, spell_column
 from raydistill.galaxies.pictures.files import ALLOW_DATA_SET, Source, check_links, read_source
 from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
 from raydistill.galaxies.selection import Split
-from raydistill.galaxies.spelling import likeness, spell, spell_column
 from raydistill.log import get_logger
 from raydistill.storage import CHECK_ACCESS, arrow_filesystem, error_message
 

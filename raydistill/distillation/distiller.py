@@ -29,8 +29,7 @@ from raydistill.distillation.formation import form, form_gradient, store
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.distillation.schedule import Decision, Matched, ScheduleState
-from raydistill.distillation.segments import SegmentEvaluator, SegmentResult, SharedState
-from raydistill.distillation.step_sizes import FIRST_STEP, StepSizes
+from raydistill.distillation.segments import FIRST_STEP, SegmentEvaluator, SegmentResult, SharedState, StepSizes
 from raydistill.distillation.trajectories import Trajectories
 from raydistill.learning.networks import Network
 

@@ -27,8 +27,8 @@ from raydistill.galaxies.catalog_schemas import (
     to_canonical,
     tree_of,
 )
+from raydistill.galaxies.labels import spell_column
 from raydistill.galaxies.positions import KINDS, part_columns, read_measurement, read_parts
-from raydistill.galaxies.spelling import spell_column
 from raydistill.galaxies.tables import Table, find_path_column, index_of_ids, object_ids, open_table
 from raydistill.galaxies.tables.ids import Duplicates, check_repeated, find_repeated, first_of_each
 from raydistill.galaxies.tree import DecisionTree

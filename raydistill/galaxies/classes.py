@@ -18,8 +18,7 @@ import yaml
 
 from raydistill.errors import ConfigError, describe_yaml_error, join_hint, nearest
 from raydistill.galaxies.class_paths import BUILTIN_PATHS, Paths
-from raydistill.galaxies.labels import LabelIndex, LabelledClass
-from raydistill.galaxies.spelling import spell
+from raydistill.galaxies.labels import LabelIndex, LabelledClass, spell
 from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.storage import open_stream

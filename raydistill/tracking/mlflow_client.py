@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from raydistill.tracking.uris import artifact_folder, relocate, sqlite_file
 if TYPE_CHECKING:
     from mlflow import MlflowClient as MlflowClient
     from mlflow.entities import Metric as Metric
+
 
 log = get_logger(__name__)
 
@@ -227,3 +229,33 @@ class SystemMonitor:
             values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
             monitor.clear_metrics()
         return values
+
+
+# Record the load of the driver's machine while a run lasts.
+
+SECONDS = 10.0
+VARIABLE = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"  # MLflow's own, in seconds
+
+
+def record_system(record: Callable[[Mapping[str, float], int], None], done: threading.Event) -> None:
+    """Measure at an interval, and once more when `done` is set; warn once on failure.
+
+    A failure ends the measurement.
+
+    Parameters
+    ----------
+    record
+        Called with the values and the number of the measurement.
+    done
+        Set at the end of the run.
+    """
+    try:
+        monitor, interval, step = SystemMonitor(), float(os.environ.get(VARIABLE) or SECONDS), 0
+        while True:
+            is_last = done.wait(interval)
+            record(monitor.measure(), step)
+            step += 1
+            if is_last:
+                return
+    except Exception as error:  # no failure of tracking may stop the computation
+        log.warning("tracking: system metrics cannot be measured (%s); the run continues without them", error)

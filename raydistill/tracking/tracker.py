@@ -28,8 +28,8 @@ from raydistill.runtime.signals import run_in_background, sigterm_raises
 from raydistill.tracking import formatting, mlflow_client
 from raydistill.tracking.delivery import CircuitBreaker, RecordQueue
 from raydistill.tracking.formatting import InputDataset
+from raydistill.tracking.mlflow_client import record_system
 from raydistill.tracking.registry import Model, Registration, log_test_metrics
-from raydistill.tracking.system import record_system
 from raydistill.tracking.uris import default_uri, runs_page
 
 if TYPE_CHECKING:

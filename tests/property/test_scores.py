@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.learning.scores import augmentation_robust, label_robust
+from raydistill.learning.metrics import augmentation_robust, label_robust
 
 groups = st.lists(st.floats(0, 1), min_size=1, max_size=5)
 four = st.tuples(groups, groups, groups, groups)

@@ -19,8 +19,7 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.adapt import stage
-from raydistill.stages.adapt.artifact import FIGURE, AdaptationReport
-from raydistill.stages.adapt.specs import adaptation_spec
+from raydistill.stages.adapt.artifact import FIGURE, AdaptationReport, adaptation_spec
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.stage import sample

@@ -16,9 +16,9 @@ from raydistill.morphology.measures import MEASURES, SCHEMA, measure
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime import ray_data
 from raydistill.stages.analyse import measuring
+from raydistill.stages.analyse.artifact import analysis_spec
 from raydistill.stages.analyse.inputs import open_inputs
 from raydistill.stages.analyse.morphology import morphology_section
-from raydistill.stages.analyse.specs import analysis_spec
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

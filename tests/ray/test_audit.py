@@ -17,8 +17,7 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime import ray_data
 from raydistill.stages.audit import stage
-from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditReport
-from raydistill.stages.audit.specs import audit_spec
+from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditReport, audit_spec
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.artifact import SyntheticSet

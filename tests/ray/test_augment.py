@@ -17,9 +17,8 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.augment import stage
-from raydistill.stages.augment.artifact import AugmentationReport
+from raydistill.stages.augment.artifact import AugmentationReport, augmentation_spec
 from raydistill.stages.augment.config import BASELINES, METHODS
-from raydistill.stages.augment.specs import augmentation_spec
 from raydistill.stages.augment.worker import FitRunner
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate

@@ -14,7 +14,7 @@ from ray_tools import SILENT, below, content, copy_of, tiny
 
 from raydistill.artifacts.manifest import commit
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
-from raydistill.learning import scores
+from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import run
 from raydistill.stages.curate.artifact import CuratedSet
@@ -350,8 +350,8 @@ def test_scores_and_another_network_train_only_the_missing_fits(
 
     robust = scored.summary["distilled"]["scores"]
     real, ours, random = of("full_data", ""), of("distilled", "paper"), of("random_real", "paper")
-    assert robust["label_robust"] == scores.label_robust(real, ours, random)
-    assert robust["augmentation_robust"] == scores.augmentation_robust(
+    assert robust["label_robust"] == metrics.label_robust(real, ours, random)
+    assert robust["augmentation_robust"] == metrics.augmentation_robust(
         ours, random, of("distilled", plain), of("random_real", plain)
     )
     assert sent["distilled/label_robust_score"] == robust["label_robust"]["score"]

@@ -18,8 +18,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classifier import PictureClassifier
-from raydistill.stages.predict.artifact import PredictionSet
-from raydistill.stages.predict.specs import predictions_spec
+from raydistill.stages.predict.artifact import PredictionSet, predictions_spec
 from raydistill.stages.predict.stage import predict
 
 BLOCKS = "predict.block_size=16"

@@ -13,7 +13,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from raydistill.errors import CatalogError
-from raydistill.galaxies.spelling import likeness
+from raydistill.galaxies.labels import likeness
 from raydistill.log import get_logger
 from raydistill.storage.yaml_limits import check_yaml
 

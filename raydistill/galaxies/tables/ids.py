@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.errors import CatalogError, listed
-from raydistill.galaxies.spelling import spell_column, trim
+from raydistill.galaxies.labels import spell_column, trim
 from raydistill.galaxies.tables.opening import Table
 from raydistill.log import get_logger
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.tables import LabelledImages
 from raydistill.errors import ArtifactIncompatible, ConfigError, join_hint, nearest
+from raydistill.galaxies.labels import spell
 from raydistill.galaxies.selection import Split
-from raydistill.galaxies.spelling import spell
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import require_classes
+from raydistill.stages.adapt.artifact import require_target, target_spec, training_specs
 from raydistill.stages.adapt.config import Matching
-from raydistill.stages.adapt.specs import require_target, target_spec, training_specs
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill import artifact as distilled
 from raydistill.stages.distill.artifact import DistilledSet

@@ -32,11 +32,10 @@ from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
 from raydistill.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
-from raydistill.stages.adapt.artifact import AdaptationReport
+from raydistill.stages.adapt.artifact import AdaptationReport, adaptation_spec
 from raydistill.stages.adapt.config import Adapt
 from raydistill.stages.adapt.opening import Pictures, Surveys, open_surveys, open_training_sets
 from raydistill.stages.adapt.report import write_report
-from raydistill.stages.adapt.specs import adaptation_spec
 from raydistill.stages.adapt.worker import Common, Fit, Method, TrainedFit, predict, train_fit
 from raydistill.tracking.tracker import Run, Tracker
 

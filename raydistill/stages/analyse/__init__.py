@@ -17,7 +17,7 @@ survey.""",
             "analysis", "analysis", "raydistill.stages.analyse.artifact:AnalysisReport", look={"Report": "report.html"}
         ),
     ),
-    spec="raydistill.stages.analyse.specs:analysis_spec",
+    spec="raydistill.stages.analyse.artifact:analysis_spec",
     run="raydistill.stages.analyse.stage:analyse",
     show="raydistill.stages.analyse.artifact:analysis_report",
     purpose="measure the images beside galaxies of the survey",

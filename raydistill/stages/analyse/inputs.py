@@ -6,32 +6,209 @@ Shapes: S prototypes, sorted by class; N training galaxies, sorted by object id;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import ray
+import torch
 from scipy.spatial.distance import cdist
 
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.tables import LabelledImages
+from raydistill.config import Resources
+from raydistill.errors import CatalogError
+from raydistill.galaxies.tables.expressions import evaluate_rows
+from raydistill.learning.architectures import Architecture
+from raydistill.log import progress
+from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime.resources import device_of
 from raydistill.runtime.stages import require_classes
-from raydistill.stages.analyse.features import Described, Describer, Property, properties_of
+from raydistill.runtime.tasks import run_tasks, worker_task
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.figures import distances_in_any_pose
 from raydistill.stages.experts import artifact as trajectories
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import check_experts, own_networks
+from raydistill.stages.experts.classifier import check_experts, load_experts, own_networks
 from raydistill.stages.generate import artifact as generator
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.statistics.memorisation import Neighbours
 from raydistill.statistics.permutation import Frame
 
+# What is known of an analysis' galaxies: experts' features, properties of tables.
+
+# Compute the experts' features and probabilities of pictures in Ray tasks.
+#
+# The pictures are galaxies and prototypes.
+
+Floats = npt.NDArray[np.float64]
+CHUNK = 256  # pictures of a task: it decides the bits, so it is not an option
+
+
+class Described(NamedTuple):
+    """One expert's features float64 [N, F] and mean probabilities float64 [N, K].
+
+    The features are the first expert's; the mean is over all experts.
+    """
+
+    features_NF: Floats
+    probabilities_NK: Floats
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Describe pictures by the experts; picklable, the same on any number of workers.
+
+    Parameters
+    ----------
+    trajectories, curated
+        URIs of the experts and of their curated set.
+    resources
+        CPUs and GPUs of a task, and the number of tasks at once.
+    networks
+        The networks of the user's config.
+    """
+
+    trajectories: str
+    curated: str
+    resources: Resources
+    networks: tuple[Architecture, ...] = ()
+
+    def __call__(self, images_NHWC: npt.NDArray[np.uint8], what: str) -> Described:
+        """Return features and probabilities of uint8 pictures [N, H, W, 3].
+
+        `what` names them in the progress.
+        """
+        images: Any = ray.put(images_NHWC)
+        remote: Any = worker_task(_describe, self.resources)
+        starts = range(0, len(images_NHWC), CHUNK)
+        parts: dict[int, Described] = {}
+        with progress(len(images_NHWC), f"describing {what}", "pictures") as shown:
+            for start, part in run_tasks(starts, lambda start: remote.remote(self, images, start), self.resources):
+                parts[start] = part
+                shown.advance(len(part.features_NF))
+        return Described(*(np.concatenate(arrays) for arrays in zip(*(parts[n] for n in starts), strict=True)))
+
+
+def _describe(describer: Describer, images_NHWC: npt.NDArray[np.uint8], start: int) -> Described:
+    torch.set_num_threads(describer.resources.worker_threads)
+    device = device_of(describer.resources.gpus)
+    ensemble, normalisation = _experts(
+        describer.trajectories, describer.curated, device, features=True, networks=describer.networks
+    )
+    pixels = normalisation.apply(torch.tensor(images_NHWC[start : start + CHUNK])).to(device)
+    prediction = ensemble.predict(pixels)
+    return Described(prediction.features_NF.double().cpu().numpy(), prediction.mean_NK.double().cpu().numpy())
+
+
+_experts = lru_cache(maxsize=1)(load_experts)
+
+
+# Collect properties of training galaxies: from catalogues, and sizes in pictures.
+
+BATCH = 512
+# Measured on the picture, so every survey has them.
+PICTURE = {
+    "flux": ("picture_brightness", "log10 of the mean brightness of the picture"),
+    "half_light_radius": ("picture_radius", "half-light radius in the picture, in sides of the picture"),
+    "colour_red_green": ("picture_red_green", "2.5 log10 of red over green light in the stretched picture"),
+    "colour_green_blue": ("picture_green_blue", "2.5 log10 of green over blue light in the stretched picture"),
+}
+OWN = {
+    "redshift": ("", "redshift of the survey's table"),
+    "petro_r90": ("arcsec", "Petrosian radius with 90 % of the light, of the survey's table"),
+}
+TRUE_MAGNITUDE = "truth_magnitude"
+
+
+@dataclass(frozen=True)
+class Property:
+    """A measured property of the training galaxies.
+
+    Attributes
+    ----------
+    name, unit, description
+        Its name; a unit that astropy reads, or ""; its meaning.
+    values_N
+        float64 [N]; NaN where unknown.
+    """
+
+    name: str
+    unit: str
+    description: str
+    values_N: Floats
+
+
+def properties_of(plan: Plan, curated: CuratedSet, train: LabelledImages) -> list[Property]:
+    """Return the properties that have two different values among training galaxies.
+
+    Raises
+    ------
+    CatalogError, ConfigError
+        The table of `analyse.properties` cannot be used.
+    """
+    catalogue = [*_simulated(plan, train.object_ids), *_catalogue(plan, train.object_ids)]
+    properties = [*_own(curated), *catalogue, *_pictures(train.images_NHWC.numpy())]
+    return [measured for measured in properties if np.nanstd(measured.values_N) > 0]
+
+
+def _own(curated: CuratedSet) -> list[Property]:
+    table = curated.table("train", list(OWN))
+    return [
+        Property(name, *OWN[name], values)
+        for name in OWN
+        if np.isfinite(values := table[name].to_numpy(zero_copy_only=False).astype(float)).sum() > 1
+    ]
+
+
+def _simulated(plan: Plan, object_ids: list[str]) -> list[Property]:
+    truth = plan.truth
+    if truth is None or plan.survey is None or not plan.survey.exists:
+        return []
+    ids, [magnitudes] = evaluate_rows(truth, [TRUE_MAGNITUDE], None, "analyse.properties", "analyse.properties.id")
+    values = _by_id(object_ids, ids, magnitudes.to_numpy(float))
+    return [Property("magnitude", "mag", "true r magnitude of the simulation", values)]
+
+
+def _catalogue(plan: Plan, object_ids: list[str]) -> list[Property]:
+    options = plan.config.analyse.properties
+    if options is None:
+        return []
+    where = "analyse.properties.columns"
+    ids, columns = evaluate_rows(options.table, list(options.columns), options.id, where, "analyse.properties.id")
+    properties = []
+    for (name, unit), column in zip(options.columns.items(), columns, strict=True):
+        try:
+            values = column.to_numpy(float)
+        except (TypeError, ValueError) as error:
+            raise CatalogError(
+                f"column '{name}' holds no numbers", options.table, f"leave it out of {where}"
+            ) from error
+        values_G = _by_id(object_ids, ids, np.where(np.isfinite(values), values, np.nan))
+        if np.isfinite(values_G).sum() < 2:
+            what = f"'{name}' is known of fewer than two of the {len(values_G)} training galaxies"
+            raise CatalogError(what, options.table, "check analyse.properties.id")
+        properties.append(Property(name, unit, f"{name} of {options.table.rpartition('/')[2]}", values_G))
+    return properties
+
+
+def _by_id(object_ids: list[str], ids: list[str], values: Floats) -> Floats:
+    known = dict(zip(ids, values.tolist(), strict=True))
+    return np.array([known.get(name, np.nan) for name in object_ids])
+
+
+def _pictures(images: npt.NDArray[np.uint8]) -> list[Property]:
+    parts = [morphology(images[n : n + BATCH] / 255) for n in range(0, len(images), BATCH)]
+    values_NQ = np.concatenate(parts)
+    return [Property(name, "", text, values_NQ[:, QUANTITIES.index(key)]) for key, (name, text) in PICTURE.items()]
+
+
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

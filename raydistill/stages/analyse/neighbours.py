@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.charts import trend_chart
-from raydistill.stages.analyse.features import Property
-from raydistill.stages.analyse.inputs import AnalysisInputs
+from raydistill.stages.analyse.inputs import AnalysisInputs, Property
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.statistics.intervals import half_width
 from raydistill.statistics.testing import adjusted_p_values

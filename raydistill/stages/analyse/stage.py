@@ -20,7 +20,14 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
-from raydistill.stages.analyse.artifact import ORDER, REPORT, STATEMENTS, STATEMENTS_SCHEMA, AnalysisReport
+from raydistill.stages.analyse.artifact import (
+    ORDER,
+    REPORT,
+    STATEMENTS,
+    STATEMENTS_SCHEMA,
+    AnalysisReport,
+    analysis_spec,
+)
 from raydistill.stages.analyse.bias import bias_section
 from raydistill.stages.analyse.counterfactuals import counterfactuals_section
 from raydistill.stages.analyse.inputs import AnalysisInputs, open_inputs
@@ -31,7 +38,6 @@ from raydistill.stages.analyse.page import analysis_page
 from raydistill.stages.analyse.prototypes import plans_of_networks, prototypes_section
 from raydistill.stages.analyse.sections import Section, SectionRecord, read_section, write_section
 from raydistill.stages.analyse.sparse_features import sparse_features_section
-from raydistill.stages.analyse.specs import analysis_spec
 from raydistill.stages.analyse.spectra import spectra_section
 from raydistill.stages.analyse.stability import stability_section
 from raydistill.stages.experts.stage import experts

@@ -37,6 +37,9 @@ from raydistill.stages.audit.artifact import (
     AuditReport,
     AuditSummary,
     Words,
+    audit_spec,
+    audited_spec,
+    uses_experts,
     write_findings,
 )
 from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
@@ -45,7 +48,6 @@ from raydistill.stages.audit.config import MIN_PICTURES, SPACES
 from raydistill.stages.audit.inputs import AuditedSet, Galaxies, draw_samples, open_audited
 from raydistill.stages.audit.pages import write_pages
 from raydistill.stages.audit.realism import Seen, consistency
-from raydistill.stages.audit.specs import audit_spec, audited_spec, uses_experts
 from raydistill.stages.audit.worker import SHRUNK, BlockMeasurer, Blocks, Measured, read_measured, shrink_pixels
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.conditions import votes_of

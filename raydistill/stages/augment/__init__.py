@@ -19,7 +19,7 @@ classifiers take the same number of steps.""",
             look={"Accuracy by labelled galaxies": "few_shot.png"},
         ),
     ),
-    spec="raydistill.stages.augment.specs:augmentation_spec",
+    spec="raydistill.stages.augment.artifact:augmentation_spec",
     run="raydistill.stages.augment.stage:augment",
     show="raydistill.stages.augment.artifact:augmentation_text",
 )

@@ -17,7 +17,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import require_classes
 from raydistill.seeding import generator
-from raydistill.stages.augment.specs import labelled_spec, sources_of
+from raydistill.stages.augment.artifact import labelled_spec, sources_of
 from raydistill.stages.curate import artifact as curated_sets
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill import artifact as distilled

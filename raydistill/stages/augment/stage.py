@@ -25,11 +25,10 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
 from raydistill.seeding import fold_in
-from raydistill.stages.augment.artifact import AugmentationReport
+from raydistill.stages.augment.artifact import DISTILLED_METHODS, AugmentationReport, augmentation_spec
 from raydistill.stages.augment.config import DISTILLED, Augment, Method
 from raydistill.stages.augment.inputs import Images, load_split, open_images
 from raydistill.stages.augment.report import run_rows, write_report
-from raydistill.stages.augment.specs import DISTILLED_METHODS, augmentation_spec
 from raydistill.stages.augment.worker import ALONE, FITS, MIXED, NO_SHOTS, WITH_SOURCE, Common, Fit, FitRunner
 from raydistill.tracking.tracker import Run, Tracker
 

@@ -27,9 +27,9 @@ from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import device_of
 from raydistill.runtime.tasks import run_tasks, worker_task
 from raydistill.seeding import fold_in
+from raydistill.stages.augment.artifact import DISTILLED_METHODS, SYNTHETIC_METHODS
 from raydistill.stages.augment.config import Augment, Method
 from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
-from raydistill.stages.augment.specs import DISTILLED_METHODS, SYNTHETIC_METHODS
 from raydistill.text import shown_name
 
 

@@ -22,6 +22,7 @@ from raydistill.galaxies.classes import UNLABELLED, ClassTree, load_class_tree, 
 from raydistill.galaxies.labels import (
     LabelIndex,
     left_out,
+    likeness,
     mapping_example,
     number,
     numeric_labels,
@@ -32,7 +33,6 @@ from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.selection import SPLITS, assign_classes, count_unassigned, report, tree_of_votes
-from raydistill.galaxies.spelling import likeness
 from raydistill.galaxies.tables import find_path_column, open_table
 from raydistill.log import get_logger
 from raydistill.pipeline.checks import ALL

@@ -32,8 +32,7 @@ from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.distillation.initial import initial_images, initial_labels, margin
 from raydistill.distillation.recipe import ResolvedRecipe
-from raydistill.distillation.segments import SegmentResult
-from raydistill.distillation.step_sizes import StationaryExperts
+from raydistill.distillation.segments import SegmentResult, StationaryExperts
 from raydistill.distillation.trajectories import final_parameters
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.galaxies.selection import Split

@@ -26,7 +26,7 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
-from raydistill.learning import metrics, scores
+from raydistill.learning import metrics
 from raydistill.stages.evaluate.text import evaluation_text, html_of
 from raydistill.storage import Folder
 
@@ -241,13 +241,13 @@ def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> di
 
     plain = unaugmented(protocol)
     return {
-        "label_robust": scores.label_robust(
+        "label_robust": metrics.label_robust(
             accuracies("full_data", ""),
             accuracies("distilled"),
             accuracies("random_real"),
             accuracies("distilled_hard") or None,
         ),
-        "augmentation_robust": scores.augmentation_robust(
+        "augmentation_robust": metrics.augmentation_robust(
             accuracies("distilled"),
             accuracies("random_real"),
             accuracies("distilled", plain),

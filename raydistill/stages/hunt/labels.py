@@ -21,8 +21,8 @@ import pyarrow as pa
 
 from raydistill.errors import CatalogError, listed
 from raydistill.escaping import csv_text, from_csv
+from raydistill.galaxies.labels import spell, trim
 from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, suffix_of
-from raydistill.galaxies.spelling import spell, trim
 from raydistill.galaxies.tables.columns import Twins
 from raydistill.stages.hunt.ranking import Rows
 from raydistill.stages.hunt.regression import Bools

@@ -10,7 +10,7 @@ from raydistill.config import Sample, plain
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest
-from raydistill.stages.predict.specs import predictions_of
+from raydistill.stages.predict.artifact import predictions_of
 
 POSITIVE, NEGATIVE = "positive", "negative"
 

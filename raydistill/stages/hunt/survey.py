@@ -24,8 +24,7 @@ from raydistill.stages.hunt.ranking import Rows
 from raydistill.stages.hunt.regression import Bools, Features
 from raydistill.stages.hunt.sources import Source, open_sources
 from raydistill.stages.hunt.specs import truth_table
-from raydistill.stages.predict.artifact import PredictionSet
-from raydistill.stages.predict.specs import spec_of_pictures
+from raydistill.stages.predict.artifact import PredictionSet, spec_of_pictures
 from raydistill.surveys.levels import assume_levels
 from raydistill.surveys.opening import open_survey
 from raydistill.surveys.survey import SurveyPictures, prepare_picture

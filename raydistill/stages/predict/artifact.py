@@ -11,9 +11,9 @@ killed skips these blocks when it runs again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,11 +25,16 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec, survey_parts
 from raydistill.stages.curate.summary import Levels
 from raydistill.storage import Folder, checked
+from raydistill.surveys.opening import open_survey
+from raydistill.surveys.survey import SurveyPictures
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 KIND = kinds.PREDICTIONS
 DATA, SUMMARY = "data", "summary.json"
@@ -256,3 +261,35 @@ def _record_name(index: int) -> str:
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in pc.value_counts(column.drop_null()).to_pylist()}
+
+
+# The artifact of the predictions for a survey.
+
+
+def predictions_spec(plan: Plan) -> ArtifactSpec:
+    """Return the experts' predictions for `predict.survey`.
+
+    The survey of the config itself need not exist yet.
+    """
+    if plan.config.predict.survey is not None:
+        return spec_of_pictures(plan, open_survey(plan, plan.config.predict.survey))
+    parents = {} if plan.survey is None else {kinds.SURVEY: plan.survey}
+    return _spec(plan, survey_parts(plan.config.survey)[0], parents)
+
+
+def predictions_of(plan: Plan, survey: str | None) -> ArtifactSpec:
+    """Return the experts' predictions for another survey than `predict.survey`."""
+    predict = replace(plan.config.predict, survey=survey)
+    return predictions_spec(Plan(replace(plan.config, predict=predict)))
+
+
+def spec_of_pictures(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
+    """Return the experts' predictions for these pictures."""
+    return _spec(plan, pictures.identity, pictures.parents)
+
+
+def _spec(plan: Plan, identity: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:
+    own_parents = {kinds.CURATED: plan.curated, kinds.TRAJECTORIES: plan.trajectories}
+    # The path of the survey does not matter, but its identity does.
+    parts = {"predict": replace(plan.config.predict, survey=None), "pictures": dict(identity)}
+    return plan.spec(kinds.PREDICTIONS, parts, {**own_parents, **parents}, 0)

@@ -32,8 +32,15 @@ from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import Levels
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.predict.artifact import DATA, SUMMARY, BlockRecord, PredictionSet, PredictionSummary, read_record
-from raydistill.stages.predict.specs import spec_of_pictures
+from raydistill.stages.predict.artifact import (
+    DATA,
+    SUMMARY,
+    BlockRecord,
+    PredictionSet,
+    PredictionSummary,
+    read_record,
+    spec_of_pictures,
+)
 from raydistill.stages.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_packed
 from raydistill.storage import Folder, disk_errors
 from raydistill.surveys.levels import LevelChecks, assume_levels

@@ -13,7 +13,7 @@ from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.divergence import NotFinite
 from raydistill.distillation.recipe import SGD, Recipe
 from raydistill.distillation.schedule import Fixed, StepwiseWindow
-from raydistill.distillation.step_sizes import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO
+from raydistill.distillation.segments import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot

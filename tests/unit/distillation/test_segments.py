@@ -14,7 +14,7 @@ from torch import Tensor
 from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.recipe import SGD
 from raydistill.distillation.schedule import Fixed, LossWeighted, ScheduleState, SelfAdaptive, StepwiseWindow
-from raydistill.distillation.step_sizes import StationaryExperts
+from raydistill.distillation.segments import StationaryExperts
 from raydistill.distillation.trajectories import progress
 from raydistill.seeding import generator
 from tests import zoo

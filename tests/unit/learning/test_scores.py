@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from raydistill.learning.scores import augmentation_robust, label_robust, unit
+from raydistill.learning.metrics import augmentation_robust, label_robust, unit
 
 E = math.e
 

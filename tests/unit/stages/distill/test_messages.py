@@ -16,7 +16,7 @@ from raydistill.distillation.diagnostics import (
 )
 from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.distillation.recipe import SGD, Recipe
-from raydistill.distillation.step_sizes import StationaryExperts
+from raydistill.distillation.segments import StationaryExperts
 from raydistill.errors import DivergenceError
 from raydistill.learning.options import Training
 from raydistill.stages.distill.trainer import describe_finding, translate_divergence, translate_stationary

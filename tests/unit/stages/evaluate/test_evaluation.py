@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill.artifacts.manifest import commit
-from raydistill.learning import metrics, scores
+from raydistill.learning import metrics
 from raydistill.stages.evaluate.artifact import (
     KIND,
     RUNS_SCHEMA,
@@ -122,8 +122,8 @@ def test_scores_use_the_main_protocol_and_network_alone() -> None:
     ]
     result = robust_scores(SCORED + others, "paper", "convnet")
     assert result == {
-        "label_robust": scores.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6]),
-        "augmentation_robust": scores.augmentation_robust([0.7, 0.8], [0.5, 0.6], [0.6, 0.7], [0.4, 0.5]),
+        "label_robust": metrics.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6]),
+        "augmentation_robust": metrics.augmentation_robust([0.7, 0.8], [0.5, 0.6], [0.6, 0.7], [0.4, 0.5]),
     }
     # hard labels: .5 (.75 - .55) - .5 (.95 - .75) = 0
     assert result["label_robust"]["score"] == pytest.approx(1 / (np.e + 1))
@@ -131,7 +131,7 @@ def test_scores_use_the_main_protocol_and_network_alone() -> None:
 
 def test_a_soft_labelled_set_has_hard_label_accuracies_of_its_own() -> None:
     result = robust_scores([*SCORED, *(right("distilled_hard", n) for n in (6, 6))], "paper", "convnet")
-    assert result["label_robust"] == scores.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6], [0.6, 0.6])
+    assert result["label_robust"] == metrics.label_robust([0.9, 1.0], [0.7, 0.8], [0.5, 0.6], [0.6, 0.6])
 
 
 def test_a_report_is_read_as_written(folder: Folder, summary: dict[str, Any]) -> None:
