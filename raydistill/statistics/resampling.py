@@ -108,7 +108,7 @@ def mean_change(before_N: Floats, after_N: Floats, seed: int) -> Change:
 # Measure how much of a survey gap an adaptation closes, with bootstrap intervals.
 #
 # With balanced accuracies A on the target of networks without adaptation, with it, and trained on the
-# target's labels (the ceiling),
+# target's labels (the upper bound),
 #
 #     share = (A_with - A_without) / (A_ceiling - A_without).
 #

@@ -146,7 +146,7 @@ def test_bad_input_is_rejected_before_ray_starts(row: Row, here: Path, monkeypat
     for module in ("stages", "cluster"):  # the second is imported by the first
         monkeypatch.setattr(f"raydistill.runtime.{module}.ray_cluster", _no_cluster)
     check(row, here)
-    assert not (here / "runs").exists(), "a refused input left files"
+    assert not (here / "runs").exists(), "a rejected input left files"
 
 
 def _no_cluster(*_: object) -> None:

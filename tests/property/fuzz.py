@@ -1,7 +1,7 @@
 """Damage files at random, and repeat a check for some time.
 
 A check takes a `random.Random`, builds an input, and asserts that the product reads it right or
-refuses it with one sentence. The seed in the message of a failure repeats it.
+rejects it with one sentence. The seed in the message of a failure repeats it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def repeat(check: Check, seconds: float) -> None:
             raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
 
 
-def refused(action: Callable[[], T]) -> T | None:
-    """Return the result of an action; None if it refuses its input with one sentence."""
+def rejected(action: Callable[[], T]) -> T | None:
+    """Return the result of an action; None if it rejects its input with one sentence."""
     try:
         return action()
     except RaydistillError as error:

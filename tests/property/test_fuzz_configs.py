@@ -1,4 +1,4 @@
-"""Damaged configs, overrides and class trees are read, or refused in one sentence."""
+"""Damaged configs, overrides and class trees are read or rejected in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from raydistill.config import Config, load
 from raydistill.galaxies.classes import load_class_tree
-from tests.property.fuzz import damage, fast_or_long, refused, repeat
+from tests.property.fuzz import damage, fast_or_long, rejected, repeat
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -38,10 +38,10 @@ def check_config(random: Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "own.yaml"
         path.write_bytes(damage(content, random) if random.random() < 0.6 else content)
-        config = refused(lambda: load(path, overrides))
+        config = rejected(lambda: load(path, overrides))
         assert config is None or isinstance(config, Config)
         path.write_bytes(damage(TREE.encode(), random))
-        refused(lambda: load_class_tree(str(path)))
+        rejected(lambda: load_class_tree(str(path)))
 
 
 @fast_or_long

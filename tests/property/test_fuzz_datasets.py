@@ -1,4 +1,4 @@
-"""Damaged data sets and odd folders give pictures, or one sentence of refusal."""
+"""Damaged data sets and odd folders give pictures, or one sentence of rejection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raydistill.datasets.binary import Cifar10, Idx
 from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.galaxies.pictures.images import RejectedImage
-from tests.property.fuzz import damage, fast_or_long, refused, repeat
+from tests.property.fuzz import damage, fast_or_long, rejected, repeat
 
 WORDS = (
     "train",
@@ -124,7 +124,7 @@ def check_dataset(random: Random) -> None:
         if is_damaged:
             file = random.choice([path for path in Path(folder).rglob("*") if path.is_file()])
             file.write_bytes(damage(file.read_bytes(), random))
-        num_rejected = refused(lambda: read_pictures(data))
+        num_rejected = rejected(lambda: read_pictures(data))
     if not is_damaged and write not in (write_folder, write_zip):
         assert num_rejected == 0
 

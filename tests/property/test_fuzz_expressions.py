@@ -1,4 +1,4 @@
-"""Random expressions are refused with one sentence, or give a value for each row."""
+"""Random expressions are rejected with one sentence, or give a value for each row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from raydistill.galaxies.tables import grammar
 from raydistill.galaxies.tables.expressions import evaluate_rows
-from tests.property.fuzz import fast_or_long, refused, repeat
+from tests.property.fuzz import fast_or_long, rejected, repeat
 
 COLUMNS = {
     "objid": ["a1", "b2", "c3"], "u": [17.5, float("nan"), 1e300], "k": [2**62, -1, 0], "odd": [True, False, True],
@@ -78,7 +78,7 @@ def check(random: Random) -> None:
         if random.random() < 0.8:
             text = mutate(text, random)
         begin, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        rows = refused(partial(evaluate_rows, table(), [text], None, "a.key", "a.id"))
+        rows = rejected(partial(evaluate_rows, table(), [text], None, "a.key", "a.id"))
         assert time.process_time() - begin < SECONDS, text
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < MEGABYTES * 1024, text
         if rows is not None:

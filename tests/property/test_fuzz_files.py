@@ -10,13 +10,13 @@ from raydistill.artifacts.manifest import NAME, commit, kind_of, open_manifest
 from raydistill.config import load
 from raydistill.errors import ConfigError
 from raydistill.storage import Folder, checked
-from tests.property.fuzz import damage, fast_or_long, refused, repeat
+from tests.property.fuzz import damage, fast_or_long, rejected, repeat
 
 
 def is_rejected(folder: Folder) -> bool:
     """Return whether all readers of a manifest reject it, each with one sentence."""
     readers = (lambda: kind_of(folder), lambda: open_manifest(folder, "survey", verify=False))
-    return all(refused(reader) is None for reader in readers)
+    return all(rejected(reader) is None for reader in readers)
 
 
 def check_manifest(random: Random) -> None:

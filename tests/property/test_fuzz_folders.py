@@ -1,4 +1,4 @@
-"""Folders with links and odd names are read once, or refused with one sentence."""
+"""Folders with links and odd names are read once, or rejected with one sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from raydistill.galaxies.pictures.files import list_files
 from raydistill.galaxies.pictures.paths import find_paths
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.tables import open_table
-from tests.property.fuzz import damage, fast_or_long, refused, repeat
+from tests.property.fuzz import damage, fast_or_long, rejected, repeat
 
 STEMS = [
     b"a", b"1", b"train", b"test", b"val", b"caf\xe9", b"\xff\xfe", b"\xed\xa0\x80", "é".encode(), "e\u0301".encode(), b"-x",
@@ -72,7 +72,7 @@ def own_files(root: str) -> set[str]:
 
 
 def check_listing(root: str) -> None:
-    files = refused(lambda: list_files(root, recursive=True, once=True))
+    files = rejected(lambda: list_files(root, recursive=True, once=True))
     if files is None:
         return
     visible = [name for name in files if not is_hidden(name)]
@@ -104,7 +104,7 @@ def check_folder(random: Random) -> None:
             lambda: ImageTable(root=root).index(),
         ]
         for reader in readers:
-            refused(reader)
+            rejected(reader)
 
 
 @fast_or_long
@@ -141,7 +141,7 @@ def check_metadata(random: Random) -> None:
             write_metadata(file, rows)
             if random.random() < 0.5:
                 file.write_bytes(damage(file.read_bytes(), random))
-        refused(lambda: read_set(folder))
+        rejected(lambda: read_set(folder))
 
 
 @fast_or_long

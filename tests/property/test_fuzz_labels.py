@@ -1,4 +1,4 @@
-"""Damaged files of labels, names and classes are refused or read right."""
+"""Damaged files of labels, names and classes are rejected or read right."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raydistill.galaxies.classes import load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import assign_classes
 from raydistill.stages.hunt.labels import match_files, read_labels
-from tests.property.fuzz import damage, fast_or_long, refused, repeat
+from tests.property.fuzz import damage, fast_or_long, rejected, repeat
 
 IDS = ("587722981742084097", "1.10", "1.1", "1E10", "007", "7", "NGC 1", "caf\xe9", "b'J1'", "a.b.png", "=1+1", "None")
 NAMES = ("barr\xe9", "rond", "Sa", "SA", "bar spiral", "3", "true", "b'x'")
@@ -48,13 +48,13 @@ def check_hunt_labels(random: Random) -> None:
         for name, label in labels.items()
     ]
     content, is_damaged = to_csv(header + extra, rows, random), random.random() < 0.7
-    file = refused(lambda: read_labels(damage(content, random) if is_damaged else content, "labels.csv"))
-    decisions = None if file is None else refused(file.decisions)
+    file = rejected(lambda: read_labels(damage(content, random) if is_damaged else content, "labels.csv"))
+    decisions = None if file is None else rejected(file.decisions)
     if not is_damaged:
         is_known = words in VOCABULARIES[:3] and set(labels.values()) != {"1"}
         assert (decisions is not None) == (is_known or not labels)
     if decisions is not None:
-        result = refused(lambda: match_files(decisions, IDS, [None] * len(IDS), "labels.csv"))
+        result = rejected(lambda: match_files(decisions, IDS, [None] * len(IDS), "labels.csv"))
         assert is_damaged or [IDS[row] for row in result or ()] == list(labels)
         assert file is not None
         assert file.with_rows([]) == file.text
@@ -68,12 +68,12 @@ def check_mapping(random: Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "map.csv"
         path.write_bytes(damage(content, random) if is_damaged else content)
-        mapping = refused(lambda: read_filename_mapping(str(path)))
+        mapping = rejected(lambda: read_filename_mapping(str(path)))
         for number in range(9):
             (Path(folder) / f"p{number}.jpg").touch()
         images = FolderImages(folder, mapping=str(path))
-        paths = refused(lambda: images.paths(list(IDS)))
-        first = refused(lambda: images.paths(list(IDS), "first"))
+        paths = rejected(lambda: images.paths(list(IDS)))
+        first = rejected(lambda: images.paths(list(IDS), "first"))
     if not is_damaged:
         assert mapping is not None and {key: set(values) for key, values in mapping.items()} == {  # noqa: PT018
             name: set(names) for name, names in assets.items()
@@ -96,12 +96,12 @@ def check_classes(random: Random) -> None:
         table, tree = Path(folder) / "t.csv", Path(folder) / "tree.yaml"
         table.write_bytes(damage(content, random) if is_damaged else content)
         tree.write_bytes(damage(written, random))
-        refused(lambda: load_class_tree(str(tree)))
-        catalog = refused(lambda: read_catalog(str(table)))
+        rejected(lambda: load_class_tree(str(tree)))
+        catalog = rejected(lambda: read_catalog(str(table)))
     value = random.choice((config, {name: [name, respell(name, random)] for name in config}))
     classes = load_class_tree(Curate(classes=value).classes)  # type: ignore[arg-type]
     assert classes.names == tuple(names)
-    assigned = None if catalog is None else refused(lambda: assign_classes(catalog, classes))
+    assigned = None if catalog is None else rejected(lambda: assign_classes(catalog, classes))
     if not is_damaged:
         assert assigned is not None
         result = dict(zip(assigned["object_id"].to_pylist(), assigned["label"].to_pylist(), strict=True))

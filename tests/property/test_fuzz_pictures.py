@@ -1,4 +1,4 @@
-"""Damaged pictures are refused, or have the pixels that Pillow and astropy read."""
+"""Damaged pictures are rejected, or have the pixels that Pillow and astropy read."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def check_picture(random: Random) -> None:
     try:
         pixels = decode_picture(content)
     except RejectedImage:
-        assert is_damaged, "a sound picture was refused"
+        assert is_damaged, "a sound picture was rejected"
         return
     assert pixels.dtype == np.uint8
     assert pixels.shape[2:] == (3,)
@@ -114,7 +114,7 @@ def check_fits(random: Random) -> None:
     try:
         pixels = images.decode(content)
     except RejectedImage:
-        assert is_damaged, "a sound picture was refused"
+        assert is_damaged, "a sound picture was rejected"
         return
     assert np.abs(pixels.astype(int) - astropy_pixels(content, images)).max(initial=0) <= 1
 

@@ -1,4 +1,4 @@
-"""Damaged tables are refused with one sentence, or become tables that classify."""
+"""Damaged tables are rejected with one sentence, or become tables that classify."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.classes import BUILTIN_TREES, load_class_tree
 from raydistill.galaxies.selection import assign_classes, select
 from raydistill.galaxies.trees import GZ2
-from tests.property.fuzz import damage, fast_or_long, refused, repeat
+from tests.property.fuzz import damage, fast_or_long, rejected, repeat
 
 CLASSES = ("edge_on", "round", "spiral")
 
@@ -92,13 +92,13 @@ def check_table(random: Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"table{suffix}"
         path.write_bytes(damage(content, random) if is_damaged else content)
-        catalog = refused(lambda: read_catalog(str(path)))
+        catalog = rejected(lambda: read_catalog(str(path)))
     if not is_damaged:
         assert catalog is not None
         assert catalog["object_id"].to_pylist() == [str(number) for number in columns["objid"]]
     if catalog is not None:
         assert catalog.num_rows > 0
-        assigned = refused(lambda: assign_classes(catalog, tree))
+        assigned = rejected(lambda: assign_classes(catalog, tree))
         if assigned is not None:
             assert select(assigned, per_class=3).num_rows <= 3 * len(tree.classes)
 

@@ -1,6 +1,6 @@
 """Test the adapt stage: its figures, and equal content on 1 and 2 workers.
 
-Also test resuming, and refused sets.
+Also test resuming, and rejected sets.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def test_synthetic_sets_are_a_further_training_set(trained_root: Path, target: s
     assert report.figures["source"]["none"] != report.figures["source_synthetic"]["none"]
 
 
-# ---- refused ----
+# ---- rejected ----
 
 
 def test_set_of_another_survey_is_rejected(root: Path, target: str, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Test the audit stage: equal content on 1 and 2 workers, and resuming.
 
-Also test distilled sets, and refused sets.
+Also test distilled sets, and rejected sets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Test the augment stage: equal content on 1 and 2 workers, and resuming.
 
-Also test choices on validation, and refused sets.
+Also test choices on validation, and rejected sets.
 """
 
 from __future__ import annotations
@@ -205,14 +205,14 @@ def test_own_synthetic_set_is_the_default_source(root: Path) -> None:
 
 
 def test_sets_that_do_not_fit_are_rejected(root: Path, distilled_root: Path, tmp_path: Path) -> None:
-    def refused(error: type[Exception], match: str, *overrides: str) -> None:
+    def rejected(error: type[Exception], match: str, *overrides: str) -> None:
         with pytest.raises(error, match=match):
             stage.augment(Plan(tiny(root, *SHORT, *overrides)), SILENT)
 
     samples, prototypes = synthetic(root, 0), Plan(tiny(root)).distilled.folder.uri
-    refused(ArtifactIncompatible, "this is a synthetic set, not a distilled set", f"augment.distilled={samples}")
-    refused(ArtifactMissing, "no finished synthetic set is here", f"augment.synthetics={{a: ['{tmp_path}']}}")
-    refused(
+    rejected(ArtifactIncompatible, "this is a synthetic set, not a distilled set", f"augment.distilled={samples}")
+    rejected(ArtifactMissing, "no finished synthetic set is here", f"augment.synthetics={{a: ['{tmp_path}']}}")
+    rejected(
         ConfigError, "two of these paths hold the same set", f"augment.synthetics={{a: ['{samples}', '{samples}/']}}"
     )
     for change, message in (
@@ -223,8 +223,8 @@ def test_sets_that_do_not_fit_are_rejected(root: Path, distilled_root: Path, tmp
         ("curate.classes=gz2-9", "its classes are .*, the survey's are "),
     ):
         curate(Plan(tiny(root, change)), SILENT)
-        refused(ArtifactIncompatible, message, f"augment.synthetics={{a: ['{samples}']}}", change)
-    refused(
+        rejected(ArtifactIncompatible, message, f"augment.synthetics={{a: ['{samples}']}}", change)
+    rejected(
         ArtifactIncompatible, "of the validation or test split were used", f"augment.synthetics={{a: ['{samples}']}}",
         f"augment.distilled={prototypes}", "curate.split=[0.25, 0.5, 0.25]",
     )  # fmt: skip

@@ -191,8 +191,8 @@ def test_images_of_any_shape_and_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "x/cat/1.png").write_text("<html>404</html>")
     Image.new("RGB", (16, 16)).save(tmp_path / "x/dog/2.png")
     result = curated(tmp_path, ImageFolder(root=str(tmp_path / "x")))
-    refused = pq.read_table(io.BytesIO(result.folder.read("rejected.parquet"))).to_pylist()
-    assert {row["object_id"]: row["reason"] for row in refused} == {"cat/1.png": "corrupt", "dog/2.png": "wrong-size"}
+    rejected = pq.read_table(io.BytesIO(result.folder.read("rejected.parquet"))).to_pylist()
+    assert {row["object_id"]: row["reason"] for row in rejected} == {"cat/1.png": "corrupt", "dog/2.png": "wrong-size"}
     rows = rows_of(result)
     assert len(rows) == 38
     ids = sorted(rows)
@@ -228,11 +228,11 @@ def test_pictures_in_two_splits_are_counted(
 
 def test_pictures_in_two_splits_are_dropped_from_the_later_one(copies: ImageFolder, tmp_path: Path) -> None:
     result = curated(tmp_path, copies, duplicates="drop")
-    refused = pq.read_table(io.BytesIO(result.folder.read("rejected.parquet"))).to_pylist()
-    assert [(row["object_id"], row["reason"]) for row in refused] == [
+    rejected = pq.read_table(io.BytesIO(result.folder.read("rejected.parquet"))).to_pylist()
+    assert [(row["object_id"], row["reason"]) for row in rejected] == [
         (name, "duplicate") for name in ("test/a/40.png", "test/a/42.bmp", "test/b/41.png")
     ]
-    assert re.fullmatch("the (train|validation) split has the same picture: train/a/00.png", refused[0]["detail"])
+    assert re.fullmatch("the (train|validation) split has the same picture: train/a/00.png", rejected[0]["detail"])
     assert sum(entry.test for entry in result.summary.classes) == 17
     assert result.summary.rejected == {"duplicate": 3}
 

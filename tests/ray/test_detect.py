@@ -1,6 +1,6 @@
 """Test the detect stage: equal content on 1 and 2 workers, and resuming.
 
-Also test what it writes, and refused sets.
+Also test what it writes, and rejected sets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Test the hunt stage: manual rounds, scripted labeller, resuming, refused inputs."""
+"""Test the hunt stage: manual rounds, scripted labeller, resuming, wrong inputs."""
 
 from __future__ import annotations
 

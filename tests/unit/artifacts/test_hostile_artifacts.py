@@ -1,4 +1,4 @@
-"""Artifacts of others run no code: they open, or are refused with one sentence.
+"""Artifacts of others run no code: they open, or are rejected with one sentence.
 
 Each kind has small valid files. Their manifest and every value of their JSON are then replaced.
 """
@@ -168,7 +168,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert [path.name for path in (tmp_path / "cwd").iterdir() if path.name != "__pycache__"] == [f"{EVIL}.py"]
 
 
-def opens_or_refuses(folder: Folder, *, verify: bool = True) -> bool:
+def opens_or_rejects(folder: Folder, *, verify: bool = True) -> bool:
     try:
         opened = open_artifact(folder, verify=verify)
     except RaydistillError as error:
@@ -195,7 +195,7 @@ def test_hostile_manifest_opens_without_running_code(kind: str, here: Path) -> N
     ):
         folder = Folder(here / "artifact" / str(n))
         write(folder, kind, hostile, {name: Parent("0", "0", uri) for name in ("curated", "trajectories", "generator")})
-        assert opens_or_refuses(folder)
+        assert opens_or_rejects(folder)
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -209,20 +209,20 @@ def test_hostile_names_of_files_are_rejected(kind: str, name: str, verify: bool,
     raw = from_json(folder.read("manifest.json"))
     raw["files"][name] = {"sha256": hashlib.sha256(b"{}").hexdigest(), "bytes": 2}
     folder.write("manifest.json", to_json(raw))
-    assert not opens_or_refuses(folder, verify=verify)
+    assert not opens_or_rejects(folder, verify=verify)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if _files(kind)])
 def test_hostile_values_are_opened_or_rejected_with_one_sentence(kind: str, here: Path) -> None:
     folder = Folder(here / "artifact")
     for name, valid in write(folder, kind).items():
-        assert opens_or_refuses(folder)
+        assert opens_or_rejects(folder)
         for value in replacements(valid):
             (here / "artifact" / name).write_text(json.dumps(value))
-            opens_or_refuses(folder, verify=False)
+            opens_or_rejects(folder, verify=False)
         for text in ("", "{", "[" * 100_000, "1" * 10_000, '{"a": NaN}', "\ufeff{}"):
             (here / "artifact" / name).write_text(text)
-            assert not opens_or_refuses(folder, verify=False) or kind not in (curated.KIND, generator.KIND)
+            assert not opens_or_rejects(folder, verify=False) or kind not in (curated.KIND, generator.KIND)
 
 
 def test_hostile_headers_of_tensors_are_opened_or_rejected(here: Path) -> None:
@@ -232,10 +232,10 @@ def test_hostile_headers_of_tensors_are_opened_or_rejected(here: Path) -> None:
     for value in replacements(info):
         if isinstance(value, dict):
             write_tensors(folder, distilled.SELECTED, tensors, value)
-            opens_or_refuses(folder, verify=False)
+            opens_or_rejects(folder, verify=False)
     for name in tensors:
         write_tensors(folder, distilled.SELECTED, {key: tensor for key, tensor in tensors.items() if key != name}, info)
-        assert not opens_or_refuses(folder, verify=False)
+        assert not opens_or_rejects(folder, verify=False)
 
 
 @pytest.mark.parametrize("kind", [audit.KIND, evaluation.KIND, search.KIND])
@@ -248,7 +248,7 @@ def test_hostile_tables_are_opened_or_rejected(kind: str, here: Path) -> None:
     for columns in ({"__class__": ["x"]}, {"feature": [EVIL]}, {"": [None]}):
         rows = [{key: values[0] for key, values in columns.items()}]
         write_rows(folder, name, rows, pa.table(columns).schema)
-        opens_or_refuses(folder, verify=False)
+        opens_or_rejects(folder, verify=False)
     for content in (b"", b"PAR1", b"x" * 1000):
         folder.write(name, content)
-        assert not opens_or_refuses(folder, verify=False)
+        assert not opens_or_rejects(folder, verify=False)

@@ -26,7 +26,7 @@ def labels(root: Path, **options: bool) -> dict[str, int]:
     return {label: result.count(label) for label in sorted(set(result))}
 
 
-def refused(root: Path) -> str:
+def rejected(root: Path) -> str:
     with pytest.raises(CatalogError) as caught:
         labels(root)
     assert caught.value.where == str(root)
@@ -41,7 +41,7 @@ def test_linked_class_is_read(tmp_path: Path, above: str) -> None:
     fill(tmp_path, f"set/{above}a", "elsewhere/pictures")
     (tmp_path / "set" / above / "b").symlink_to(tmp_path / "elsewhere" / "pictures")
     assert labels(tmp_path / "set", allow_outside=True) == {"a": 3, "b": 3}
-    assert refused(tmp_path / "set") == (
+    assert rejected(tmp_path / "set") == (
         f"links lead 3 pictures out of this folder (first: {above}b/0.png to {tmp_path}/elsewhere/pictures/0.png); "
         f"{ALLOW_DATA_SET}"
     )
@@ -57,7 +57,7 @@ def test_linked_pictures_and_a_linked_root_are_read(tmp_path: Path, store: str) 
     for root in ("set", "link"):
         assert labels(tmp_path / root, allow_outside=True) == {"a": 3, "b": 2}
         if store == "store":
-            assert "links lead 2 pictures out of this folder (first: b/0.png to " in refused(tmp_path / root)
+            assert "links lead 2 pictures out of this folder (first: b/0.png to " in rejected(tmp_path / root)
         else:
             assert labels(tmp_path / root) == {"a": 3, "b": 2}
 
@@ -66,7 +66,7 @@ def test_linked_pictures_and_a_linked_root_are_read(tmp_path: Path, store: str) 
 def test_class_that_is_a_dead_link_is_rejected(tmp_path: Path, above: str) -> None:
     fill(tmp_path, f"{above}a", f"{above}c")
     (tmp_path / above / "b").symlink_to(tmp_path / "nowhere")
-    assert refused(tmp_path) == f"the class folder '{above}b' is a link that leads nowhere; repair or remove it"
+    assert rejected(tmp_path) == f"the class folder '{above}b' is a link that leads nowhere; repair or remove it"
 
 
 @ABOVE
@@ -74,7 +74,7 @@ def test_class_of_dead_links_is_rejected(tmp_path: Path, above: str) -> None:
     fill(tmp_path, f"{above}a", f"{above}c")
     fill(tmp_path, f"{above}b", count=0)
     (tmp_path / above / "b" / "7.png").symlink_to("../.git/annex/objects/7.png")
-    assert refused(tmp_path) == (
+    assert rejected(tmp_path) == (
         f"the class folder '{above}b' holds no picture, but links that lead nowhere (first: {above}b/7.png); {DOWNLOAD}"
     )
 
@@ -82,7 +82,9 @@ def test_class_of_dead_links_is_rejected(tmp_path: Path, above: str) -> None:
 def test_data_set_of_dead_links_is_rejected(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b", count=0)
     (tmp_path / "b" / "7.png").symlink_to("nowhere")
-    assert refused(tmp_path) == f"there are no pictures in it, but links that lead nowhere (first: b/7.png); {DOWNLOAD}"
+    assert (
+        rejected(tmp_path) == f"there are no pictures in it, but links that lead nowhere (first: b/7.png); {DOWNLOAD}"
+    )
 
 
 def test_some_dead_links_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,7 +100,7 @@ def test_link_in_a_circle_is_rejected(tmp_path: Path, target: str) -> None:
     fill(tmp_path, "a/deeper", "b")
     (tmp_path / "a" / "deeper" / "again").symlink_to(target)
     (tmp_path / "b" / "again").symlink_to(tmp_path / "b")  # a listing would follow both 2**40 times
-    assert refused(tmp_path) == "the link 'a/deeper/again' leads to a folder around it; remove it"
+    assert rejected(tmp_path) == "the link 'a/deeper/again' leads to a folder around it; remove it"
 
 
 @ABOVE

@@ -18,7 +18,7 @@ from raydistill.datasets.table import ImageTable
 from raydistill.errors import CatalogError
 
 
-def refused(root: Path) -> str:
+def rejected(root: Path) -> str:
     with pytest.raises(CatalogError) as caught:
         ImageFolder(root=str(root)).index()
     assert caught.value.where == str(root)
@@ -37,7 +37,7 @@ def classes(tmp_path: Path, pictures: np.ndarray) -> Path:
 @pytest.mark.parametrize("form", ["tar", "gztar", "bztar"])
 def test_command_for_a_tar_unpacks_it(tmp_path: Path, classes: Path, form: str) -> None:
     archive = shutil.make_archive(str(tmp_path / "it's packed"), form, classes)
-    sentence = refused(Path(archive))
+    sentence = rejected(Path(archive))
     command = re.search("with '(.*) -C FOLDER', and give the folder", sentence)
     assert sentence.startswith("this is a tar archive; unpack it")
     assert command is not None
@@ -50,11 +50,11 @@ def test_folder_of_archives_is_rejected(tmp_path: Path, classes: Path, caplog: p
     for form in ("gztar", "zip"):
         for label in "ab":
             shutil.make_archive(str(tmp_path / form / label), form, classes, label)
-    assert refused(tmp_path / "gztar") == (
+    assert rejected(tmp_path / "gztar") == (
         f"there are no pictures in it, but tar archives (a.tar.gz, b.tar.gz); unpack each, as "
         f"'tar -xf {tmp_path}/gztar/a.tar.gz -C FOLDER', and give the folder"
     )
-    assert refused(tmp_path / "zip") == (
+    assert rejected(tmp_path / "zip") == (
         "there are no pictures in it, but zips (a.zip, b.zip); give one of them as survey.root, or unpack them and "
         "give the folder"
     )
@@ -67,7 +67,7 @@ def test_folder_of_archives_is_rejected(tmp_path: Path, classes: Path, caplog: p
 def test_other_kind_of_data_set_is_named(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / name).write_bytes(b"?")
     sentence = f"this is not a folder of pictures but '{name}'; set survey.kind={kind}"
-    assert refused(tmp_path) == refused(tmp_path / name) == sentence
+    assert rejected(tmp_path) == rejected(tmp_path / name) == sentence
 
 
 @pytest.mark.parametrize("folder", ["saved", "it's $aved"])
@@ -83,7 +83,7 @@ def test_command_for_a_folder_of_save_to_disk_converts_it(
     saved = saved.cast_column("image", datasets.Image()).cast_column("label", datasets.ClassLabel(names=["a", "b"]))
     root = tmp_path / folder
     (datasets.DatasetDict(dict.fromkeys(parts, saved)) if len(parts) > 1 else saved).save_to_disk(str(root))
-    sentence = refused(root)
+    sentence = rejected(root)
     with pytest.raises(CatalogError) as caught:
         ImageTable(root=str(root)).index()
     assert f"{caught.value.what}; {caught.value.fix}" == sentence

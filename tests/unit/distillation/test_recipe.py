@@ -1,4 +1,4 @@
-"""Recipes: values that are refused, and how "auto" is resolved."""
+"""Recipes: values that are rejected, and how "auto" is resolved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives: complete, resumed, and refused if unsafe, damaged or far too large."""
+"""Archives: complete, resumed, and rejected if unsafe, damaged or far too large."""
 
 from __future__ import annotations
 

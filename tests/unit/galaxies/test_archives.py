@@ -1,4 +1,4 @@
-"""Test zips of pictures: read in place, bounded, and refused if they are harmful."""
+"""Test zips of pictures: read in place, bounded, and rejected if they are harmful."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_rejected_zip_is_closed_though_its_error_is_kept(tmp_path):
     def is_open() -> bool:
         return any(item.path == str(path) for item in psutil.Process().open_files())
 
-    def refuse() -> bool:
+    def reject() -> bool:
         errors = []
         try:
             FolderImages(str(path), pattern="{id}.png").paths(["0"])
@@ -259,7 +259,7 @@ def test_rejected_zip_is_closed_though_its_error_is_kept(tmp_path):
             errors.append(error)  # error, traceback and list are a cycle
         return bool(errors) and is_open()
 
-    assert refuse()
+    assert reject()
     gc.collect()
     assert not is_open()
 

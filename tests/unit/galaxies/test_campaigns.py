@@ -300,7 +300,7 @@ def test_any_votes_give_normalised_fractions_and_classes_that_obey_the_tree(
 # ---- tables that leave a doubt, or contradict themselves ----
 
 
-def refusal(path: Path, table: dict[str, Any], dialect: str = "auto") -> str:
+def rejection(path: Path, table: dict[str, Any], dialect: str = "auto") -> str:
     with pytest.raises(CatalogError) as caught:
         read_catalog(write(path, table), dialect)
     return str(caught.value).removeprefix(f"{path}: ")
@@ -310,13 +310,13 @@ def test_table_with_votes_of_several_campaigns_needs_a_choice(tmp_path: Path) ->
     """GZ DESI of galaxy-datasets has three campaigns, GZ Evo ten."""
     decals, earlier, gz2 = (random_counts(TREES[name]) for name in ("gz-decals", "gz-decals-12", "gz2"))
     table = table_of(TREES["gz-decals-12"], "dr12", earlier, COUNT) | table_of(GZ_DECALS, "dr8", decals, COUNT)
-    assert refusal(tmp_path / "desi.parquet", table) == (
+    assert rejection(tmp_path / "desi.parquet", table) == (
         "holds votes that fit several campaigns of Galaxy Zoo (gz-decals-12, gz-decals-8); "
         "choose one, as survey.dialect=gz-decals-12"
     )
     assert_read(read_catalog(str(tmp_path / "desi.parquet"), "gz-decals-8"), GZ_DECALS, decals)
     table |= table_of(TREES["gz2"], "gz2", gz2, FRACTION)
-    assert "(galaxy-datasets, gz-decals-12, gz-decals-8)" in refusal(tmp_path / "evo.parquet", table)
+    assert "(galaxy-datasets, gz-decals-12, gz-decals-8)" in rejection(tmp_path / "evo.parquet", table)
     assert_read(read_catalog(str(tmp_path / "evo.parquet"), "galaxy-datasets"), TREES["gz2"], gz2)
 
 
@@ -329,7 +329,7 @@ def test_columns_that_fit_two_trees_need_a_choice(tmp_path: Path) -> None:
         for key, row in table_of(tree, "", counts, FRACTION, totals=False).items()
         if not key.startswith("artifact")
     }
-    assert "(gz-cosmic-dawn, gz-euclid); choose one, as survey.dialect=gz-cosmic-dawn" in refusal(
+    assert "(gz-cosmic-dawn, gz-euclid); choose one, as survey.dialect=gz-cosmic-dawn" in rejection(
         tmp_path / "a.parquet", table
     )
     assert read_catalog(str(tmp_path / "a.parquet"), "gz-euclid").schema.metadata[b"raydistill.tree"] == b"gz-euclid"
@@ -415,7 +415,7 @@ def test_table_without_debiased_fractions_says_so(tmp_path: Path) -> None:
 
 def test_schema_that_does_not_fit_names_the_column(tmp_path: Path) -> None:
     table = table_of(GZ_DECALS, "dr5", BARRED, FRACTION)
-    sentence = refusal(tmp_path / "votes.parquet", table, "gz-euclid")
+    sentence = rejection(tmp_path / "votes.parquet", table, "gz-euclid")
     assert sentence.startswith(
         "has no column 'smooth-or-featured-euclid_smooth_fraction'; correct survey.dialect (now gz-euclid)"
     )

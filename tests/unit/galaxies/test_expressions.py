@@ -1,4 +1,4 @@
-"""Expressions of a table's columns: their values, and what is refused."""
+"""Expressions of a table's columns: their values, and what is rejected."""
 
 from __future__ import annotations
 

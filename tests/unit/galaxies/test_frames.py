@@ -1,4 +1,4 @@
-"""A file of several frames or pages has one picture and its copies, or is refused."""
+"""A file of several frames or pages has one picture and its copies or is rejected."""
 
 from __future__ import annotations
 

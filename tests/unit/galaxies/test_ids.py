@@ -1,4 +1,4 @@
-"""Ids of galaxies keep every digit, however a program wrote them, or are refused."""
+"""Ids of galaxies keep every digit, however a program wrote them, or are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures outside the folder of the config are refused, whatever names them."""
+"""Pictures outside the folder of the config are rejected, whatever names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of one name are refused if they differ; similar names give a warning."""
+"""Columns of one name are rejected if they differ; similar names give a warning."""
 
 from __future__ import annotations
 

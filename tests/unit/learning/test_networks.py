@@ -236,7 +236,7 @@ def test_first_layers_are_counted_from_the_input(share: float, layers: int) -> N
     assert network.layout.parameters_of_first_layers(share) == sizes[layers]
 
 
-def refusal(network: Network) -> str:
+def rejection(network: Network) -> str:
     """Return the error of `check_network`; empty for a network that passes."""
     try:
         check_network(network, zoo.CLASSES, zoo.SIZE)
@@ -247,7 +247,7 @@ def refusal(network: Network) -> str:
 
 @ARCHITECTURES
 def test_built_in_networks_pass_check_network(architecture: Any) -> None:
-    assert refusal(build_network(architecture, zoo.CLASSES, zoo.SIZE)) == ""
+    assert rejection(build_network(architecture, zoo.CLASSES, zoo.SIZE)) == ""
 
 
 class Attending(nn.Module):
@@ -284,4 +284,4 @@ class Attending(nn.Module):
 def test_check_network_finds_what_layer_types_do_not_show(make: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         check_network(Network.of(make), zoo.CLASSES, zoo.SIZE)
-    assert refusal(Network.of(lambda: Attending(0.0, False))) == ""
+    assert rejection(Network.of(lambda: Attending(0.0, False))) == ""

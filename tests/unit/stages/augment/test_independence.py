@@ -1,4 +1,4 @@
-"""A set made from held-out galaxies is refused, whatever lies between the two."""
+"""A set made from held-out galaxies is rejected, whatever lies between the two."""
 
 from __future__ import annotations
 
