@@ -62,6 +62,30 @@ def run_tasks(items: Sequence[T], start: Callable[[T], Any], resources: Resource
             yield running.pop(reference), ray.get(reference)
 
 
+def map_tasks(
+    function: Any, items: Sequence[T], arguments: Callable[[T], tuple[Any, ...]], resources: Resources, stage: str,
+    doing: str, unit: str, sizes: Sequence[int] | None = None,
+) -> list[Any]:  # fmt: skip
+    """Return the result of a Ray task for each item, and show progress.
+
+    Parameters
+    ----------
+    function, arguments
+        What a task calls, and with what.
+    stage, doing, unit
+        Words for errors and the progress bar.
+    sizes
+        What each item counts in the progress; None: 1.
+    """
+    task, sizes, results = worker_task(function, resources), sizes or [1] * len(items), dict[int, Any]()
+    with progress(sum(sizes), doing, unit) as shown, translate_errors(stage):
+        numbers = range(len(items))
+        for number, result in run_tasks(numbers, lambda number: task.remote(*arguments(items[number])), resources):
+            results[number] = result
+            shown.advance(sizes[number])
+    return [results[number] for number in range(len(items))]
+
+
 F = TypeVar("F")
 R = TypeVar("R")
 

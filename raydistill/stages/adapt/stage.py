@@ -24,13 +24,12 @@ from raydistill.distillation.cost_model import estimate_steps
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities
-from raydistill.log import get_logger, progress
+from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime import tasks
-from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
-from raydistill.runtime.tasks import run_tasks, worker_task
+from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.adapt.artifact import AdaptationReport, adaptation_spec
 from raydistill.stages.adapt.config import Adapt
@@ -215,14 +214,11 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
 
     def predict(self, fits: Sequence[Fit], pictures: Mapping[str, Pictures]) -> dict[tuple[Fit, str], np.ndarray]:
         """Return class probabilities [N, K] of each fit for each of some sets of pictures."""
-        thetas, task = [result.theta_P for result in self.results(fits)], worker_task(predict, self.resources)
         stored = {name: ray.put(block.images) for name, block in pictures.items()}
-        items = [(number, name) for number in range(len(fits)) for name in pictures]
-        predictions = {}
-        with progress(len(items), "testing", "predictions") as shown, translate_errors("adapt"):
-            for (number, name), rows in run_tasks(
-                items, lambda item: task.remote([thetas[item[0]]], stored[item[1]], self.common), self.resources
-            ):
-                predictions[fits[number], name] = rows[0]
-                shown.advance()
-        return predictions
+        items = [(fit, name) for fit in fits for name in pictures]
+
+        def arguments(item: tuple[Fit, str]) -> tuple[Any, ...]:
+            return self.results([item[0]])[0].theta_P, stored[item[1]], self.common
+
+        predictions = map_tasks(predict, items, arguments, self.resources, "adapt", "testing", "predictions")
+        return dict(zip(items, predictions, strict=True))

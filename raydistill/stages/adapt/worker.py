@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -81,16 +80,12 @@ def train_fit(
 
 
 @torch.inference_mode()
-def predict(thetas: Sequence[np.ndarray], images_NCHW: Tensor, common: Common) -> np.ndarray:
-    """Return the class probabilities of some networks, float64 [S, N, K]."""
+def predict(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> np.ndarray:
+    """Return the class probabilities of a network, float64 [N, K]."""
     torch.set_num_threads(common.threads)
-    device, network = device_of(common.gpus), common.network
-    batches = images_NCHW.to(device).split(BATCH)
-    rows = [
-        torch.cat([network(torch.tensor(theta_P, device=device), batch).double().softmax(dim=1) for batch in batches])
-        for theta_P in thetas
-    ]
-    return torch.stack(rows).cpu().numpy()
+    device = device_of(common.gpus)
+    theta, batches = torch.tensor(theta_P, device=device), images_NCHW.to(device).split(BATCH)
+    return torch.cat([common.network(theta, batch).double().softmax(dim=1) for batch in batches]).cpu().numpy()
 
 
 # A fit: one network by its training set, method, seed and hyper-parameters.

@@ -25,9 +25,8 @@ from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import build_network
-from raydistill.log import progress
 from raydistill.runtime.resources import device_of
-from raydistill.runtime.tasks import run_tasks, worker_task
+from raydistill.runtime.tasks import map_tasks, worker_task
 from raydistill.seeding import fold_in
 from raydistill.seeding import generator as random_generator
 from raydistill.stages.analyse.charts import picture_rows
@@ -305,25 +304,20 @@ def _edit(
     resources: Resources,
 ) -> list[Counterfactual]:  # fmt: skip
     """Return the counterfactuals of each answer; one Ray task each."""
-    task: Any = worker_task(_edit_one, resources)
-    edited: dict[int, Edited] = {}
 
-    def start(answer: int) -> Any:
-        return task.remote(editor, galaxies.take(_reached(galaxies, answer)[:GALAXIES]), answer, classifier)
+    def arguments(answer: int) -> tuple[Any, ...]:
+        return editor, galaxies.take(_reached(galaxies, answer)[:GALAXIES]), answer, classifier
 
-    with progress(len(answers), "changing answers", "answers") as shown:
-        for answer, result in run_tasks(answers, start, resources):
-            edited[answer] = result
-            shown.advance(1)
+    edited = map_tasks(_edit_one, answers, arguments, resources, "analyse", "changing answers", "answers")
     weak_A = np.array([not alignment.interval.low >= LEAST_OF_OTHERS for alignment in quality])
     edits = []
-    for answer in answers:
-        before, after = edited[answer].predicted_FGA[0], edited[answer].predicted_FGA[-1]
+    for answer, edit in zip(answers, edited, strict=True):
+        before, after = edit.predicted_FGA[0], edit.predicted_FGA[-1]
         reached_GA = np.isfinite(galaxies.known_NA[_reached(galaxies, answer)[:GALAXIES]])
         stays_A = answers_that_stay(answer, editor.tree) & ~weak_A
         answered = verdict(before, np.where(reached_GA, after, np.nan), answer, np.ones(len(before)), stays_A)
         change = mean_change(after[:, answer], before[:, answer], fold_in(editor.seed, "change", answer))
-        edits.append(Counterfactual(answer, edited[answer], answered, change))
+        edits.append(Counterfactual(answer, edit, answered, change))
     return edits
 
 

@@ -21,13 +21,12 @@ from raydistill.config import Resources
 from raydistill.errors import CatalogError
 from raydistill.galaxies.tables.expressions import evaluate_rows
 from raydistill.learning.architectures import Architecture
-from raydistill.log import progress
 from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.resources import device_of
 from raydistill.runtime.stages import require_classes
-from raydistill.runtime.tasks import run_tasks, worker_task
+from raydistill.runtime.tasks import map_tasks
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.figures import distances_in_any_pose
@@ -84,14 +83,12 @@ class Describer:
         `what` names them in the progress.
         """
         images: Any = ray.put(images_NHWC)
-        remote: Any = worker_task(_describe, self.resources)
         starts = range(0, len(images_NHWC), CHUNK)
-        parts: dict[int, Described] = {}
-        with progress(len(images_NHWC), f"describing {what}", "pictures") as shown:
-            for start, part in run_tasks(starts, lambda start: remote.remote(self, images, start), self.resources):
-                parts[start] = part
-                shown.advance(len(part.features_NF))
-        return Described(*(np.concatenate(arrays) for arrays in zip(*(parts[n] for n in starts), strict=True)))
+        parts = map_tasks(
+            _describe, starts, lambda start: (self, images, start), self.resources, "analyse", f"describing {what}",
+            "pictures", [len(images_NHWC[start : start + CHUNK]) for start in starts],
+        )  # fmt: skip
+        return Described(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _describe(describer: Describer, images_NHWC: npt.NDArray[np.uint8], start: int) -> Described:

@@ -12,7 +12,6 @@ A section is made once and written once, as files of the artifact `analysis`:
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from astropy import units
 from astropy.table import Table
 from matplotlib.figure import Figure
 
+from raydistill.artifacts.records import Record, read_json
 from raydistill.figures.drawing import CHART_DPI, STYLE
 from raydistill.storage import Folder
 
@@ -221,7 +221,7 @@ class TableRecord:
 
 
 @dataclass(frozen=True)
-class SectionRecord:
+class SectionRecord(Record):
     """A written section: the contents of `sections/KEY.json`."""
 
     key: str
@@ -284,21 +284,13 @@ def write_section(folder: Folder, section: Section) -> SectionRecord:
         bool(section.html),
         section.missing,
     )
-    folder.write(section_file(section.key), json.dumps(asdict(record), indent=1).encode())
+    folder.write(section_file(section.key), record.to_json())
     return record
 
 
 def read_section(folder: Folder, key: str) -> SectionRecord:
     """Return a written section."""
-    raw: dict[str, Any] = json.loads(folder.read(section_file(key)))
-    return SectionRecord(
-        **raw
-        | {
-            "tables": [TableRecord(**table) for table in raw["tables"]],
-            "figures": [FigureRecord(**figure) for figure in raw["figures"]],
-            "statements": [Statement(**statement) for statement in raw["statements"]],
-        }
-    )
+    return read_json(folder, section_file(key), SectionRecord)
 
 
 def _write_table(folder: Folder, table: SectionTable) -> TableRecord:

@@ -24,9 +24,8 @@ from raydistill.galaxies.selection import Split
 from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.ensemble import Ensemble
-from raydistill.log import progress
 from raydistill.runtime.resources import device_of
-from raydistill.runtime.tasks import run_tasks, worker_task
+from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.charts import heat_map, picture_rows
 from raydistill.stages.analyse.inputs import AnalysisInputs
@@ -240,13 +239,8 @@ def _decompose(
         inputs.plan.config.analyse.seed, own_networks(inputs.plan.config),
     )  # fmt: skip
     images: Any = ray.put(np.concatenate([train, held_out, inputs.prototypes]))
-    task = worker_task(_run, resources)
-    results: dict[Run, Decomposed] = {}
-    with progress(len(runs), "decomposing features", "autoencoders") as shown:
-        for run, result in run_tasks(runs, lambda run: task.remote(decomposer, images, run), resources):
-            results[run] = result
-            shown.advance(1)
-    return {run: results[run] for run in runs}
+    words = "analyse", "decomposing features", "autoencoders"
+    return dict(zip(runs, map_tasks(_run, runs, lambda run: (decomposer, images, run), resources, *words), strict=True))
 
 
 def _run(decomposer: Decomposer, images: npt.NDArray[np.uint8], run: Run) -> Decomposed:

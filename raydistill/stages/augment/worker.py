@@ -21,11 +21,9 @@ from raydistill.learning.normalise import AnyNormalisation, one_hot
 from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import predict
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities, fit_steps
-from raydistill.log import progress
 from raydistill.runtime import tasks
-from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import device_of
-from raydistill.runtime.tasks import run_tasks, worker_task
+from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.augment.artifact import DISTILLED_METHODS, SYNTHETIC_METHODS
 from raydistill.stages.augment.config import Augment, Method
@@ -324,18 +322,15 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     def test(self, fits: Sequence[Fit], test: Pool) -> dict[Fit, np.ndarray]:
         """Return the counts [R, K, K] of each fit on the test split."""
         wanted = list(dict.fromkeys(fits))
-        groups = [tuple(wanted[n : n + FITS_PER_TEST_TASK]) for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
-        stored, task = ray.put(test), worker_task(test_fits, self.resources)
-        counts_by_fit: dict[Fit, np.ndarray] = {}
-        with progress(len(wanted), "testing", "classifiers") as shown, translate_errors("augment"):
-            for group, counts in run_tasks(
-                groups,
-                lambda group: task.remote([self._theta(fit) for fit in group], stored, self.common),
-                self.resources,
-            ):
-                counts_by_fit |= dict(zip(group, counts, strict=True))
-                shown.advance(len(group))
-        return counts_by_fit
+        groups = [wanted[n : n + FITS_PER_TEST_TASK] for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
+        stored = ray.put(test)
+
+        def arguments(group: Sequence[Fit]) -> tuple[Any, ...]:
+            return [self._theta(fit) for fit in group], stored, self.common
+
+        sizes = [len(group) for group in groups]
+        counts = map_tasks(test_fits, groups, arguments, self.resources, "augment", "testing", "classifiers", sizes)
+        return dict(zip(wanted, (one for group in counts for one in group), strict=True))
 
     def _training(self, fit: Fit) -> WeightedTraining:
         return fit.training(self.options, self.training)
