@@ -97,8 +97,7 @@ class CaptionEmbedding(Frozen):
             max_length=self.num_tokens,
             return_tensors="pt",
         )
-        hidden: Tensor = self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
-        return hidden
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
 
 
 # Open the parts of Stable Diffusion in a local folder of the diffusers layout.
@@ -214,8 +213,7 @@ class Pretrained:
     def _config(self, part: str) -> dict[str, Any]:
         path = self.files()[f"{part}/{'scheduler_config' if part == SCHEDULER else 'config'}.json"]
         with self._reading(part):
-            config: dict[str, Any] = json.loads(path.read_bytes())
-            return config
+            return json.loads(path.read_bytes())
 
     def unet(self) -> Any:
         """Return the U-Net, a `diffusers.UNet2DConditionModel` in float32 on the CPU."""

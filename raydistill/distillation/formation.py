@@ -28,8 +28,7 @@ def form_gradient(stored_TCHW: Tensor, d_images_SCHW: Tensor, factor: int) -> Te
     if factor == 1:
         return d_images_SCHW
     vjp = torch.func.vjp(lambda stored: form(stored, factor), stored_TCHW)[1]
-    gradient: Tensor = vjp(d_images_SCHW)[0]
-    return gradient
+    return vjp(d_images_SCHW)[0]
 
 
 def store(images_SCHW: Tensor, factor: int) -> Tensor:

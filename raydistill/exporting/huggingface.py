@@ -93,8 +93,7 @@ class HubSet:
     @property
     def features(self) -> Features:
         """Return the type of each column."""
-        features: Features = self.info.features
-        return features
+        return self.info.features
 
 
 def import_datasets() -> ModuleType:

@@ -323,8 +323,7 @@ class _Fetcher:
         """Return the session of this thread."""
         if not hasattr(self._local, "session"):
             self._local.session = make_session()
-        session: requests.Session = self._local.session
-        return session
+        return self._local.session
 
     def _answered(self) -> None:
         with self._lock:

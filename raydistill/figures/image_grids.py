@@ -89,8 +89,7 @@ def displayable(images: Images) -> npt.NDArray[np.uint8]:
 
 def rgb(colour: str) -> npt.NDArray[np.uint8]:
     """Return a colour's name or hexadecimal code as uint8 [3]."""
-    bytes_3: npt.NDArray[np.uint8] = np.rint(np.array(to_rgb(colour)) * 255).astype(np.uint8)
-    return bytes_3
+    return np.rint(np.array(to_rgb(colour)) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,7 @@ def tree_of_votes(catalog: pa.Table) -> DecisionTree:
 
 def count_unassigned(assigned: pa.Table) -> dict[str, int]:
     """Return the number of rows that `assign_classes` left out, by reason."""
-    counts: dict[str, int] = json.loads((assigned.schema.metadata or {}).get(_UNASSIGNED, b"{}"))
-    return counts
+    return json.loads((assigned.schema.metadata or {}).get(_UNASSIGNED, b"{}"))
 
 
 def _enough_votes(catalog: pa.Table, min_votes: float) -> np.ndarray:
@@ -359,8 +358,7 @@ def _class_names(assigned: pa.Table) -> Sequence[str]:
     """Return the class names in the metadata, or the numbers up to the largest label."""
     stored = (assigned.schema.metadata or {}).get(_CLASSES)
     if stored is not None:
-        names: list[str] = json.loads(stored)
-        return names
+        return json.loads(stored)
     largest = pc.max(assigned["label"]).as_py()
     return [] if largest is None else [str(i) for i in range(1 + largest)]
 

@@ -126,8 +126,7 @@ class Network:
         """Return the logits [B, K] for parameters by name."""
         if self.constants:
             parameters = parameters | {name: value.to(images_BCHW.device) for name, value in self.constants}
-        logits: Tensor = functional_call(self.module, parameters, (images_BCHW,))
-        return logits
+        return functional_call(self.module, parameters, (images_BCHW,))
 
 
 def build_network(architecture: Architecture, num_classes: int, image_size: int, channels: int = 3) -> Network:

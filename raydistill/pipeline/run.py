@@ -40,8 +40,7 @@ def spec_of(plan: Plan, stage: str) -> ArtifactSpec | None:
     RaydistillError
         A path of the config is wrong.
     """
-    spec: ArtifactSpec | None = table.resolve(table.stages()[stage].spec)(plan)
-    return spec
+    return table.resolve(table.stages()[stage].spec)(plan)
 
 
 def lineage(spec: ArtifactSpec | None, needed: bool = False) -> list[ArtifactSpec]:

@@ -135,8 +135,7 @@ class FitRunner(ABC, Generic[F, R]):
     def unpack(self, data: bytes) -> R:
         """Return a result; a subclass may leave out what need not stay in memory."""
         tensors, numbers = unpack_tensors(data)
-        result: R = self.result(**{name: tensor.numpy() for name, tensor in tensors.items()}, **numbers)
-        return result
+        return self.result(**{name: tensor.numpy() for name, tensor in tensors.items()}, **numbers)
 
     def train(self, fits: Sequence[F], description: str) -> list[R]:
         """Return the result of each fit, which may repeat."""

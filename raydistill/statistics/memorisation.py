@@ -100,8 +100,7 @@ def _jackknife_error(values_MS: Floats) -> Floats:
     """
     parts = [part for part in np.array_split(np.arange(values_MS.shape[1]), NUM_PARTS) if part.size]
     means = np.stack([np.delete(values_MS, part, axis=1).mean(1) for part in parts])
-    errors: Floats = np.sqrt((len(parts) - 1) / len(parts) * ((means - means.mean(0)) ** 2).sum(0))
-    return errors
+    return np.sqrt((len(parts) - 1) / len(parts) * ((means - means.mean(0)) ** 2).sum(0))
 
 
 def picture_distances(synthetic_SHWC: Floats, real_RHWC: Floats) -> Floats:
@@ -127,8 +126,7 @@ def picture_distances(synthetic_SHWC: Floats, real_RHWC: Floats) -> Floats:
             turned = np.rot90(synthetic, turns, axes=(1, 2))
             flat = (turned[:, :, ::-1] if flip else turned).reshape(len(synthetic), -1)
             np.minimum(best, (flat**2).sum(1)[:, None] + squares_R - 2 * flat @ flat_real.T, out=best)
-    distances: Floats = np.sqrt(best.clip(0) / flat_real.shape[1])
-    return distances
+    return np.sqrt(best.clip(0) / flat_real.shape[1])
 
 
 def shrink(pictures_NHWC: Floats) -> Floats:

@@ -63,5 +63,4 @@ def _middle_ranks(pixels: Tensor) -> np.ndarray:
     It is the share of smaller pixels plus half the share of equal ones.
     """
     shares = pixels.flatten().bincount(minlength=LEVELS).double().numpy() / pixels.numel()
-    ranks: np.ndarray = np.cumsum(shares) - shares / 2
-    return ranks
+    return np.cumsum(shares) - shares / 2

@@ -101,8 +101,7 @@ def jackknife_error(statistic: PooledStatistic, groups_N: Groups, seed: int) -> 
     parts_N = np.random.default_rng(fold_in(seed, "parts")).permutation(np.arange(len(groups_N)) % NUM_PARTS)
     groups_BN = np.where(parts_N == np.arange(NUM_PARTS)[:, None], 0, groups_N).astype(np.int8)
     values = statistic.evaluate(groups_BN)
-    errors: Floats = np.sqrt((NUM_PARTS - 1) / NUM_PARTS * ((values - values.mean(0)) ** 2).sum(0))
-    return errors
+    return np.sqrt((NUM_PARTS - 1) / NUM_PARTS * ((values - values.mean(0)) ** 2).sum(0))
 
 
 def interval(values_M: Floats, errors_M: Floats, metrics: Sequence[Metric]) -> tuple[Floats, Floats]:

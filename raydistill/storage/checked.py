@@ -97,8 +97,7 @@ def recorded(folder: Folder, name: str) -> dict[str, Any] | None:
 
 def values_of(folder: Folder, name: str) -> dict[str, Any]:
     """Return the values of a `record` whose files `recorded` has seen in this run."""
-    values: dict[str, Any] = json.loads(require(folder, name))["values"]
-    return values
+    return json.loads(require(folder, name))["values"]
 
 
 def to_json(values: Mapping[str, Any], indent: int = 1) -> bytes:

@@ -126,8 +126,7 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 def kind_of(uri: str) -> pafs.FileType:
     """Return whether there is a file, a folder or nothing."""
     system, path = arrow_filesystem(uri)
-    kind: pafs.FileType = system.get_file_info(path).type
-    return kind
+    return system.get_file_info(path).type
 
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
@@ -139,8 +138,7 @@ def open_stream(uri: str) -> IO[bytes]:
     OSError if it cannot be opened.
     """
     system, path = arrow_filesystem(uri)
-    stream: IO[bytes] = system.open_input_stream(path, compression=compression_of(path))
-    return stream
+    return system.open_input_stream(path, compression=compression_of(path))
 
 
 def compression_of(name: str) -> str | None:

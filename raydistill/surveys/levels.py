@@ -153,8 +153,7 @@ def _sample_of_row_groups(images: PackedDataSet, selected: pa.Table, count: int)
 
 def _evenly(column: pa.ChunkedArray, count: int) -> list[str]:
     positions = np.unique(np.linspace(0, len(column) - 1, min(count, len(column))).astype(int))
-    values: list[str] = column.take(positions).to_pylist()
-    return values
+    return column.take(positions).to_pylist()
 
 
 def _resolve_stretch(images: BandImages, selected: pa.Table) -> BandImages:

@@ -158,15 +158,13 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) ->
 
 def metric(name: str, value: float, timestamp: int, step: int) -> Metric:
     """Return a metric point; `timestamp` is in milliseconds."""
-    point: Metric = _mlflow().entities.Metric(name, value, timestamp, step)
-    return point
+    return _mlflow().entities.Metric(name, value, timestamp, step)
 
 
 def model_metric(name: str, value: float, timestamp: int, step: int, model_id: str, dataset: tuple[str, str]) -> Metric:
     """Return a metric point of a logged model, on a data set of this name and digest."""
     own_name, digest = dataset[0], dataset[1][: formatting.MAX_DIGEST]
-    point: Metric = _mlflow().entities.Metric(name, value, timestamp, step, model_id, own_name, digest)
-    return point
+    return _mlflow().entities.Metric(name, value, timestamp, step, model_id, own_name, digest)
 
 
 def log_output(client: MlflowClient, run_id: str, model_id: str, step: int) -> None:

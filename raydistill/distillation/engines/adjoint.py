@@ -102,8 +102,7 @@ class AdjointEngine:
         constant = options.constant
 
         def gradient(theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
-            value: Tensor = torch.func.grad(loss)(theta_P, images, targets, parameters)
-            return value
+            return torch.func.grad(loss)(theta_P, images, targets, parameters)
 
         def vjp(
             theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters, lambda_P: Tensor

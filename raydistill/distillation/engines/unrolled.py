@@ -35,8 +35,7 @@ class UnrolledEngine:
 
     def gradient(self, theta_P: Tensor, images: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
         """Return the gradient [P] of one student step."""
-        value: Tensor = torch.func.grad(self._loss)(theta_P, images, targets, parameters)
-        return value
+        return torch.func.grad(self._loss)(theta_P, images, targets, parameters)
 
     @torch.enable_grad()  # the caller may have disabled gradients
     def match(self, problem: Problem) -> MatchResult:

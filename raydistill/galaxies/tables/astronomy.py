@@ -265,8 +265,7 @@ def _null(column: Any) -> float | None:
     """Return the value of TNULL, which the header gives before TSCAL and TZERO."""
     if column.null is None:
         return None
-    scaled: float = column.null * (column.bscale or 1) + (column.bzero or 0)
-    return scaled
+    return column.null * (column.bscale or 1) + (column.bzero or 0)
 
 
 def _fits_to_arrow(values: np.ndarray, null: float | None) -> pa.Array:

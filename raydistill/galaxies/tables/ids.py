@@ -260,8 +260,7 @@ def check_repeated(
 def find_repeated(ids: pa.Array | pa.ChunkedArray) -> list[str]:
     """Return the ids that occur more than once."""
     counts = pc.value_counts(ids)
-    repeated: list[str] = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    return repeated
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
 
 
 def first_of_each(table: pa.Table, column: str) -> pa.Table:

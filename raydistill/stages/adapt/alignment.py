@@ -75,8 +75,7 @@ def sinkhorn_divergence(x_NF: Tensor, y_MF: Tensor, blur: float = 0.05, reach: f
         scaling=EPSILON_SCALING,
         backend="tensorized",
     )
-    value: Tensor = loss(x_NF, y_MF)
-    return value
+    return loss(x_NF, y_MF)
 
 
 def relative_divergence(source_NF: Tensor, target_MF: Tensor, blur: float = 0.05, reach: float | None = None) -> Tensor:

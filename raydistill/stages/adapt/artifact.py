@@ -116,8 +116,7 @@ class AdaptationReport(Displayed):
           the closed share of the gap; null where there is none.
         - `ece`, `brier`, `rejection_auroc`: by method, {mean, std, n, ci95}.
         """
-        figures: dict[str, dict[str, Any]] = self.summary["training_sets"]
-        return figures
+        return self.summary["training_sets"]
 
     def table(self) -> pd.DataFrame:
         """Return one row per network, with the columns of `RUNS_SCHEMA`."""

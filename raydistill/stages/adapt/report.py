@@ -147,8 +147,7 @@ def _confusion(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray
 
 def _entropy(probabilities_NK: np.ndarray) -> np.ndarray:
     tiny = np.finfo(np.float64).tiny
-    entropy_N: np.ndarray = entropy_of(torch.tensor(probabilities_NK).clamp_min(tiny).log()).numpy()
-    return entropy_N
+    return entropy_of(torch.tensor(probabilities_NK).clamp_min(tiny).log()).numpy()
 
 
 def _bins(named: Named, networks: Mapping[Fit, np.ndarray], target: np.ndarray) -> list[dict[str, Any]]:

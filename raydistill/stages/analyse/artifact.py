@@ -118,8 +118,7 @@ class AnalysisReport(Displayed):
         """Return a section's text, shown tables and statements, as in its JSON file."""
         if key not in self.sections:
             raise ArtifactMissing(f"the analysis has no section '{key}'", self.folder.uri, nearest(key, self.sections))
-        contents = read_json(self.folder, f"sections/{key}.json", dict[str, Any])
-        return contents
+        return read_json(self.folder, f"sections/{key}.json", dict[str, Any])
 
 
 # The result of an analysis as text: its most significant statements.

@@ -201,10 +201,7 @@ def expert_probabilities(
     normalised = inputs.curated.normalisation.apply(pictures_SHWC * 255)
     network = expert_network(store, inputs.curated, own_networks(inputs.plan.config))
     logits_ESK = torch.stack([network(theta_P, normalised).double() for theta_P in store.ends()])
-    own_ES: Floats = (
-        logits_ESK.softmax(dim=2).gather(2, labels_S[None, :, None].expand(len(logits_ESK), -1, 1))[..., 0].numpy()
-    )
-    return own_ES
+    return logits_ESK.softmax(dim=2).gather(2, labels_S[None, :, None].expand(len(logits_ESK), -1, 1))[..., 0].numpy()
 
 
 def prototype_importance(inputs: AnalysisInputs) -> Tensor:

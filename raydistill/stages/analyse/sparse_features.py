@@ -289,8 +289,7 @@ def _ranks(features: Features) -> Floats:
 
     The rank is the share of galaxies that activate the feature less than the prototype.
     """
-    ranks: Floats = (features.held_out_NM[None] < features.prototypes_SM[:, None]).mean(axis=1)
-    return ranks
+    return (features.held_out_NM[None] < features.prototypes_SM[:, None]).mean(axis=1)
 
 
 def _prototype_table(inputs: AnalysisInputs, features: Features) -> SectionTable:

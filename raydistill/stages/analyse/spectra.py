@@ -112,8 +112,7 @@ def rest_grid(spectra: list[Spectrum]) -> Floats:
     """Return a logarithmic grid of rest wavelengths in Å that covers all spectra."""
     low = min(np.log10(spectrum.wavelength_W[0] / (1 + spectrum.redshift)) for spectrum in spectra)
     high = max(np.log10(spectrum.wavelength_W[-1] / (1 + spectrum.redshift)) for spectrum in spectra)
-    grid: Floats = 10 ** np.arange(np.ceil(low / STEP) * STEP, high, STEP)
-    return grid
+    return 10 ** np.arange(np.ceil(low / STEP) * STEP, high, STEP)
 
 
 def window_mean(wavelength_W: Floats, flux_W: Floats, window: tuple[float, float]) -> float:

@@ -238,5 +238,4 @@ def linear_classifier(sample_MD: Floats, labels_M: Ints, num_classes: int, pictu
 
 
 def _share_differences(members_NK: Floats, groups_N: Groups) -> Floats:
-    differences: Floats = members_NK[groups_N == SYNTHETIC].mean(0) - members_NK[groups_N == REAL].mean(0)
-    return differences
+    return members_NK[groups_N == SYNTHETIC].mean(0) - members_NK[groups_N == REAL].mean(0)

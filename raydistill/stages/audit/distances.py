@@ -129,8 +129,7 @@ def distance_matrix(pooled_ND: Floats) -> Floats:
     squares_N = (pooled_ND**2).sum(1)
     squared_NN = squares_N[:, None] + squares_N - 2 * pooled_ND @ pooled_ND.T
     np.fill_diagonal(squared_NN, 0)
-    distances: Floats = np.sqrt(squared_NN.clip(0))
-    return distances
+    return np.sqrt(squared_NN.clip(0))
 
 
 def sliced_wasserstein(pooled_ND: Floats, feature: str, seed: int = 0) -> PooledStatistic:
@@ -194,8 +193,7 @@ class _ColumnDistances:
         real_N, synthetic_N = groups_N == REAL, groups_N == SYNTHETIC
         steps_N = synthetic_N / synthetic_N.sum() - real_N / real_N.sum()
         areas_DN = np.abs(np.cumsum(steps_N[self.order_DN], axis=1)[:, :-1]) * self.gaps_DN
-        sums: Floats = areas_DN.sum(1)
-        return sums
+        return areas_DN.sum(1)
 
 
 # Measure fidelity and coverage by nearest neighbours.

@@ -134,8 +134,7 @@ def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]
 def _synthetic_pictures(folder: str) -> npt.NDArray[np.float64]:
     """Return the synthetic pictures, shrunk as `memorisation.shrink` does."""
     packed = checked.require(Folder(folder), SHRUNK)
-    pictures: npt.NDArray[np.float64] = unpack_tensors(packed)[0]["pictures"].numpy()
-    return pictures
+    return unpack_tensors(packed)[0]["pictures"].numpy()
 
 
 _experts = lru_cache(maxsize=1)(load_experts)

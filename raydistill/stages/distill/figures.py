@@ -160,8 +160,7 @@ def _squared_distances(a_ND: npt.NDArray[np.float64], b_MD: npt.NDArray[np.float
 
     Its cancellation (1e-13) is far below a step of 8-bit pixels.
     """
-    squared_NM: npt.NDArray[np.float64] = (a_ND**2).sum(1)[:, None] - 2 * a_ND @ b_MD.T + (b_MD**2).sum(1)[None]
-    return squared_NM
+    return (a_ND**2).sum(1)[:, None] - 2 * a_ND @ b_MD.T + (b_MD**2).sum(1)[None]
 
 
 # Panels of the training figure from top to bottom: axis label, and the curves in it (history key,

@@ -224,8 +224,7 @@ class Feed:
         """Return which pictures of a window are this worker's, between two positions."""
         positions = np.arange(window.first, window.first + len(window.rows_N))
         shards = positions % self.training.batch_size // (self.training.batch_size // self.training.shards)
-        own_positions: np.ndarray = (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
-        return own_positions
+        return (positions >= first) & (positions < last) & (shards % self.world_size == self.rank)
 
 
 def _parts(decoding: Future[ray.data.Dataset] | None) -> Iterator[TrainingImages]:

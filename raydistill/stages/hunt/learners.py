@@ -188,8 +188,7 @@ def prepare_pictures(plan: Plan, survey: HuntedSurvey, folder: Folder) -> None:
 def read_block(folder: Folder, number: int) -> Pixels:
     """Return the pictures of a block, uint8 [n, H, W, 3]."""
     tensors, _ = unpack_tensors(checked.require(folder, block_name(number)))
-    pixels: Pixels = tensors[PICTURES].numpy()
-    return pixels
+    return tensors[PICTURES].numpy()
 
 
 def block_name(number: int) -> str:
@@ -246,5 +245,4 @@ class Values:
             joined = self.network.join(features, read_block(self.pictures, number))
             packed = pack_tensors({JOINED: torch.tensor(joined)})
             checked.write(self.pictures, name, packed)
-        values: Features = unpack_tensors(packed)[0][JOINED].numpy()
-        return values
+        return unpack_tensors(packed)[0][JOINED].numpy()

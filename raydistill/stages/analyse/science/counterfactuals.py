@@ -109,8 +109,7 @@ def with_answer(votes_A: Floats, changed: int, fraction: float, tree: DecisionTr
     share = votes / votes.sum() if votes.sum() > 0 else np.full(len(others), 1 / len(others))
     answers_A = np.full(len(votes_A), np.nan)
     answers_A[changed], answers_A[others] = fraction, (1 - fraction) * share
-    edited: Floats = replace_answers(votes_A[None], answers_A, tree)[0].astype(np.float64)
-    return edited
+    return replace_answers(votes_A[None], answers_A, tree)[0].astype(np.float64)
 
 
 def verdict(before_NA: Floats, after_NA: Floats, changed: int, wanted_N: Floats, stay_A: Bools) -> Verdict:
@@ -265,8 +264,7 @@ def replacement_curve(
 
 def area(curve_NP: Floats) -> Floats:
     """Return the area under each curve, [N], by the trapezoidal rule over length 1."""
-    areas_N: Floats = np.trapezoid(curve_NP, dx=1 / (curve_NP.shape[1] - 1), axis=1)
-    return areas_N
+    return np.trapezoid(curve_NP, dx=1 / (curve_NP.shape[1] - 1), axis=1)
 
 
 def _own(probability_NK: Tensor, labels_N: Tensor) -> Tensor:

@@ -188,8 +188,7 @@ def completeness_drops(
 def _right(classify: Classifier, pictures_FNHWC: Tensor, labels_N: Ints) -> Bools:
     """Return which pictures of F sets are assigned to their class, bool [F, N]."""
     predicted_FN = classify(pictures_FNHWC.flatten(0, 1)).argmax(dim=1).view(len(pictures_FNHWC), -1).numpy()
-    right_FN: Bools = predicted_FN == labels_N
-    return right_FN
+    return predicted_FN == labels_N
 
 
 def _drops(name: str, fill: Fill, right_N: Bools, after_N: Bools, labels_N: Ints, seed: int) -> list[Drop]:

@@ -51,8 +51,7 @@ class Recurrence:
     @property
     def share(self) -> Floats:
         """Return the share of the other autoencoders that have each feature, float64 [M]."""
-        share: Floats = (self.correlation_BM >= SAME_FEATURE).mean(axis=0)
-        return share
+        return (self.correlation_BM >= SAME_FEATURE).mean(axis=0)
 
     @property
     def recurring(self) -> Bools:
@@ -86,15 +85,13 @@ def recurrence(activations_NM: Floats, others: Sequence[Floats]) -> Recurrence:
 def _correlations(a_NM: Floats, b_NL: Floats) -> Floats:
     """Return Pearson's correlations [M, L]; 0 for a feature that does not vary."""
     a, b = (_unit(np.asarray(values, np.float64)) for values in (a_NM, b_NL))
-    correlations: Floats = a.T @ b
-    return correlations
+    return a.T @ b
 
 
 def _unit(values_NM: Floats) -> Floats:
     centred = values_NM - values_NM.mean(axis=0)
     length = np.sqrt((centred**2).sum(axis=0))
-    unit: Floats = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9)
-    return unit
+    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9)
 
 
 @dataclass(frozen=True)
@@ -188,8 +185,7 @@ def _rank_correlations(a_BN: Floats, b_BN: Floats) -> Floats:
     a, b = (stats.rankdata(values, axis=1) for values in (a_BN, b_BN))
     a, b = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
     product, length = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    correlations: Floats = np.divide(product, length, out=np.full(len(a), np.nan), where=length > 0)
-    return correlations
+    return np.divide(product, length, out=np.full(len(a), np.nan), where=length > 0)
 
 
 def strongest(activations_N: Floats, count: int) -> Ints:

@@ -40,8 +40,7 @@ def poses(pictures_NHWC: Floats) -> Floats:
 def contrasts(pictures_SHWC: Floats) -> Floats:
     """Return each prototype's difference from the mean over the set and all poses."""
     common_HWC = poses(pictures_SHWC).mean(axis=(0, 1))
-    difference: Floats = pictures_SHWC - common_HWC
-    return difference
+    return pictures_SHWC - common_HWC
 
 
 def best_pose_similarity(a_AHWC: Floats, b_BHWC: Floats) -> tuple[Floats, Ints]:
@@ -67,8 +66,7 @@ def best_pose_similarity(a_AHWC: Floats, b_BHWC: Floats) -> tuple[Floats, Ints]:
 def _unit(vectors_ND: Floats) -> Floats:
     centred = vectors_ND - vectors_ND.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit: Floats = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-12)
-    return unit
+    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-12)
 
 
 @dataclass(frozen=True)
@@ -86,16 +84,14 @@ class Ensemble:
     @property
     def mean(self) -> Floats:
         """Return the mean over the sets, float64 [S, H, W, C]."""
-        mean: Floats = self.pictures_RSHWC.mean(axis=0)
-        return mean
+        return self.pictures_RSHWC.mean(axis=0)
 
     @property
     def deviation(self) -> Floats:
         """Return the standard deviation over sets, float64 [S, H, W, C]; NaN for one set."""
         if len(self.pictures_RSHWC) < 2:
             return np.full(self.pictures_RSHWC.shape[1:], np.nan)
-        deviation: Floats = self.pictures_RSHWC.std(axis=0, ddof=1)
-        return deviation
+        return self.pictures_RSHWC.std(axis=0, ddof=1)
 
     def signal_to_noise(self) -> Floats:
         """Return the mean contrast over its standard error per pixel, [S, H, W].
@@ -106,8 +102,7 @@ class Ensemble:
         if len(grey_RSHW) < 2:
             return np.full(grey_RSHW.shape[1:], np.nan)
         error_SHW = grey_RSHW.std(axis=0, ddof=1) / np.sqrt(len(grey_RSHW))
-        ratio: Floats = grey_RSHW.mean(axis=0) / np.maximum(error_SHW, 1e-12)
-        return ratio
+        return grey_RSHW.mean(axis=0) / np.maximum(error_SHW, 1e-12)
 
 
 def align_sets(sets: Sequence[Floats], labels_S: Ints) -> Ensemble:
