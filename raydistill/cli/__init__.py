@@ -17,7 +17,7 @@ from raydistill.cli.supervisor import supervise
 
 # isort: off
 # The order of these imports is that of the commands in the help.
-from raydistill.cli import stages, tools  # noqa: F401
+from raydistill.cli import stages, tools
 # isort: on
 
 

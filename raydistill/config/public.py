@@ -15,11 +15,3 @@ from raydistill.stages.generate.config import Generate
 from raydistill.stages.predict.config import Predict
 from raydistill.stages.sample.config import Filter, Sample, TableConditions
 from raydistill.stages.tune.config import Halving, Population, Range, Search
-
-__all__ = [
-    "EXTENDS", "Adapt", "Audit", "Augment", "Baseline", "CatalogSurvey", "Config", "Curate", "Decompose", "Distill",
-    "Evaluate", "Exclusion", "ExpertTraining", "Experts", "Filter", "FullDataTraining", "Generate", "GroupOptions", "Halving", "Images",
-    "Nuisance", "PictureFilter",
-    "Population", "Predict", "Protocol", "Range", "Resources", "Sample", "Search", "Survey", "TableConditions", "Tracking",
-    "chosen", "load", "network_names", "override", "plain", "sources", "vary",
-]  # fmt: skip

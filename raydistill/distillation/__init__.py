@@ -31,4 +31,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from raydistill.distillation import public
 
-    return public.__all__
+    return [name for name in vars(public) if not name.startswith("_")]

@@ -36,21 +36,8 @@ from raydistill.distillation.engines.base import (
     Target,
     advance,
     endpoint,
-    matching_loss,
 )
-from raydistill.learning.arithmetic import Precision
 from raydistill.learning.losses import LossFunction
-
-__all__ = [
-    "Batch",
-    "LossFunction",
-    "MatchResult",
-    "Matcher",
-    "Outcome",
-    "Precision",
-    "matching_loss",
-    "no_match",
-]
 
 
 def no_match(images_SCHW: Tensor, targets_SK: Tensor, lr: Tensor) -> MatchResult:

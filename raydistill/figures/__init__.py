@@ -1,3 +1,3 @@
 """Draw figures, pages and previews."""
 
-import raydistill.storage.caches  # noqa: F401  # before matplotlib, whose folder it chooses
+import raydistill.storage.caches  # before matplotlib, whose folder it chooses

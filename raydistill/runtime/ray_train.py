@@ -63,7 +63,7 @@ def process_group(gpus: float) -> Iterator[None]:
         return
     server = socket.create_server((ray.util.get_node_ip_address(), 0)) if rank == 0 else None
     host, port = broadcast_from_rank_zero(server and server.getsockname()[:2])
-    store = dist.TCPStore(host, port, world_size, rank == 0, master_listen_fd=server.detach() if server else None)  # type: ignore[attr-defined]
+    store = dist.TCPStore(host, port, world_size, rank == 0, master_listen_fd=server.detach() if server else None)
     dist.init_process_group("nccl" if gpus >= 1 else "gloo", store=store, rank=rank, world_size=world_size)
     try:
         yield

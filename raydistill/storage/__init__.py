@@ -44,20 +44,6 @@ from raydistill.storage.filesystems import (
     resolve_uri,
 )
 
-__all__ = [
-    "CHECK_ACCESS",
-    "Folder",
-    "arrow_filesystem",
-    "check_no_device",
-    "check_path",
-    "compression_of",
-    "disk_errors",
-    "error_message",
-    "kind_of",
-    "open_stream",
-    "resolve_uri",
-]
-
 CACHE_DAYS = 14.0  # an unused copy is removed after this time
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

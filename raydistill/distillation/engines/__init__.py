@@ -10,8 +10,6 @@ from raydistill.distillation.engines.adjoint import Adjoint
 from raydistill.distillation.engines.unrolled import Unrolled
 from raydistill.learning.arithmetic import EngineName
 
-__all__ = ["Adjoint", "Unrolled", "engine_options"]
-
 
 def engine_options(name: EngineName, *, compile: bool = False, memory_mb: float | None = None) -> Adjoint | Unrolled:
     """Return a named engine's options; ValueError if the unrolled one is compiled."""

@@ -16,15 +16,3 @@ from raydistill.distillation.schedule.self_adaptive import SelfAdaptive
 from raydistill.distillation.schedule.windows import Fixed, StepwiseWindow
 
 Schedule = LossWeighted | SelfAdaptive | Fixed | StepwiseWindow  # the default first: keys without a kind mean it
-
-__all__ = [
-    "Decision",
-    "Fixed",
-    "LossWeighted",
-    "Matched",
-    "Schedule",
-    "ScheduleBase",
-    "ScheduleState",
-    "SelfAdaptive",
-    "StepwiseWindow",
-]

@@ -13,5 +13,3 @@ from __future__ import annotations
 from raydistill.galaxies.tables.columnar import parquet_dataset
 from raydistill.galaxies.tables.ids import index_of_ids, object_ids
 from raydistill.galaxies.tables.opening import Table, find_path_column, open_table
-
-__all__ = ["Table", "find_path_column", "index_of_ids", "object_ids", "open_table", "parquet_dataset"]

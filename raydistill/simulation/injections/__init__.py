@@ -25,15 +25,3 @@ from raydistill.simulation.injections.base import InjectionModel, Parameters, Ra
 from raydistill.simulation.injections.models import Arc, DustLane, LowSurfaceBrightness, Star, TidalTail
 
 Injection = DustLane | Star | Arc | TidalTail | LowSurfaceBrightness
-
-__all__ = [
-    "Arc",
-    "DustLane",
-    "Injection",
-    "InjectionModel",
-    "LowSurfaceBrightness",
-    "Parameters",
-    "Range",
-    "Star",
-    "TidalTail",
-]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from raydistill.distillation.engines import Adjoint, Unrolled, engine_options
 from raydistill.distillation.engines.adjoint import plan_memory
-from raydistill.distillation.engines.base import Problem, StudentSteps, Target, endpoint
-from raydistill.distillation.matching import Batch, Matcher, matching_loss
+from raydistill.distillation.engines.base import Problem, StudentSteps, Target, endpoint, matching_loss
+from raydistill.distillation.matching import Batch, Matcher
 from raydistill.learning.augment import DSA, Augmentation
 from raydistill.learning.losses import cross_entropy, student_loss
 from tests import zoo
