@@ -79,7 +79,7 @@ def test_start_of_private_ray_is_retried_only_after_a_timeout(
 
 
 @pytest.mark.long
-def test_private_ray_starts_although_the_path_of_tmpdir_is_too_long_for_sockets(tmp_path: Path) -> None:
+def test_private_ray_starts_despite_a_long_tmpdir(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     script = "from raydistill.runtime.cluster import start_private; start_private(num_cpus=1); print('started')"

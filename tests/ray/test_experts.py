@@ -270,7 +270,7 @@ def restart_group(coordinator: Coordinator, ranks: int, dead: Collection[int] | 
     return [coordinator.acquire(rank) for rank in range(ranks)]
 
 
-def test_expert_whose_worker_dies_too_often_is_given_up_and_the_others_finish() -> None:
+def test_expert_whose_worker_dies_too_often_is_given_up() -> None:
     """Three workers: expert 4 kills its worker while 5 is training; 6 and 7 finish."""
     coordinator = Coordinator([4, 5, 6, 7], max_restarts=2)
     for rank in range(3):

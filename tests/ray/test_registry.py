@@ -98,7 +98,7 @@ def test_a_registration_that_failed_on_the_way_continues(
     assert len(warnings_of(caplog)) == 1
 
 
-def test_a_set_is_opened_by_alias_and_version_also_after_its_run_folder_moved(tracker: Tracker, tmp_path: Path) -> None:
+def test_moved_set_is_opened_by_alias_and_version(tracker: Tracker, tmp_path: Path) -> None:
     shutil.copytree(Path(tracker.uri.removeprefix("sqlite:///")).parent, tmp_path / "run")
     tracker, place = Tracker(default_uri(tmp_path / "run"), "galaxies"), tmp_path / "run" / "distilled-01"
     for name in (SELECTED, LAST):

@@ -33,7 +33,7 @@ def caption(layout: ConditionLayout, **groups: torch.Tensor) -> str:
     return result
 
 
-def test_tags_stand_in_order_of_weight_and_weights_are_products_along_the_path() -> None:
+def test_tags_stand_in_order_of_weight() -> None:
     assert caption(VOTES, votes=votes(SMOOTH)) == "galaxy, smooth 0.92, completely round 0.81"
     # 0.9, 0.9 x 0.8, 0.72 x 0.9, 0.9 x 0.5; "odd" leads to "dust lane".
     assert caption(VOTES, votes=votes(SPIRAL)) == (

@@ -125,7 +125,7 @@ def test_vote_labels_are_those_of_the_initial_image() -> None:
     assert torch.equal(labels_of(chosen, labels="votes"), VOTES[torch.cat(chosen.origins)].float())
 
 
-def test_class_means_have_mean_votes_of_their_part_and_noise_those_of_the_class() -> None:
+def test_class_means_have_the_mean_votes_of_their_part() -> None:
     chosen = begin(replace(RECIPE, init="mean"))
     parts = labels_of(chosen, labels="votes").view(K, 4, K)
     assert sorted(torch.cat(chosen.origins).tolist()) == list(range(90))

@@ -174,7 +174,7 @@ def advance_rate(phi: float, slope: float = 0.0, trials: int = 80, length: int =
     return fired / trials
 
 
-def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise() -> None:
+def test_false_advances_are_rare_on_white_noise() -> None:
     """Repeated tests of autocorrelated losses make "3 sigma" and "5 sigma" common."""
     white, correlated = advance_rate(0.0), advance_rate(0.9)
     print(f"\nfalse advances within 500 iterations: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
@@ -182,7 +182,7 @@ def test_false_advances_are_rare_on_white_noise_and_common_on_correlated_noise()
     assert 0.5 < correlated <= 1
 
 
-def test_false_advances_are_rare_on_correlated_noise() -> None:
+def test_effective_number_of_losses_keeps_false_advances_rare() -> None:
     white, correlated = (advance_rate(phi, effective_sample_size=True) for phi in (0.0, 0.9))
     print(f"\nfalse advances with the effective number: white noise {white:.3f}, AR(1) with 0.9 {correlated:.3f}")
     assert white < 0.1

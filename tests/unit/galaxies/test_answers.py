@@ -98,7 +98,7 @@ def test_a_row_whose_fractions_do_not_sum_to_1_is_named() -> None:
     check_votes(votes, GZ2, "t.csv", sums=False)
 
 
-def test_replacing_answers_keeps_the_others_and_forgets_unreachable_questions() -> None:
+def test_replacing_answers_forgets_unreachable_questions() -> None:
     votes = np.random.default_rng(0).uniform(0.1, 0.9, (2, 37)).astype(np.float32)
     odd = parse_answers({"odd_yes": 1}, GZ2)
     edited = replace_answers(votes, odd, GZ2)

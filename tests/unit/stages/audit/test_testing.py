@@ -128,7 +128,7 @@ def test_area_under_roc_counts_ties_as_half() -> None:
     np.testing.assert_allclose(area_under_roc(scores, positive), [1, 0, 0.5])
 
 
-def test_classifier_auc_is_one_half_without_a_difference_and_follows_the_shift() -> None:
+def test_classifier_auc_follows_the_shift() -> None:
     from scipy.stats import norm
 
     rng = np.random.default_rng(0)

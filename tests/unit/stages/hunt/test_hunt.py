@@ -76,7 +76,7 @@ def trial(hits, start, end):
     return {"found": hits, "start": start, "end": end}
 
 
-def test_differences_are_paired_by_seed_and_seeds_without_scores_are_left_out():
+def test_differences_are_paired_by_seed():
     first, two = [0.1] * len(METRICS), [0.3] * len(METRICS)
     trials = {
         "real": [trial([True], None, first), trial([True, True], first, first), trial([False], first, first)],
