@@ -261,7 +261,7 @@ def _as_rgb(image: Image.Image, where: str) -> Image.Image:
 def inspect(
     image: np.ndarray, *, min_size: int = 32, max_aspect: float = 1.05, min_contrast: int = 3, where: str = ""
 ) -> None:
-    """Reject an image that cannot be a picture of a galaxy.
+    """Reject a picture that cannot show a galaxy.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 - `data/split=<train|validation|test>/label=<index>/part-0.parquet`: rows sorted by object id,
   images as lossless PNG. pandas, Hugging Face `datasets` and pyarrow read the folder `data`.
 - `summary.json`: class names, counts, and channel statistics of the training images.
-- `rejected.parquet`: a row per picture that failed the image checks, with the reason.
+- `rejected.parquet`: a row per picture that failed the checks, with the reason.
 - `examples.png`: pictures of each class.
 - `near_duplicates.parquet`: a row per picture that looks like one of an earlier split; only where
   there are such pictures.

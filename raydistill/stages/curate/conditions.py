@@ -147,12 +147,12 @@ def log_radius(petro_r90_N: np.ndarray) -> np.ndarray:
     return np.log10(np.where(radii_N > 0, radii_N, np.nan))[:, None]
 
 
-def picture_colours(images_NHWC: np.ndarray | Tensor) -> np.ndarray:
+def picture_colours(pictures_NHWC: np.ndarray | Tensor) -> np.ndarray:
     """Return two colours of each picture.
 
     Parameters
     ----------
-    images_NHWC
+    pictures_NHWC
         uint8 [N, H, W, 3]. Red, green and blue of SDSS pictures are the bands i, r and g.
 
     Returns
@@ -160,7 +160,7 @@ def picture_colours(images_NHWC: np.ndarray | Tensor) -> np.ndarray:
     numpy.ndarray
         float64 [N, 2]: log10 of the mean red, and of the mean blue, over the mean green.
     """
-    means_N3 = torch.as_tensor(images_NHWC).double().mean(dim=(1, 2)).numpy() / 255 + BLACK
+    means_N3 = torch.as_tensor(pictures_NHWC).double().mean(dim=(1, 2)).numpy() / 255 + BLACK
     return np.log10(means_N3[:, [0, 2]] / means_N3[:, [1]])
 
 

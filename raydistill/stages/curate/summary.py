@@ -66,7 +66,7 @@ class Summary(Record):
     classes
         Counts of each class; the index is the label.
     rejected
-        Number of pictures that failed the image checks, by reason.
+        Number of pictures that failed the checks, by reason.
     aligned
         Whether every galaxy was turned until its major axis is horizontal (`curate.align`).
     unassigned
