@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,11 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def known(value: Any) -> Any:
+    """Return a value for JSON: None for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 NO_INTERVAL = Interval(math.nan, math.nan, math.nan)

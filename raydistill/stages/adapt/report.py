@@ -47,7 +47,7 @@ from raydistill.stages.adapt.artifact import (
 )
 from raydistill.stages.adapt.opening import UNSEEN, Pictures, Surveys
 from raydistill.stages.adapt.worker import Fit, TrainedFit
-from raydistill.statistics.intervals import Interval
+from raydistill.statistics.intervals import Interval, known
 from raydistill.statistics.resampling import difference, gap_closed
 from raydistill.tracking.tracker import Run
 
@@ -208,7 +208,7 @@ def _figures(
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:
-    return {key: value if math.isfinite(value) else None for key, value in interval._asdict().items()}
+    return {key: known(value) for key, value in interval._asdict().items()}
 
 
 # Draw the four accuracies per training set and the calibration of an adaptation.

@@ -22,23 +22,12 @@ from raydistill.morphology.measures import measure
 from raydistill.runtime.ray_data import finish_blocks
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.inputs import AnalysisInputs
-from raydistill.stages.curate.artifact import CuratedSet, RowGroup, row_groups
+from raydistill.stages.curate.artifact import BLOCK_FIELDS, CuratedSet, RowGroup, row_groups
 from raydistill.storage import Folder, checked
 
 PICTURES_PER_BLOCK = 16  # some five seconds; fixed, because blocks are files of the unfinished work
 # `pixels` holds prototypes, float32 [n, H, W, 3]; it is null for `rows` of a row group of the curated set.
-BLOCK = pa.schema(
-    [
-        ("block", pa.string()),
-        ("folder", pa.string()),
-        ("file", pa.string()),
-        ("index", pa.int64()),
-        ("label", pa.int64()),
-        ("size", pa.int64()),
-        ("rows", pa.list_(pa.int64())),
-        ("pixels", pa.large_binary()),
-    ]
-)
+BLOCK = pa.schema(BLOCK_FIELDS)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ A section is made once and written once, as files of the artifact `analysis`:
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from matplotlib.figure import Figure
 
 from raydistill.artifacts.records import Record, read_json
 from raydistill.figures.drawing import CHART_DPI, STYLE
+from raydistill.statistics.intervals import known
 from raydistill.storage import Folder
 
 SIGNIFICANCE = 0.05
@@ -301,7 +301,7 @@ def _write_table(folder: Folder, table: SectionTable) -> TableRecord:
     with folder.writing(f"tables/{table.name}.parquet") as path:
         pq.write_table(with_metadata(table.rows, table.quantities, table.caption), path, compression="zstd")
     columns = [asdict(quantity) for quantity in table.quantities] if table.shown else []
-    rows = [[_json_number(cell) for cell in row.values()] for row in table.rows.to_pylist()] if table.shown else []
+    rows = [[known(cell) for cell in row.values()] for row in table.rows.to_pylist()] if table.shown else []
     return TableRecord(table.name, table.caption, len(table.rows), columns, rows)
 
 
@@ -334,8 +334,3 @@ def with_metadata(rows: pa.Table, quantities: Sequence[Quantity], caption: str) 
     ]
     fields = [column.with_metadata(note) for column, note in zip(rows.schema, notes, strict=True)]
     return rows.cast(pa.schema(fields, metadata={"caption": caption}))
-
-
-def _json_number(cell: Any) -> Any:
-    """Return a cell that JSON can hold: None for NaN."""
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -25,26 +25,14 @@ from raydistill.runtime.resources import device_of
 from raydistill.stages.audit.comparison import FeatureArray, Features
 from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import AuditedGroup, AuditedSet, Galaxies, Samples
+from raydistill.stages.curate.artifact import BLOCK_FIELDS
 from raydistill.stages.experts.classifier import load_experts
 from raydistill.statistics.memorisation import Neighbours, RealNeighbours, num_nearest, picture_distances, shrink
 from raydistill.storage import Folder, checked
 
 # `pixels` holds the pictures of a synthetic block, uint8 [n, H, W, 3]; it is null for a row group of
 # the curated set, of which `rows` get features and all are compared with the synthetic pictures.
-BLOCK = pa.schema(
-    [
-        ("block", pa.string()),
-        ("folder", pa.string()),
-        ("file", pa.string()),
-        ("index", pa.int64()),
-        ("label", pa.int64()),
-        ("size", pa.int64()),
-        ("set_number", pa.int64()),
-        ("split", pa.string()),
-        ("rows", pa.list_(pa.int64())),
-        ("pixels", pa.large_binary()),
-    ]
-)
+BLOCK = pa.schema([*BLOCK_FIELDS, ("set_number", pa.int64()), ("split", pa.string())])
 SHRUNK = "synthetic.safetensors"  # the synthetic pictures with which real ones are compared
 BATCH = 128  # pictures
 PROBABILITY, NEAREST, DISTANCE = "probability", "nearest", "distance"  # names in a block's file

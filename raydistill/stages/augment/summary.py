@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from raydistill.learning import metrics
 from raydistill.stages.augment.config import BASELINES
 from raydistill.stages.augment.worker import NO_SHOTS
 from raydistill.statistics.crossed import crossed_mean
+from raydistill.statistics.intervals import known
 from raydistill.statistics.testing import holm
 
 FIGURES = ("balanced_accuracy", "macro_f1")
@@ -130,7 +130,7 @@ def _result(entrant: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
 
 def _mean(values_SR: npt.NDArray[np.float64]) -> dict[str, Any]:
     result = crossed_mean(values_SR)
-    return {name: _json(getattr(result, name)) for name in ("mean", "low", "high", "seeds", "replicates")}
+    return {name: known(getattr(result, name)) for name in ("mean", "low", "high", "seeds", "replicates")}
 
 
 def _compare(entrant: Entrant, other: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _compare(entrant: Entrant, other: Entrant, class_names: Sequence[str]) -> di
 
     def difference(figure: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
         result = crossed_mean(entrant.values(figure) - other.values(figure))
-        return {name: _json(value) for name, value in result._asdict().items()}
+        return {name: known(value) for name, value in result._asdict().items()}
 
     k = len(class_names)
     return {
@@ -182,7 +182,3 @@ def _under_chosen(entries: list[dict[str, Any]], chosen: dict[str, Any]) -> list
         for row in entries
         if (row["method"], row["source"], row["compared_at"]) == ("real_synthetic", chosen["source"], chosen["shots"])
     ]
-
-
-def _json(value: float) -> float | int | None:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

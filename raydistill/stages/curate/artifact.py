@@ -336,6 +336,19 @@ def partition(split: str, label: int) -> str:
 # A row group is the unit of work: a process reads one at a time, and never a whole split.
 
 
+# A block of work: its file, and `rows` of a row group or, where that is null, `pixels` of other pictures.
+BLOCK_FIELDS = [
+    ("block", pa.string()),
+    ("folder", pa.string()),
+    ("file", pa.string()),
+    ("index", pa.int64()),
+    ("label", pa.int64()),
+    ("size", pa.int64()),
+    ("rows", pa.list_(pa.int64())),
+    ("pixels", pa.large_binary()),
+]
+
+
 @dataclass(frozen=True)
 class RowGroup:
     """A row group of a file of a curated set.

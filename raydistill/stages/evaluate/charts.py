@@ -187,10 +187,7 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     if chance is not None:
         axes.axvline(chance, color="#8a919c", linewidth=1, linestyle=":")
         axes.text(chance, -0.55, "chance", ha="center", va="bottom", fontsize=7.5, color="#8a919c")
-    axes.set_yticks(range(len(subjects)), [shown_name(subject).replace("_", " ") for subject in subjects])
-    for tick, subject in zip(axes.get_yticklabels(), subjects, strict=True):
-        tick.set_fontweight("bold" if subject == "distilled" else "normal")
-        tick.set_color(INK)
+    _name_lines(axes, subjects)
     axes.set_ylim(len(subjects) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#eceef1", linewidth=0.8)
@@ -224,6 +221,13 @@ def _draw_accuracy(axes: Axes, row: AccuracyRow, y: float, network: int) -> None
     )
     text = f"{100 * row.balanced_accuracy:.1f}" + ("" if interval is None else f" ± {100 * interval:.1f}")
     axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", color=colour, fontsize=8)
+
+
+def _name_lines(axes: Axes, subjects: Sequence[str]) -> None:
+    axes.set_yticks(range(len(subjects)), [shown_name(subject).replace("_", " ") for subject in subjects])
+    for tick, subject in zip(axes.get_yticklabels(), subjects, strict=True):
+        tick.set_fontweight("bold" if subject == "distilled" else "normal")
+        tick.set_color(INK)
 
 
 REFERENCES = ("experts", "full_data")  # trained on the whole survey
@@ -278,10 +282,7 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
         if not math.isnan(row.ci95):
             axes.text(x, y + 0.25, f"± {100 * row.ci95:.1f}", ha="center", va="center", color=colour, fontsize=6.5)
     axes.set_xticks(range(len(networks)), [network.replace("-", "\n", 1) for network in networks])
-    axes.set_yticks(range(len(subjects)), [shown_name(subject).replace("_", " ") for subject in subjects])
-    for tick, subject in zip(axes.get_yticklabels(), subjects, strict=True):
-        tick.set_fontweight("bold" if subject == "distilled" else "normal")
-        tick.set_color(INK)
+    _name_lines(axes, subjects)
     axes.xaxis.set_label_position("bottom")
     below = "balanced accuracy on test images in % ± 95 % interval over networks" + (
         "" if chance is None else f"; chance {100 * chance:.1f}"
