@@ -29,8 +29,8 @@ PICTURE_ROWS = [
     R("black that is brighter than white", "curate own.yaml survey.images.value_range=[255,0]", 2,
       "command line, survey.images.value_range: the range is [255.0, 0.0]; give the display range [low, high]"),
     R("float pictures in no usual range", "curate own.yaml survey.images.pattern={id}.npy", 3,
-      "pictures: pixels reach from 1.90002e-07 to 0.000999501, and no usual range fits them; give the values of black and "
-      "white: survey.images.value_range: [low, high]",
+      "pictures: pixels reach from 1.90002e-07 to 0.000999501, and no usual range fits them; give the display range: "
+      "survey.images.value_range: [low, high]",
       prepare=faint_arrays),
     R("an unknown fit of pictures", "curate own.yaml survey.images.fit=stretch", 2,
       "command line, survey.images.fit: input should be 'square', 'crop' or 'pad', got 'stretch'; fix the value"),

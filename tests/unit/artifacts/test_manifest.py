@@ -189,7 +189,7 @@ def test_verification_names_files_that_are_no_part_of_the_artifact(
     for name in ("data/part-1.bin", f"{manifest.PARTIAL}/state", *(f"more-{n}.png" for n in range(5))):
         folder.write(name, b"more")
     open_manifest(folder, "curated")
-    assert "no part of the artifact: data/part-1.bin, more-0.png" in caplog.text
+    assert "not part of the artifact: data/part-1.bin, more-0.png" in caplog.text
     assert "and 2 more" in caplog.text
 
 

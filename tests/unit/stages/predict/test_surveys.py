@@ -209,7 +209,7 @@ def test_levels_of_the_experts_are_assumed(pictures: Path, caplog: pytest.LogCap
         assumed, levels = assume_levels(survey, {"value_range": [0.0, 4095.0]})
     assert assumed.images.value_range == (0, 4095)  # type: ignore[union-attr]
     assert levels == {"value_range": [0.0, 4095.0]}
-    assert "assumed to be those of the experts' survey: value_range=[0, 4095]" in caplog.text
+    assert "assumed to be that of the experts' survey: value_range=[0, 4095]" in caplog.text
 
 
 def test_levels_are_chosen_from_a_sample_if_the_experts_have_none(
