@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,17 @@ from raydistill.figures.drawing import (
     styled,
 )
 from raydistill.learning import metrics
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime.stages import save_figure
 from raydistill.stages.augment.artifact import REPORT, RUNS, RUNS_SCHEMA, TRIALS, TRIALS_SCHEMA
 from raydistill.stages.augment.inputs import Images
 from raydistill.stages.augment.summary import summarise
 from raydistill.stages.augment.worker import Fit, TrainedFit
-from raydistill.storage import Folder
 from raydistill.text import shown_name
 from raydistill.tracking.tracker import Run
 
 FEW_SHOT = "few_shot.png"
+Rows = list[dict[str, Any]]
 
 
 def run_rows(
@@ -63,12 +66,10 @@ def run_rows(
     return rows
 
 
-def write_report(
-    config: Config, folder: Folder, images: Images, rows: list[dict[str, Any]], tried: list[dict[str, Any]], run: Run
-) -> None:
+def write_report(config: Config, spec: ArtifactSpec, images: Images, rows: Rows, tried: Rows, run: Run) -> None:
     """Write the tables, the summary and the figures; send the means to MLflow."""
-    write_rows(folder, RUNS, rows, RUNS_SCHEMA)
-    write_rows(folder, TRIALS, tried, TRIALS_SCHEMA)
+    write_rows(spec.folder, RUNS, rows, RUNS_SCHEMA)
+    write_rows(spec.folder, TRIALS, tried, TRIALS_SCHEMA)
     curated = images.curated
     summary = {
         "survey": curated.summary.survey,
@@ -83,19 +84,15 @@ def write_report(
         "sources": {name: [len(pool) for pool in pools] for name, pools in images.sources.items()},
         **summarise(rows, curated.class_names, config.augment.shots),
     }
-    folder.write(REPORT, json.dumps(summary, indent=1).encode())
-    run.artifact(folder.local(REPORT))
+    spec.folder.write(REPORT, json.dumps(summary, indent=1).encode())
+    run.artifact(spec.folder.local(REPORT))
     for entry in summary["results"]:
         name = "/".join(part for part in (shown_name(entry["method"]), entry["source"], _shots(entry["shots"])) if part)
         run.metrics({f"{name}/{figure}": entry[figure]["mean"] for figure in ("balanced_accuracy", "macro_f1")}, 0)
-    with folder.writing(FEW_SHOT) as path:
-        few_shot_curves(path, summary)
-    run.artifact(folder.local(FEW_SHOT))
+    save_figure(spec, run, FEW_SHOT, partial(few_shot_curves, summary=summary))
     for shots in config.augment.shots:
-        name = f"steps-{_shots(shots)}.png"
-        with folder.writing(name) as path:
-            step_curves(path, summary, rows, shots)
-        run.artifact(folder.local(name))
+        draw = partial(step_curves, summary=summary, rows=rows, shots=shots)
+        save_figure(spec, run, f"steps-{_shots(shots)}.png", draw)
 
 
 def _labelled(images: Images, shots: tuple[int | None, ...]) -> dict[str, list[int]]:

@@ -214,7 +214,7 @@ class Comparison:
 
 def _compare(plan: Plan, images: Images, run: Run) -> None:
     """Choose, train, test and write the report."""
-    options, folder = plan.config.augment, augmentation_spec(plan).folder
+    options = plan.config.augment
     searches = plan_searches(options, list(images.sources))
     runner = _runner(plan, images, run, searches)
     chooser = Chooser(runner, options)
@@ -233,7 +233,7 @@ def _compare(plan: Plan, images: Images, run: Run) -> None:
     tested = runner.test(compared.all_fits, load_split(images.curated, "test"))
     rows = run_rows(trained, tested, options.recorded)
     tried = trial_rows(chooser.tried, runner)
-    write_report(plan.config, folder, images, rows, tried, run)
+    write_report(plan.config, augmentation_spec(plan), images, rows, tried, run)
 
 
 def _runner(plan: Plan, images: Images, run: Run, searches: list[Search]) -> FitRunner:
