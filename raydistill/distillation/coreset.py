@@ -139,8 +139,8 @@ def with_class_origins(images_SCHW: Tensor, labels_N: Tensor, num_classes: int) 
 def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
     """Return the rows of each class; ValueError for a class without images."""
     rows = [(labels_N == label).nonzero().flatten() for label in range(num_classes)]
-    for label, own in enumerate(rows):
-        if not len(own):
+    for label, class_rows in enumerate(rows):
+        if not len(class_rows):
             raise ValueError(f"class {label} has no training image")
     return rows
 

@@ -330,7 +330,7 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
 
         sizes = [len(group) for group in groups]
         counts = map_tasks(test_fits, groups, arguments, self.resources, "augment", "testing", "classifiers", sizes)
-        return dict(zip(wanted, (one for group in counts for one in group), strict=True))
+        return dict(zip(wanted, (counted for group in counts for counted in group), strict=True))
 
     def _training(self, fit: Fit) -> WeightedTraining:
         return fit.training(self.options, self.training)

@@ -248,7 +248,7 @@ class SyntheticSet(curated.LabelledSet):
         trained do not: they are the training galaxies of its parents.
         """
         rows = self.table(["origin", "start"])
-        taken = {one for name in ("origin", "start") for one in rows[name].to_pylist() if one is not None}
+        taken = {id_ for name in ("origin", "start") for id_ in rows[name].to_pylist() if id_ is not None}
         return taken | set(self.summary.source.get("examples", ()))
 
     def to_astropy(self) -> Table:

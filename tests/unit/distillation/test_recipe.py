@@ -38,7 +38,7 @@ def test_continuous_start_epochs_need_straight_trajectories() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "ahead", "one", "several", "longer"),
+    ("epoch", "ahead", "single", "several", "longer"),
     [
         (35, 2, 18, 23, 35),
         (35, 1, 10, 12, 18),
@@ -49,10 +49,10 @@ def test_continuous_start_epochs_need_straight_trajectories() -> None:
     ],
 )
 def test_automatic_student_steps_are_a_share_of_the_experts_steps(
-    epoch: int, ahead: int, one: int, several: int, longer: int
+    epoch: int, ahead: int, single: int, several: int, longer: int
 ) -> None:
     recipe = Recipe(student_steps="auto", expert_epochs=ahead)
-    for images_per_class, expected in ((1, one), (10, several)):
+    for images_per_class, expected in ((1, single), (10, several)):
         resolved = replace(recipe, images_per_class=images_per_class).resolved(epoch)
         assert (resolved.student_steps, resolved.longer_student_steps) == (expected, longer)
     with pytest.raises(ValueError, match="student_steps is auto"):

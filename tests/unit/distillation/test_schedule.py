@@ -86,9 +86,9 @@ def test_advance_raises_the_cap_by_one_and_clears_the_losses() -> None:
     assert state == ScheduleState(cap=2, iteration=28, since_advance=0, losses=())
 
 
-@pytest.mark.parametrize(("own", "experts", "limit"), [(None, 4, 5), (2, 4, 3), (9, 4, 5)])
-def test_cap_stops_at_the_limit(own: int | None, experts: int, limit: int) -> None:
-    schedule = SelfAdaptive(min_duration=1, test_every=1, max_start_epoch=own, max_duration=10_000)
+@pytest.mark.parametrize(("given", "experts", "limit"), [(None, 4, 5), (2, 4, 3), (9, 4, 5)])
+def test_cap_stops_at_the_limit(given: int | None, experts: int, limit: int) -> None:
+    schedule = SelfAdaptive(min_duration=1, test_every=1, max_start_epoch=given, max_duration=10_000)
     assert run(schedule, [1 - 0.001 * i for i in range(400)], experts)[-1][0].cap == limit
 
 

@@ -327,7 +327,7 @@ def test_column_replaces_a_pattern_of_bands():
 
 
 @pytest.mark.parametrize(
-    ("columns", "found"),
+    ("columns", "path_column"),
     [
         ({"id": [1], "class": ["a"]}, None),
         ({"id": [1], "file_loc": ["/nas/J08/1.png"], "class": ["a"]}, "file_loc"),
@@ -339,9 +339,9 @@ def test_column_replaces_a_pattern_of_bands():
         ({"id": [1], "profile": [0.5], "path": [["a/b.jpg"]]}, None),
     ],
 )
-def test_column_that_looks_like_paths_is_found(tmp_path, columns, found):
+def test_column_that_looks_like_paths_is_found(tmp_path, columns, path_column):
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    assert find_path_column(open_table(str(tmp_path / "t.parquet"))) == found
+    assert find_path_column(open_table(str(tmp_path / "t.parquet"))) == path_column
 
 
 def test_absolute_paths_are_known_on_every_system():

@@ -60,12 +60,12 @@ def store(network: Any, layout: Layout = LAYOUT) -> TrajectoryStore:
 
 
 @pytest.mark.parametrize("stored", [CUSTOM, ANSWERS], ids=["custom", "answers"])
-@pytest.mark.parametrize("own", [(), (ConvNet(),), (Custom(factory="tests.zoo:make"),)])
+@pytest.mark.parametrize("networks", [(), (ConvNet(),), (Custom(factory="tests.zoo:make"),)])
 def test_code_that_the_config_does_not_name_is_not_imported(
-    stored: Architecture, own: tuple[Architecture, ...], module: Path
+    stored: Architecture, networks: tuple[Architecture, ...], module: Path
 ) -> None:
     with pytest.raises(ArtifactIncompatible) as caught:
-        expert_network(store(plain(stored)), GALAXIES, own)
+        expert_network(store(plain(stored)), GALAXIES, networks)
     assert str(caught.value).endswith(
         f"experts: its network is the code '{MODULE}:make', which your config does not name; "
         "if you trust this code, name it in evaluate.other_networks"
