@@ -58,6 +58,11 @@ def test_each_is_one_short_file() -> None:
     assert all(len(path.read_text().splitlines()) <= 60 for path in SOURCES.glob("*.py"))
 
 
+def test_page_of_commands_lists_the_stage(env: dict[str, str]) -> None:
+    page = call(env, "-c", "from tests.unit.test_commands_reference import document; print(document())").stdout
+    assert "| [`brightness`](#brightness) | Measure the brightness of each class. | `raydistill brightness " in page
+
+
 def test_help_and_plan_know_the_stage(env: dict[str, str], tmp_path: Path) -> None:
     assert "  brightness " in cli(env, "--help").stdout
     assert "Measure the brightness of each class." in cli(env, "brightness", "--help").stdout
