@@ -1,4 +1,4 @@
-"""Print the size of each package: files, lines of code and of docstrings, and imports.
+"""Print the size of each package: files, lines of code, docstrings, imports.
 
 `python dev/sizes.py [FOLDER [DEPTH]]`. Code is what is neither blank, comment nor docstring. An
 import counts once for each name that it binds.
