@@ -1,4 +1,4 @@
-"""Start a private Ray for tests."""
+"""Start a private Ray for tests, and train without its processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import ray
+import ray.train
 
 from raydistill.runtime.cluster import set_environment, start_private
 
@@ -24,3 +26,15 @@ def private_ray(object_store_mb: int, num_gpus: int = 0) -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def training_here() -> Iterator[None]:
+    """Let Ray Train run its loop in this process, for tests of what a training makes.
+
+    It is Ray's own mode of no workers. Otherwise each training starts six processes and more.
+    """
+    here = ray.train.ScalingConfig(num_workers=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray.train, "ScalingConfig", lambda **_: here)
+        yield

@@ -230,6 +230,10 @@ FEW = (
 )  # fmt: skip
 SMALL = f"""
 import raydistill as rd
+from tests.private_ray import training_here
+
+here = training_here()
+here.__enter__()
 
 load = rd.load_config
 rd.load_config = lambda name, *overrides: load(name, *overrides, *{FEW})

@@ -32,7 +32,7 @@ from tests.e2e.bad_inputs import CONFIG_ROWS, FILES, PROCESS_ROWS, RUN_ROWS, Row
 from tests.e2e.bad_pictures import PICTURE_ROWS
 from tests.e2e.bad_surveys import SURVEY_ROWS
 from tests.e2e.bad_synthetics import SYNTHETIC_CONFIG_ROWS, SYNTHETIC_RUN_ROWS
-from tests.private_ray import private_ray
+from tests.private_ray import private_ray, training_here
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 
@@ -75,7 +75,7 @@ def prepared(ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny run up to its distilled set. Do not write to it."""
     root = tmp_path_factory.mktemp("prepared")
     fill(root)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, training_here():
         patch.chdir(root)
         for stage in ("simulate", "curate", "experts", "distill"):
             code, stderr, stdout = call([stage, "tiny.yaml"])

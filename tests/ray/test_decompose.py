@@ -27,6 +27,7 @@ from raydistill.stages.evaluate.stage import evaluate
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.stage import experts
 from raydistill.stages.experts.targets import check_nuisance
+from tests.private_ray import training_here
 
 DECOMPOSE = "experts.decompose={nuisance: redshift, bins: 3}"
 LONG = "experts.training.batch_size=1"
@@ -35,7 +36,8 @@ LONG = "experts.training.batch_size=1"
 @pytest.fixture(scope="module")
 def decomposed_root(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = copy_of(curated_root, tmp_path_factory.mktemp("decomposed"), "survey", "curated")
-    experts(Plan(tiny(root, DECOMPOSE, "resources.workers=1")), SILENT)
+    with training_here():
+        experts(Plan(tiny(root, DECOMPOSE)), SILENT)
     return root
 
 

@@ -46,6 +46,7 @@ from raydistill.storage import Folder, checked
 from raydistill.storage.checked import from_json, to_json
 from raydistill.tracking.tracker import Run
 from tests.damage import flipped
+from tests.private_ray import training_here
 from tests.prototype_files import read_prototypes
 
 # Thirty iterations take some seconds: long enough to kill a worker in between.
@@ -377,7 +378,8 @@ def test_spiral_keeps_its_handedness_from_jpeg_to_fits(cluster: None, tmp_path: 
     train = CuratedSet.open(curated.folder).load("train")
     assert {winding(image.numpy()) for image in train.images_NHWC[train.labels_N == 0]} == {1}
 
-    experts(Plan(config), SILENT)
+    with training_here():
+        experts(Plan(config), SILENT)
     result = distill(Plan(config), SILENT)
     folder = below(config, "distilled")
     senses = list(SENSES.values())

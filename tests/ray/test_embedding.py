@@ -21,6 +21,7 @@ from raydistill.stages.experts.embedding import Embedder, open_expert
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
 from raydistill.stages.sample.stage import sample
+from tests.private_ray import training_here
 
 SIZE = 5
 WORDS = (
@@ -64,7 +65,8 @@ def test_components_beyond_the_rank_are_zero(config: Config, galaxies: CuratedSe
 
 
 def test_generator_learns_embeddings_and_samples_variations_of_galaxies(config: Config, galaxies: CuratedSet) -> None:
-    generate(Plan(config), SILENT)
+    with training_here():
+        generate(Plan(config), SILENT)
     plan = Plan(config)
     artifact = GeneratorArtifact.open(plan.generator.folder)
     assert artifact.encoding.groups == ("embedding",)

@@ -26,9 +26,10 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.experts.artifact import ShardWriter, TrajectoryStore, record, shard
+from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.stages.experts.stage import describe_undertrained, experts
-from raydistill.stages.experts.worker import MAX_ATTEMPTS, Coordinator
 from tests.damage import flipped
+from tests.private_ray import training_here
 from tests.ray.deadly import FAULT, POISON
 
 # Batches of one image make an expert train for a second: long enough to kill its worker.
@@ -64,7 +65,8 @@ def test_parts_of_long_epochs_are_stored_and_distilled(curated_root: Path, tmp_p
         root, "experts.training.epochs=2", "experts.snapshot_steps=2", "experts.max_snapshots=3", "experts.num_experts=1",
         "distill.schedule={kind: loss-weighted}", "distill.iterations=3", "distill.expert_epochs=1",
     )  # fmt: skip
-    store = experts(Plan(config), SILENT)
+    with training_here():
+        store = experts(Plan(config), SILENT)
     first, second, *_, last = store.steps[1:]
     assert first <= 2 < second
     assert store.num_epochs == len(store.steps) - 1 <= 3

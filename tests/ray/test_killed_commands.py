@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -45,17 +46,25 @@ TRAINED = (*CURATED, "trajectories")
 INJECTION = "sample.source={kind: injection, model: {kind: dust_lane, depth: [1, 2]}}"
 SIMULATOR = "sample.source={kind: simulator, picture_size: 64, parameters: {dust_lane: [0.5, 1.5]}}"
 
+# The sets that `COMMANDS` mentions.
+SETS: dict[str, tuple[Any, ...]] = {
+    "SYNTHETIC": (sample, INJECTION, "sample.num_images=40"),
+    "TARGET": (curate, "curate.crop_fraction=0.75"),
+    "FRAMES": (curate, "curate.image_size=64", "curate.crop_fraction=1"),
+}
+
 
 @pytest.fixture(scope="module")
-def paths(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return folders of sets by the names under which `COMMANDS` mentions them."""
+def path_of(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Return a function that makes a set once, and returns its folder."""
     root = copy_of(curated_root, tmp_path_factory.mktemp("sets"), *CURATED)
-    made = {
-        "SYNTHETIC": sample(Plan(tiny(root, INJECTION, "sample.num_images=40")), SILENT),
-        "TARGET": curate(Plan(tiny(root, "curate.crop_fraction=0.75")), SILENT),
-        "FRAMES": curate(Plan(tiny(root, "curate.image_size=64", "curate.crop_fraction=1")), SILENT),
-    }
-    return {name: artifact.folder.uri for name, artifact in made.items()}
+
+    @cache
+    def path_of(name: str) -> str:
+        stage, *words = SETS[name]
+        return str(stage(Plan(tiny(root, *words)), SILENT).folder.uri)
+
+    return path_of
 
 
 @pytest.fixture(scope="module")
@@ -275,14 +284,14 @@ ALWAYS = {"sample-injection"}
 def test_killed_command_resumes(
     name: str,
     again: str,
-    paths: dict[str, str],
+    path_of: Callable[[str], str],
     tmp_path: Path,
     env: dict[str, str],
     request: pytest.FixtureRequest,
 ) -> None:
     """A second Ray takes seconds to start, so most tests resume in this process."""
     case = COMMANDS[name]
-    killed = Killed(case, name, paths, tmp_path, env, request)
+    killed = Killed(case, name, path_of, tmp_path, env, request)
     before = case.finished(killed.folder)
     assert len(before) >= case.least
     with no_part_written_again(case, killed.folder, before):
@@ -307,14 +316,14 @@ def test_killed_command_resumes(
 def test_damaged_files_of_a_killed_command_are_made_again(
     name: str,
     share: float,
-    paths: dict[str, str],
+    path_of: Callable[[str], str],
     tmp_path: Path,
     env: dict[str, str],
     request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A disk flips a bit in the middle of some files, or of all."""
-    killed = Killed((COMMANDS | FURTHER)[name], name, paths, tmp_path, env, request)
+    killed = Killed((COMMANDS | FURTHER)[name], name, path_of, tmp_path, env, request)
     random = Random(name)
     for path in sorted(killed.folder.rglob("*")):
         if path.is_file() and path.stat().st_size and random.random() < share:
@@ -332,13 +341,13 @@ class Killed:
         self,
         case: KilledCommand,
         name: str,
-        paths: dict[str, str],
+        path_of: Callable[[str], str],
         tmp_path: Path,
         env: dict[str, str],
         request: pytest.FixtureRequest,
     ) -> None:
         def fill(word: str) -> str:
-            return re.sub("|".join(paths), lambda match: paths[match[0]], word)
+            return re.sub("|".join(SETS), lambda match: path_of(match[0]), word)
 
         self._case = case
         root: Path = request.getfixturevalue(case.root)

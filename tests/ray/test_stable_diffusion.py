@@ -20,6 +20,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
 from raydistill.stages.generate.worker import STATE
+from tests.private_ray import training_here
 from tests.unit.diffusion.tiny_stable_diffusion import write_checkpoint
 
 
@@ -48,7 +49,8 @@ def configured(curated_root: Path, output: Path, weights: Path) -> Config:
 def tuned(curated_root: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Return the config of a finished generator."""
     config = configured(curated_root, tmp_path_factory.mktemp("tuned"), weights)
-    generate(Plan(config), SILENT)
+    with training_here():
+        generate(Plan(config), SILENT)
     return config
 
 

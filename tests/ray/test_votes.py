@@ -30,6 +30,7 @@ from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classifier import load_experts
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder
+from tests.private_ray import training_here
 
 VOTES = (
     "experts.targets=votes", "distill.labels=votes", "distill.init=correct", "distill.images_per_class=2",
@@ -42,8 +43,9 @@ VOTES = (
 def config(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Return a run on votes that has its report."""
     config = tiny(copy_of(curated_root, tmp_path_factory.mktemp("votes"), "survey", "curated"), *VOTES)
-    for run in (experts, distill, evaluate):
-        run(Plan(config), SILENT)  # type: ignore[operator]
+    with training_here():
+        for run in (experts, distill, evaluate):
+            run(Plan(config), SILENT)  # type: ignore[operator]
     return config
 
 

@@ -24,6 +24,7 @@ from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.stage import evaluate
 from raydistill.stages.experts.stage import experts
 from raydistill.stages.tune.stage import tune
+from tests.private_ray import training_here
 from tests.prototype_files import read_prototypes
 
 ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")
@@ -35,8 +36,9 @@ def white(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Con
     """Return the tiny run with whitening; the plain one is in the same folder."""
     root = copy_of(distilled_root, tmp_path_factory.mktemp("white"), "survey", "curated", "trajectories", "distilled")
     config = tiny(root, *ZCA, *EVALUATED)
-    for stage in (curate, experts, distill, evaluate):
-        stage(Plan(config), SILENT)
+    with training_here():
+        for stage in (curate, experts, distill, evaluate):
+            stage(Plan(config), SILENT)
     return config
 
 

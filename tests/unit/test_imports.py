@@ -41,6 +41,13 @@ def test_workers_do_not_import_slow_packages_that_few_of_them_use() -> None:
     assert result.stdout.strip() == "set()"
 
 
+def test_the_coordinator_of_the_experts_imports_no_torch() -> None:
+    """Its process starts before those of the workers can."""
+    code = "import raydistill.stages.experts.coordinator, sys; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
 def test_other_errors_of_an_import_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_module.py").write_text("raise RuntimeError('no GPU driver')\n")
     monkeypatch.syspath_prepend(tmp_path)

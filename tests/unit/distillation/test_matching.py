@@ -343,8 +343,9 @@ def test_the_compiled_step_equals_the_eager_one() -> None:
 
 
 @pytest.mark.slow
-def test_the_compiled_steps_equal_the_eager_ones_in_float64() -> None:
-    problem = zoo.problem(zoo.NETWORKS["instance"])
+@pytest.mark.parametrize("network", ["mlp", pytest.param("instance", marks=pytest.mark.long)])
+def test_the_compiled_steps_equal_the_eager_ones_in_float64(network: str) -> None:
+    problem = zoo.problem(zoo.NETWORKS[network])
     augmentation = Augmentation(("dihedral", "color"))
     loss, steps = student_loss(problem.network, augmentation), zoo.batches(augmentation, 3)
     assert_same(Matcher(loss, Adjoint(compile=True, memory_mb=0)), Matcher(loss), problem, steps, 1e-12)
