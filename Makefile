@@ -73,7 +73,7 @@ fast: unit ## the same as unit
 
 slow: setup ## run the tests with Ray, MLflow, faults and the command line
 	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
-		tests/test_docs.py tests/e2e tests/ray tests/unit tests/property tests/gpu
+		tests/test_docs.py tests/e2e tests/ray tests/gpu $$(grep -rl --include='test_*.py' mark.slow tests/unit tests/property)
 
 long: setup ## run the long tests of docs/reliability.md
 	@$(BIN)/pytest -q -m long tests

@@ -30,7 +30,10 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is not a dependency"}
 # Half a minute or more each; `make test` runs README on a small survey.
-LONG = {"README.md", "tutorial.md", "analyse.md", "artifacts.md", "audit.md", "detect.md", "mlflow.md", "predict.md"}
+LONG = {
+    "README.md", "tutorial.md", "analyse.md", "artifacts.md", "audit.md", "detect.md", "mlflow.md", "predict.md",
+    "stable-diffusion.md",
+}  # fmt: skip
 STAGES = "|".join([*table.stages(), "run", "demo"])
 COMMAND = re.compile(rf"^(?:\$ )?(raydistill (?:{STAGES})\b[^#\n]*)", re.M)
 INLINE = re.compile(rf"`(raydistill (?:{STAGES})\b[^`\n]*)`")

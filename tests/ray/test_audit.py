@@ -108,6 +108,7 @@ def test_an_existing_audit_is_opened(report: AuditReport, root: Path) -> None:
     assert audited(root).manifest.content == report.manifest.content
 
 
+@pytest.mark.long
 def test_a_killed_worker_changes_nothing(report: AuditReport, root: Path, tmp_path: Path) -> None:
     plan = Plan(tiny(copy_of(root, tmp_path, *INPUTS), *FEW, "resources.workers=1"))
     blocks = Path(audit_spec(plan).folder.uri) / "partial" / "blocks"

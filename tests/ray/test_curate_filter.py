@@ -154,7 +154,7 @@ def test_workers_that_no_machine_can_hold_end_the_stage(blobs: CatalogSurvey, tm
 
 
 def test_reasons_that_are_left_out_reject_nothing(blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path) -> None:
-    few = curated(tmp_path, blobs, filter=replace(FEW, reasons=("artifact", "blended")))
+    few = curated(tmp_path, blobs, filter=replace(FEW, reasons=("artifact", "blended"), steps=20))
     assert set(report(few)["reasons"]) == {"artifact", "blended"}
     expected = {
         object_id: reason for object_id, reason in rejected(filtered).items() if reason in ("artifact", "blended")

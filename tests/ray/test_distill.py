@@ -72,6 +72,7 @@ def test_killed_worker_is_restarted_and_the_images_have_the_same_bits(
     assert content(Plan(config).distilled) == content(Plan(undisturbed).distilled)
 
 
+@pytest.mark.long
 def test_schedule_ends_the_run_where_it_would_have_without_a_killed_worker(
     trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -117,8 +117,14 @@ def report_of(root: Path, *overrides: str) -> HuntReport:
     return result
 
 
-def test_killed_worker_keeps_the_bits_of_a_comparison(root: Path, tmp_path: Path) -> None:
-    report = report_of(root, "resources.workers=1")
+@pytest.fixture(scope="module")
+def compared(root: Path) -> HuntReport:
+    """Return the report of all strategies, by one worker."""
+    return report_of(root, "resources.workers=1")
+
+
+def test_strategies_are_compared(root: Path, compared: HuntReport) -> None:
+    report = compared
     summary, trials = report.summary, report.trials()
     assert summary.num_objects == 90
     assert summary.simulated
@@ -132,15 +138,17 @@ def test_killed_worker_keeps_the_bits_of_a_comparison(root: Path, tmp_path: Path
     difference = table.loc[("ceiling", "end", "found")]["difference"]
     assert difference == pytest.approx(result["ceiling"] - result["real"])
     assert set(report.seen()["by"]) == {"experts", "attributes", "gen"}
-    spec = hunt_spec(Plan(tiny(root, *FEW, ORACLE, source(root))))
 
+
+@pytest.mark.long
+def test_killed_worker_keeps_the_bits_of_a_comparison(root: Path, compared: HuntReport, tmp_path: Path) -> None:
     other = copy_of(root, tmp_path, "survey", "curated", "trajectories", "generator", "synthetic", "predictions")
     again = hunt_spec(Plan(tiny(other, *FEW, ORACLE, source(other))))
-    assert again.identity == spec.identity
+    assert again.identity == compared.manifest.identity
     partial = Path(again.folder.uri) / PARTIAL
     with killing("MapBatches", lambda: len(list(partial.glob("trial-*.json"))) >= 2):
         report_of(other, "resources.workers=2")
-    assert content(again) == content(spec)
+    assert content(again) == compared.manifest.content
 
 
 def test_features_of_a_source_network_join_those_of_predict(root: Path, tmp_path: Path) -> None:
