@@ -74,6 +74,7 @@ class Row:
     process: bool = False  # run the command in a process of its own
     env: dict[str, str] = field(default_factory=dict)
     shell: str = ""
+    long: bool = False  # of the same check as others; `make test-all` alone runs it
 
 
 SIMULATED = "name: x\nsurvey: {kind: simulated}\n"
@@ -367,18 +368,19 @@ PROCESS_ROWS = [
     R("a Ray Client address", "simulate tiny.yaml resources.address=ray://127.0.0.1:10001", 5,
       "Ray at ray://127.0.0.1:10001: Ray Client cannot stream results; give its HOST:6379, or use ray job submit",
       process=True),
-    *(R(what, "simulate tiny.yaml", 5, f"a private Ray: cannot start: {lack}, and run the same command again", shell=shell)
-      for what, shell, lack in (
-        ("files of at most 10 MB", "ulimit -f 10240",
+    *(R(what, "simulate tiny.yaml", 5, f"a private Ray: cannot start: {lack}, and run the same command again", shell=shell, long=long)
+      for what, shell, long, lack in (
+        ("files of at most 10 MB", "ulimit -f 10240", False,
          "a file may have 10 MB, and its object store is one of 80 MB; raise the limit (ulimit -f)"),
-        ("address space of 2 GB", "ulimit -v 2048000",
+        ("address space of 2 GB", "ulimit -v 2048000", True,
          "a process may map 2000 MB of memory, and a worker maps 4080 MB; raise the limit (ulimit -v)"),
-        ("few open files", "ulimit -n 40", "a process may open 40 files, and Ray may open 256; raise the limit (ulimit -n)"),
-        ("a full folder for temporary files", "mount -t tmpfs -o size=1m none /mnt; export RAY_TMPDIR=/mnt",
+        ("few open files", "ulimit -n 40", True, "a process may open 40 files, and Ray may open 256; raise the limit (ulimit -n)"),
+        ("a full folder for temporary files", "mount -t tmpfs -o size=1m none /mnt; export RAY_TMPDIR=/mnt", True,
          "/mnt/ray has 1 MB free, and its files need 10 MB; free some space, or set TMPDIR to another folder"),
-        ("a folder for temporary files that cannot be written to", "mount -t tmpfs -o ro none /mnt; export RAY_TMPDIR=/mnt",
+        ("a folder for temporary files that cannot be written to", "mount -t tmpfs -o ro none /mnt; export RAY_TMPDIR=/mnt", True,
          "its files cannot be written to /mnt/ray; set TMPDIR to another folder"),
-        ("little shared memory", "mount -t tmpfs -o size=1m none /dev/shm; mount -t tmpfs -o size=20m none /mnt; export RAY_TMPDIR=/mnt",
+        ("little shared memory",
+         "mount -t tmpfs -o size=1m none /dev/shm; mount -t tmpfs -o size=20m none /mnt; export RAY_TMPDIR=/mnt", False,
          "/dev/shm has 1 MB free and /mnt/ray 20 MB, and its object store needs 80 MB; free some space, or lower "
          "resources.object_store_mb"),
       )),

@@ -128,7 +128,8 @@ def check(row: Row, root: Path) -> None:
 
 
 def by_name(rows: list[Row]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("row", rows, ids=lambda row: row.what.replace(" ", "-"))
+    marked = [pytest.param(row, id=row.what.replace(" ", "-"), marks=[pytest.mark.long] * row.long) for row in rows]
+    return pytest.mark.parametrize("row", marked)
 
 
 @by_name(

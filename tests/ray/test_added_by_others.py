@@ -22,6 +22,12 @@ growing = added_schedule:Growing
 [raydistill.baselines]
 medoid = added_baseline:medoid
 """
+CALLS = """
+import json, sys
+from typer.testing import CliRunner
+from raydistill.cli import app
+print(json.dumps([CliRunner().invoke(app, words).stdout for words in json.loads(sys.argv[1])]))
+"""
 API = """
 import json, sys
 import raydistill as rd
@@ -63,20 +69,20 @@ def test_page_of_commands_lists_the_stage(env: dict[str, str]) -> None:
     assert "| [`brightness`](#brightness) | Measure the brightness of each class. | `raydistill brightness " in page
 
 
-def test_help_and_plan_know_the_stage(env: dict[str, str], tmp_path: Path) -> None:
-    assert "  brightness " in cli(env, "--help").stdout
-    assert "Measure the brightness of each class." in cli(env, "brightness", "--help").stdout
-    planned = cli(env, "run", "demo", "--to", "brightness", f"output={tmp_path}", "brightness.split=train", "--dry-run")
-    assert [line.split()[0] for line in planned.stdout.splitlines() if "to build" in line] == [
-        "simulate", "curate", "brightness",
-    ]  # fmt: skip
-
-
-def test_network_and_schedule_are_kinds_of_a_config(env: dict[str, str], tmp_path: Path) -> None:
-    words = ("network={kind: tiny, width: 4}", "distill.schedule={kind: growing, every: 3}")
-    planned = json.loads(cli(env, "run", "demo", f"output={tmp_path}", *words, "--dry-run", "--json").stdout)
-    assert planned["config"]["network"] == {"kind": "tiny", "width": 4}
-    assert planned["config"]["distill"]["schedule"] == {"kind": "growing", "every": 3}
+def test_help_plan_and_config_know_what_was_added(env: dict[str, str], tmp_path: Path) -> None:
+    demo, kinds = ("run", "demo", f"output={tmp_path}", "--dry-run"), "network={kind: tiny, width: 4}"
+    calls = (
+        ("--help",), ("brightness", "--help"), (*demo, "--to", "brightness", "brightness.split=train"),
+        (*demo, kinds, "distill.schedule={kind: growing, every: 3}", "--json"),
+    )  # fmt: skip
+    commands, stage, planned, config = json.loads(call(env, "-c", CALLS, json.dumps(calls)).stdout)
+    assert "  brightness " in commands
+    assert "Measure the brightness of each class." in stage
+    steps = [line.split()[0] for line in planned.splitlines() if "to build" in line]
+    assert steps == ["simulate", "curate", "brightness"]
+    read = json.loads(config)["config"]
+    assert read["network"] == {"kind": "tiny", "width": 4}
+    assert read["distill"]["schedule"] == {"kind": "growing", "every": 3}
 
 
 def test_stage_runs_from_the_command_line_and_from_python(
