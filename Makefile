@@ -43,7 +43,8 @@ demo-diffusion: setup ## train a generator of galaxies, sample it and audit the 
 demo-hunt: setup ## find rare galaxies in a simulated survey with a scripted labeller, three minutes on two cores
 	@$(BIN)/raydistill run demo_hunt --to hunt
 
-check: lint type contracts unit ## lint, types, import contracts and fast tests; run it before every commit
+check: setup ## lint, types, import contracts and fast tests at once; run it before every commit
+	@$(MAKE) --no-print-directory -j 4 COVERAGE="$(COVERAGE)" lint type contracts unit
 
 coverage: COVERAGE = --cov
 coverage: unit ## run the fast tests and print the lines that they do not run

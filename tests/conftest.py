@@ -6,9 +6,11 @@ Each run writes its slowest tests to build/slowest.txt.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+import filelock
 import hypothesis
 import pytest
 
@@ -55,3 +57,25 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"RAYDISTILL_DATA={named} is not a folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of the tiny config, with classifiers in MLflow.
+
+    One process of pytest runs it, the others wait. Write only to copies of its artifacts.
+    """
+    from tests.e2e import tools
+
+    base = tmp_path_factory.getbasetemp()
+    output = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
+    with (
+        filelock.FileLock(f"{output}.lock"),
+        tempfile.TemporaryDirectory(prefix="rd-un-", ignore_cleanup_errors=True) as ray_folder,
+    ):
+        if not (output / "ended").exists():
+            command = tools.raydistill(output, tools.environment(Path(ray_folder)), "tracking.models=true")
+            code = command.wait()
+            assert code == 0, f"the undisturbed run ended with {code}:\n{command.log[-4000:]}"
+            (output / "ended").touch()
+    return output

@@ -29,7 +29,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is not a dependency"}
-# Half a minute or more each; `make test` runs README on a small survey.
+# Half a minute or more each; `make test` runs README on a finished run.
 LONG = {
     "README.md", "tutorial.md", "analyse.md", "artifacts.md", "audit.md", "detect.md", "mlflow.md", "predict.md",
     "stable-diffusion.md",
@@ -162,9 +162,17 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def finished_run(tiny_run: Path, tmp_path: Path) -> Path:
+    """Return a folder with all artifacts of the tiny config, which a page opens."""
+    shutil.copytree(tiny_run / "runs" / "tiny", tmp_path / "runs" / "tiny")
+    return tmp_path
+
+
 @pytest.mark.slow
-def test_python_blocks_of_readme_run_on_a_small_survey(small_run: Path) -> None:
-    assert (small_run / "prototypes.fits").stat().st_size > 9 * 3 * 32 * 32
+def test_python_blocks_of_readme_open_a_finished_run(finished_run: Path) -> None:
+    run_blocks(ROOT / "README.md", finished_run, FINISHED)
+    assert (finished_run / "prototypes.fits").stat().st_size > 5 * 3 * 16 * 16
 
 
 @pytest.mark.slow
@@ -188,13 +196,12 @@ def run_blocks(page: Path, folder: Path, before: str = "") -> None:
 
 
 @pytest.mark.slow
-def test_notebook_runs_and_shows_pictures(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(small_run, tmp_path, dirs_exist_ok=True)
+def test_notebook_runs_and_shows_pictures(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(SMALL))
-    NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(FINISHED))
+    NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(finished_run)}}).execute()
     shown = [
         data for cell in notebook.cells if cell["cell_type"] == "code" for data in cell["outputs"] if "data" in data
     ]
@@ -222,6 +229,14 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
 MAIN = """
 if __name__ == "__main__":
     exec(compile({program!r}, {page!r}, "exec"), {{"__name__": "page"}})
+"""
+
+# Every config is the tiny one, whose run is finished.
+FINISHED = f"""
+import raydistill as rd
+
+load = rd.load_config
+rd.load_config = lambda name, *overrides: load({str(ROOT / "tests" / "configs" / "tiny.yaml")!r}, "output=runs")
 """
 
 # The blocks of a page run as they are, on a config that takes seconds.

@@ -72,6 +72,11 @@ class Resources:
             if gpus > 1 and gpus != int(gpus):
                 raise ValueError(f"{name} must be at most 1, or a whole number, got {gpus:g}")
 
+    @property
+    def use_gpus(self) -> bool:
+        """Return whether any stage uses GPUs."""
+        return bool(self.gpus or self.distill_gpus)
+
 
 @dataclass(frozen=True)
 class Tracking:

@@ -108,7 +108,7 @@ class Estimate:
 def estimate(plan: Plan, kind: str) -> Estimate:
     """Return the time and the disk that an artifact of the plan takes."""
     resources = plan.config.resources
-    if resources.gpus or resources.distill_gpus or os.environ.get("RAY_ADDRESS"):
+    if resources.use_gpus or os.environ.get("RAY_ADDRESS"):
         return Estimate()
     by_kind = {
         kinds.SURVEY: _survey,

@@ -162,7 +162,7 @@ def _start(address: str | None, resources: Resources) -> None:
     raise_on_sigterm()
     total = ray.cluster_resources()
     log.info("Ray: %g CPUs, %g GPUs", total.get("CPU", 0), total.get("GPU", 0))
-    if total.get("GPU", 0) and not (resources.gpus or resources.distill_gpus):
+    if total.get("GPU", 0) and not resources.use_gpus:
         log.warning("Ray: its GPUs are not used; resources.gpus=0.25 resources.distill_gpus=1 would use them")
 
 

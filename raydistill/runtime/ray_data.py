@@ -22,7 +22,7 @@ from ray.util.annotations import RayDeprecationWarning
 from raydistill.config import Resources
 from raydistill.log import get_logger, progress
 from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.resources import choose_num_workers
+from raydistill.runtime.resources import choose_num_workers, data_options
 from raydistill.storage import Folder, checked, disk_errors
 
 log = get_logger(__name__)
@@ -89,9 +89,8 @@ def map_blocks(
                 batch_format="pyarrow",
                 batch_size=ONE_BLOCK,
                 compute=ray.data.TaskPoolStrategy(size=choose_num_workers(resources, len(blocks))),
-                num_cpus=0 if resources.gpus else resources.cpus,
-                num_gpus=resources.gpus,
                 max_retries=MAX_RETRIES,
+                **data_options(resources),
             )
         reports: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
         yield from reports

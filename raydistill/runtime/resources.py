@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -15,6 +17,54 @@ from raydistill.log import get_logger
 log = get_logger(__name__)
 
 CAPACITY_CHECK_INTERVAL = 60.0  # seconds between two looks at the cluster's machines while no task ends
+
+
+@dataclass(frozen=True)
+class Processor:
+    """Torch threads and GPUs of one worker process."""
+
+    threads: int
+    gpus: float
+
+    @classmethod
+    def of(cls, resources: Resources) -> Processor:
+        """Return those of a worker of any stage but distill."""
+        return cls(resources.worker_threads, resources.gpus)
+
+    def __str__(self) -> str:
+        return "GPUs" if self.gpus else f"{self.threads} {'thread' if self.threads == 1 else 'threads'} of a CPU"
+
+    def enter(self) -> str:
+        """Set the threads of this process; return the torch device.
+
+        Raises
+        ------
+        ClusterError
+            torch cannot use the GPU.
+        """
+        import torch
+
+        torch.set_num_threads(self.threads)
+        return device_of(self.gpus)
+
+
+def task_options(resources: Resources) -> dict[str, Any]:
+    """Return the arguments of `ray.remote` for a task on one worker."""
+    return {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
+
+
+def data_options(resources: Resources) -> dict[str, Any]:
+    """Return the arguments of Ray Data for a worker.
+
+    On GPUs, the CPUs are left to the tasks that read.
+    """
+    return {"num_cpus": 0 if resources.gpus else resources.cpus, "num_gpus": resources.gpus}
+
+
+def group_options(resources: Resources) -> dict[str, Any]:
+    """Return the arguments of a `ray.train.ScalingConfig` for the workers of a group."""
+    gpus = {"GPU": resources.gpus} if resources.gpus else {}
+    return {"use_gpu": bool(gpus), "resources_per_worker": {"CPU": resources.cpus, **gpus}}
 
 
 def choose_num_workers(resources: Resources, num_tasks: int, distill_cpus: float | None = None) -> int:
@@ -39,10 +89,8 @@ def choose_num_workers(resources: Resources, num_tasks: int, distill_cpus: float
     ClusterError
         No machine has the resources of one worker.
     """
-    cpus, gpus, prefix = resources.cpus, resources.gpus, ""
-    if distill_cpus is not None:
-        cpus, gpus, prefix = distill_cpus, resources.distill_gpus, "distill_"
-    ensure_schedulable(resources, cpus, gpus, prefix)
+    cpus, gpus, prefix = _requested(resources, distill_cpus)
+    _ensure(resources, cpus, gpus, prefix)
     capacity = sum(node_capacity(node, cpus, gpus) for node in alive_nodes())
     return max(1, min(num_tasks, resources.workers or capacity))
 
@@ -56,19 +104,37 @@ def choose_distill_cpus(resources: Resources, num_slots: int, max_useful: int) -
     if resources.distill_cpus:
         return resources.distill_cpus
     # A cluster may have to grow before its machines can be counted.
-    ensure_schedulable(resources, 1, resources.distill_gpus, "distill_")
+    ensure_schedulable(resources, 1)
     cpus = [int(node.get("CPU", 0)) for node in alive_nodes() if node.get("GPU", 0) >= resources.distill_gpus]
     return max(1, min(max_useful, max(cpus, default=1) // num_slots))
 
 
-def ensure_schedulable(resources: Resources, cpus: float, gpus: float, prefix: str) -> None:
-    """Raise ClusterError unless one machine has these CPUs and GPUs.
+def ensure_schedulable(resources: Resources, distill_cpus: float | None = None) -> None:
+    """Raise ClusterError unless one machine has the CPUs and GPUs of a worker.
 
     Without the check, Ray would wait without end.
 
     An autoscaling cluster (an address and `resources.workers` are set) is asked for such a machine.
     It has `resources.growth_seconds` to start one.
+
+    Parameters
+    ----------
+    resources
+        CPUs and GPUs of a worker.
+    distill_cpus
+        CPUs of each distilling process; None for workers of any other stage.
     """
+    _ensure(resources, *_requested(resources, distill_cpus))
+
+
+def _requested(resources: Resources, distill_cpus: float | None) -> tuple[float, float, str]:
+    """Return the CPUs and GPUs of a worker, and the prefix of their keys."""
+    if distill_cpus is None:
+        return resources.cpus, resources.gpus, ""
+    return distill_cpus, resources.distill_gpus, "distill_"
+
+
+def _ensure(resources: Resources, cpus: float, gpus: float, prefix: str) -> None:
     if _is_schedulable(cpus, gpus):
         return
     timeout = resources.growth_seconds
@@ -95,7 +161,7 @@ def check_memory(resources: Resources, workers: int, bytes_per_worker: int, stag
     `bytes_per_worker` is a lower bound.
     """
     for node in alive_nodes():
-        count, memory = min(workers, node_capacity(node, resources.cpus, resources.gpus)), node.get("memory", 0)
+        count, memory = min(workers, node_capacity(node, *_requested(resources, None)[:2])), node.get("memory", 0)
         if count * bytes_per_worker > memory > 0:
             log.warning(
                 "%s: each of the %d workers of a machine will hold the training images, %.1f GB in all, and it has %.1f GB; "

@@ -18,6 +18,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.cluster import ray_cluster
 from raydistill.runtime.lease import AlreadyBuilt, hold_lease, wait_for_artifact
+from raydistill.runtime.resources import Processor
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.storage import Folder, checked
@@ -194,7 +195,7 @@ def model_of(
 
 
 def resolve(
-    folder: Folder, run: Run, requested: RequestsArithmetic, work: WorkEstimate, gpus: float, threads: int
+    folder: Folder, run: Run, requested: RequestsArithmetic, work: WorkEstimate, processor: Processor
 ) -> Arithmetic:
     """Return the arithmetic of a stage, and store it in the artifact's folder.
 
@@ -211,13 +212,13 @@ def resolve(
         The options as configured.
     work
         Estimate of the work, which decides an "auto".
-    gpus, threads
+    processor
         GPUs and CPU threads of a worker.
     """
-    here = "GPUs" if gpus else f"{threads} {'thread' if threads == 1 else 'threads'} of a CPU"
+    here = str(processor)
     before = checked.read(folder, STARTED_ON)
     if before is None:
-        arithmetic = resolve_auto(requested, work, Hardware.of_workers(gpus))
+        arithmetic = resolve_auto(requested, work, Hardware.of_workers(processor.gpus))
         checked.write(folder, STARTED_ON, json.dumps({"hardware": here, **arithmetic._asdict()}).encode())
     else:
         values = json.loads(before)

@@ -17,19 +17,20 @@ from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Resources
 from raydistill.log import Progress, progress
 from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
+from raydistill.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable, task_options
 from raydistill.storage import Folder, checked, disk_errors
 
 T = TypeVar("T")
 
 
-def worker_task(function: Any, resources: Resources) -> Any:
+def worker_task(function: Any, resources: Resources, **options: Any) -> Any:
     """Return a function as a Ray task with the resources of a worker.
 
     They are arguments of `ray.remote`: in `.options()`, num_gpus would not make Ray end the process
     after its task, and CUDA would stay on the GPU on which it began.
     """
-    return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.max_restarts)(function)
+    remote: Any = ray.remote
+    return remote(**task_options(resources), **{"max_retries": resources.max_restarts, **options})(function)
 
 
 def run_tasks(items: Sequence[T], start: Callable[[T], Any], resources: Resources) -> Iterator[tuple[T, Any]]:
@@ -57,7 +58,7 @@ def run_tasks(items: Sequence[T], start: Callable[[T], Any], resources: Resource
             running[start(item)] = item
         finished, _ = ray.wait(list(running), num_returns=1, timeout=CAPACITY_CHECK_INTERVAL)
         if not finished:
-            ensure_schedulable(resources, resources.cpus, resources.gpus, "")
+            ensure_schedulable(resources)
         for reference in finished:
             yield running.pop(reference), ray.get(reference)
 

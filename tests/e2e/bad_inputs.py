@@ -352,7 +352,7 @@ RUN_ROWS = [
       "resources.distill_cpus or resources.distill_gpus, use a larger cluster, or set resources.workers on one that can grow"),
     R("experts that diverge", "experts tiny.yaml experts.training.lr=1e30", 4,
       "experts: 1 of 1 experts diverged 2 times (expert 0: the loss or the parameters are not finite in epoch 1); lower "
-      "experts.training.lr (now 1e+30); the finished experts are kept"),
+      "experts.training.lr (now 1e+30); the finished experts are kept", long=True),
     R("a student that diverges", "distill tiny.yaml distill.student_lr=1e30", 4,
       "distill, iteration 0: the matching loss or its gradient is not finite (loss nan, gradient nan); lower "
       "distill.student_lr (now 1e+30) or distill.image_step.lr (now 0.03); the best images so far, of iteration 0, are in "

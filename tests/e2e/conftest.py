@@ -1,4 +1,4 @@
-"""Run the tiny config once without faults; fault tests compare with its digests."""
+"""Give the commands of the tests an environment."""
 
 from __future__ import annotations
 
@@ -21,13 +21,3 @@ def env() -> Iterator[dict[str, str]]:
     folder = Path(tempfile.mkdtemp(prefix="rd-e2e-"))
     yield tools.environment(folder)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def undisturbed(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a tiny run without faults, with classifiers in MLflow."""
-    output = tmp_path_factory.mktemp("undisturbed")
-    command = tools.raydistill(output, env, "tracking.models=true")
-    code = command.wait()
-    assert code == 0, f"the undisturbed run ended with {code}:\n{command.log[-4000:]}"
-    return output

@@ -52,10 +52,8 @@ def raydistill(head: Head, folder: Path, stage: str, *words: str) -> tools.Comma
     return tools.raydistill(folder, head.env, f"resources.address={head.gcs_address}", *words, stage=stage)
 
 
-def test_waiting_experts_start_machines_and_idle_machines_stop(
-    growing: Head, undisturbed: Path, tmp_path: Path
-) -> None:
-    tools.copy_of(undisturbed, tmp_path, "survey", "curated")
+def test_waiting_experts_start_machines_and_idle_machines_stop(growing: Head, tiny_run: Path, tmp_path: Path) -> None:
+    tools.copy_of(tiny_run, tmp_path, "survey", "curated")
     growing.command.wait_until("the head is alone", lambda: machines(growing) == 1, 60)
     run = raydistill(growing, tmp_path, "experts", "resources.workers=2", *LONG)
     run.wait_until("a machine has started", lambda: machines(growing) == 2)
@@ -69,9 +67,9 @@ def test_waiting_experts_start_machines_and_idle_machines_stop(
 
 @pytest.mark.parametrize(("resource", "amounts"), [("cpus=8", "8 CPUs and 0 GPUs"), ("gpus=2", "1 CPUs and 2 GPUs")])
 def test_resources_of_no_machine_type_are_rejected(
-    growing: Head, undisturbed: Path, tmp_path: Path, resource: str, amounts: str
+    growing: Head, tiny_run: Path, tmp_path: Path, resource: str, amounts: str
 ) -> None:
-    tools.copy_of(undisturbed, tmp_path, "survey", "curated")
+    tools.copy_of(tiny_run, tmp_path, "survey", "curated")
     began = time.monotonic()
     run = raydistill(
         growing, tmp_path, "experts", "resources.workers=2", f"resources.{resource}", "resources.growth_seconds=30"

@@ -52,7 +52,7 @@ def test_demo_on_two_machines_and_a_bucket_has_the_same_digests(
 
 
 def test_job_submitted_twice_builds_each_artifact_once(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:
         store, _ = stack.enter_context(s3_server(tmp_path / "s3", monkeypatch))
@@ -65,14 +65,14 @@ def test_job_submitted_twice_builds_each_artifact_once(
             assert job.wait() == 0, (job.out.read_text() + job.log)[-6000:]
             log += job.out.read_text()
         tools.assert_each_was_built_once(log)
-        assert contents() == tools.contents(undisturbed)
+        assert contents() == tools.contents(tiny_run)
 
 
 def test_run_that_loses_two_machines_has_the_same_digests(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = tools.raydistill(tmp_path, env, *LONG)
-    assert undisturbed.wait() == 0, undisturbed.log[-4000:]
+    calm = tools.raydistill(tmp_path, env, *LONG)
+    assert calm.wait() == 0, calm.log[-4000:]
     with ExitStack() as stack:
         store, _ = stack.enter_context(s3_server(tmp_path / "s3", monkeypatch))
 

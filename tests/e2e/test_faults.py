@@ -19,17 +19,17 @@ from tests.e2e.nodes import head_node, worker_node
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
-def test_two_commands_at_once_build_each_artifact_once(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_two_commands_at_once_build_each_artifact_once(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     """One command builds an artifact while the other waits for it."""
     both = [tools.raydistill(tmp_path, env) for _ in range(2)]
     for command in both:
         assert command.wait() == 0, command.log[-4000:]
         assert command.answer == str(tools.artifact(tmp_path, "evaluation"))
     tools.assert_each_was_built_once(both[0].log + both[1].log)
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
-def test_job_resumes_after_the_head_restarts(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_job_resumes_after_the_head_restarts(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     """The jobs of the old head are gone; the same job, submitted again, resumes."""
     job = ("python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
     with head_node(tmp_path / "first", env) as head:
@@ -44,7 +44,7 @@ def test_job_resumes_after_the_head_restarts(undisturbed: Path, env: dict[str, s
         again = head.submit(tmp_path, *job)
     log = again.out.read_text() + again.log
     assert again.process.returncode == 0, log[-4000:]
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
 WRONG_CLOCK = """
@@ -57,7 +57,7 @@ if any("default_worker" in word for word in sys.argv[:3]):  # Ray's workers, not
 """
 
 
-def test_workers_with_a_clock_ten_years_behind(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_workers_with_a_clock_ten_years_behind(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     """Wall-clock time affects neither leases nor artifacts."""
     witness = tmp_path / "witness"
     (tmp_path / "clock").mkdir()
@@ -66,18 +66,18 @@ def test_workers_with_a_clock_ten_years_behind(undisturbed: Path, env: dict[str,
     command = tools.raydistill(tmp_path, {**env, "PYTHONPATH": path})
     assert command.wait() == 0, command.log[-4000:]
     assert witness.exists(), "no worker had a wrong clock"
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
 @pytest.mark.parametrize("kind", tools.KINDS)
 def test_run_stops_with_a_message_when_memory_is_full(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path, kind: str
+    tiny_run: Path, env: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     """Set the memory limit to almost nothing: Ray kills workers when memory is full.
 
     In every stage the run stops with a message, and resumes on a larger machine.
     """
-    tools.copy_of(undisturbed, tmp_path, *tools.KINDS[: tools.KINDS.index(kind)])
+    tools.copy_of(tiny_run, tmp_path, *tools.KINDS[: tools.KINDS.index(kind)])
     tight = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
     command = tools.raydistill(tmp_path, {**env, **tight})
     assert command.wait(300) == 5, command.log[-4000:]
@@ -86,17 +86,17 @@ def test_run_stops_with_a_message_when_memory_is_full(
     assert "Traceback" not in command.log
     command = tools.raydistill(tmp_path, env)
     assert command.wait() == 0, command.log[-4000:]
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
 def test_search_stops_with_a_message_when_its_only_machine_dies(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path
+    tiny_run: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     """Stop the search instead of waiting without end for another machine.
 
     A larger cluster resumes it.
     """
-    tools.copy_of(undisturbed, tmp_path, "survey", "curated", "trajectories")
+    tools.copy_of(tiny_run, tmp_path, "survey", "curated", "trajectories")
     space = "search={trials: 2, stopping: null, space: {student_steps: [2, 3]}}"
     words = (space, "distill.iterations=60", "distill.validate_every=20", "resources.distill_cpus=2")
     with head_node(tmp_path / "head", env, cpus=1) as head, worker_node(head, tmp_path / "other", env, cpus=2) as other:
@@ -138,7 +138,7 @@ def test_disk_full_while_pictures_are_written(
     assert not list(small_disk.rglob("manifest.json"))
 
 
-def test_disk_full_while_experts_train(undisturbed: Path, env: dict[str, str], small_disk: Path) -> None:
+def test_disk_full_while_experts_train(tiny_run: Path, env: dict[str, str], small_disk: Path) -> None:
     command = tools.raydistill(small_disk, env)
     command.wait_until("experts train", lambda: tools.there(small_disk, "trajectories", "partial/expert-*/state.npz"))
     ballast = small_disk / "ballast"
@@ -151,4 +151,4 @@ def test_disk_full_while_experts_train(undisturbed: Path, env: dict[str, str], s
     ballast.unlink()
     command = tools.raydistill(small_disk, env)
     assert command.wait() == 0, command.log[-4000:]
-    assert tools.contents(small_disk) == tools.contents(undisturbed)
+    assert tools.contents(small_disk) == tools.contents(tiny_run)

@@ -17,7 +17,7 @@ RUNS = "gs://bucket/runs"
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_run_in_a_google_bucket_has_the_digests_of_a_run_on_disk(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (port,) = tools.free_ports(1)
     program = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}"]
@@ -33,6 +33,6 @@ def test_run_in_a_google_bucket_has_the_digests_of_a_run_on_disk(
         command = tools.typed(tmp_path / "run", there, "run", str(tools.TINY), f"output={RUNS}")
         assert command.wait() == 0, command.log[-4000:]
         assert command.answer.startswith(f"{RUNS}/tiny/evaluation-")
-        assert contents(RUNS) == tools.contents(undisturbed)
+        assert contents(RUNS) == tools.contents(tiny_run)
     finally:
         server.close()

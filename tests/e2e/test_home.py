@@ -16,6 +16,7 @@ from tests.e2e import tools
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.long
 def test_token_of_a_private_ray_is_in_no_file_log_or_command_line(env: dict[str, str], tmp_path: Path) -> None:
     """The home folder stays empty."""
     home = tmp_path / "home"
@@ -44,7 +45,7 @@ def test_token_of_a_private_ray_is_in_no_file_log_or_command_line(env: dict[str,
 
 @pytest.mark.long
 @pytest.mark.parametrize("home", ["/dev/null", None])
-def test_run_without_a_home_folder(undisturbed: Path, env: dict[str, str], tmp_path: Path, home: str | None) -> None:
+def test_run_without_a_home_folder(tiny_run: Path, env: dict[str, str], tmp_path: Path, home: str | None) -> None:
     """No user makes a folder below /dev/null, root included."""
     here = {**env, "RAY_AUTH_MODE": "token"} | ({"HOME": home} if home else {})
     if home is None:
@@ -52,7 +53,7 @@ def test_run_without_a_home_folder(undisturbed: Path, env: dict[str, str], tmp_p
     command = tools.raydistill(tmp_path, here)
     assert command.wait() == 0, command.log[-4000:]
     assert "matplotlib" not in command.log
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
 @pytest.mark.parametrize("home", ["empty", "/dev/null"])

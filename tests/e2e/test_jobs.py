@@ -45,22 +45,22 @@ def log_of(submitted: tools.Command) -> list[str]:
 
 
 @pytest.mark.long
-def test_submitted_run_has_the_same_digests(head: Head, undisturbed: Path, tmp_path: Path) -> None:
+def test_submitted_run_has_the_same_digests(head: Head, tiny_run: Path, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
     output = submitted.out.read_text() + submitted.log
     assert submitted.process.returncode == 0, output[-4000:]
     assert "succeeded" in output
     assert log_of(submitted)[-1] == str(tools.artifact(tmp_path, "evaluation"))
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
 @pytest.mark.long
-def test_every_stage_runs_as_a_job(head: Head, undisturbed: Path, tmp_path: Path) -> None:
+def test_every_stage_runs_as_a_job(head: Head, tiny_run: Path, tmp_path: Path) -> None:
     search = "search={trials: 2, stopping: null, space: {student_steps: [2, 3]}}"
     stages = ("simulate", "curate", "experts", "distill", "evaluate", "tune")
     for kind, stage in zip((*tools.KINDS, "search"), stages, strict=True):
         if kind == "search":  # it has its own distilled sets
-            assert tools.contents(tmp_path) == tools.contents(undisturbed)
+            assert tools.contents(tmp_path) == tools.contents(tiny_run)
         words = (str(tools.TINY), f"output={tmp_path / 'runs'}", search)
         submitted = head.submit(tmp_path, "python", "jobs/stage.py", stage, *words)
         assert submitted.process.returncode == 0, submitted.out.read_text()[-4000:] + submitted.log[-4000:]
@@ -89,7 +89,7 @@ def test_job_in_a_python_without_the_packages_names_that_python() -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs Linux's namespaces, as root")
-def test_rehearsal_of_the_docs_runs_as_written(undisturbed: Path, tmp_path: Path) -> None:
+def test_rehearsal_of_the_docs_runs_as_written(tiny_run: Path, tmp_path: Path) -> None:
     """Run in namespaces: `ray stop` ends every Ray that it sees."""
     page = (tools.ROOT / "docs/how-to/rehearse.md").read_text()
     commands = page.partition("```bash\n")[2].partition("```")[0]
@@ -107,7 +107,7 @@ def test_rehearsal_of_the_docs_runs_as_written(undisturbed: Path, tmp_path: Path
     shutil.rmtree(env["RAY_TMPDIR"])
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert str(tools.artifact(tmp_path, "evaluation")) in done.stdout.splitlines()
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
 def test_client_without_a_token_is_refused(head: Head, env: dict[str, str], tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def stop(head: Head, name: str) -> str:
 
 
 @pytest.mark.long
-def test_stopped_job_is_killed_in_mlflow_and_resumes(head: Head, undisturbed: Path, tmp_path: Path) -> None:
+def test_stopped_job_is_killed_in_mlflow_and_resumes(head: Head, tiny_run: Path, tmp_path: Path) -> None:
     """deploy/runtime_env.yaml gives the job time to close its MLflow run."""
     job = ("python", "jobs/run.py", str(tools.TINY), f"output={tmp_path / 'runs'}")
     options = ("--submission-id=stopped", "--runtime-env=deploy/runtime_env.yaml")
@@ -151,4 +151,4 @@ def test_stopped_job_is_killed_in_mlflow_and_resumes(head: Head, undisturbed: Pa
     assert ended == {"run": "KILLED", "survey": "FINISHED", "curated": "FINISHED", "trajectories": "KILLED"}
     again = head.submit(tmp_path, *job)
     assert again.process.returncode == 0, again.out.read_text()[-4000:] + again.log[-4000:]
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)

@@ -51,7 +51,7 @@ def leftovers(output: Path) -> list[str]:
 
 @pytest.mark.long
 def test_run_resumes_after_its_driver_is_killed_in_every_stage(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path
+    tiny_run: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     for kind, under_way in UNDER_WAY.items():
         command = tools.raydistill(tmp_path, env)
@@ -63,7 +63,7 @@ def test_run_resumes_after_its_driver_is_killed_in_every_stage(
     assert command.wait() == 0, command.log[-4000:]
     assert command.answer == str(artifact(tmp_path, "evaluation"))
     assert "survey: exists, skipped" in command.log
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
     assert not leftovers(tmp_path)
 
 
@@ -85,10 +85,10 @@ GENERATOR_UNDER_WAY: dict[str, Callable[[Path], bool]] = {
 
 @pytest.mark.long
 def test_generator_run_resumes_after_its_driver_is_killed_in_every_stage(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path
+    tiny_run: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     for name in ("calm", "killed"):
-        tools.copy_of(undisturbed, tmp_path / name, "survey", "curated")
+        tools.copy_of(tiny_run, tmp_path / name, "survey", "curated")
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     assert tools.raydistill(calm, env, "--to", "audit", *GENERATOR).wait() == 0
     for kind, under_way in GENERATOR_UNDER_WAY.items():
@@ -115,9 +115,9 @@ HUNT = (
 
 
 @pytest.mark.long
-def test_hunt_resumes_after_its_driver_is_killed(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_hunt_resumes_after_its_driver_is_killed(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     for name in ("calm", "killed"):
-        tools.copy_of(undisturbed, tmp_path / name, "survey", "curated", "trajectories")
+        tools.copy_of(tiny_run, tmp_path / name, "survey", "curated", "trajectories")
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     assert tools.raydistill(calm, env, "--to", "hunt", *HUNT).wait() == 0
     command = tools.raydistill(killed, env, "--to", "hunt", *HUNT)
@@ -153,7 +153,7 @@ WORKERS: dict[str, tuple[str, Callable[[Path, tools.Command], bool]]] = {
 
 
 @pytest.mark.long
-def test_run_survives_a_killed_worker_in_every_stage(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_run_survives_a_killed_worker_in_every_stage(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     """Five workers of one run are killed; the driver survives."""
     command = tools.raydistill(tmp_path, env)
     for kind, (name, worth_killing) in WORKERS.items():
@@ -163,14 +163,14 @@ def test_run_survives_a_killed_worker_in_every_stage(undisturbed: Path, env: dic
         assert not there(tmp_path, kind, "manifest.json"), f"{kind}: killed too late, it was finished"
     assert command.wait() == 0, command.log[-4000:]
     assert "distill: the worker died" in command.log
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)
     assert not leftovers(tmp_path)
 
 
 @pytest.mark.long
-def test_interrupted_search_exits_as_interrupted(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_interrupted_search_exits_as_interrupted(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     """Ray Tune's own SIGINT handler would end the search as if it were finished."""
-    tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
+    tools.copy_of(tiny_run, tmp_path, *MADE_BEFORE)
     words = (
         "search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}",
         "distill.iterations=100000",
@@ -183,8 +183,8 @@ def test_interrupted_search_exits_as_interrupted(undisturbed: Path, env: dict[st
 
 
 @pytest.mark.long
-def test_killed_search_keeps_all_finished_trials(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
+def test_killed_search_keeps_all_finished_trials(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
+    tools.copy_of(tiny_run, tmp_path, *MADE_BEFORE)
     space = "{student_steps: {low: 2, high: 5}, image_step.lr: {low: 0.01, high: 0.1, log: true}}"
     search = f"search={{trials: 5, stopping: {{grace: 20, reduction: 2}}, space: {space}}}"
     words = (search, "distill.iterations=40", "distill.validate_every=10")
@@ -249,9 +249,9 @@ def assert_best_recipe_runs(search: Path, folder: Path, env: dict[str, str]) -> 
 
 
 @pytest.mark.long
-def test_killed_population_resumes_its_members(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_killed_population_resumes_its_members(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     """Members and copied states survive; one of three members waits on two cores."""
-    tools.copy_of(undisturbed, tmp_path, *MADE_BEFORE)
+    tools.copy_of(tiny_run, tmp_path, *MADE_BEFORE)
     space = "{image_step.lr: {low: 0.001, high: 0.3, log: true}, lr_step.lr: {low: 0.001, high: 0.02, log: true}}"
     search = f"search={{trials: 3, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"
     words = (search, "distill.iterations=60", "distill.validate_every=5")
@@ -280,10 +280,10 @@ def test_killed_population_resumes_its_members(undisturbed: Path, env: dict[str,
 
 
 @pytest.mark.long
-def test_finished_run_is_skipped_without_starting_ray(undisturbed: Path, env: dict[str, str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs" / "tiny").glob("*/*") if path.is_file()}
-    command = tools.raydistill(undisturbed, env)
+def test_finished_run_is_skipped_without_starting_ray(tiny_run: Path, env: dict[str, str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (tiny_run / "runs" / "tiny").glob("*/*") if path.is_file()}
+    command = tools.raydistill(tiny_run, env)
     assert command.wait() == 0, command.log
-    assert command.answer == str(artifact(undisturbed, "evaluation"))
+    assert command.answer == str(artifact(tiny_run, "evaluation"))
     assert "Ray:" not in command.log, "a cluster was started for nothing"
     assert {path: path.stat().st_mtime_ns for path in before} == before

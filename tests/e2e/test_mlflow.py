@@ -48,8 +48,8 @@ def runs_of(output: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def runs(undisturbed: Path) -> dict[str, Any]:
-    return runs_of(undisturbed)
+def runs(tiny_run: Path) -> dict[str, Any]:
+    return runs_of(tiny_run)
 
 
 def test_one_parent_run_and_a_child_per_stage_finish(runs: dict[str, Any]) -> None:
@@ -60,9 +60,9 @@ def test_one_parent_run_and_a_child_per_stage_finish(runs: dict[str, Any]) -> No
     assert {runs[kind].data.tags["mlflow.parentRunId"] for kind in tools.KINDS} == {parent}
 
 
-def test_no_running_run_is_marked_as_killed(undisturbed: Path) -> None:
+def test_no_running_run_is_marked_as_killed(tiny_run: Path) -> None:
     """The parent is RUNNING while its stages run; no stage may mark it as killed."""
-    log = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
+    log = "".join(path.read_text() for path in tiny_run.glob("command-*.err"))
     assert "left running by a killed process" not in log
 
 
@@ -75,20 +75,20 @@ def test_params_are_the_values_that_differ_from_their_defaults(runs: dict[str, A
         assert len(params) <= 60, stage
 
 
-def test_lineage_matches_the_manifests(undisturbed: Path, runs: dict[str, Any]) -> None:
+def test_lineage_matches_the_manifests(tiny_run: Path, runs: dict[str, Any]) -> None:
     for kind in tools.KINDS:
-        manifest, tags = tools.manifest(undisturbed, kind), runs[kind].data.tags
+        manifest, tags = tools.manifest(tiny_run, kind), runs[kind].data.tags
         assert tags["raydistill.identity"] == manifest["identity"]
         assert tags["raydistill.content"] == manifest["content"]
-        assert tags["raydistill.uri"] == str(tools.artifact(undisturbed, kind))
+        assert tags["raydistill.uri"] == str(tools.artifact(tiny_run, kind))
         parents = manifest["parents"]
         assert isinstance(parents, dict)
         named = {f"raydistill.parent.{name}": parent["identity"] for name, parent in parents.items()}
         assert {name: tags[name] for name in tags if name.startswith("raydistill.parent.")} == named, kind
 
 
-def test_inputs_are_the_curated_set_with_its_digest(undisturbed: Path, runs: dict[str, Any]) -> None:
-    digest = str(tools.manifest(undisturbed, "curated")["content"])
+def test_inputs_are_the_curated_set_with_its_digest(tiny_run: Path, runs: dict[str, Any]) -> None:
+    digest = str(tools.manifest(tiny_run, "curated")["content"])
     for kind in ("trajectories", "distilled", "evaluation"):
         (given,) = runs[kind].inputs.dataset_inputs
         assert given.dataset.digest == digest[:36], kind
@@ -96,8 +96,8 @@ def test_inputs_are_the_curated_set_with_its_digest(undisturbed: Path, runs: dic
         assert '"num_rows": 90' in given.dataset.profile
 
 
-def test_metrics_have_all_their_steps(undisturbed: Path, runs: dict[str, Any]) -> None:
-    mlflow_client = client(undisturbed)
+def test_metrics_have_all_their_steps(tiny_run: Path, runs: dict[str, Any]) -> None:
+    mlflow_client = client(tiny_run)
 
     def points(kind: str, name: str) -> dict[int, float]:
         return {point.step: point.value for point in mlflow_client.get_metric_history(runs[kind].info.run_id, name)}
@@ -113,8 +113,8 @@ def test_metrics_have_all_their_steps(undisturbed: Path, runs: dict[str, Any]) -
     )
 
 
-def test_runs_have_their_figures_and_files(undisturbed: Path, runs: dict[str, Any]) -> None:
-    mlflow_client = client(undisturbed)
+def test_runs_have_their_figures_and_files(tiny_run: Path, runs: dict[str, Any]) -> None:
+    mlflow_client = client(tiny_run)
 
     def names(kind: str, folder: str = "") -> set[str]:
         return {entry.path for entry in mlflow_client.list_artifacts(runs[kind].info.run_id, folder)}
@@ -127,12 +127,12 @@ def test_runs_have_their_figures_and_files(undisturbed: Path, runs: dict[str, An
 
 
 def test_accuracies_are_a_table_and_the_curation_has_its_counts(
-    undisturbed: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))  # load_table searches there
-    mlflow_client, run = client(undisturbed), runs["evaluation"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(tiny_run))  # load_table searches there
+    mlflow_client, run = client(tiny_run), runs["evaluation"]
     table = mlflow_client.load_table(run.info.experiment_id, "accuracies.json", [run.info.run_id])
-    folder = tools.artifact(undisturbed, "evaluation")
+    folder = tools.artifact(tiny_run, "evaluation")
     assert folder is not None
     expected = EvaluationReport.open(str(folder)).table()
     assert list(table.columns) == list(expected.columns)
@@ -143,9 +143,9 @@ def test_accuracies_are_a_table_and_the_curation_has_its_counts(
 
 
 def test_the_set_is_a_registered_model_with_metrics_inputs_and_run(
-    undisturbed: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mlflow_client, folder = client(undisturbed), tools.artifact(undisturbed, "distilled")
+    mlflow_client, folder = client(tiny_run), tools.artifact(tiny_run, "distilled")
     best = mlflow_client.get_model_version_by_alias("tiny_ipc1", "best")
     assert (best.run_id, best.tags["raydistill.uri"]) == (runs["distilled"].info.run_id, str(folder))
     (output,) = runs["distilled"].outputs.model_outputs
@@ -156,23 +156,23 @@ def test_the_set_is_a_registered_model_with_metrics_inputs_and_run(
     assert metrics["validation/balanced_accuracy"].value == max(point.value for point in history)
     assert metrics["test/balanced_accuracy"].value == runs["evaluation"].data.metrics["distilled/balanced_accuracy"]
     assert metrics["test/balanced_accuracy"].run_id == runs["evaluation"].info.run_id
-    curated = str(tools.manifest(undisturbed, "curated")["content"])
+    curated = str(tools.manifest(tiny_run, "curated")["content"])
     assert {metric.dataset_digest for metric in model.metrics} == {curated[:36]}
     evaluation = mlflow_client.get_run(runs["evaluation"].info.run_id)  # a search leaves out the models
     assert [model_input.model_id for model_input in evaluation.inputs.model_inputs] == [model.model_id]
     assert '"name": "tiny_ipc1"' in model.tags["mlflow.modelVersions"], "MLflow's page of the model has no version"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(tiny_run))
     prototypes = rd.open("models:/tiny_ipc1@best")
     assert (prototypes.folder.uri, prototypes.manifest.kind) == (str(folder), "distilled")
 
 
 def test_the_classifiers_in_mlflow_reproduce_the_evaluation(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with warnings.catch_warnings(action="ignore"):  # of MLflow's own models
         from mlflow.pyfunc import load_model
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(undisturbed))
-    evaluation, curated = (rd.open(str(tools.artifact(undisturbed, kind))) for kind in ("evaluation", "curated"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(tiny_run))
+    evaluation, curated = (rd.open(str(tools.artifact(tiny_run, kind))) for kind in ("evaluation", "curated"))
     assert isinstance(evaluation, EvaluationReport)
     assert isinstance(curated, CuratedSet)
     test = curated.load("test")
@@ -185,7 +185,7 @@ def test_the_classifiers_in_mlflow_reproduce_the_evaluation(
     assert rd.open("models:/tiny_experts@best").manifest.kind == "trajectories"
 
 
-def test_the_parent_has_the_headline_and_a_note(undisturbed: Path, runs: dict[str, Any]) -> None:
+def test_the_parent_has_the_headline_and_a_note(tiny_run: Path, runs: dict[str, Any]) -> None:
     parent, evaluation = runs["run"], runs["evaluation"]
     for name in ("distilled", "random_images", "experts"):
         metric = f"{name}/balanced_accuracy"
@@ -193,25 +193,25 @@ def test_the_parent_has_the_headline_and_a_note(undisturbed: Path, runs: dict[st
     share = parent.data.metrics["distilled/fraction_of_experts"]
     assert f"reaches {share:.0%} of its experts" in parent.data.tags["mlflow.note.content"]
     assert "| distilled | " in parent.data.tags["mlflow.note.content"]
-    files = {entry.path for entry in client(undisturbed).list_artifacts(parent.info.run_id)}
+    files = {entry.path for entry in client(tiny_run).list_artifacts(parent.info.run_id)}
     assert {"atlas.png", "accuracy.png"} <= files
 
 
-def test_no_run_of_a_simulated_survey_says_real(undisturbed: Path, runs: dict[str, Any], tmp_path: Path) -> None:
-    experiment = client(undisturbed).get_experiment_by_name("tiny")
+def test_no_run_of_a_simulated_survey_says_real(tiny_run: Path, runs: dict[str, Any], tmp_path: Path) -> None:
+    experiment = client(tiny_run).get_experiment_by_name("tiny")
     assert not false_words(experiment.tags["mlflow.note.content"])
     for stage, run in runs.items():
         note = run.data.tags.get("mlflow.note.content", "")
         assert not false_words(" ".join([note, run.info.run_name, *run.data.metrics])), stage
     for name in ("accuracies.json", "classes.json"):
-        table = client(undisturbed).download_artifacts(runs["evaluation"].info.run_id, name, str(tmp_path))
+        table = client(tiny_run).download_artifacts(runs["evaluation"].info.run_id, name, str(tmp_path))
         assert not false_words(Path(table).read_text()), name
 
 
-def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]) -> None:
-    experiment = client(undisturbed).get_experiment_by_name("tiny")
+def test_runs_are_found_by_name_and_tags(tiny_run: Path, runs: dict[str, Any]) -> None:
+    experiment = client(tiny_run).get_experiment_by_name("tiny")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    log = "".join(path.read_text() for path in undisturbed.glob("command-*.err"))
+    log = "".join(path.read_text() for path in tiny_run.glob("command-*.err"))
     assert (
         f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=raydistill&workflowType=machine_learning"
         in log
@@ -219,13 +219,13 @@ def test_runs_are_found_by_name_and_tags(undisturbed: Path, runs: dict[str, Any]
     for stage, run in runs.items():
         assert run.info.run_name.startswith(f"{stage} tiny #"), stage
     wanted = "tags.config = 'tiny' and tags.survey = 'simulated' and tags.ipc = '1' and tags.method = 'mtt'"
-    result = client(undisturbed).search_runs([experiment.experiment_id], f"{wanted} and tags.seed = '3'")
+    result = client(tiny_run).search_runs([experiment.experiment_id], f"{wanted} and tags.seed = '3'")
     assert len(result) == len(runs)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_printed_page_shows_the_runs_and_a_click_the_headline(undisturbed: Path, tmp_path: Path) -> None:
-    uri = tracking_uri(undisturbed)
+def test_the_printed_page_shows_the_runs_and_a_click_the_headline(tiny_run: Path, tmp_path: Path) -> None:
+    uri = tracking_uri(tiny_run)
     address = Tracker(uri, "tiny").page()
     assert address is not None
 
@@ -240,13 +240,13 @@ def test_the_printed_page_shows_the_runs_and_a_click_the_headline(undisturbed: P
 
 @pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_every_page_shows_what_a_person_must_see(undisturbed: Path, tmp_path: Path) -> None:
+def test_every_page_shows_what_a_person_must_see(tiny_run: Path, tmp_path: Path) -> None:
     """The runs, their metrics, pictures and tables, a comparison, and the models."""
-    mlflow_client = client(undisturbed)
+    mlflow_client = client(tiny_run)
     experiment = mlflow_client.get_experiment_by_name("tiny").experiment_id
 
     async def look() -> None:
-        async with walking(tracking_uri(undisturbed), tmp_path) as walk:
+        async with walking(tracking_uri(tiny_run), tmp_path) as walk:
             await walk_run(walk, mlflow_client, experiment)
 
     asyncio.run(look())
@@ -254,10 +254,10 @@ def test_every_page_shows_what_a_person_must_see(undisturbed: Path, tmp_path: Pa
 
 @pytest.mark.long
 def test_terminated_run_is_killed_in_mlflow_and_the_next_one_finishes(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path
+    tiny_run: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     for kind in ("survey", "curated", "trajectories"):
-        folder = tools.artifact(undisturbed, kind)
+        folder = tools.artifact(tiny_run, kind)
         assert folder is not None
         shutil.copytree(folder, tmp_path / "runs" / "tiny" / folder.name)
     command = tools.raydistill(tmp_path, env)
@@ -273,12 +273,12 @@ def test_terminated_run_is_killed_in_mlflow_and_the_next_one_finishes(
     assert not tools.there(tmp_path, "distilled", "manifest.json")
     again = tools.raydistill(tmp_path, env, stage="distill")
     assert again.wait() == 0, again.log[-3000:]
-    assert tools.manifest(tmp_path, "distilled")["content"] == tools.manifest(undisturbed, "distilled")["content"]
+    assert tools.manifest(tmp_path, "distilled")["content"] == tools.manifest(tiny_run, "distilled")["content"]
 
 
 @pytest.mark.long
-def test_metrics_arrive_while_a_distillation_runs(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
-    tools.copy_of(undisturbed, tmp_path, "survey", "curated", "trajectories")
+def test_metrics_arrive_while_a_distillation_runs(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
+    tools.copy_of(tiny_run, tmp_path, "survey", "curated", "trajectories")
     sampled = {**env, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1"}
     options = ("distill.iterations=100000", "tracking.system_metrics=true")
     command = tools.raydistill(tmp_path, sampled, *options, stage="distill")

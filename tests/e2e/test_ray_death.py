@@ -40,7 +40,8 @@ def assert_ended(command: tools.Command, output: Path, end: str = "died") -> Non
     assert not alive
 
 
-@pytest.mark.parametrize("part", ["raylet", pytest.param("gcs_server", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
 def test_death_of_a_private_ray(env: dict[str, str], tmp_path: Path, part: str) -> None:
     command = tools.raydistill(tmp_path, env, "--to", "simulate", "survey.num_galaxies=100000")
     command.wait_until("workers simulate", lambda: bool(command.workers("simulate_chunk")))

@@ -23,7 +23,7 @@ def run(folder: Path, env: dict[str, str], *words: str) -> tools.Command:
 
 @pytest.mark.long
 def test_run_in_a_bucket_has_the_digests_of_a_run_on_disk(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off the server while experts train, and throttle requests while distilling."""
     with s3_server(tmp_path / "s3", monkeypatch) as (client, gate):
@@ -40,7 +40,7 @@ def test_run_in_a_bucket_has_the_digests_of_a_run_on_disk(
         assert command.wait() == 0, command.log[-4000:]
         assert command.answer.startswith(f"{RUNS}/tiny/evaluation-")
         assert "tracking is off" in command.log, "SQLite needs a disk"
-        assert contents() == tools.contents(undisturbed)
+        assert contents() == tools.contents(tiny_run)
         assert not stored("/partial/")
 
 
@@ -68,7 +68,7 @@ def error_of(command: tools.Command) -> str:
 
 @pytest.mark.long
 def test_run_stops_with_a_message_when_the_store_stays_unreachable(
-    undisturbed: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3_server(tmp_path / "s3", monkeypatch) as (client, gate):
         impatient = {**env, **client, "AWS_MAX_ATTEMPTS": "2"}
@@ -83,4 +83,4 @@ def test_run_stops_with_a_message_when_the_store_stays_unreachable(
             assert "Traceback" not in command.log
         command = run(tmp_path, impatient)
         assert command.wait() == 0, command.log[-4000:]
-        assert contents() == tools.contents(undisturbed)
+        assert contents() == tools.contents(tiny_run)

@@ -20,7 +20,7 @@ COMMANDS = {
 }
 
 
-def test_slurm_script_run_has_the_same_digests(undisturbed: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_slurm_script_run_has_the_same_digests(tiny_run: Path, env: dict[str, str], tmp_path: Path) -> None:
     if not (tools.ROOT / ".venv").exists():
         pytest.skip("the script needs the environment in .venv (make setup)")
     shells = tmp_path / "bin"
@@ -35,4 +35,4 @@ def test_slurm_script_run_has_the_same_digests(undisturbed: Path, env: dict[str,
     assert batch.wait() == 0, batch.log[-4000:] + batch.out.read_text()[-4000:]
     assert "Ray: 3 CPUs" in batch.log, "the run started a private Ray instead of using the allocation's"
     assert str(tools.artifact(tmp_path, "evaluation")) in batch.out.read_text()
-    assert tools.contents(tmp_path) == tools.contents(undisturbed)
+    assert tools.contents(tmp_path) == tools.contents(tiny_run)

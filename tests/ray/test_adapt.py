@@ -64,8 +64,8 @@ def target(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_of(distilled_root, tmp_path_factory.mktemp("adapt"), *INPUTS)
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of(tiny_root, tmp_path_factory.mktemp("adapt"), *INPUTS)
 
 
 def adapted(root: Path, target: str, *overrides: str) -> AdaptationReport:
@@ -211,8 +211,8 @@ def test_a_killed_adaptation_trains_only_the_missing_networks(
     assert resumed.manifest.content == plain.manifest.content
 
 
-def test_synthetic_sets_are_a_further_training_set(trained_root: Path, target: str, tmp_path: Path) -> None:
-    root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
+def test_synthetic_sets_are_a_further_training_set(tiny_root: Path, target: str, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories")
     few = ("sample.sampling={steps: 2}", "sample.num_images=20")
     write_generator(Plan(tiny(root)))
     path = sample(Plan(tiny(root, *few)), SILENT).folder.uri

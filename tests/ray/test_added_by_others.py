@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray_tools import copy_of
@@ -28,12 +30,21 @@ from typer.testing import CliRunner
 from raydistill.cli import app
 print(json.dumps([CliRunner().invoke(app, words).stdout for words in json.loads(sys.argv[1])]))
 """
-API = """
+RUNS = """
 import json, sys
+from typer.testing import CliRunner
 import raydistill as rd
-report = rd.brightness("tests/configs/tiny.yaml", *sys.argv[1:])
+from raydistill.cli import app
+from tests.private_ray import private_ray
+
+config, words = "tests/configs/tiny.yaml", sys.argv[1:]
+with private_ray(100):
+    run = CliRunner().invoke(app, ["run", config, "--to", "brightness", *words])
+    report = rd.brightness(config, *words)
+    evaluation = CliRunner().invoke(app, ["evaluate", config, "evaluate.baselines=[medoid]", *words])
 again = rd.open(report.folder.uri)
-print(json.dumps([type(again).__name__, again.means == report.means, repr(report), "brightness" in dir(rd)]))
+listed = [type(again).__name__, again.means == report.means, repr(report), "brightness" in dir(rd)]
+print(json.dumps([[run.stdout, run.stderr], listed, [evaluation.stdout, evaluation.stderr]]))
 """
 
 
@@ -54,10 +65,6 @@ def call(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     )
     assert done.returncode == 0, done.stderr
     return done
-
-
-def cli(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return call(env, "-m", "raydistill.cli", *words)
 
 
 def test_each_is_one_short_file() -> None:
@@ -85,24 +92,26 @@ def test_help_plan_and_config_know_what_was_added(env: dict[str, str], tmp_path:
     assert read["distill"]["schedule"] == {"kind": "growing", "every": 3}
 
 
-def test_stage_runs_from_the_command_line_and_from_python(
-    env: dict[str, str], curated_root: Path, tmp_path: Path
-) -> None:
-    root = copy_of(curated_root, tmp_path, "survey", "curated")
-    ended = cli(env, "run", "tests/configs/tiny.yaml", "--to", "brightness", f"output={root}")
-    assert "stage 1 of 1, brightness: Measure the brightness of each class." in ended.stderr
-    assert "5 classes" in ended.stderr
-    assert ended.stdout.startswith(f"{root}/tiny/brightness-")
-    name, same, shown, listed = json.loads(call(env, "-c", API, f"output={root}").stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def runs(env: dict[str, str], tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return what the stage, `rd.brightness` and an evaluation print."""
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("outside"), "survey", "curated", "trajectories", "distilled")
+    words = (f"output={root}", "evaluate.full_data_networks=0")
+    return json.loads(call(env, "-c", RUNS, *words).stdout.splitlines()[-1])
+
+
+def test_stage_runs_from_the_command_line_and_from_python(runs: Any) -> None:
+    (stdout, stderr), (name, same, shown, listed), _ = runs
+    assert "stage 1 of 1, brightness: Measure the brightness of each class." in stderr
+    assert "5 classes" in stderr
+    assert re.search(r"/tiny/brightness-\w+$", stdout.strip())
     assert (name, same, listed) == ("BrightnessReport", True, True)
     assert shown.startswith("<BrightnessReport")
 
 
-def test_baseline_is_compared_with_the_distilled_set(env: dict[str, str], distilled_root: Path, tmp_path: Path) -> None:
-    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
-    words = ("evaluate.baselines=[medoid]", "evaluate.full_data_networks=0", f"output={root}")
-    ended = cli(env, "evaluate", "tests/configs/tiny.yaml", *words)
-    summary = json.loads((Path(ended.stdout.strip()) / "evaluation.json").read_text())
+def test_baseline_is_compared_with_the_distilled_set(runs: Any) -> None:
+    _, _, (stdout, stderr) = runs
+    summary = json.loads((Path(stdout.strip()) / "evaluation.json").read_text())
     assert list(summary)[-2:] == ["experts", "medoid"]
     assert summary["medoid"]["accuracy"]["n"] == summary["distilled"]["accuracy"]["n"] == 2
-    assert "medoid" in ended.stderr
+    assert "medoid" in stderr

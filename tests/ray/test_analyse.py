@@ -39,8 +39,8 @@ def only(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_of(distilled_root, tmp_path_factory.mktemp("analyse"), *INPUTS)
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of(tiny_root, tmp_path_factory.mktemp("analyse"), *INPUTS)
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +74,16 @@ def test_neighbours_of_a_class_are_its_own_galaxies(report: AnalysisReport, root
 
 
 @pytest.mark.long
-def test_two_workers_give_the_same_content(report: AnalysisReport, distilled_root: Path, tmp_path: Path) -> None:
-    again = analysed(copy_of(distilled_root, tmp_path, *INPUTS), "resources.workers=2")
+def test_two_workers_give_the_same_content(report: AnalysisReport, tiny_root: Path, tmp_path: Path) -> None:
+    again = analysed(copy_of(tiny_root, tmp_path, *INPUTS), "resources.workers=2")
     assert again.manifest.content == report.manifest.content
 
 
 def test_resumes_with_the_sections_that_are_missing(
-    distilled_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, "prototypes", "neighbours", "bias")
-    calm, root = (copy_of(distilled_root, tmp_path / name, *INPUTS) for name in ("calm", "stopped"))
+    calm, root = (copy_of(tiny_root, tmp_path / name, *INPUTS) for name in ("calm", "stopped"))
     report, last = analysed(calm), "bias"
 
     def stop(inputs: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 from ray_tools import copy_of, tiny
 
 from raydistill.morphology.measures import MEASURES, SCHEMA, measure
@@ -24,19 +25,20 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def test_blocks_are_measured_once_and_make_a_section(
-    distilled_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
-    plan = Plan(tiny(root, "analyse.max_galaxies=4", "resources.workers=2"))
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    plan = Plan(tiny(root, "analyse.max_galaxies=2", "resources.workers=2"))
     inputs = open_inputs(plan, analysis_spec(plan))
     prototypes, galaxies = measuring.measured_pictures(inputs)
     assert len(prototypes) == len(inputs.distilled.labels)
     labels, counts = np.unique(galaxies["label"].to_numpy(), return_counts=True)
-    assert counts.tolist() == [min(int((inputs.galaxy_labels == label).sum()), 4) for label in labels]
+    assert counts.tolist() == [min(int((inputs.galaxy_labels == label).sum()), 2) for label in labels]
 
     ids = galaxies["object_id"].to_pylist()
     pictures = inputs.train.images_NHWC.numpy()[[inputs.train.object_ids.index(object_id) for object_id in ids]]
-    assert galaxies.select(SCHEMA.names).to_pandas().equals(measure(pictures.astype(np.float32) / 255).to_pandas())
+    expected = measure(pictures.astype(np.float32) / 255).to_pandas()  # its last bits depend on the size of a block
+    assert_frame_equal(galaxies.select(SCHEMA.names).to_pandas(), expected, rtol=1e-6)
 
     lost = sorted((Path(inputs.spec.folder.uri) / "partial" / "morphology").iterdir())[0]
     lost.unlink()

@@ -15,8 +15,8 @@ import raydistill as rd
 
 
 @pytest.fixture(scope="module")
-def config(distilled_root: Path) -> rd.Config:
-    return rd.load_config(TINY, f"output={distilled_root}", "tracking.enabled=false")
+def config(tiny_root: Path) -> rd.Config:
+    return rd.load_config(TINY, f"output={tiny_root}", "tracking.enabled=false")
 
 
 def test_stages_return_the_artifacts_that_open_reads(config: rd.Config) -> None:

@@ -34,9 +34,9 @@ FEW = ("sample.sampling={steps: 2}", "sample.num_images=40", "audit.permutations
 
 
 @pytest.fixture(scope="module")
-def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder up to the synthetic set of a generator with random weights."""
-    root = copy_of(trained_root, tmp_path_factory.mktemp("audit"), *INPUTS[:-2])
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("audit"), *INPUTS[:-2])
     write_generator(Plan(tiny(root)))
     sample(Plan(tiny(root, *FEW)), SILENT)
     return root
@@ -82,9 +82,9 @@ def test_all_training_pictures_are_searched(report: AuditReport, root: Path) -> 
         assert rows[f"{name}_id"].tolist() == [ids[row] for row in distances.argmin(1)]
 
 
-def test_extra_sets_of_the_generator_are_searched_too(trained_root: Path, tmp_path: Path) -> None:
+def test_extra_sets_of_the_generator_are_searched_too(tiny_root: Path, tmp_path: Path) -> None:
     """Another split of the survey has training pictures that the own set holds out."""
-    root = copy_of(trained_root, tmp_path, "survey", "curated")
+    root = copy_of(tiny_root, tmp_path, "survey", "curated")
     other = curate(Plan(tiny(root, "curate.split=[0.9, 0.05, 0.05]")), SILENT)
     overrides = (f"generate.extra_sets=['{other.folder.uri}']", "audit.spaces=[morphology]")
     plan = Plan(tiny(root, *FEW, *overrides))
@@ -170,8 +170,8 @@ def test_another_survey_is_compared_and_an_equal_one_does_not_differ(root: Path,
     assert "Which survey?" in quiz
 
 
-def test_sets_that_cannot_be_audited_are_rejected(root: Path, distilled_root: Path, tmp_path: Path) -> None:
-    plan = Plan(tiny(distilled_root))
+def test_sets_that_cannot_be_audited_are_rejected(root: Path, tiny_root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(tiny_root))
     with pytest.raises(ArtifactIncompatible, match=r"5 distilled, .* give samples of 5 of the same class proportions"):
         audited(root, path=plan.distilled.folder.uri)
     with pytest.raises(ArtifactIncompatible, match="this is the curated set that others are compared with"):

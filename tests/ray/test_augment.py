@@ -42,9 +42,9 @@ SHORT = (
 
 
 @pytest.fixture(scope="module")
-def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder with three synthetic sets of a generator of random weights."""
-    root = copy_of(distilled_root, tmp_path_factory.mktemp("augment"), "survey", "curated", "trajectories", "distilled")
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("augment"), "survey", "curated", "trajectories", "distilled")
     write_generator(Plan(tiny(root)))
     for seed in range(3):
         sample(Plan(tiny(root, *SAMPLES, f"sample.seed={seed}")), SILENT)
@@ -153,6 +153,7 @@ def test_differences_are_paired(report: AugmentationReport) -> None:
     assert entry["macro_f1_high"] - entry["macro_f1"] == pytest.approx(half, abs=1e-9)
 
 
+@pytest.mark.long
 def test_two_workers_give_the_same_content(report: AugmentationReport, root: Path, tmp_path: Path) -> None:
     copy_of(root, tmp_path, "survey", "curated")
     other = stage.augment(Plan(tiny(tmp_path, *words(root), "resources.workers=2")), SILENT)
@@ -204,7 +205,7 @@ def test_own_synthetic_set_is_the_default_source(root: Path) -> None:
     assert report.manifest.parents["synthetic_synthetic_1"].identity == plan.synthetic.identity
 
 
-def test_sets_that_do_not_fit_are_rejected(root: Path, distilled_root: Path, tmp_path: Path) -> None:
+def test_sets_that_do_not_fit_are_rejected(root: Path, tiny_root: Path, tmp_path: Path) -> None:
     def rejected(error: type[Exception], match: str, *overrides: str) -> None:
         with pytest.raises(error, match=match):
             stage.augment(Plan(tiny(root, *SHORT, *overrides)), SILENT)

@@ -42,7 +42,7 @@ def test_request_beyond_every_machine_raises_at_once() -> None:
     ):
         choose_num_workers(Resources(cpus=3), 1)
     with pytest.raises(ClusterError, match=r"distill_gpus"):
-        ensure_schedulable(Resources(), 1, 1, "distill_")
+        ensure_schedulable(Resources(distill_gpus=1), 1)
 
 
 def test_workers_beyond_the_memory_of_a_machine_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,33 +34,31 @@ LONG = "experts.training.batch_size=1"
 
 
 @pytest.fixture(scope="module")
-def decomposed_root(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = copy_of(curated_root, tmp_path_factory.mktemp("decomposed"), "survey", "curated")
+def decomposed_root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("decomposed"), "survey", "curated")
     with training_here():
         experts(Plan(tiny(root, DECOMPOSE)), SILENT)
     return root
 
 
-def test_experts_keep_the_layout_of_the_plain_network(decomposed_root: Path, trained_root: Path) -> None:
-    plain = TrajectoryStore.open(str(below(tiny(trained_root), "trajectories")))
+def test_experts_keep_the_layout_of_the_plain_network(decomposed_root: Path, tiny_root: Path) -> None:
+    plain = TrajectoryStore.open(str(below(tiny(tiny_root), "trajectories")))
     store = TrajectoryStore.open(str(below(tiny(decomposed_root, DECOMPOSE), "trajectories")))
     assert store.layout == plain.layout
     for expert in range(store.num_experts):
         assert torch.equal(store(expert, 0), plain(expert, 0))  # the same start
         assert not torch.equal(store(expert, 3), plain(expert, 3))
-    assert Plan(tiny(trained_root)).trajectories.identity == plain.manifest.identity
+    assert Plan(tiny(tiny_root)).trajectories.identity == plain.manifest.identity
     assert plain.manifest.config["experts"]["decompose"] is None
     assert store.manifest.config["experts"]["decompose"]["nuisance"] == "redshift"
 
 
 @pytest.mark.long
-def test_dead_worker_does_not_change_the_bits(curated_root: Path, tmp_path: Path) -> None:
+def test_dead_worker_does_not_change_the_bits(tiny_root: Path, tmp_path: Path) -> None:
     """Keep the nuisance head and its momentum in the state of a decomposed expert."""
-    calm = tiny(copy_of(curated_root, tmp_path / "calm", "survey", "curated"), DECOMPOSE, LONG, "resources.workers=1")
+    calm = tiny(copy_of(tiny_root, tmp_path / "calm", "survey", "curated"), DECOMPOSE, LONG, "resources.workers=1")
     experts(Plan(calm), SILENT)
-    killed = tiny(
-        copy_of(curated_root, tmp_path / "killed", "survey", "curated"), DECOMPOSE, LONG, "resources.workers=2"
-    )
+    killed = tiny(copy_of(tiny_root, tmp_path / "killed", "survey", "curated"), DECOMPOSE, LONG, "resources.workers=2")
     folder = below(killed, "trajectories")
     with killing("RayTrainWorker", lambda: any(folder.glob("partial/expert-*/epoch-0001.npz"))):
         experts(Plan(killed), SILENT)
@@ -108,8 +106,8 @@ def assert_agrees_with_predictions(config: Config, column: dict[str, Any]) -> No
         assert entry["completeness"]["mean"] == pytest.approx(np.mean(shares))
 
 
-def test_evaluation_without_groups_keeps_its_files_and_results(distilled_root: Path, tmp_path: Path) -> None:
-    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+def test_evaluation_without_groups_keeps_its_files_and_results(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories", "distilled")
     few = ("evaluate.baselines=[class_mean]", "evaluate.full_data_networks=0")
     plain = evaluate(Plan(tiny(root, *few)), SILENT)
     assert GROUPS not in plain.manifest.files

@@ -55,16 +55,16 @@ MADE_FROM = ("survey", "curated", "trajectories")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = tiny(copy_of(trained_root, tmp_path_factory.mktemp("undisturbed"), *MADE_FROM), *LONG)
+def undisturbed(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    config = tiny(copy_of(tiny_root, tmp_path_factory.mktemp("undisturbed"), *MADE_FROM), *LONG)
     distill(Plan(config), SILENT)
     return config
 
 
 def test_killed_worker_is_restarted_and_the_images_have_the_same_bits(
-    trained_root: Path, undisturbed: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_root: Path, undisturbed: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
+    config = tiny(copy_of(tiny_root, tmp_path, *MADE_FROM), *LONG)
     folder = below(config, "distilled")
     with caplog.at_level("WARNING", "raydistill"), killing("run_trainer", (folder / STATE).exists):
         distill(Plan(config), SILENT)
@@ -74,10 +74,10 @@ def test_killed_worker_is_restarted_and_the_images_have_the_same_bits(
 
 @pytest.mark.long
 def test_schedule_ends_the_run_where_it_would_have_without_a_killed_worker(
-    trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stops = "distill.schedule={kind: loss-weighted, patience: 20, significance: 1000}"  # no fall is so evident
-    config, other = (tiny(copy_of(trained_root, tmp_path / name, *MADE_FROM), *LONG, stops) for name in "ab")
+    config, other = (tiny(copy_of(tiny_root, tmp_path / name, *MADE_FROM), *LONG, stops) for name in "ab")
     distill(Plan(config), SILENT)
     with caplog.at_level("INFO", "raydistill"), killing("run_trainer", (below(other, "distilled") / STATE).exists):
         distill(Plan(other), SILENT)
@@ -123,7 +123,7 @@ def test_only_a_folder_with_every_file_and_no_checkpoint_is_finished(tmp_path: P
 
 @pytest.mark.parametrize("missing", [(NAME,), (NAME, "history.parquet")])
 def test_stage_killed_before_its_manifest_has_the_same_bits(
-    trained_root: Path, undisturbed: Config, tmp_path: Path, missing: tuple[str, ...]
+    tiny_root: Path, undisturbed: Config, tmp_path: Path, missing: tuple[str, ...]
 ) -> None:
     """Kill the stage after the images, or between two files, without a checkpoint."""
     root = copy_of(Path(undisturbed.output), tmp_path, *MADE_FROM, "distilled")
@@ -143,13 +143,13 @@ def test_stage_killed_before_its_manifest_has_the_same_bits(
     ids=["damaged", "of another version"],
 )
 def test_unusable_checkpoint_is_ignored_with_a_warning(
-    trained_root: Path,
+    tiny_root: Path,
     undisturbed: Config,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     spoil: Callable[[Folder], None],
 ) -> None:
-    config = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *LONG)
+    config = tiny(copy_of(tiny_root, tmp_path, *MADE_FROM), *LONG)
     spoil(Folder(str(below(config, "distilled"))))
     with caplog.at_level("WARNING", "raydistill"):
         distill(Plan(config), SILENT)
@@ -160,8 +160,8 @@ def test_unusable_checkpoint_is_ignored_with_a_warning(
 DIVERGES = ("distill.image_step={kind: sgd, lr: 1e38}", "distill.validate_every=1000")
 
 
-def test_divergence_is_one_sentence_and_keeps_the_last_good_checkpoint(trained_root: Path, tmp_path: Path) -> None:
-    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+def test_divergence_is_one_sentence_and_keeps_the_last_good_checkpoint(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, *MADE_FROM)
     config = tiny(root, *DIVERGES)
     folder = below(config, "distilled")
     with pytest.raises(DivergenceError) as caught:
@@ -212,14 +212,14 @@ def test_repeated_updates_of_a_resumed_worker_are_recorded_once(undisturbed: Con
     assert run.steps["validation/balanced_accuracy"] == [0, 2, 4, 6]
 
 
-def test_class_means_get_the_learning_rate_of_real_images(trained_root: Path, tmp_path: Path) -> None:
+def test_class_means_get_the_learning_rate_of_real_images(tiny_root: Path, tmp_path: Path) -> None:
     """Use the rate of real images: a rate chosen on class means is too large later.
 
     Class means are alike and move a student little.
     """
 
     def trainer(init: str) -> Trainer:
-        plan = Plan(tiny(trained_root, f"distill.init={init}", "distill.student_lr=auto"))
+        plan = Plan(tiny(tiny_root, f"distill.init={init}", "distill.student_lr=auto"))
         return Trainer(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path / init))))
 
     means, real = trainer("mean").distiller, trainer("real").distiller
@@ -230,12 +230,12 @@ def test_class_means_get_the_learning_rate_of_real_images(trained_root: Path, tm
 
 
 def test_initial_images_of_tgdd_come_from_the_stored_experts(
-    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(initial, "DM_ITERATIONS", 20)
 
     def images(init: str) -> Tensor:
-        plan = Plan(tiny(trained_root, f"distill.init={init}"))
+        plan = Plan(tiny(tiny_root, f"distill.init={init}"))
         task = make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path / init)))
         return Trainer(task).distiller.images
 
@@ -248,23 +248,23 @@ def test_initial_images_of_tgdd_come_from_the_stored_experts(
     ("recipe", "expected"), [(("init=real",), False), (("init=correct",), True), (("labels=soft",), True)]
 )
 def test_final_parameters_of_experts_are_read_only_if_the_recipe_needs_them(
-    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...], expected: bool
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...], expected: bool
 ) -> None:
     """For a thousand experts in a bucket they are gigabytes."""
     read = []
     monkeypatch.setattr(
         f"{Trainer.__module__}.final_parameters", lambda store: read.append(store) or final_parameters(store)
     )
-    plan = Plan(tiny(trained_root, *(f"distill.{words}" for words in recipe)))
+    plan = Plan(tiny(tiny_root, *(f"distill.{words}" for words in recipe)))
     Trainer(make_task(plan, CuratedSet.open(plan.curated.folder), Run(), 1, Folder(str(tmp_path))))
     assert bool(read) == expected
 
 
 @pytest.mark.parametrize(("stage", "made_from"), [(distill, MADE_FROM), (experts, ("survey", "curated"))])
 def test_empty_validation_split_is_rejected(
-    trained_root: Path, tmp_path: Path, stage: Callable[..., object], made_from: tuple[str, ...]
+    tiny_root: Path, tmp_path: Path, stage: Callable[..., object], made_from: tuple[str, ...]
 ) -> None:
-    config = tiny(copy_of(trained_root, tmp_path, *made_from))
+    config = tiny(copy_of(tiny_root, tmp_path, *made_from))
     folder = Folder(str(below(config, "curated")))
     summary, manifest = json.loads(folder.read("summary.json")), from_json(folder.read(NAME))
     for entry in summary["classes"]:
@@ -279,8 +279,8 @@ def test_empty_validation_split_is_rejected(
         stage(Plan(config), SILENT)
 
 
-def test_fits_header_has_seed_and_pixel_scale(distilled_root: Path) -> None:
-    _, header = read_prototypes(below(tiny(distilled_root), "distilled") / "prototypes.fits")
+def test_fits_header_has_seed_and_pixel_scale(tiny_root: Path) -> None:
+    _, header = read_prototypes(below(tiny(tiny_root), "distilled") / "prototypes.fits")
     assert header["SEED"] == 3, "the run's root seed"
     assert header["PIXSCALE"] == pytest.approx(4.24 / 16), "half of a picture of 8.48 R90 on 16 pixels"
 

@@ -37,8 +37,8 @@ WORDS = (
 
 
 @pytest.fixture(scope="module")
-def config(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    root = copy_of(trained_root, tmp_path_factory.mktemp("embedding"), "survey", "curated", "trajectories")
+def config(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("embedding"), "survey", "curated", "trajectories")
     return tiny(root, *WORDS)
 
 
@@ -82,8 +82,8 @@ def test_generator_learns_embeddings_and_samples_variations_of_galaxies(config: 
     assert len({bytes(image) for image in rows["image"]}) == 4
 
 
-def test_generator_with_embeddings_needs_experts(curated_root: Path, config: Config, tmp_path: Path) -> None:
-    without = Plan(tiny(copy_of(curated_root, tmp_path, "survey", "curated"), *WORDS))
+def test_generator_with_embeddings_needs_experts(tiny_root: Path, config: Config, tmp_path: Path) -> None:
+    without = Plan(tiny(copy_of(tiny_root, tmp_path, "survey", "curated"), *WORDS))
     with pytest.raises(ArtifactMissing, match="raydistill experts CONFIG"):
         generate(without, SILENT)
     kinds = [spec.kind for spec in lineage(without.synthetic)]

@@ -38,9 +38,9 @@ MADE_FROM = ("survey", "curated", "trajectories", "distilled")
 
 
 @pytest.fixture(scope="module")
-def root(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny run up to its evaluation."""
-    copied = copy_of(distilled_root, tmp_path_factory.mktemp("evaluated"), *MADE_FROM)
+    copied = copy_of(tiny_root, tmp_path_factory.mktemp("evaluated"), *MADE_FROM)
     evaluate(Plan(tiny(copied)), SILENT)
     return copied
 
@@ -170,9 +170,9 @@ def test_characteristic_functions_are_a_baseline(root: Path, tmp_path: Path) -> 
 
 
 def test_baselines_have_as_many_pixels_as_a_set_of_tiles_stores(
-    trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories")
     tiles = ("distill.images_per_class=4", "distill.multi_formation=2", "distill.iterations=2")
     plan = Plan(tiny(root, *tiles, "evaluate.baselines=[class_mean]", "evaluate.full_data_networks=0"))
     distilled = distill(plan, SILENT)

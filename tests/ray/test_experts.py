@@ -41,26 +41,24 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+def undisturbed(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """Return the content and file digests of long experts from one undisturbed worker."""
-    config = tiny(
-        copy_of(curated_root, tmp_path_factory.mktemp("one"), "survey", "curated"), LONG, "resources.workers=1"
-    )
+    config = tiny(copy_of(tiny_root, tmp_path_factory.mktemp("one"), "survey", "curated"), LONG, "resources.workers=1")
     experts(Plan(config), SILENT)
     return content(Plan(config).trajectories), digests(below(config, "trajectories"))
 
 
 @pytest.mark.long
-def test_two_workers_give_the_bits_of_one_worker(trained_root: Path, tmp_path: Path) -> None:
-    two_workers = tiny(trained_root)
-    one_worker = tiny(copy_of(trained_root, tmp_path, "survey", "curated"), "resources.workers=1")
+def test_two_workers_give_the_bits_of_one_worker(tiny_root: Path, tmp_path: Path) -> None:
+    two_workers = tiny(tiny_root)
+    one_worker = tiny(copy_of(tiny_root, tmp_path, "survey", "curated"), "resources.workers=1")
     experts(Plan(one_worker), SILENT)
     assert digests(below(one_worker, "trajectories")) == digests(below(two_workers, "trajectories"))
     assert content(Plan(one_worker).trajectories) == content(Plan(two_workers).trajectories)
 
 
-def test_parts_of_long_epochs_are_stored_and_distilled(curated_root: Path, tmp_path: Path) -> None:
-    root = copy_of(curated_root, tmp_path, "survey", "curated")
+def test_parts_of_long_epochs_are_stored_and_distilled(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated")
     config = tiny(
         root, "experts.training.epochs=2", "experts.snapshot_steps=2", "experts.max_snapshots=3", "experts.num_experts=1",
         "distill.schedule={kind: loss-weighted}", "distill.iterations=3", "distill.expert_epochs=1",
@@ -77,8 +75,8 @@ def test_parts_of_long_epochs_are_stored_and_distilled(curated_root: Path, tmp_p
     assert max(row["start_epoch"] for row in rows) <= store.num_epochs - 1
 
 
-def test_experts_differ_and_change_every_epoch(trained_root: Path) -> None:
-    store = TrajectoryStore.open(below(tiny(trained_root), "trajectories").as_posix())
+def test_experts_differ_and_change_every_epoch(tiny_root: Path) -> None:
+    store = TrajectoryStore.open(below(tiny(tiny_root), "trajectories").as_posix())
     starts = [store(expert, 0).numpy() for expert in range(store.num_experts)]
     assert not np.array_equal(starts[0], starts[1])
     assert not np.array_equal(starts[1], starts[2])
@@ -126,11 +124,9 @@ def no_saved_epoch_rewritten(folder: Path) -> Iterator[dict[Path, tuple[int, int
 
 @pytest.mark.long
 def test_three_workers_of_which_one_is_killed_give_the_bits_of_one_worker(
-    curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
+    tiny_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    config = tiny(
-        copy_of(curated_root, tmp_path, "survey", "curated"), LONG, "resources.workers=3", "resources.cpus=0.5"
-    )
+    config = tiny(copy_of(tiny_root, tmp_path, "survey", "curated"), LONG, "resources.workers=3", "resources.cpus=0.5")
     folder = below(config, "trajectories")
     first_epochs = [folder / "partial" / f"expert-{k:04d}" / "epoch-0001.npz" for k in range(3)]
     with (
@@ -145,10 +141,10 @@ def test_three_workers_of_which_one_is_killed_give_the_bits_of_one_worker(
 
 @pytest.mark.long
 def test_finished_shard_is_never_written_again(
-    curated_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
+    tiny_root: Path, undisturbed: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
     """Stop the first attempt when expert 0 is finished; another may have saved epochs."""
-    root = copy_of(curated_root, tmp_path, "survey", "curated")
+    root = copy_of(tiny_root, tmp_path, "survey", "curated")
     config = tiny(root, LONG, "resources.workers=1")
     folder = below(config, "trajectories")
     with (
@@ -167,10 +163,10 @@ def test_finished_shard_is_never_written_again(
 
 @pytest.mark.long
 def test_shard_damaged_before_the_stage_ended_is_trained_again(
-    trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tiny_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diagnostics, "STILL_LEARNING", -1.0)  # such small experts hardly learn
-    root = copy_of(trained_root, tmp_path, "survey", "curated", "trajectories")
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories")
     plan = Plan(tiny(root))
     folder = below(tiny(root), "trajectories")
     expected, before = digests(folder), {name: (folder / name).stat().st_mtime_ns for name in (shard(0), shard(2))}
@@ -186,8 +182,8 @@ def test_shard_damaged_before_the_stage_ended_is_trained_again(
 
 
 @pytest.mark.long
-def test_diverging_experts_raise_one_error_with_a_fix(curated_root: Path, tmp_path: Path) -> None:
-    root = copy_of(curated_root, tmp_path, "survey", "curated")
+def test_diverging_experts_raise_one_error_with_a_fix(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated")
     config = tiny(root, "experts.training.lr=1e30", "resources.workers=2")
     with pytest.raises(DivergenceError) as caught:
         experts(Plan(config), SILENT)
@@ -199,33 +195,33 @@ def test_diverging_experts_raise_one_error_with_a_fix(curated_root: Path, tmp_pa
 
 
 @pytest.mark.long
-def test_expert_that_always_raises_is_named_and_the_others_finish(curated_root: Path, tmp_path: Path) -> None:
-    plan = poisoned(curated_root, tmp_path, FAULT, restarts=0)
+def test_expert_that_always_raises_is_named_and_the_others_finish(tiny_root: Path, tmp_path: Path) -> None:
+    plan = poisoned(tiny_root, tmp_path, FAULT, restarts=0)
     with pytest.raises(RaydistillError, match=f"expert 1 failed {MAX_ATTEMPTS} times .*a persistent fault"):
         experts(plan, SILENT)
     assert_all_but_expert_1_finished(plan)
 
 
 @pytest.mark.long
-def test_expert_that_kills_its_worker_is_named_and_the_others_finish(curated_root: Path, tmp_path: Path) -> None:
+def test_expert_that_kills_its_worker_is_named_and_the_others_finish(tiny_root: Path, tmp_path: Path) -> None:
     """Let an expert kill worker and group three times, after another has finished.
 
     Without that progress the group is at fault, which is an error of its own.
     """
-    plan = poisoned(curated_root, tmp_path, POISON, restarts=2, after=f"tiny/trajectories-*/{shard(0)}")
+    plan = poisoned(tiny_root, tmp_path, POISON, restarts=2, after=f"tiny/trajectories-*/{shard(0)}")
     with pytest.raises(ClusterError, match="the worker of expert 1 died, and 2 restarts in a row"):
         experts(plan, SILENT)
     assert_all_but_expert_1_finished(plan)
 
 
-def poisoned(curated_root: Path, tmp_path: Path, poison: float, restarts: int, after: str = "") -> Plan:
+def poisoned(tiny_root: Path, tmp_path: Path, poison: float, restarts: int, after: str = "") -> Plan:
     """Return a plan whose expert 1 has a saved state on which `Deadly` fails.
 
     The state is from before the first epoch. `Deadly` fails once a file below `tmp_path` matches
     `after`.
     """
     config = tiny(
-        copy_of(curated_root, tmp_path, "survey", "curated"),
+        copy_of(tiny_root, tmp_path, "survey", "curated"),
         f"network={{kind: custom, factory: 'tests.ray.deadly:deadly', options: {{root: '{tmp_path}', after: '{after}'}}}}",
         "evaluate.baselines=[random_real]",
         "resources.workers=2",

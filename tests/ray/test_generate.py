@@ -25,6 +25,7 @@ from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate, num_workers
 from raydistill.stages.generate.worker import STATE
 from tests.e2e import tools
+from tests.private_ray import training_here
 
 SMALL = (
     "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1}",
@@ -38,11 +39,12 @@ MADE_FROM = ("survey", "curated")
 
 
 @pytest.fixture(scope="module")
-def trained(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Return the config of a generator that one worker trained without disturbance."""
-    root = copy_of(curated_root, tmp_path_factory.mktemp("generator"), *MADE_FROM)
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("generator"), *MADE_FROM)
     config = tiny(root, *SMALL, "resources.workers=1")
-    generate(Plan(config), SILENT)
+    with training_here():
+        generate(Plan(config), SILENT)
     return config
 
 
@@ -72,9 +74,9 @@ def test_history_has_every_record_and_preview_once(trained: Config) -> None:
 
 @pytest.mark.long
 def test_two_workers_of_which_one_is_killed_give_the_bits_of_one(
-    curated_root: Path, trained: Config, tmp_path: Path
+    tiny_root: Path, trained: Config, tmp_path: Path
 ) -> None:
-    config = tiny(copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "resources.workers=2")
+    config = tiny(copy_of(tiny_root, tmp_path, *MADE_FROM), *SMALL, "resources.workers=2")
     folder = below(config, "generator")
     with killing("RayTrainWorker", (folder / STATE).exists):
         generate(Plan(config), SILENT)
@@ -82,8 +84,8 @@ def test_two_workers_of_which_one_is_killed_give_the_bits_of_one(
 
 
 @pytest.mark.long
-def test_killed_command_resumes_with_the_same_bits(curated_root: Path, trained: Config, tmp_path: Path) -> None:
-    root = copy_of(curated_root, tmp_path / "run", *MADE_FROM)
+def test_killed_command_resumes_with_the_same_bits(tiny_root: Path, trained: Config, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path / "run", *MADE_FROM)
     config = tiny(root, *SMALL, "resources.workers=2")
     words = (str(tools.TINY), f"output={root}", "tracking.enabled=false", *SMALL, "resources.workers=2")
     state = below(config, "generator") / STATE
@@ -98,8 +100,8 @@ def test_killed_command_resumes_with_the_same_bits(curated_root: Path, trained: 
 
 
 @pytest.mark.long
-def test_worker_that_dies_too_often_ends_the_training(curated_root: Path, tmp_path: Path) -> None:
-    root = copy_of(curated_root, tmp_path, *MADE_FROM)
+def test_worker_that_dies_too_often_ends_the_training(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, *MADE_FROM)
     config = tiny(root, *SMALL, "resources.workers=1", "resources.max_restarts=0")
     with (
         killing("RayTrainWorker", (below(config, "generator") / STATE).exists),
@@ -110,9 +112,9 @@ def test_worker_that_dies_too_often_ends_the_training(curated_root: Path, tmp_pa
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
-def test_divergence_ends_the_training_with_one_sentence(curated_root: Path, tmp_path: Path, workers: int) -> None:
+def test_divergence_ends_the_training_with_one_sentence(tiny_root: Path, tmp_path: Path, workers: int) -> None:
     config = tiny(
-        copy_of(curated_root, tmp_path, *MADE_FROM), *SMALL, "generate.training.lr=1e30",
+        copy_of(tiny_root, tmp_path, *MADE_FROM), *SMALL, "generate.training.lr=1e30",
         "generate.training.warmup=0", f"resources.workers={workers}",
     )  # fmt: skip
     with pytest.raises(

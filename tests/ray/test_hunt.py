@@ -31,9 +31,9 @@ ORACLE = (
 
 
 @pytest.fixture(scope="module")
-def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder with predictions, and samples of a random-weight generator."""
-    root = copy_of(trained_root, tmp_path_factory.mktemp("hunt"), "survey", "curated", "trajectories")
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("hunt"), "survey", "curated", "trajectories")
     write_generator(Plan(tiny(root)))
     sample(Plan(tiny(root, *FEW)), SILENT)
     predict(Plan(tiny(root)), SILENT)
@@ -171,6 +171,7 @@ def test_features_of_a_source_network_join_those_of_predict(root: Path, tmp_path
         assert start["plain"][strategy] != start["joined"][strategy]
 
 
+@pytest.mark.long
 def test_run_samples_the_sources_first(root: Path, tmp_path: Path) -> None:
     other = copy_of(root, tmp_path, "survey", "curated", "trajectories")
     lanes = "source: {kind: injection, model: {kind: dust_lane, depth: %s}}"

@@ -40,8 +40,8 @@ def inputs_of(root: Path, *words: str) -> AnalysisInputs:
 
 
 @pytest.fixture(scope="module")
-def inputs(distilled_root: Path) -> AnalysisInputs:
-    return inputs_of(distilled_root, "resources.workers=1")
+def inputs(tiny_root: Path) -> AnalysisInputs:
+    return inputs_of(tiny_root, "resources.workers=1")
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,9 @@ def test_occlusion_measures_every_class_ring_and_fill(inputs: AnalysisInputs, oc
 
 @pytest.mark.long
 def test_sections_do_not_depend_on_the_number_of_workers(
-    distilled_root: Path, occlusion: Section, sparse: Section, tmp_path: Path
+    tiny_root: Path, occlusion: Section, sparse: Section, tmp_path: Path
 ) -> None:
-    other = inputs_of(distilled_root, "resources.workers=2")
+    other = inputs_of(tiny_root, "resources.workers=2")
     for key, make, first in (("a", occlusion_section, occlusion), ("b", sparse_features_section, sparse)):
         again = make(other)
         for expected, table in zip(first.tables, again.tables, strict=True):
@@ -114,8 +114,8 @@ def test_sections_without_experts_say_what_to_run(inputs: AnalysisInputs) -> Non
         assert not section.tables
 
 
-def test_repeated_distillations_are_artifacts_of_other_seeds(distilled_root: Path, tmp_path: Path) -> None:
-    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+def test_repeated_distillations_are_artifacts_of_other_seeds(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories", "distilled")
     repeated = inputs_of(root, "resources.workers=2", "analyse.repeats=2")
     section = stability_section(repeated)
     rows = section.tables[0].rows.to_pandas()
@@ -136,8 +136,8 @@ def test_repeated_distillations_are_artifacts_of_other_seeds(distilled_root: Pat
 
 
 @pytest.mark.long  # the experts of another network
-def test_prototypes_of_other_experts_and_networks_are_compared(distilled_root: Path, tmp_path: Path) -> None:
-    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+def test_prototypes_of_other_experts_and_networks_are_compared(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories", "distilled")
     words = ("resources.workers=2", "analyse.expert_groups=2", "analyse.networks=[{depth: 2, width: 6}]")
     inputs = inputs_of(root, *words)
     with pytest.raises(ArtifactMissing, match="trajectories"):
@@ -160,17 +160,17 @@ def test_prototypes_of_other_experts_and_networks_are_compared(distilled_root: P
     assert same_network.distilled.exists
 
 
-def test_stability_is_left_out_where_it_was_not_measured(inputs: AnalysisInputs, distilled_root: Path) -> None:
+def test_stability_is_left_out_where_it_was_not_measured(inputs: AnalysisInputs, tiny_root: Path) -> None:
     assert "analyse.repeats=4" in stability_section(inputs).missing
-    other = inputs_of(distilled_root, "analyse.repeats=2", f"distilled={inputs.distilled.folder.uri}", "distill.seed=7")
+    other = inputs_of(tiny_root, "analyse.repeats=2", f"distilled={inputs.distilled.folder.uri}", "distill.seed=7")
     assert "not distilled by this config" in stability_section(other).missing
 
 
 @pytest.mark.long  # the classifier trains for ten seconds
 def test_counterfactuals_are_made_and_accepted_in_tasks(
-    distilled_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = copy_of(distilled_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories", "distilled")
     write_generator(Plan(tiny(root)), "votes", "size")
     assert "fewer than 100 galaxies" in counterfactuals_section(inputs_of(root)).missing
     changes = {"FEWEST": 10, "GALAXIES": 2, "MEASURED": 2, "LEAST_CORRELATION": -2.0, "MAX_ANSWERS": 2}

@@ -55,9 +55,9 @@ SETS: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def path_of(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def path_of(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Return a function that makes a set once, and returns its folder."""
-    root = copy_of(curated_root, tmp_path_factory.mktemp("sets"), *CURATED)
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("sets"), *CURATED)
 
     @cache
     def path_of(name: str) -> str:
@@ -68,9 +68,9 @@ def path_of(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 
 @pytest.fixture(scope="module")
-def predicted_root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def predicted_root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder with experts and predictions."""
-    root = copy_of(trained_root, tmp_path_factory.mktemp("predicted"), *TRAINED)
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("predicted"), *TRAINED)
     predict(Plan(tiny(root)), SILENT)
     return root
 
@@ -104,7 +104,7 @@ class KilledCommand:
     overrides: tuple[str, ...]
     parts: str
     least: int
-    root: str = "curated_root"
+    root: str = "tiny_root"
     later: str = ""
     worker: str = ""
 
@@ -163,7 +163,7 @@ COMMANDS = {
     "sample-injection": KilledCommand(
         build=lambda plan: sample(plan, SILENT),
         kinds=CURATED,
-        overrides=(INJECTION, "sample.block_size=1", "sample.num_images=20"),
+        overrides=(INJECTION, "sample.block_size=1", "sample.num_images=12"),
         parts=BLOCKS,
         least=2,
     ),
@@ -187,7 +187,7 @@ COMMANDS = {
     "audit": KilledCommand(
         build=lambda plan: audit(plan, SILENT),
         kinds=TRAINED,
-        root="trained_root",
+        root="tiny_root",
         overrides=("audit.permutations=99", "audit.set=SYNTHETIC"),
         parts=BLOCKS,
         least=2,
@@ -195,7 +195,7 @@ COMMANDS = {
     "predict": KilledCommand(
         build=lambda plan: predict(plan, SILENT),
         kinds=TRAINED,
-        root="trained_root",
+        root="tiny_root",
         overrides=("predict.block_size=1", "predict.survey=TARGET"),
         parts="partial/block-*.json",  # written after the block
         least=3,
@@ -227,7 +227,7 @@ FURTHER = {
     "distill": KilledCommand(
         build=lambda plan: distill(plan, SILENT),
         kinds=TRAINED,
-        root="trained_root",
+        root="tiny_root",
         overrides=("resources.checkpoint_seconds=0",),
         parts="partial/state.safetensors",
         least=1,

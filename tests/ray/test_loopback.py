@@ -72,10 +72,10 @@ def watching_sockets() -> Iterator[dict[tuple[str, str, int], str]]:
 @pytest.mark.long
 @pytest.mark.parametrize("stage", [experts, generate])
 def test_private_ray_with_two_train_workers_listens_on_loopback_alone(
-    curated_root: Path, tmp_path: Path, stage: Callable[[Plan, Tracker], object]
+    tiny_root: Path, tmp_path: Path, stage: Callable[[Plan, Tracker], object]
 ) -> None:
     config = tiny(
-        copy_of(curated_root, tmp_path, "survey", "curated"), "experts.training.batch_size=1", *GENERATOR,
+        copy_of(tiny_root, tmp_path, "survey", "curated"), "experts.training.batch_size=1", *GENERATOR,
         "resources.workers=2",
     )  # fmt: skip
     with watching_sockets() as sockets:

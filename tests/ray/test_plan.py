@@ -97,9 +97,9 @@ def test_run_up_to_a_stage_builds_what_it_needs(
     assert lineage(spec, needed=True)[-1] is spec
 
 
-def test_run_that_evaluates_a_given_set_trains_no_experts(distilled_root: Path, tmp_path: Path) -> None:
-    given = Plan(tiny(distilled_root)).distilled.folder
-    plan = Plan(tiny(copy_of(distilled_root, tmp_path, "survey", "curated"), f"distilled={given}"))
+def test_run_that_evaluates_a_given_set_trains_no_experts(tiny_root: Path, tmp_path: Path) -> None:
+    given = Plan(tiny(tiny_root)).distilled.folder
+    plan = Plan(tiny(copy_of(tiny_root, tmp_path, "survey", "curated"), f"distilled={given}"))
     assert [spec.kind for spec in lineage(plan.evaluation, needed=True)] == ["evaluation"]
 
 

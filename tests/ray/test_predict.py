@@ -25,9 +25,9 @@ BLOCKS = "predict.block_size=16"
 
 
 @pytest.fixture(scope="module")
-def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny run up to its experts."""
-    return copy_of(trained_root, tmp_path_factory.mktemp("predicted"), "survey", "curated", "trajectories")
+    return copy_of(tiny_root, tmp_path_factory.mktemp("predicted"), "survey", "curated", "trajectories")
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,9 @@ FEW = ("sample.block_size=4", "sample.sampling={steps: 2}", "sample.num_images=1
 
 
 @pytest.fixture(scope="module")
-def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder: curated set, experts, and a generator of random weights."""
-    root = copy_of(trained_root, tmp_path_factory.mktemp("sample"), *INPUTS[:-1])
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("sample"), *INPUTS[:-1])
     write_generator(Plan(tiny(root)))
     return root
 

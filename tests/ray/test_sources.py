@@ -35,9 +35,9 @@ START = ("sample.source={kind: generator, strength: 0.2}", "sample.sampling={ste
 
 
 @pytest.fixture(scope="module")
-def root(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder with the curated set, and a generator with random weights."""
-    root = copy_of(trained_root, tmp_path_factory.mktemp("sources"), *INPUTS)
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("sources"), *INPUTS)
     write_generator(Plan(tiny(root)))
     return root
 

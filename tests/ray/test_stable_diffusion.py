@@ -31,11 +31,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def configured(curated_root: Path, output: Path, weights: Path) -> Config:
+def configured(tiny_root: Path, output: Path, weights: Path) -> Config:
     """Return the config of a run that has a curated set."""
     network = f"network: {{kind: stable-diffusion, path: {weights}, lora_rank: 2}}"
     return tiny(
-        copy_of(curated_root, output, "survey", "curated"),
+        copy_of(tiny_root, output, "survey", "curated"),
         f"generate.model={{{network}, process: {{kind: stable-diffusion}}, space: {{kind: latents}}}}",
         "generate.conditions=[votes]",
         "generate.training={steps: 3, batch_size: 4, shards: 1, symmetries: none}",
@@ -46,9 +46,9 @@ def configured(curated_root: Path, output: Path, weights: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def tuned(curated_root: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def tuned(tiny_root: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Return the config of a finished generator."""
-    config = configured(curated_root, tmp_path_factory.mktemp("tuned"), weights)
+    config = configured(tiny_root, tmp_path_factory.mktemp("tuned"), weights)
     with training_here():
         generate(Plan(config), SILENT)
     return config
@@ -70,11 +70,11 @@ def test_fine_tuning_records_the_weights(tuned: Config) -> None:
 
 @pytest.mark.long
 def test_killed_worker_gives_the_same_bits_with_moved_weights(
-    curated_root: Path, weights: Path, tuned: Config, tmp_path: Path
+    tiny_root: Path, weights: Path, tuned: Config, tmp_path: Path
 ) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(weights, moved)
-    other = configured(curated_root, tmp_path / "killed", moved)
+    other = configured(tiny_root, tmp_path / "killed", moved)
     assert Plan(other).generator.identity == Plan(tuned).generator.identity
     with killing("RayTrainWorker", (below(other, "generator") / STATE).exists):
         generate(Plan(other), SILENT)
@@ -86,13 +86,13 @@ def test_killed_worker_gives_the_same_bits_with_moved_weights(
     assert content(Plan(tuned).generator) != content(Plan(other).generator)  # generator.json has the path
 
 
-def test_other_weights_are_another_generator(curated_root: Path, weights: Path, tmp_path: Path) -> None:
+def test_other_weights_are_another_generator(tiny_root: Path, weights: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(weights, other)
     config = other / "unet" / "config.json"
     config.write_text(config.read_text() + "\n")
     moved = tmp_path / "moved"
     shutil.copytree(weights, moved)
-    plans = [Plan(configured(curated_root, tmp_path / f"run-{w.name}", w)) for w in (weights, moved, other)]
+    plans = [Plan(configured(tiny_root, tmp_path / f"run-{w.name}", w)) for w in (weights, moved, other)]
     same, copied, changed = (plan.generator.identity for plan in plans)
     assert same == copied != changed

@@ -27,11 +27,11 @@ MODEL = "test_resnet"  # takes 16 pixels; has batch norm
 
 
 @pytest.mark.long
-def test_networks_of_timm_are_evaluated_with_and_without_weights(distilled_root: Path, tmp_path: Path) -> None:
+def test_networks_of_timm_are_evaluated_with_and_without_weights(tiny_root: Path, tmp_path: Path) -> None:
     weights = tmp_path / "encoder.safetensors"
     whole = Timm(model=MODEL)._create(5, 16, 3).state_dict()
     safetensors.torch.save_file(whole, weights)
-    root = copy_of(distilled_root, tmp_path / "runs", "survey", "curated", "trajectories", "distilled")
+    root = copy_of(tiny_root, tmp_path / "runs", "survey", "curated", "trajectories", "distilled")
     both = f"[{{kind: timm, model: {MODEL}}}, {{kind: timm, model: {MODEL}, weights: {weights}}}]"
     config = tiny(root, f"evaluate.other_networks={both}", "evaluate.num_networks=1", "evaluate.baselines=[class_mean]")
     before = Plan(config).evaluation.identity
@@ -44,8 +44,8 @@ def test_networks_of_timm_are_evaluated_with_and_without_weights(distilled_root:
 
 
 @pytest.mark.long
-def test_network_of_timm_is_distilled(distilled_root: Path, tmp_path: Path) -> None:
-    root = copy_of(distilled_root, tmp_path, "survey", "curated")
+def test_network_of_timm_is_distilled(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated")
     config = tiny(root, f"network={{kind: timm, model: {MODEL}}}", "distill.iterations=2", "experts.num_experts=1")
     experts(Plan(config), SILENT)
     distill(Plan(config), SILENT)

@@ -185,6 +185,7 @@ def test_silent_server_delays_only_the_first_run(monkeypatch: pytest.MonkeyPatch
         assert time.monotonic() - start_time < 10
 
 
+@pytest.mark.long
 def test_ui_command_shows_the_runs_and_their_artifacts(
     tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

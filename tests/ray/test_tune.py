@@ -53,8 +53,8 @@ SEARCH = (f"search={{trials: 4, stopping: {{grace: 5, reduction: 2}}, space: {SP
 
 
 @pytest.fixture(scope="module")
-def searched(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    root = copy_of(trained_root, tmp_path_factory.mktemp("searched"), *MADE_FROM)
+def searched(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("searched"), *MADE_FROM)
     config = tiny(root, *SEARCH, "tracking.enabled=true")
     plan = Plan(config)
     tracker = Tracker(f"sqlite:///{root}/mlflow.db", "search")
@@ -95,11 +95,11 @@ def test_best_recipe_is_a_config_whose_distilled_set_exists(searched: Config) ->
         assert max(validation) == report.trials["best"][0].as_py()
 
 
-def test_trial_has_the_same_bits_as_the_distill_stage(searched: Config, trained_root: Path, tmp_path: Path) -> None:
+def test_trial_has_the_same_bits_as_the_distill_stage(searched: Config, tiny_root: Path, tmp_path: Path) -> None:
     rows = SearchReport.open(Plan(searched).search.folder).trials.to_pylist()
     row = next(row for row in rows if row["status"] == FINISHED)
     values = [f"distill.{key}={value}" for key, value in json.loads(row["values"]).items()]
-    alone = tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *SEARCH, *values)
+    alone = tiny(copy_of(tiny_root, tmp_path, *MADE_FROM), *SEARCH, *values)
     folder = distill(Plan(alone), SILENT).folder
     for name in ("images.safetensors", "images-last.safetensors", "validation.parquet"):
         assert folder.read(name) == Path(row["folder"], name).read_bytes(), name
@@ -148,16 +148,17 @@ def test_finished_search_is_skipped(searched: Config, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.long
-def test_diverged_recipe_comes_last_with_its_error(trained_root: Path, tmp_path: Path) -> None:
-    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+def test_diverged_recipe_comes_last_with_its_error(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, *MADE_FROM)
     search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [0.01, 1.0e+30]}}"
     trials = tune(Plan(tiny(root, search)), SILENT).trials.to_pylist()
     assert [trial["status"] for trial in trials] == [FINISHED, DIVERGED]
     assert "distill.student_lr" in trials[1]["said"]
 
 
-def test_invalid_combination_of_values_fails_only_its_trial(trained_root: Path, tmp_path: Path) -> None:
-    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+@pytest.mark.long
+def test_invalid_combination_of_values_fails_only_its_trial(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, *MADE_FROM)
     space = "{labels: [hard, soft], label_init: [experts, hard]}"
     search = f"search={{trials: 2, sampler: random, stopping: null, seed: 10, space: {space}}}"
     trials = tune(Plan(tiny(root, search, "distill.labels=soft", "distill.iterations=2")), SILENT).trials.to_pylist()
@@ -200,7 +201,7 @@ def test_search_without_a_successful_trial_names_the_cause(
 
 @pytest.mark.long
 def test_trial_whose_worker_died_ends_with_the_same_bits(
-    trained_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ("search={trials: 1, stopping: null, space: {student_steps: {low: 2, high: 5}}}", "distill.iterations=60")
 
@@ -209,7 +210,7 @@ def test_trial_whose_worker_died_ends_with_the_same_bits(
 
     folders = {}
     for name in ("killed", "undisturbed"):
-        root = copy_of(trained_root, tmp_path / name, *MADE_FROM)
+        root = copy_of(tiny_root, tmp_path / name, *MADE_FROM)
         saved = f"tiny/distilled-*/{STATE}"
         with killing("ImplicitFunc", partial(seen, root, saved)) if name == "killed" else nullcontext():
             (trial,) = tune(Plan(tiny(root, *words)), SILENT).trials.to_pylist()
@@ -221,16 +222,16 @@ def test_trial_whose_worker_died_ends_with_the_same_bits(
 
 
 @pytest.mark.long
-def test_search_in_which_all_trials_diverge_is_an_error(trained_root: Path, tmp_path: Path) -> None:
-    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+def test_search_in_which_all_trials_diverge_is_an_error(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, *MADE_FROM)
     search = "search={trials: 2, sampler: random, stopping: null, space: {student_lr: [1.0e+29, 1.0e+30]}}"
     with pytest.raises(DivergenceError, match="none of 2 trials succeeded"):
         tune(Plan(tiny(root, search)), SILENT)
 
 
-def test_trial_holds_the_lease_of_its_distilled_set(trained_root: Path, tmp_path: Path) -> None:
+def test_trial_holds_the_lease_of_its_distilled_set(tiny_root: Path, tmp_path: Path) -> None:
     """Otherwise `distill` could build the same set at the same time."""
-    plan = Plan(tiny(copy_of(trained_root, tmp_path, *MADE_FROM), "distill.iterations=5"))
+    plan = Plan(tiny(copy_of(tiny_root, tmp_path, *MADE_FROM), "distill.iterations=5"))
     reports = trial_validations(plan, 1)
     first = next(reports)
     assert list(tmp_path.rglob(".distilled-*.making"))
@@ -240,10 +241,10 @@ def test_trial_holds_the_lease_of_its_distilled_set(trained_root: Path, tmp_path
     assert repr(validations) == repr(list(trial_validations(plan, 1))), "a finished set is read"
 
 
-def test_empty_space_is_rejected_before_a_cluster_starts(trained_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_space_is_rejected_before_a_cluster_starts(tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("raydistill.runtime.stages.ray_cluster")
     with pytest.raises(ConfigError, match=r"search\.space: there is nothing to search"):
-        tune(Plan(tiny(trained_root)), SILENT)
+        tune(Plan(tiny(tiny_root)), SILENT)
 
 
 def test_repeated_reports_of_a_trial_count_once(searched: Config) -> None:
@@ -336,8 +337,8 @@ def test_weaker_trial_is_stopped_early(searched: Config) -> None:
 
 
 @pytest.mark.long
-def test_members_of_a_population_take_over_images(trained_root: Path, tmp_path: Path) -> None:
-    root = copy_of(trained_root, tmp_path, *MADE_FROM)
+def test_members_of_a_population_take_over_images(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, *MADE_FROM)
     schedule_space = "schedule.significance: {low: 0.5, high: 4.0}, schedule.min_duration: {low: 2, high: 6}"
     space = f"{{image_step.lr: {{low: 0.001, high: 0.3, log: true}}, {schedule_space}}}"
     search = f"search={{trials: 5, stopping: {{kind: pbt, every: 5, share: 0.4}}, space: {space}}}"

@@ -17,6 +17,7 @@ from raydistill.learning.dirichlet import negative_log_likelihood
 from raydistill.learning.networks import build_network
 from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.resources import Processor
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.writer import load_vote_counts
 from raydistill.stages.distill.artifact import DistilledSet
@@ -40,9 +41,9 @@ VOTES = (
 
 
 @pytest.fixture(scope="module")
-def config(curated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Return a run on votes that has its report."""
-    config = tiny(copy_of(curated_root, tmp_path_factory.mktemp("votes"), "survey", "curated"), *VOTES)
+    config = tiny(copy_of(tiny_root, tmp_path_factory.mktemp("votes"), "survey", "curated"), *VOTES)
     with training_here():
         for run in (experts, distill, evaluate):
             run(Plan(config), SILENT)  # type: ignore[operator]
@@ -59,7 +60,7 @@ def task(config: Config, folder: Path) -> Any:
     plan = Plan(config)
     return DistillTask(
         str(folder), plan.curated.folder.uri, plan.trajectories.folder.uri, config.network, config.distill,
-        config.distill.resolved(), plan.distilled.seed, threads=1, gpus=0, memory_mb=None, checkpoint_seconds=1e9,
+        config.distill.resolved(), plan.distilled.seed, Processor(1, 0), memory_mb=None, checkpoint_seconds=1e9,
         extra_workers=0, max_restarts=0, tree=plan.class_tree,
     )  # fmt: skip
 
@@ -88,8 +89,8 @@ def test_initial_galaxies_are_classified_correctly_or_warned_of(config: Config, 
     assert not trainer.progress_update().warnings, "a warning was reported twice"
 
 
-def test_votes_change_identity_and_training_of_the_experts(config: Config, trained_root: Path) -> None:
-    hard = TrajectoryStore.open(str(below(tiny(trained_root), "trajectories")))
+def test_votes_change_identity_and_training_of_the_experts(config: Config, tiny_root: Path) -> None:
+    hard = TrajectoryStore.open(str(below(tiny(tiny_root), "trajectories")))
     soft = TrajectoryStore.open(str(below(config, "trajectories")))
     assert hard.manifest.identity != soft.manifest.identity
     assert torch.equal(hard(0, 0), soft(0, 0)), "the initial parameters must not depend on the targets"
@@ -153,8 +154,8 @@ COUNTS = (
 
 
 @pytest.mark.long
-def test_experts_on_counts_are_distilled_evaluated_and_used(curated_root: Path, tmp_path: Path) -> None:
-    config = tiny(copy_of(curated_root, tmp_path, "survey", "curated"), *COUNTS)
+def test_experts_on_counts_are_distilled_evaluated_and_used(tiny_root: Path, tmp_path: Path) -> None:
+    config = tiny(copy_of(tiny_root, tmp_path, "survey", "curated"), *COUNTS)
     for run in (experts, distill, evaluate):
         run(Plan(config), SILENT)  # type: ignore[operator]
     plan, store = Plan(config), TrajectoryStore.open(str(below(config, "trajectories")))

@@ -32,9 +32,9 @@ EVALUATED = ("evaluate.num_networks=1", "evaluate.baselines=[random_real, dm]")
 
 
 @pytest.fixture(scope="module")
-def white(distilled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def white(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Return the tiny run with whitening; the plain one is in the same folder."""
-    root = copy_of(distilled_root, tmp_path_factory.mktemp("white"), "survey", "curated", "trajectories", "distilled")
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("white"), "survey", "curated", "trajectories", "distilled")
     config = tiny(root, *ZCA, *EVALUATED)
     with training_here():
         for stage in (curate, experts, distill, evaluate):

@@ -35,20 +35,20 @@ def distilled(root: Path, to: Path, *more: str) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def one_worker(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return content(distilled(trained_root, tmp_path_factory.mktemp("one-worker"), "resources.workers=1").distilled)
+def one_worker(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return content(distilled(tiny_root, tmp_path_factory.mktemp("one-worker"), "resources.workers=1").distilled)
 
 
-def test_number_of_workers_does_not_change_the_bits(trained_root: Path, one_worker: str, tmp_path: Path) -> None:
+def test_number_of_workers_does_not_change_the_bits(tiny_root: Path, one_worker: str, tmp_path: Path) -> None:
     """Four workers are requested; the cluster can run two."""
     with expecting_worker("PoolWorker.evaluate"):
-        plan = distilled(trained_root, tmp_path, "resources.workers=4")
+        plan = distilled(tiny_root, tmp_path, "resources.workers=4")
     assert content(plan.distilled) == one_worker
     assert not workers("PoolWorker"), "pool workers must stop with the trainer"
 
 
-def test_failed_pool_worker_is_removed_and_the_others_continue(trained_root: Path, tmp_path: Path) -> None:
-    plan = Plan(tiny(copy_of(trained_root, tmp_path, *MADE_FROM), *SEGMENTS, "resources.max_restarts=0"))
+def test_failed_pool_worker_is_removed_and_the_others_continue(tiny_root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(copy_of(tiny_root, tmp_path, *MADE_FROM), *SEGMENTS, "resources.max_restarts=0"))
     warnings: list[str] = []
     actor = ray.remote(num_cpus=0)(Faulty).remote()
     with closing(
@@ -65,11 +65,11 @@ def test_failed_pool_worker_is_removed_and_the_others_continue(trained_root: Pat
 @pytest.mark.long
 @pytest.mark.parametrize("worker", ["PoolWorker.evaluate", "run_trainer"])
 def test_death_of_a_worker_does_not_change_the_bits(
-    trained_root: Path, one_worker: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, worker: str
+    tiny_root: Path, one_worker: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, worker: str
 ) -> None:
     config = tiny(tmp_path, *SEGMENTS)
     with caplog.at_level("WARNING", "raydistill"), killing(worker, (below(config, "distilled") / STATE).exists):
-        plan = distilled(trained_root, tmp_path, "resources.workers=2")
+        plan = distilled(tiny_root, tmp_path, "resources.workers=2")
     message = {"PoolWorker.evaluate": "a pool worker died", "run_trainer": "the worker died"}
     assert message[worker] in caplog.text
     assert content(plan.distilled) == one_worker

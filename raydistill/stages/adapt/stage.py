@@ -28,6 +28,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime import tasks
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
 from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
@@ -139,13 +140,13 @@ def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Adapta
 def _runner(
     plan: Plan, spec: ArtifactSpec, run: Run, surveys: Surveys, training_sets: dict[str, TrainingSet]
 ) -> FitRunner:
-    options, resources, source = plan.config.adapt, plan.config.resources, surveys.source
+    options, source, processor = plan.config.adapt, surveys.source, Processor.of(plan.config.resources)
     size = source.summary.image_size
     network = build_network(options.network, source.num_classes, size)
     fits = (len(training_sets) + 1) * (len(options.lr_grid) + options.seeds)
-    steps = options.training.steps * (1 if resources.gpus else fits)  # on GPUs a process ends with its task
+    steps = options.training.steps * (1 if processor.gpus else fits)  # on GPUs a process ends with its task
     work = estimate_steps(network, size, options.training.batch_size, steps)
-    arithmetic = resolve(spec.folder, run, options.training, work, resources.gpus, resources.worker_threads)
+    arithmetic = resolve(spec.folder, run, options.training, work, processor)
     log.info("adapt: %s, batches of %d, %d steps: %s", options.network.name, options.training.batch_size,
              options.training.steps, arithmetic)  # fmt: skip
     labelled = surveys.target_pictures("train", "channels").known()
@@ -159,8 +160,7 @@ def _runner(
         training=options.training.resolved(arithmetic),
         alignment=options.alignment,
         root=fold_in(plan.config.seed, "adapt"),
-        threads=resources.worker_threads,
-        gpus=resources.gpus,
+        processor=processor,
     )
     validation = {
         "source": surveys.source_pictures("validation"),
@@ -168,7 +168,7 @@ def _runner(
     }
     return FitRunner(
         folder=spec.folder / FITS,
-        resources=resources,
+        resources=plan.config.resources,
         common=common,
         training_sets={name: ray.put(training_set) for name, training_set in {**training_sets, "": ceiling}.items()},
         unlabelled=ray.put(unlabelled),

@@ -15,7 +15,7 @@ from raydistill.learning.networks import Network, initial_parameters, shared_net
 from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import evaluate
 from raydistill.learning.weighted_training import TrainingSet, fit_steps
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in
 from raydistill.stages.adapt.alignment import fit_aligned
 from raydistill.stages.adapt.config import Alignment
@@ -34,8 +34,7 @@ class Common(NamedTuple):
     training: WeightedTraining
     alignment: Alignment
     root: int
-    threads: int
-    gpus: float
+    processor: Processor
 
     @property
     def network(self) -> Network:
@@ -59,8 +58,7 @@ def train_fit(
     A network that diverges keeps its initial parameters, and has the validation score `DIVERGED`.
     Networks of one seed start from the same parameters and draw the same batches.
     """
-    torch.set_num_threads(common.threads)
-    device, network = device_of(common.gpus), common.network
+    device, network = common.processor.enter(), common.network
     theta_P = initial_parameters(network, fold_in(common.root, "initial", fit.seed)).to(device)
     training, seed = replace(common.training, lr=fit.lr), fold_in(common.root, "training", fit.seed)
     diverged = False
@@ -82,8 +80,7 @@ def train_fit(
 @torch.inference_mode()
 def predict(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> np.ndarray:
     """Return the class probabilities of a network, float64 [N, K]."""
-    torch.set_num_threads(common.threads)
-    device = device_of(common.gpus)
+    device = common.processor.enter()
     theta, batches = torch.tensor(theta_P, device=device), images_NCHW.to(device).split(BATCH)
     return torch.cat([common.network(theta, batch).double().softmax(dim=1) for batch in batches]).cpu().numpy()
 

@@ -25,7 +25,7 @@ from raydistill.galaxies.tree import DecisionTree, Task
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import build_network
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import map_tasks, worker_task
 from raydistill.seeding import fold_in
 from raydistill.seeding import generator as random_generator
@@ -148,7 +148,7 @@ class Editor:
 
     def train(self, galaxies: HeldOut) -> VoteClassifier:
         """Return a classifier trained on these galaxies."""
-        torch.set_num_threads(self.resources.worker_threads)
+        Processor.of(self.resources).enter()
         curated = CuratedSet.open(self.curated, verify=False)
         side = galaxies.images_NHWC.shape[1]
         architecture = ConvNet(depth=max(1, min(3, int(math.log2(side)) - 2)), width=WIDTH)
@@ -162,8 +162,7 @@ class Editor:
 
     def edit(self, galaxies: HeldOut, changed: int, classifier: VoteClassifier) -> Edited:
         """Return the galaxies with each of `FRACTIONS` of an answer, with the same noise."""
-        torch.set_num_threads(self.resources.worker_threads)
-        artifact, model = _load(self.generator, device_of(self.resources.gpus))
+        artifact, model = _load(self.generator, Processor.of(self.resources).enter())
         curated = CuratedSet.open(self.curated, verify=False)
         noise_GCHW = torch.stack([self._noise(number, artifact.image_size) for number in range(len(galaxies.votes_NA))])
         images, predicted = [], []

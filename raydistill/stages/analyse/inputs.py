@@ -24,7 +24,7 @@ from raydistill.learning.architectures import Architecture
 from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import require_classes
 from raydistill.runtime.tasks import map_tasks
 from raydistill.stages.curate.artifact import CuratedSet
@@ -92,8 +92,7 @@ class Describer:
 
 
 def _describe(describer: Describer, images_NHWC: npt.NDArray[np.uint8], start: int) -> Described:
-    torch.set_num_threads(describer.resources.worker_threads)
-    device = device_of(describer.resources.gpus)
+    device = Processor.of(describer.resources).enter()
     ensemble, normalisation = _experts(
         describer.trajectories, describer.curated, device, features=True, networks=describer.networks
     )

@@ -265,7 +265,7 @@ def distil_repeats(repeats: list[Repeats]) -> list[list[DistilledSet]]:
     if missing:
         resources = missing[0].config.resources
         threads = choose_distill_cpus(resources, len(missing), max_useful=1)
-        ensure_schedulable(resources, threads, resources.distill_gpus, "distill_")
+        ensure_schedulable(resources, threads)
         log.info("analyse: %d further distillations", len(missing))
         task = ray.remote(num_cpus=threads, num_gpus=resources.distill_gpus, max_retries=resources.max_restarts)(
             _distill

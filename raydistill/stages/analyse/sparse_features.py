@@ -24,7 +24,7 @@ from raydistill.galaxies.selection import Split
 from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.ensemble import Ensemble
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.charts import heat_map, picture_rows
@@ -125,8 +125,7 @@ class Decomposer:
 
     def __call__(self, images_TNHWC: npt.NDArray[np.uint8], run: Run) -> Decomposed:
         """Return the sparse features of all pictures."""
-        torch.set_num_threads(self.resources.worker_threads)
-        device = device_of(self.resources.gpus)
+        device = Processor.of(self.resources).enter()
         # The driver has verified both artifacts.
         store = TrajectoryStore.open(self.trajectories, verify=False)
         galaxies = CuratedSet.open(self.curated, verify=False)

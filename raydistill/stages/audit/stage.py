@@ -28,6 +28,7 @@ from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.ray_data import finish_blocks
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.audit.artifact import NEAREST as NEAREST_FILE
 from raydistill.stages.audit.artifact import (
@@ -147,8 +148,7 @@ def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
         trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
         networks=own_networks(plan.config),
         nearest=num_nearest(len(blocks.training), len(blocks.held_out)),
-        threads=resources.worker_threads,
-        gpus=resources.gpus,
+        processor=Processor.of(resources),
     )
     if not checked.is_intact(folder, SHRUNK):
         pictures = torch.tensor(shrink_pixels(blocks.synthetic_images))

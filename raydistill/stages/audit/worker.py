@@ -21,7 +21,7 @@ from torch import Tensor
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.learning.architectures import Architecture
 from raydistill.morphology.pictures import QUANTITIES, morphology
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.stages.audit.comparison import FeatureArray, Features
 from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import AuditedGroup, AuditedSet, Galaxies, Samples
@@ -56,7 +56,7 @@ class BlockMeasurer:
         URI of the experts; None if no space needs them.
     nearest
         Number of real pictures of a row group to keep for each synthetic picture.
-    threads, gpus
+    processor
         Torch threads and GPUs of a worker.
     networks
         The networks of the user's config.
@@ -68,13 +68,12 @@ class BlockMeasurer:
     spaces: tuple[str, ...]
     trajectories: str | None
     nearest: int
-    threads: int
-    gpus: float
+    processor: Processor
     networks: tuple[Architecture, ...] = ()
 
     def __call__(self, block: pa.Table) -> int:
         """Measure one block, write its file, and return how many pictures it has."""
-        torch.set_num_threads(self.threads)
+        device = self.processor.enter()
         (row,) = block.to_pylist()
         tensors = {}
         if row["pixels"] is not None:
@@ -88,10 +87,10 @@ class BlockMeasurer:
             )
             tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
             images = images[np.array(row["rows"], np.int64)]
-        checked.write(Folder(self.folder), row["block"], pack_tensors(tensors | self.features(images)))
+        checked.write(Folder(self.folder), row["block"], pack_tensors(tensors | self.features(images, device)))
         return int(row["size"])
 
-    def features(self, images_NHWC: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+    def features(self, images_NHWC: npt.NDArray[np.uint8], device: str) -> dict[str, Tensor]:
         """Return features float64 [N, D] by space, and experts' mean probability [N, K]."""
         features, pictures = {}, images_NHWC.astype(np.float32) / 255
         if "scattering" in self.spaces:
@@ -99,7 +98,6 @@ class BlockMeasurer:
         if "morphology" in self.spaces:
             features["morphology"] = torch.tensor(morphology(pictures))
         if self.trajectories is not None and len(images_NHWC):
-            device = device_of(self.gpus)
             ensemble, normalisation = _experts(
                 self.trajectories, self.curated, device, features=True, networks=self.networks
             )

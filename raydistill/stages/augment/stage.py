@@ -23,6 +23,7 @@ from raydistill.learning.metrics import balanced_accuracy
 from raydistill.learning.networks import build_network
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
 from raydistill.seeding import fold_in
 from raydistill.stages.augment.artifact import DISTILLED_METHODS, AugmentationReport, augmentation_spec
@@ -238,13 +239,13 @@ def _compare(plan: Plan, images: Images, run: Run) -> None:
 
 def _runner(plan: Plan, images: Images, run: Run, searches: list[Search]) -> FitRunner:
     config = plan.config
-    options, resources, size = config.augment, config.resources, images.curated.summary.image_size
+    options, size, processor = config.augment, images.curated.summary.image_size, Processor.of(config.resources)
     network = build_network(options.network, images.curated.num_classes, size)
     fits = sum(len(options.lr_grid) * options.trials + options.seeds for _ in searches)
-    steps = options.training.steps * (1 if resources.gpus else fits)  # on GPUs a process ends with its task
+    steps = options.training.steps * (1 if processor.gpus else fits)  # on GPUs a process ends with its task
     work = estimate_steps(network, size, options.training.batch_size, steps)
     folder = augmentation_spec(plan).folder
-    arithmetic = resolve(folder, run, options.training, work, resources.gpus, resources.worker_threads)
+    arithmetic = resolve(folder, run, options.training, work, processor)
     log.info("augment: %s, batches of %d, %d steps: %s", options.network.name, options.training.batch_size,
              options.training.steps, arithmetic)  # fmt: skip
     common = Common(
@@ -254,13 +255,12 @@ def _runner(plan: Plan, images: Images, run: Run, searches: list[Search]) -> Fit
         image_size=size,
         recorded=options.recorded,
         root=fold_in(config.seed, "augment"),
-        threads=resources.worker_threads,
-        gpus=resources.gpus,
+        processor=processor,
     )
     labelled = "generator_labels" in options.methods
     return FitRunner(
         folder=folder / FITS,
-        resources=resources,
+        resources=config.resources,
         options=options,
         training=options.training.resolved(arithmetic),
         common=common,

@@ -22,7 +22,7 @@ from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import predict
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities, fit_steps
 from raydistill.runtime import tasks
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.augment.artifact import DISTILLED_METHODS, SYNTHETIC_METHODS
@@ -40,8 +40,7 @@ class Common(NamedTuple):
     image_size: int
     recorded: tuple[int, ...]
     root: int
-    threads: int
-    gpus: float
+    processor: Processor
 
     @property
     def network(self) -> Network:
@@ -97,8 +96,7 @@ def train_fit(
     common
         Inputs that all fits share.
     """
-    torch.set_num_threads(common.threads)
-    device, network = device_of(common.gpus), common.network
+    device, network = common.processor.enter(), common.network
     seed = fold_in(common.root, "seed", fit.seed)  # of all methods, so that they are paired
     theta_P = initial_parameters(network, fold_in(seed, "initial")).to(device)
     data = compose(real, added, fit, classifier_P, common)
@@ -121,8 +119,7 @@ def train_fit(
 
 def test_fits(thetas_FRP: Sequence[np.ndarray], test: Pool, common: Common) -> list[np.ndarray]:
     """Return the counts [R, K, K] on the test split of each fit's parameters [R, P]."""
-    torch.set_num_threads(common.threads)
-    device = device_of(common.gpus)
+    device = common.processor.enter()
     return [score(list(torch.tensor(thetas).to(device)), test, common, device) for thetas in thetas_FRP]
 
 

@@ -14,6 +14,7 @@ A picture that cannot be used does not fail its block: its row carries a reason,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def _write(config: Config, images: Images | DataSet, levels: Levels, selection: 
         with translate_errors("curate"):
             trained = filter_training.train(config, images, selection.galaxies, folder)
         with progress(len(selection.galaxies), "curating", "pictures") as shown, translate_errors("curate"):
-            ensure_schedulable(config.resources, 1, 0, "")
+            ensure_schedulable(replace(config.resources, cpus=1, gpus=0))
             for decoded in decode(images, selection.galaxies, recipe, config.resources.workers, trained):
                 raise_read_error(decoded, images, started=bool(writer.num_written))
                 writer.add(decoded)

@@ -32,8 +32,9 @@ from raydistill.morphology.structure import Box, box_of, central_source, find_so
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.runtime.ray_data import finish_blocks
-from raydistill.runtime.resources import ensure_schedulable
+from raydistill.runtime.resources import Processor, ensure_schedulable
 from raydistill.runtime.stages import is_complete, save_figure, stage_context, tracked_run
+from raydistill.runtime.tasks import worker_task
 from raydistill.simulation.injections.base import to_light
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.detect.artifact import FIGURE, METRICS, DetectionReport
@@ -176,7 +177,7 @@ class _Stage:
     def _find(self, name: str, pictures: Sequence[bytes]) -> list[Record]:
         """Return what the detector and photutils find in PNG pictures."""
         resources = self.plan.config.resources
-        finder = SourceFinder(self.folder.uri, self.detect.fields, resources.worker_threads, resources.gpus)
+        finder = SourceFinder(self.folder.uri, self.detect.fields, Processor.of(resources))
         blocks = {}
         for first in range(0, len(pictures), BLOCK):
             part = list(pictures[first : first + BLOCK])
@@ -197,16 +198,12 @@ class _Stage:
     def _train(self, fields: list[Record], run: Run) -> None:
         """Train the detector in a Ray task; resume from its checkpoint if the worker dies."""
         resources, detect = self.plan.config.resources, self.detect
-        ensure_schedulable(resources, resources.cpus, resources.gpus, "")
+        ensure_schedulable(resources)
         names = tuple(category["name"] for category in categories(self.names))
         task = TrainingTask(
-            self.folder.uri, tuple(fields), names, detect, resources.worker_threads, resources.gpus,
-            resources.checkpoint_seconds,
+            self.folder.uri, tuple(fields), names, detect, Processor.of(resources), resources.checkpoint_seconds,
         )  # fmt: skip
-        remote: Any = ray.remote(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, num_returns="streaming"
-        )
-        trainer: Any = remote(train_detector)
+        trainer = worker_task(train_detector, resources, max_retries=0, num_returns="streaming")
         log.info("detect: %d steps of %d fields, from %d", detect.steps, detect.batch_size, len(fields))
         last_seen = failures = 0
         with progress(detect.steps, "training", "steps") as shown, translate_errors("detect"):

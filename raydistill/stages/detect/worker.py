@@ -21,7 +21,7 @@ from raydistill.artifacts.tensors import pack_tensors, unpack_tensors, write_ten
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.morphology.structure import box_of, find_sources
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in, generator
 from raydistill.simulation.injections.base import to_light
 from raydistill.stages.detect.artifact import WEIGHTS, read_detector
@@ -108,21 +108,20 @@ class SourceFinder:
         URI of the artifact.
     model
         Threshold of photutils.
-    threads, gpus
+    processor
         Torch threads and GPUs of a worker.
     """
 
     folder: str
     model: FieldModel
-    threads: int
-    gpus: float
+    processor: Processor
 
     def __call__(self, block: pa.Table) -> int:
         """Find the sources of one block, and write them to its JSON file."""
-        torch.set_num_threads(self.threads)
+        device = self.processor.enter()
         name = block["block"][0].as_py()
         pictures_NHWC = decode_images(block["picture"], self.model.side).numpy()
-        detections = detect(_detector(self.folder, device_of(self.gpus)), pictures_NHWC)
+        detections = detect(_detector(self.folder, device), pictures_NHWC)
         records = [
             {
                 "boxes": source.boxes_D4.round(2).tolist(),
@@ -177,7 +176,7 @@ class TrainingTask:
         Names of the categories; id n + 1 is number n.
     detect
         Hyper-parameters and seed.
-    threads, gpus
+    processor
         Torch threads and GPUs.
     checkpoint_seconds
         Minimum time between two checkpoints.
@@ -187,8 +186,7 @@ class TrainingTask:
     fields: tuple[dict[str, Any], ...]
     categories: tuple[str, ...]
     detect: Detect
-    threads: int
-    gpus: float
+    processor: Processor
     checkpoint_seconds: float
 
 
@@ -205,8 +203,7 @@ def train_detector(task: TrainingTask) -> Iterator[tuple[int, float]]:
     DivergenceError
         If the loss is not finite.
     """
-    torch.set_num_threads(task.threads)
-    folder, device, detect = Folder(task.folder), device_of(task.gpus), task.detect
+    folder, device, detect = Folder(task.folder), task.processor.enter(), task.detect
     pictures = _read_fields(folder, task)
     info = {
         "categories": list(task.categories),

@@ -112,9 +112,9 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
         task.recipe.expert_epochs,
         "epoch" if task.recipe.expert_epochs == 1 else "epochs",
         f", {segments} segments an iteration on up to {task.extra_workers + 1} workers" if segments > 1 else "",
-        task.threads,
-        "thread" if task.threads == 1 else "threads",
-        " on a GPU" if task.gpus else "",
+        threads,
+        "thread" if threads == 1 else "threads",
+        " on a GPU" if task.processor.gpus else "",
         task.recipe.arithmetic,
     )
     if task.recipe.student_lr is None:
@@ -126,8 +126,8 @@ def _train(plan: Plan, task: DistillTask, run: Run) -> None:
     """Run the trainer to its end; restart it from its checkpoint when its worker dies."""
     spec, resources = plan.distilled, plan.config.resources
     # Ray's own retries of a generator would replay it from the start.
-    remote: Any = ray.remote(num_cpus=task.threads, num_gpus=task.gpus, max_retries=0, num_returns="streaming")
-    remote_trainer: Any = remote(run_trainer)
+    remote: Any = ray.remote
+    remote_trainer = remote(**task.ray_options, max_retries=0, num_returns="streaming")(run_trainer)
     last_seen = -1  # iteration; a resumed trainer first reports everything in its checkpoint
     with progress(task.distill.iterations, "distilling", "iterations") as shown, translate_errors("distill"):
         consecutive_failures = 0  # without any progress in between
@@ -146,7 +146,7 @@ def _train(plan: Plan, task: DistillTask, run: Run) -> None:
                     raise
                 log.warning("distill: the worker died (%s); it is restarted from its checkpoint", one_line(error))
                 # The only nodes that can run it may have left the cluster.
-                ensure_schedulable(resources, task.threads, task.gpus, "distill_")
+                ensure_schedulable(resources, task.processor.threads)
 
 
 def record_progress(update: ProgressUpdate, last_seen: int, shown: Progress, run: Run, spec: ArtifactSpec) -> int:
@@ -196,7 +196,6 @@ CPU = torch.device("cpu")
 
 def run_trainer(task: DistillTask) -> Iterator[ProgressUpdate]:
     """Distil until all images are written; yield an update about once a second."""
-    torch.set_num_threads(task.threads)
     trainer = Trainer(task)
     reported = time.monotonic()
     yield trainer.progress_update()
@@ -258,7 +257,7 @@ class WorkerPool:
 
     def _start_worker(self, consecutive_failures: int) -> _Member:
         task = self._task
-        actor: Any = ray.remote(PoolWorker).options(num_cpus=task.threads, num_gpus=task.gpus).remote(task)
+        actor: Any = ray.remote(PoolWorker).options(**task.ray_options).remote(task)
         return _Member(actor, actor.ready.remote(), consecutive_failures)
 
     def _started_members(self) -> list[_Member]:
@@ -290,7 +289,6 @@ class PoolWorker:
     """An actor that evaluates segments for a trainer."""
 
     def __init__(self, task: DistillTask) -> None:
-        torch.set_num_threads(task.threads)
         inputs = TrainerInputs.of(task)
         self._evaluator, self._device = inputs.evaluator(task), torch.device(inputs.device)
 

@@ -30,7 +30,7 @@ from raydistill.learning.options import Training
 from raydistill.learning.training import evaluate, lr_schedule, train
 from raydistill.pipeline.checks import check_epochs
 from raydistill.pipeline.plan import Plan
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import resolve
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
@@ -53,13 +53,17 @@ class DistillTask:
     distill: Distill
     recipe: ResolvedRecipe  # that of `distill`, without "auto"
     seed: int
-    threads: int
-    gpus: float
+    processor: Processor
     memory_mb: float | None
     checkpoint_seconds: float
     extra_workers: int  # that evaluate segments in addition to the trainer
     max_restarts: int
     tree: ClassTree | None  # turns votes into labels; None if the recipe needs no votes
+
+    @property
+    def ray_options(self) -> dict[str, Any]:
+        """Return the arguments of `ray.remote` for a trainer or a worker of its pool."""
+        return {"num_cpus": self.processor.threads, "num_gpus": self.processor.gpus}
 
 
 def make_task(
@@ -85,11 +89,12 @@ def make_task(
     config, spec, resources = plan.config, plan.distilled, plan.config.resources
     folder = folder or spec.folder
     recipe, work = recipe_and_estimate(plan, curated)
-    arithmetic = resolve(folder, run, config.distill, work, resources.distill_gpus, threads)
+    processor = Processor(threads, resources.distill_gpus)
+    arithmetic = resolve(folder, run, config.distill, work, processor)
     recipe = replace(recipe, arithmetic=arithmetic)
     return DistillTask(
         folder.uri, curated.folder.uri, plan.trajectories.folder.uri, plan.expert_network, config.distill, recipe,
-        spec.seed, threads=threads, gpus=resources.distill_gpus, memory_mb=resources.distill_memory_mb,
+        spec.seed, processor, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
     )  # fmt: skip
@@ -117,14 +122,15 @@ class TrainerInputs(NamedTuple):
 
     @classmethod
     def of(cls, task: DistillTask) -> TrainerInputs:
-        """Open the inputs of a task; the driver has verified them."""
+        """Open the inputs of a task; the driver has verified them. Set the threads."""
+        device = task.processor.enter()
         curated = CuratedSet.open(task.curated, verify=False)
         trajectories: Trajectories = TrajectoryStore.open(task.trajectories, verify=False)
         if task.distill.experts is not None:
             trajectories = SomeTrajectories(trajectories, task.distill.experts)
         network = build_network(task.architecture, curated.num_classes, curated.summary.image_size)
         seed = fold_in(task.seed, "distill", task.distill.seed)
-        return cls(curated, trajectories, network, device_of(task.gpus), seed)
+        return cls(curated, trajectories, network, device, seed)
 
     def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
         """Return the task's distiller, on the device of this worker."""

@@ -30,6 +30,7 @@ from raydistill.learning.normalise import AnyNormalisation
 from raydistill.learning.options import Training
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, model_of, require_classes, stage_context, tracked_run
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
@@ -243,7 +244,7 @@ def _resolve(config: Config, searches: list[LrSearch]) -> list[LrSearch]:
 
     On GPUs a process ends with its network, so there a compilation serves one network only.
     """
-    hardware = Hardware.of_workers(config.resources.gpus)
+    hardware = Hardware.of_workers(Processor.of(config.resources).gpus)
     shared_work: defaultdict[Any, WorkEstimate] = defaultdict(WorkEstimate)
     for search in searches:
         shared_work[_compilation_key(search)] += _work(search, search.min_networks)

@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import ray
-import torch
 from torch import Tensor
 
 from raydistill.artifacts.manifest import check_parent, identity_of
@@ -31,7 +30,8 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.cluster import PROGRESS_INTERVAL
 from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.resources import device_of, ensure_schedulable
+from raydistill.runtime.resources import Processor, ensure_schedulable
+from raydistill.runtime.tasks import worker_task
 from raydistill.seeding import fold_in, generator
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages
@@ -257,13 +257,8 @@ class Baselines:
         if (cached := checked.read(self.cache, file)) is not None:
             return unpack_tensors(cached)[0]["images"]
         resources = config.resources
-        ensure_schedulable(resources, resources.cpus, resources.gpus, "")
-        task: Any = ray.remote(
-            num_cpus=resources.cpus,
-            num_gpus=resources.gpus,
-            max_retries=resources.max_restarts,
-            num_returns="streaming",
-        )(_match)
+        ensure_schedulable(resources)
+        task = worker_task(_match, resources, num_returns="streaming")
         images = None
         with (
             progress(options.iterations, f"matching distributions ({name})", "iterations") as shown,
@@ -288,9 +283,8 @@ def _match(
 
     This function runs in a Ray task.
     """
-    resources = config.resources
-    torch.set_num_threads(resources.worker_threads)
-    images, labels = (tensor.to(device_of(resources.gpus)) for tensor in train)
+    device = Processor.of(config.resources).enter()
+    images, labels = (tensor.to(device) for tensor in train)
     network = build_network(config.network, num_classes, images.shape[-1])
     options, reported, arguments = (
         _options(config, name),

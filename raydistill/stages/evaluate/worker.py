@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import ray
-import torch
 from torch import Tensor
 
 from raydistill.errors import DivergenceError
@@ -20,7 +19,7 @@ from raydistill.learning.options import Training
 from raydistill.learning.training import Evaluation, evaluate, lr_schedule, train
 from raydistill.log import Progress, get_logger, progress
 from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.resources import choose_num_workers, device_of
+from raydistill.runtime.resources import Processor, choose_num_workers
 from raydistill.runtime.tasks import FitRunner, worker_task
 from raydistill.seeding import fold_in
 from raydistill.stages.evaluate.artifact import DIVERGED
@@ -43,16 +42,14 @@ class FitTask(NamedTuple):
     groups: tuple[Groups, ...] = ()
 
 
-def train_fit(
-    data: TrainingSet, splits: tuple[Split, Split], task: FitTask, threads: int, gpus: float
-) -> dict[str, Any]:
+def train_fit(data: TrainingSet, splits: tuple[Split, Split], task: FitTask, processor: Processor) -> dict[str, Any]:
     """Train one network and score it on the validation and test splits.
 
     A network that diverges gets the validation score `DIVERGED`; its test figures are those of its
     initial parameters.
     """
-    device = device_of(gpus)
-    network, theta_P, diverged = _train(data, task, threads, device)
+    device = processor.enter()
+    network, theta_P, diverged = _train(data, task, device)
     on_validation, on_test = (
         evaluate(network, theta_P, images.to(device), labels.to(device), task.num_classes) for images, labels in splits
     )
@@ -60,17 +57,16 @@ def train_fit(
     return row | _group_figures(network, theta_P, (splits[1][0].to(device), splits[1][1]), task.groups)
 
 
-def train_parameters(data: TrainingSet, task: FitTask, threads: int, gpus: float) -> Tensor:
+def train_parameters(data: TrainingSet, task: FitTask, processor: Processor) -> Tensor:
     """Return the parameters, float32 [P] on the CPU, of the network of `train_fit`."""
-    return _train(data, task, threads, device_of(gpus))[1].cpu()
+    return _train(data, task, processor.enter())[1].cpu()
 
 
-def _train(data: TrainingSet, task: FitTask, threads: int, device: str) -> tuple[Network, Tensor, bool]:
+def _train(data: TrainingSet, task: FitTask, device: str) -> tuple[Network, Tensor, bool]:
     """Return the network, its trained parameters, and whether it diverged.
 
     A diverged network has its initial parameters.
     """
-    torch.set_num_threads(threads)
     network = shared_network(task.architecture, task.num_classes, data.images_NCHW.shape[-1])
     theta_P = initial_parameters(network, fold_in(task.seed, "initial")).to(device)
     training = task.training if task.lr is None else replace(task.training, lr=task.lr)
@@ -89,13 +85,11 @@ def evaluate_experts(
     test: Split,
     architecture: Architecture,
     num_classes: int,
-    threads: int,
-    gpus: float,
+    processor: Processor,
     groups: tuple[Groups, ...] = (),
 ) -> list[dict[str, Any]]:
     """Score the final parameters of some experts on the test split."""
-    torch.set_num_threads(threads)
-    device = device_of(gpus)
+    device = processor.enter()
     images, labels = (tensor.to(device) for tensor in test)
     trajectories = TrajectoryStore.open(store, verify=False)  # the driver has verified it
     network = shared_network(architecture, num_classes, images.shape[-1])
@@ -166,7 +160,7 @@ class Evaluator(FitRunner[Fit, dict[str, Any]]):
 
     def arguments(self, fit: Fit) -> tuple[Any, ...]:
         work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes, self.groups)
-        return self._sets[fit.data.digest], self._splits, work, self.resources.worker_threads, self.resources.gpus
+        return self._sets[fit.data.digest], self._splits, work, Processor.of(self.resources)
 
     def pack(self, result: dict[str, Any]) -> bytes:
         return json.dumps(result).encode()
@@ -229,7 +223,7 @@ class Evaluator(FitRunner[Fit, dict[str, Any]]):
         work = FitTask(fit.training, fit.lr, fit.architecture, fit.seed, self.num_classes)
         task = worker_task(train_parameters, self.resources)
         with translate_errors("evaluate"):
-            theta_P: Tensor = ray.get(task.remote(fit.data, work, self.resources.worker_threads, self.resources.gpus))
+            theta_P: Tensor = ray.get(task.remote(fit.data, work, Processor.of(self.resources)))
         return theta_P
 
     def experts(self, store: TrajectoryStore, architecture: Architecture) -> list[dict[str, Any]]:
@@ -238,7 +232,7 @@ class Evaluator(FitRunner[Fit, dict[str, Any]]):
         # Several experts share a task: on GPUs every task starts a process.
         size = math.ceil(count / (TASKS_PER_WORKER * choose_num_workers(resources, count)))
         task = worker_task(evaluate_experts, resources)
-        options = (architecture, self.num_classes, resources.worker_threads, resources.gpus, self.groups)
+        options = (architecture, self.num_classes, Processor.of(resources), self.groups)
         groups = [range(first, min(first + size, count)) for first in range(0, count, size)]
         rows: list[dict[str, Any]] = []
         with progress(count, "evaluating experts", "networks") as shown, translate_errors("evaluate"):

@@ -43,7 +43,7 @@ from raydistill.pipeline.checks import check_epochs
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.runtime.ray_train import ExitAfterReport, IndependentWorkers
-from raydistill.runtime.resources import check_memory, choose_num_workers, on_driver_node
+from raydistill.runtime.resources import Processor, check_memory, choose_num_workers, group_options, on_driver_node
 from raydistill.runtime.signals import preserve_sigint, run_in_background
 from raydistill.runtime.stages import (
     is_complete,
@@ -180,7 +180,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
         )
     task = ExpertTask(
         folder.uri, curated.folder.uri, plan.expert_network, recipe, training, snapshots, config.seed,
-        resources.worker_threads, resources.gpus, plan.class_tree if recipe.targets != "hard" else None,
+        Processor.of(resources), plan.class_tree if recipe.targets != "hard" else None,
     )  # fmt: skip
     actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())
     coordinator = actor.remote(missing, resources.max_restarts)
@@ -201,9 +201,9 @@ def _resolve_training(config: Config, folder: Folder, run: Run, network: Network
 
     The work of all experts is estimated: the bits must not depend on the number of workers.
     """
-    recipe, resources = config.experts, config.resources
+    recipe = config.experts
     work = estimate_training(recipe.training, network, images, recipe.num_experts)
-    arithmetic = resolve(folder, run, recipe.training, work, resources.gpus, resources.worker_threads)
+    arithmetic = resolve(folder, run, recipe.training, work, Processor.of(config.resources))
     return recipe.training.resolved(arithmetic)
 
 
@@ -250,8 +250,7 @@ def _run_workers(resources: Resources, folder: Folder, task: ExpertTask, coordin
         scaling_config=scaling_config(
             # The group starts on the available machines; it grows and shrinks with the cluster.
             num_workers=(1, workers) if workers > 1 else 1,
-            use_gpu=resources.gpus > 0,
-            resources_per_worker={"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {}),
+            **group_options(resources),
         ),
         run_config=ray.train.RunConfig(
             # A new name keeps Ray from resuming a finished run: the stage keeps its own state.

@@ -25,7 +25,7 @@ from raydistill.learning.sgd import FitState, init_state
 from raydistill.learning.training import Objective, evaluate, fit
 from raydistill.log import get_logger
 from raydistill.runtime.failures import WORKER_FAILURES, one_line
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import ShardWriter
@@ -49,8 +49,7 @@ class ExpertTask:
     training: Training  # that of `experts`, without "auto"
     snapshots: Snapshots
     seed: int
-    threads: int
-    gpus: float
+    processor: Processor
     tree: ClassTree | None  # of the votes that are the targets; None: hard targets
 
 
@@ -64,7 +63,6 @@ def train_experts(loop: dict[str, Any]) -> None:
     rank = context.get_world_rank()
     with suppress(*WORKER_FAILURES):  # of the coordinator; the driver reports them
         ray.get(coordinator.register.remote(rank, context.get_world_size()))
-        torch.set_num_threads(task.threads)
         try:
             _train_acquired(_ExpertTrainer(task), coordinator, rank)
         except Exception as error:  # raised, it would make Ray Train restart all workers, which would fail again
@@ -101,7 +99,7 @@ class _ExpertTrainer:
     def __init__(self, task: ExpertTask) -> None:
         curated = CuratedSet.open(task.curated, verify=False)  # the driver has verified it
         self._task, self._folder = task, Folder(task.folder)
-        self._device = device_of(task.gpus)
+        self._device = task.processor.enter()
         self._network: Network = build_network(task.architecture, curated.num_classes, curated.summary.image_size)
         self._num_classes = curated.num_classes
         self._images, labels = self._on_device(curated.load("train"), curated.normalisation)

@@ -29,6 +29,7 @@ from raydistill.diffusion.training import TrainingImages
 from raydistill.errors import RaydistillError
 from raydistill.galaxies.selection import Split
 from raydistill.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
+from raydistill.runtime.resources import Processor
 from raydistill.seeding import generator as seeded
 from raydistill.stages.curate.artifact import CuratedSet, RowGroup, row_groups
 from raydistill.stages.curate.conditions import ConditionEncoding, columns_of, conditions_of
@@ -263,8 +264,7 @@ class GenerateTask:
     generate: Generate
     survey: str
     seed: int
-    threads: int
-    gpus: float
+    processor: Processor
     checkpoint_seconds: float
 
 

@@ -32,7 +32,13 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.runtime.ray_train import ExitAfterReport, IndependentWorkers
-from raydistill.runtime.resources import choose_num_workers, ensure_schedulable, on_driver_node
+from raydistill.runtime.resources import (
+    Processor,
+    choose_num_workers,
+    ensure_schedulable,
+    group_options,
+    on_driver_node,
+)
 from raydistill.runtime.signals import preserve_sigint, run_in_background
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet, row_groups
@@ -232,7 +238,7 @@ def _train(
     """Train the generator to its end. Raise the error that ended it."""
     config, spec = plan.config, plan.generator
     resources, training = config.resources, config.generate.training
-    ensure_schedulable(resources, resources.cpus, resources.gpus, "")
+    ensure_schedulable(resources)
     workers = num_workers(training.shards, choose_num_workers(resources, training.shards))
     size, further = curated.summary.image_size, [extra_row_groups(extra, curated) for extra in extras]
     pictures = Pictures(sum(further, used_groups(curated, "train")), size, encoding)
@@ -252,7 +258,7 @@ def _train(
     )
     task = GenerateTask(
         spec.folder.uri, curated.folder.uri, pictures, validation, config.generate.with_digest(),
-        curated.summary.survey, spec.seed, resources.worker_threads, resources.gpus, resources.checkpoint_seconds,
+        curated.summary.survey, spec.seed, Processor.of(resources), resources.checkpoint_seconds,
     )  # fmt: skip
     updates = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_driver_node()})
     monitor = Monitor(plan, updates, run)
@@ -308,8 +314,7 @@ def _run_group(resources: Resources, plan: Plan, task: GenerateTask, updates: Qu
         torch_config=IndependentWorkers(),  # they start their own process group
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=resources.gpus > 0,
-            resources_per_worker={"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {}),
+            **group_options(resources),
         ),
         run_config=ray.train.RunConfig(
             # A new name keeps Ray from resuming a finished run: the stage has its own checkpoints.

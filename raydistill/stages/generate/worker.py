@@ -28,7 +28,6 @@ from raydistill.errors import DivergenceError, RaydistillError
 from raydistill.log import get_logger
 from raydistill.runtime.cluster import PROGRESS_INTERVAL
 from raydistill.runtime.ray_train import gather, process_group
-from raydistill.runtime.resources import device_of
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.generate.artifact import (
@@ -52,11 +51,11 @@ MAX_STATISTICS = 10_000  # pictures whose pixels a space measures
 def train_generator(loop: dict[str, Any]) -> None:
     """Run one worker of Ray Train. It reports once, at its end."""
     task, updates = loop["task"], loop["updates"]
-    torch.set_num_threads(task.threads)
+    device = task.processor.enter()
     context = ray.train.get_context()
     try:
-        with process_group(task.gpus):
-            _Worker(task, updates).run()
+        with process_group(task.processor.gpus):
+            _Worker(task, updates, device).run()
     except RaydistillError as error:
         updates.put(Update(0, error=error))
         raise  # Ray Train then ends the other workers, which may wait for this one
@@ -66,12 +65,12 @@ def train_generator(loop: dict[str, Any]) -> None:
 class _Worker:
     """Hold the state of the training, on the device of this worker."""
 
-    def __init__(self, task: GenerateTask, updates: Any) -> None:
+    def __init__(self, task: GenerateTask, updates: Any, device: str) -> None:
         self.task, self.updates, self.folder = task, updates, Folder(task.folder)
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         curated = CuratedSet.open(task.curated, verify=False)  # the driver has verified it
-        generator = make_generator(task).to(device_of(task.gpus))
+        generator = make_generator(task).to(device)
         self.state = init_training(generator, task.generate.training)
         self.records = load(self.folder, self.state)
         self.losses = LossByTime.zero(generator.device)

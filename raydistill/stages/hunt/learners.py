@@ -20,6 +20,7 @@ from raydistill.learning.normalise import AnyNormalisation
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.ray_data import finish_blocks
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import resolve
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.config import Hunt, HuntTraining
@@ -81,7 +82,7 @@ def choose_arithmetic(plan: Plan, spec: ArtifactSpec, run: Run, image_size: int)
         if not isinstance(learner, Regression):
             cost = estimate_fit(learner, image_size)
             work += WorkEstimate(count * cost.flops, count * cost.steps)
-    return resolve(spec.folder, run, HuntTraining(), work, 0, plan.config.resources.worker_threads)
+    return resolve(spec.folder, run, HuntTraining(), work, replace(Processor.of(plan.config.resources), gpus=0))
 
 
 def _fits(config: Hunt) -> list[tuple[AnyLearner, int]]:

@@ -7,6 +7,7 @@ round reads. With it a table of the truth answers, and strategies are compared.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.ray_data import finish_blocks
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
@@ -139,5 +141,5 @@ def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder, config: Hunt) 
         for name in config.strategies
         for seed in range(oracle_of(config).seeds)
     )
-    runner = TrialRunner(partial.uri, config, curated.normalisation, resources.worker_threads)
+    runner = TrialRunner(partial.uri, config, curated.normalisation, replace(Processor.of(resources), gpus=0))
     finish_blocks(partial, trials, runner, resources, stage="hunt", doing="hunting", unit="trials")

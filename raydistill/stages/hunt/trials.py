@@ -24,6 +24,7 @@ from torch import Tensor
 
 from raydistill.artifacts.tensors import unpack_tensors
 from raydistill.learning.normalise import AnyNormalisation
+from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.config import Hunt, Oracle
 from raydistill.stages.hunt.learners import draw_background, synthetic_groups, train_on_sources
@@ -192,18 +193,18 @@ class TrialRunner:
         The hunt.
     normalisation
         Of the pictures.
-    threads
+    processor
         Torch threads of a worker.
     """
 
     folder: str
     config: Hunt
     normalisation: AnyNormalisation
-    threads: int
+    processor: Processor
 
     def __call__(self, block: pa.Table) -> int:
         """Run the trial of a row {strategy, seed}, and write its file."""
-        torch.set_num_threads(self.threads)
+        self.processor.enter()
         (row,) = block.to_pylist()
         inputs = _inputs(self.folder)
         result = self.run(inputs, row["strategy"], row["seed"])

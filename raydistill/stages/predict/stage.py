@@ -27,7 +27,7 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.ray_data import MAX_RETRIES, ONE_BLOCK, accepted_deprecations, pack, quiet_context
-from raydistill.runtime.resources import choose_num_workers
+from raydistill.runtime.resources import Processor, choose_num_workers, data_options
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import Levels
@@ -115,7 +115,7 @@ def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
             raise ConfigError(str(error), "network", "set predict.features=false") from error
     ensemble = EnsembleSource(
         store.folder.uri, plan.expert_network, config.curate.image_size, curated.normalisation, tuple(curated.class_names),
-        count, config.predict.features, config.predict.batch_size, resources.worker_threads, resources.gpus,
+        count, config.predict.features, config.predict.batch_size, Processor.of(resources),
     )  # fmt: skip
     return ensemble, curated.summary.levels
 
@@ -167,16 +167,15 @@ def _predict_blocks(
     quiet_context(preserve_order=False)
     with accepted_deprecations():
         rows: ray.data.Dataset = ray.data.from_arrow([pack(block) for block in blocks])
-        if resources.gpus:
+        if ensemble.processor.gpus:
             prepare: Any = prepare_packed
             rows = rows.map_batches(
                 prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
             )
         rows = rows.map_batches(
-            BlockPredictor, fn_constructor_args=(ensemble, folder.uri, None if resources.gpus else source),
+            BlockPredictor, fn_constructor_args=(ensemble, folder.uri, None if ensemble.processor.gpus else source),
             batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=0 if resources.gpus else resources.cpus, num_gpus=resources.gpus,
-            max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES,
+            max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES, **data_options(resources),
         )  # fmt: skip
     reports: Any = rows.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0)
     for report in reports:

@@ -28,7 +28,7 @@ from raydistill.learning.ensemble import Ensemble, EnsemblePrediction
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import AnyNormalisation
 from raydistill.runtime.ray_data import pack, unpack
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.predict.artifact import SCHEMA, write_block
 from raydistill.storage import Folder
@@ -77,7 +77,7 @@ class EnsembleSource:
         Also return features.
     batch_size
         Pictures per forward pass; None: chosen by device.
-    threads, gpus
+    processor
         Threads of torch, and GPUs of a worker.
     """
 
@@ -89,8 +89,7 @@ class EnsembleSource:
     num_experts: int
     features: bool
     batch_size: int | None
-    threads: int
-    gpus: float
+    processor: Processor
 
     def load(self, device: str) -> Ensemble:
         """Return the experts after their last epoch."""
@@ -136,8 +135,7 @@ class BlockPredictor:
     """
 
     def __init__(self, ensemble: EnsembleSource, output: str, source: PictureSource | None) -> None:
-        torch.set_num_threads(ensemble.threads)
-        self._device = device_of(ensemble.gpus)
+        self._device = ensemble.processor.enter()
         self._options, self._ensemble = ensemble, ensemble.load(self._device)
         self._folder, self._source = Folder(output), source
 

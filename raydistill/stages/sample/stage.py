@@ -32,6 +32,7 @@ from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.ray_data import map_blocks
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
@@ -169,8 +170,7 @@ def _sample_blocks(
         recogniser=experts,
         networks=own_networks(plan.config),
         min_probability=0.0 if config.filter is None else config.filter.min_probability,
-        threads=resources.worker_threads,
-        gpus=resources.gpus,
+        processor=Processor.of(resources),
     )
     waiting = iter(tables)
     while some := list(islice(waiting, BLOCKS_AT_ONCE)):

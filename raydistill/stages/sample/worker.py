@@ -26,7 +26,7 @@ from raydistill.galaxies.pictures.images import encode_png, prepare
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.normalise import AnyNormalisation
-from raydistill.runtime.resources import device_of
+from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in
 from raydistill.seeding import generator as random_generator
 from raydistill.simulation.config import NUM_CLASSES, SDSS_PSF, Telescope
@@ -54,7 +54,7 @@ class BlockSampler:
         URIs of the experts' trajectories and of their curated set; None: no filter.
     min_probability
         Threshold of the filter.
-    threads, gpus
+    processor
         Torch threads and GPUs of a worker.
     networks
         The networks of the user's config.
@@ -64,14 +64,12 @@ class BlockSampler:
     pictures: PictureSource
     recogniser: tuple[str, str] | None
     min_probability: float
-    threads: int
-    gpus: float
+    processor: Processor
     networks: tuple[Architecture, ...] = ()
 
     def __call__(self, request: pa.Table) -> pa.Table:
         """Make one block, write its kept rows, and return one row of `FINISHED`."""
-        torch.set_num_threads(self.threads)
-        device = device_of(self.gpus)
+        device = self.processor.enter()
         images_BHWC, known = self.pictures.make(request, device)
         rows = _with_images(request, images_BHWC, known, self.pictures.describe(request))
         if self.recogniser is not None:

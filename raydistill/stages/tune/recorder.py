@@ -113,7 +113,7 @@ class TrialRecorder:
             self._last_running = time.monotonic()
         elif time.monotonic() - self._last_running > CAPACITY_CHECK_INTERVAL:
             resources = self.plan.config.resources
-            ensure_schedulable(resources, cpus_per_trial(resources), resources.distill_gpus, "distill_")
+            ensure_schedulable(resources, cpus_per_trial(resources))
             self._last_running = time.monotonic()
 
     def close(self, error: BaseException) -> None:

@@ -22,7 +22,7 @@ LAYOUT = ConditionLayout((ConditionGroup("class", 2, ("round", "spiral")),))
         ("demo_diffusion", (1, 3)),
         ("gz2_generator", (5, 10)),
         pytest.param("gz2_generator_64px", (30, 60), marks=[pytest.mark.slow, pytest.mark.long]),
-        pytest.param("gz2_generator_128px", (40, 90), marks=pytest.mark.slow),
+        pytest.param("gz2_generator_128px", (40, 90), marks=[pytest.mark.slow, pytest.mark.long]),
     ],
 )
 def test_network_trains_for_one_step(monkeypatch: pytest.MonkeyPatch, name: str, millions: tuple[int, int]) -> None:

@@ -14,6 +14,7 @@ from raydistill.errors import ArtifactError
 from raydistill.learning.arithmetic import Arithmetic
 from raydistill.learning.options import Training
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import RESOLVED, STARTED_ON, resolve, stage_context
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
@@ -34,29 +35,29 @@ def test_resumed_run_keeps_the_resolved_values_of_the_first(tmp_path: Path) -> N
     # The work estimate stands in for another machine: both decide what `auto` becomes.
     folder, run = Folder(tmp_path), Tags()
     training = Training(compile="auto", precision="auto", lr=0.5)
-    first = resolve(folder, run, training, SHORT, gpus=1, threads=1)
+    first = resolve(folder, run, training, SHORT, Processor(1, 1))
     assert first == Arithmetic(compile=False, precision="float32")
     assert sorted(folder.files()) == sorted([RESOLVED, STARTED_ON])
-    assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
+    assert resolve(folder, run, training, LONG, Processor(1, 1)) == first
     assert run.values == {"raydistill.resolved": "float32, not compiled"}
     written = folder.read(RESOLVED)
     folder.write(RESOLVED, b"{damaged")
-    assert resolve(folder, run, training, LONG, gpus=1, threads=1) == first
+    assert resolve(folder, run, training, LONG, Processor(1, 1)) == first
     assert folder.read(RESOLVED) == written
     folder.write(STARTED_ON, flipped(folder.read(STARTED_ON), -1))
-    assert resolve(folder, run, training, LONG, gpus=1, threads=1).precision == "bfloat16", "it is resolved again"
+    assert resolve(folder, run, training, LONG, Processor(1, 1)).precision == "bfloat16", "it is resolved again"
 
 
 def test_explicit_values_are_not_changed(tmp_path: Path) -> None:
     explicit = Training(compile=False, precision="float32")
-    assert resolve(Folder(tmp_path), Run(), explicit, LONG, gpus=1, threads=1) == Arithmetic(False, "float32")
+    assert resolve(Folder(tmp_path), Run(), explicit, LONG, Processor(1, 1)) == Arithmetic(False, "float32")
 
 
 def test_resuming_on_other_hardware_warns_that_bits_may_differ(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for gpus, threads in ((0, 8), (0, 8), (0, 4), (1, 1)):
-        resolve(Folder(tmp_path), Run(), Training(), SHORT, gpus=gpus, threads=threads)
+        resolve(Folder(tmp_path), Run(), Training(), SHORT, Processor(threads, gpus))
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     prefix = f"{tmp_path} was started on 8 threads of a CPU and resumes on"
     assert warnings == [

@@ -23,6 +23,7 @@ def features(values: np.ndarray) -> Features:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_false_alarms_over_all_metrics_are_one_in_twenty() -> None:
     alarms = 0
     for seed in range(TRIALS):

@@ -22,6 +22,7 @@ from raydistill.learning import metrics
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import Normalisation, one_hot
+from raydistill.runtime.resources import Processor
 from raydistill.stages.augment.artifact import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport, table_rows
 from raydistill.stages.augment.config import Augment, AugmentTraining
 from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
@@ -32,7 +33,7 @@ from raydistill.storage import Folder
 from raydistill.text import shown_name
 
 LABELS = torch.tensor([0] * 40 + [1] * 12 + [2] * 3)
-COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (4, 12), 5, 1, 0)
+COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (4, 12), 5, Processor(1, 0))
 
 
 def pool(labels_N: Tensor, seed: int = 0) -> Pool:

@@ -14,6 +14,7 @@ import pytest
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.morphology.structure import Box
+from raydistill.runtime.resources import Processor
 from raydistill.stages.detect.artifact import WEIGHTS
 from raydistill.stages.detect.config import Detect, FieldModel
 from raydistill.stages.detect.fields import annotation
@@ -35,7 +36,7 @@ def task(folder: Path, detect: Detect = DETECT, seconds: float = 0.0) -> Trainin
         Folder(folder).write(name, encode_png(picture))
         boxes = [annotation(mask, Box(24, 24, 40, 40), 1 + number % 2, {})] if number else []
         records.append({"file_name": name, "annotations": boxes})
-    return TrainingTask(str(folder), tuple(records), ("galaxy", "star"), detect, 1, 0, seconds)
+    return TrainingTask(str(folder), tuple(records), ("galaxy", "star"), detect, Processor(1, 0), seconds)
 
 
 def test_a_training_that_stops_anywhere_ends_with_the_same_bytes(tmp_path: Path) -> None:
