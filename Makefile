@@ -50,7 +50,7 @@ coverage: COVERAGE = --cov
 coverage: unit ## run the fast tests and print the lines that they do not run
 
 test: COVERAGE = $(call NEW_PYTHON,--cov,)
-test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, 14 minutes on two cores
+test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, ten minutes on two cores
 
 test-all: COVERAGE = --cov
 test-all: check slow long mutants ## test, plus the long fault and cluster tests, and changes of core modules
@@ -73,7 +73,7 @@ unit: setup ## run the fast tests: no Ray, no server
 fast: unit ## the same as unit
 
 slow: setup ## run the tests with Ray, MLflow, faults and the command line
-	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not long" \
 		tests/test_docs.py tests/e2e tests/ray tests/gpu $$(grep -rl --include='test_*.py' mark.slow tests/unit tests/property)
 
 long: setup ## run the long tests of docs/reliability.md
