@@ -74,7 +74,8 @@ def test_occlusion_measures_every_class_ring_and_fill(inputs: AnalysisInputs, oc
     expected = described(pixels, "prototypes").probabilities_NK.diagonal()
     np.testing.assert_allclose(prototypes["before"].to_numpy()[:5], expected, atol=0.05)  # clipped and rounded here
     check_statements(occlusion)
-    tested = real[(real["fill"] == FILLS[0]) & (real["class"] != "all classes")]
+    np.testing.assert_allclose(real["excess"], real["loss"] - real["control"], atol=1e-12)
+    tested = real[real["class"] != "all classes"]
     assert tested["p_value"].notna().all()
     assert len(occlusion.statements) == len(tested) + 8  # four orders, two curves
 

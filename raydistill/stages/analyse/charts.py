@@ -175,78 +175,50 @@ def picture_rows(
     return figure
 
 
-def compared_estimates(
-    panels: Sequence[str],
-    rows: Sequence[str],
-    series: Mapping[str, tuple[Floats, Floats, Floats]],
-    label: str,
+def banded_curves(
+    curves: Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]],
+    x: Floats,
+    labels: tuple[str, str],
+    baseline: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """Return estimates with 95 % intervals, by panel, line and colour.
-
-    A panel is a quantity, a line a class, a colour a series.
-
-    Parameters
-    ----------
-    panels, rows
-        Names of the panels and of the lines.
-    series
-        For each series the estimates [panels, rows] and both ends of their intervals; NaN where
-        unknown.
-    label
-        Label of the axis of values.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.7 + 1.7 * len(panels), 1.5 + 0.36 * len(rows)), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
-        for panel, axis in enumerate(axes):
-            axis.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
-            for number, (name, (values, low, high)) in enumerate(series.items()):
-                y = np.arange(len(rows))[::-1] - 0.22 * (number - (len(series) - 1) / 2)
-                errors = np.abs(np.stack([values[panel] - low[panel], high[panel] - values[panel]]))
-                axis.errorbar(
-                    values[panel], y, xerr=np.nan_to_num(errors), fmt=MARKERS[number], color=SERIES[number],
-                    markersize=3.5, linewidth=1.1, label=name,
-                )  # fmt: skip
-            axis.set_title(wrapped(panels[panel], 22), fontsize=8)
-            axis.set_yticks(np.arange(len(rows))[::-1], [row.replace("_", " ") for row in rows], fontsize=8)
-            axis.set_ylim(-0.6, len(rows) - 0.4)
-            axis.tick_params(axis="x", labelsize=7)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(series), fontsize=8)
-        figure.supxlabel(label, fontsize=8)
-    return figure
-
-
-def replacement_curves(
-    curves: Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]], baseline: str, label: str
-) -> Figure:
-    """Return mean curves with 95 % bands: a panel for deletion and one for insertion.
+    """Return mean curves with 95 % bands, in panels.
 
     Parameters
     ----------
     curves
-        For each panel and each order the mean curve and both ends of its band, over equal steps
-        from 0 to 1.
+        For each panel and each line the mean curve and both ends of its band.
+    x
+        The horizontal positions of their points.
+    labels
+        Labels of the axes.
     baseline
-        The order that is drawn in grey.
-    label
-        Label of the vertical axis.
+        The line that is drawn in grey.
+    limits
+        Ends of the vertical axis; None: a line at 0, and all that is drawn.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * len(curves), 3.0), layout="constrained")
-        axes = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
-        for axis, (panel, orders) in zip(axes, curves.items(), strict=True):
+        columns = min(len(curves), 3)
+        rows = -(-len(curves) // columns)
+        figure = Figure(figsize=(3.2 * columns, 0.6 + 2.4 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axis in axes.flat[len(curves) :]:
+            axis.set_axis_off()
+        for axis, (panel, lines) in zip(axes.flat, curves.items(), strict=False):
             colours = iter(SERIES)
-            for number, (name, (mean, low, high)) in enumerate(orders.items()):
+            for number, (name, (mean, low, high)) in enumerate(lines.items()):
                 colour = FAINT if name == baseline else next(colours)
-                x = np.linspace(0, 1, len(mean))
                 axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
                 axis.plot(x, mean, color=colour, marker=MARKERS[number], markersize=3, linewidth=1.3, label=name)
-            axis.set_title(panel, fontsize=9)
-            axis.set(xlabel="share of the patches", xlim=(0, 1), ylim=(0, 1))
-        axes[0].set_ylabel(label)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+            axis.set_title(panel.replace("_", " "), fontsize=9)
+            axis.set_xlim(0, 1)
+            if limits is None:
+                axis.axhline(0, color=MUTED, linewidth=0.8, linestyle=":")
+            else:
+                axis.set_ylim(*limits)
+        figure.supxlabel(labels[0], fontsize=8)
+        figure.supylabel(labels[1], fontsize=8)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 

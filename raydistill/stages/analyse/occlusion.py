@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from raydistill.seeding import fold_in
-from raydistill.stages.analyse.charts import compared_estimates, picture_rows, replacement_curves
+from raydistill.stages.analyse.charts import banded_curves, picture_rows
 from raydistill.stages.analyse.inputs import AnalysisInputs
 from raydistill.stages.analyse.science.counterfactuals import (
     area,
@@ -20,7 +20,6 @@ from raydistill.stages.analyse.science.counterfactuals import (
     centre_first,
     first_to_last,
     occlusion_order,
-    patch_grid,
     patch_means,
     random_order,
     replacement_curve,
@@ -28,10 +27,15 @@ from raydistill.stages.analyse.science.counterfactuals import (
 from raydistill.stages.analyse.science.occlusion import (
     ANNULI,
     FILLS,
+    NUM_CONTROLS,
+    PATCHES_PER_SIDE,
     Classifier,
-    Drop,
-    completeness_drops,
-    hidden,
+    Loss,
+    completeness_losses,
+    fills_of,
+    occlude,
+    patch_grid,
+    ring_masks,
 )
 from raydistill.stages.analyse.science.stability import contrasts, poses
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
@@ -48,20 +52,21 @@ Estimates = tuple[Floats, Floats, Floats]  # with both ends of their intervals
 TITLE = "Occlusion"
 MAX_OF_CLASS = 50  # validation galaxies of a class whose rings are hidden
 MAX_OF_CLASS_PATCHES = 12  # validation galaxies of a class whose patches are deleted and inserted
-PATCHES_PER_SIDE = 8
 POINTS = 6  # of a deletion or insertion curve
 RANDOM = "random"
-DROPS = (
+LOSSES = (
     Quantity("pictures", "galaxies of the validation split, or prototypes"),
     Quantity("class", "class of the pictures; 'all classes' is the mean over classes"),
-    Quantity("ring", "part of the picture that is hidden"),
-    Quantity("fill", "values that replace its pixels: their mean, or the mean picture of the class"),
+    Quantity("ring", "radii of the hidden ring, in units of half the frame's side"),
+    Quantity("fill", "values that replace its pixels: the mean of their ring, or the mean picture of the class"),
     Quantity("before", "completeness of galaxies, or the experts' mean probability of a prototype's class"),
-    Quantity("drop", "the fall of that number when the ring is hidden"),
+    Quantity("loss", "the fall of that number when the ring is hidden"),
+    Quantity("control", "its mean fall when random patches with as many pixels are hidden"),
+    Quantity("excess", "loss minus control"),
     Quantity("low", "lower end of its 95 % interval (paired bootstrap over galaxies; Student's t over experts)"),
     Quantity("high", "upper end of its 95 % interval"),
     Quantity("n", "galaxies, or experts"),
-    Quantity("p_value", "two-sided, of no drop; adjusted for all statements of the section; galaxies alone"),
+    Quantity("p_value", "two-sided, of no excess; adjusted for all statements of the section; galaxies alone"),
 )
 AREAS = (
     Quantity("order", "order in which patches are replaced"),
@@ -101,19 +106,21 @@ class Ranking(NamedTuple):
     gain: Change
 
 
-class OnePrototype(NamedTuple):
-    """The drop in the experts' probability of a prototype's class with a ring hidden."""
+class PrototypeLoss(NamedTuple):
+    """The loss of the experts' probability of a prototype's class with a ring hidden."""
 
     label: int
     ring: str
     fill: str
     before: float
-    drop: Interval
+    loss: float
+    control: float
+    excess: Interval
     n: int
 
 
 def occlusion_section(inputs: AnalysisInputs) -> Section:
-    """Return the section: drops by ring, and deletion and insertion of patches."""
+    """Return the section: losses by ring, and deletion and insertion of patches."""
     if inputs.trajectories is None:
         return Section("occlusion", TITLE, missing="there are no experts; run 'raydistill experts CONFIG'")
     sample = validation_sample(inputs)
@@ -130,38 +137,38 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
         np.nan_to_num(class_means(train.images_NHWC.numpy(), inputs.galaxy_labels, len(inputs.class_names)))
     )
     seed = fold_in(inputs.plan.config.analyse.seed, "occlusion")
-    drops = completeness_drops(classify, sample.pictures_NHWC, sample.labels_N, means_KHWC, seed)
-    of_prototypes = prototype_drops(inputs, inputs.trajectories, means_KHWC)
+    losses = completeness_losses(classify, sample.pictures_NHWC, sample.labels_N, means_KHWC, seed)
+    of_prototypes = prototype_losses(inputs, inputs.trajectories, means_KHWC, seed)
     curves, rankings = patch_rankings(inputs, sample.head(MAX_OF_CLASS_PATCHES), means_KHWC, classify, seed)
-    tested = [drop for drop in drops if drop.label is not None and drop.fill == FILLS[0]]
-    p_values = holm(np.array([*(drop.change.p_value for drop in tested), *(curve.gain.p_value for curve in rankings)]))
-    by_drop = dict(zip(map(id, tested), p_values.tolist(), strict=False))
+    tested = [loss for loss in losses if loss.label is not None]
+    p_values = holm(np.array([*(loss.excess.p_value for loss in tested), *(curve.gain.p_value for curve in rankings)]))
+    by_loss = dict(zip(map(id, tested), p_values.tolist(), strict=False))
     rank_p = p_values[len(tested) :].tolist()
     return Section(
         "occlusion",
         TITLE,
         (
-            "A ring of each picture is hidden, and the experts classify it again. The rings are circles around the centre, "
-            "in fractions of half the frame's side: "
-            + ", ".join(f"{annulus.name} {annulus.inner:g} to {min(annulus.outer, math.sqrt(2)):.3g}" for annulus in ANNULI)
-            + ". Their names say where such a structure usually is. The sky is a control.",
-            "A ring is filled with its own mean colour, which hides its structure and keeps its light, or with the mean "
-            "picture of the class, which hides only what differs from the class. Both leave evidence of the class, so "
-            "a drop is a lower limit. A constant ring is round itself, so hidden galaxies look rounder.",
+            f"A ring of each picture is hidden, and the experts classify it again. The {len(ANNULI)} rings have equal "
+            "areas and share out the circle that touches the frame; radii are fractions of half its side. A larger hidden "
+            f"area costs more wherever it lies, so each ring is compared with {NUM_CONTROLS} controls: random patches of the "
+            "circle with as many pixels. The excess is the loss of the ring minus that of its controls.",
+            "Pixels are filled with the mean colour of their ring, which hides the structure along the ring and keeps the "
+            "profile, or with the mean picture of the class, which hides only what differs from the class. Both leave "
+            "evidence of the class, so a loss is a lower limit.",
             "Deletion replaces patches by those of the mean training galaxy, insertion brings them back (RISE, "
             "arXiv:1806.07421). The order 'prototype' starts where the prototypes of the class differ most from the others.",
         ),
         tables=(
-            _drop_table(inputs, drops, by_drop, of_prototypes),
+            _loss_table(inputs, losses, by_loss, of_prototypes),
             _area_table(rankings, rank_p),
         ),
         figures=(
-            _example_figure(inputs, sample, means_KHWC),
-            _drop_figure(inputs, drops, of_prototypes),
+            _example_figure(inputs, sample),
+            _loss_figure(inputs, losses, of_prototypes),
             _curve_figure(curves, len(sample.head(MAX_OF_CLASS_PATCHES).labels_N)),
         ),
         statements=(
-            *(_drop_statement(inputs, drop, by_drop[id(drop)]) for drop in tested),
+            *(_loss_statement(inputs, loss, by_loss[id(loss)]) for loss in tested),
             *(_rank_statement(ranking, p) for ranking, p in zip(rankings, rank_p, strict=True)),
         ),
     )  # fmt: skip
@@ -175,21 +182,32 @@ def validation_sample(inputs: AnalysisInputs) -> Sample:
     return Sample(split.images_NHWC[rows].float() / 255, split.labels_N[rows]).head(MAX_OF_CLASS)
 
 
-def prototype_drops(inputs: AnalysisInputs, store: TrajectoryStore, means_KHWC: Tensor) -> list[OnePrototype]:
-    """Return the drops of the prototypes; the experts are the sample."""
+def prototype_losses(
+    inputs: AnalysisInputs, store: TrajectoryStore, means_KHWC: Tensor, seed: int
+) -> list[PrototypeLoss]:
+    """Return the losses of the prototypes; the experts are the sample."""
     labels_S = inputs.distilled.labels
     pixels_SHWC = inputs.distilled.selected.pixels()
-    changed = hidden(pixels_SHWC, means_KHWC[labels_S])
-    before_ES = expert_probabilities(inputs, store, pixels_SHWC, labels_S)
+
+    def probability(pictures_SHWC: Tensor) -> Floats:
+        return expert_probabilities(inputs, store, pictures_SHWC, labels_S)
+
+    before_ES = probability(pixels_SHWC)
     of_prototypes = []
-    for ring, by_fill in zip(ANNULI, changed, strict=True):
-        for fill, pictures in zip(FILLS, by_fill, strict=True):
-            after_ES = expert_probabilities(inputs, store, pictures, labels_S)
+    for ring, (ring_HW, controls_CHW) in zip(ANNULI, ring_masks(pixels_SHWC, seed), strict=True):
+        for fill, fill_SHWC in fills_of(pixels_SHWC, means_KHWC[labels_S]).items():
+            after_ES = probability(occlude(pixels_SHWC, ring_HW, fill_SHWC))
+            control_ES = np.mean([probability(occlude(pixels_SHWC, mask, fill_SHWC)) for mask in controls_CHW], axis=0)
             for label in range(len(inputs.class_names)):
-                of_class_S = (labels_S == label).numpy()
-                drop_E = (before_ES - after_ES)[:, of_class_S].mean(axis=1)
-                before = float(before_ES[:, of_class_S].mean())
-                of_prototypes.append(OnePrototype(label, ring.name, fill, before, mean_interval(drop_E), len(drop_E)))
+                before_E, after_E, control_E = (
+                    values_ES[:, (labels_S == label).numpy()].mean(axis=1)
+                    for values_ES in (before_ES, after_ES, control_ES)
+                )
+                loss, control = float((before_E - after_E).mean()), float((before_E - control_E).mean())
+                excess = mean_interval(control_E - after_E)
+                of_prototypes.append(
+                    PrototypeLoss(label, ring.name, fill, float(before_E.mean()), loss, control, excess, len(after_E))
+                )
     return of_prototypes
 
 
@@ -251,21 +269,32 @@ def patch_rankings(
     return curves, rankings
 
 
-def _drop_table(
-    inputs: AnalysisInputs, drops: list[Drop], p_values: dict[int, float], of_prototypes: list[OnePrototype]
+def _loss_table(
+    inputs: AnalysisInputs, losses: list[Loss], p_values: dict[int, float], of_prototypes: list[PrototypeLoss]
 ) -> SectionTable:
     names = inputs.class_names
     rows: list[tuple[object, ...]] = [
-        ("galaxies", "all classes" if drop.label is None else names[drop.label], drop.annulus, drop.fill, drop.before,
-         *drop.change.interval, drop.change.n, p_values.get(id(drop)))
-        for drop in drops
+        ("galaxies", "all classes" if loss.label is None else names[loss.label], loss.ring, loss.fill, loss.before,
+         loss.loss.interval.value, loss.control, *loss.excess.interval, loss.excess.n, p_values.get(id(loss)))
+        for loss in losses
     ]  # fmt: skip
     rows += [
-        ("prototypes", names[row.label], row.ring, row.fill, row.before, *row.drop, row.n, None)
+        (
+            "prototypes",
+            names[row.label],
+            row.ring,
+            row.fill,
+            row.before,
+            row.loss,
+            row.control,
+            *row.excess,
+            row.n,
+            None,
+        )
         for row in of_prototypes
     ]
-    caption = "Fall of completeness when a ring is hidden."
-    return SectionTable.of_rows("occlusion", caption, rows, DROPS, {"p_value": pa.float64()})
+    caption = "Loss of completeness when a ring is hidden, and its excess over random patches of the same area."
+    return SectionTable.of_rows("occlusion", caption, rows, LOSSES, {"p_value": pa.float64()})
 
 
 def _area_table(rankings: list[Ranking], p_values: list[float]) -> SectionTable:
@@ -277,43 +306,52 @@ def _area_table(rankings: list[Ranking], p_values: list[float]) -> SectionTable:
     return SectionTable.of_rows("deletion_insertion", caption, rows, AREAS)
 
 
-def _example_figure(inputs: AnalysisInputs, sample: Sample, means_KHWC: Tensor) -> SectionFigure:
+def _example_figure(inputs: AnalysisInputs, sample: Sample) -> SectionFigure:
     one_each = sample.head(1)
-    changed = hidden(one_each.pictures_NHWC, means_KHWC[one_each.labels_N])[:, 0]
+    pictures = one_each.pictures_NHWC
+    means = fills_of(pictures, pictures)["ring mean"]
+    (first, *_, last) = ring_masks(pictures, 0)
+    shown = (first.ring_HW, last.ring_HW, last.controls_CHW[0])
+    changed = [pictures, *(occlude(pictures, mask, means) for mask in shown)]
     rows = [
-        (inputs.class_names[label].replace("_", " "), [picture.numpy(), *changed[:, number].numpy()])
-        for number, (label, picture) in enumerate(zip(one_each.labels_N.tolist(), one_each.pictures_NHWC, strict=True))
+        (inputs.class_names[label].replace("_", " "), [variant[number].numpy() for variant in changed])
+        for number, label in enumerate(one_each.labels_N.tolist())
     ]
-    titles = ["galaxy", *(f"no {annulus.name}" for annulus in ANNULI)]
     return SectionFigure(
         "occlusion_examples",
-        f"A validation galaxy of each of {len(rows)} classes, unchanged and with each ring hidden.",
-        "A validation galaxy of each class, and the same galaxy with each ring filled with its mean colour.",
-        picture_rows(rows, titles),
-    )
+        f"A validation galaxy of each of {len(rows)} classes, unchanged, without the centre, without the outermost ring, "
+        "and without random patches.",
+        "A validation galaxy of each class, and the same galaxy with the innermost ring, the outermost ring, and random "
+        "patches of the same area filled with the mean colour of their rings.",
+        picture_rows(rows, ["galaxy", f"no {ANNULI[0].name}", f"no {ANNULI[-1].name}", "control"]),
+    )  # fmt: skip
 
 
-def _drop_figure(inputs: AnalysisInputs, drops: list[Drop], of_prototypes: list[OnePrototype]) -> SectionFigure:
-    rings, names = [annulus.name for annulus in ANNULI], inputs.class_names
-    series: dict[str, Estimates] = {}
-    for fill in FILLS:
-        values = np.full((3, len(rings), len(names)), math.nan)
-        for drop in drops:
-            if drop.label is not None and drop.fill == fill:
-                values[:, rings.index(drop.annulus), drop.label] = drop.change.interval
-        series[f"galaxies, {fill}"] = (values[0], values[1], values[2])
-    values = np.full((3, len(rings), len(names)), math.nan)
-    for prototype in of_prototypes:
-        if prototype.fill == FILLS[0]:
-            values[:, rings.index(prototype.ring), prototype.label] = prototype.drop
-    series[f"prototypes, {FILLS[0]}"] = (values[0], values[1], values[2])
+def _loss_figure(inputs: AnalysisInputs, losses: list[Loss], of_prototypes: list[PrototypeLoss]) -> SectionFigure:
+    rings = [annulus.name for annulus in ANNULI]
+    curves: dict[str, dict[str, Estimates]] = {}
+    for label, name in enumerate(inputs.class_names):
+        lines = {}
+        for fill in FILLS:
+            of_ring = {loss.ring: loss.excess.interval for loss in losses if (loss.label, loss.fill) == (label, fill)}
+            if of_ring:
+                lines[f"galaxies, {fill}"] = _estimates([of_ring[ring] for ring in rings])
+        of_class = [loss for loss in of_prototypes if (loss.label, loss.fill) == (label, FILLS[0])]
+        lines[f"prototypes, {FILLS[0]}"] = _estimates([loss.excess for loss in of_class])
+        curves[name] = lines
+    middle = np.array([math.sqrt((annulus.inner**2 + annulus.outer**2) / 2) for annulus in ANNULI])
     return SectionFigure(
         "occlusion",
-        f"Fall of completeness of {len(names)} classes when the {', '.join(rings)} are hidden.",
-        "Fall of completeness of validation galaxies, and of the experts' probability of the prototypes' class, when a "
-        "ring is hidden. Bars are 95 % intervals.",
-        compared_estimates(rings, names, series, "fall of completeness or probability"),
+        f"Excess loss of {len(curves)} classes by the radius of the hidden ring.",
+        "Loss of completeness of validation galaxies, and of the experts' probability of the prototypes' class, when a "
+        "ring is hidden, minus that of random patches of the same area. Bands are 95 % intervals.",
+        banded_curves(curves, middle, ("radius, in units of half the frame's side", "loss minus control")),
     )
+
+
+def _estimates(intervals: list[Interval]) -> Estimates:
+    values, low, high = np.array(intervals).T
+    return values, low, high
 
 
 def _curve_figure(curves: dict[str, dict[str, Floats]], count: int) -> SectionFigure:
@@ -326,7 +364,9 @@ def _curve_figure(curves: dict[str, dict[str, Floats]], count: int) -> SectionFi
         "Probability of the class while patches of galaxies are deleted and inserted in several orders.",
         "Mean probability of a galaxy's class while its patches are replaced by those of the mean galaxy (deletion), and "
         "while they come back (insertion). Bands are 95 % bootstrap intervals over galaxies.",
-        replacement_curves(drawn, RANDOM, "probability of the class"),
+        banded_curves(
+            drawn, np.linspace(0, 1, POINTS + 1), ("share of the patches", "probability of the class"), RANDOM, (0, 1)
+        ),
     )
 
 
@@ -336,12 +376,11 @@ def _band(curves_NP: Floats) -> Estimates:
     return mean, low, high
 
 
-def _drop_statement(inputs: AnalysisInputs, drop: Drop, p_value: float) -> Statement:
-    assert drop.label is not None
-    name = inputs.class_names[drop.label].replace("_", " ")
-    way = "falls" if drop.change.interval.value >= 0 else "rises"
-    text = f"Completeness of {name} {way} when the ring of the {drop.annulus} is hidden, fall"
-    return Statement(text, *drop.change.interval, drop.change.n, p_value)
+def _loss_statement(inputs: AnalysisInputs, loss: Loss, p_value: float) -> Statement:
+    assert loss.label is not None
+    name = inputs.class_names[loss.label].replace("_", " ")
+    text = f"Hiding the ring {loss.ring} ({loss.fill}) of {name} costs more completeness than hiding random patches, excess"
+    return Statement(text, *loss.excess.interval, loss.excess.n, p_value)
 
 
 def _rank_statement(ranking: Ranking, p_value: float) -> Statement:

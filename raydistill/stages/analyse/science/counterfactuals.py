@@ -144,15 +144,6 @@ def verdict(before_NA: Floats, after_NA: Floats, changed: int, wanted_N: Floats,
 PATCHES_AT_ONCE = 16  # to save memory
 
 
-def patch_grid(height: int, width: int, side: int) -> Tensor:
-    """Return the patch of each pixel, int64 [H, W].
-
-    Patches are squares of `side` pixels, numbered in rows from the top left.
-    """
-    columns = -(-width // side)
-    return (torch.arange(height) // side)[:, None] * columns + (torch.arange(width) // side)[None, :]
-
-
 def patch_means(values_NHW: Tensor, patches_HW: Tensor) -> Tensor:
     """Return the mean of a map in each patch, [N, L]."""
     count_L = patches_HW.flatten().bincount()

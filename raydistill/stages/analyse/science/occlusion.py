@@ -1,27 +1,20 @@
 """Hide a ring of each picture, and measure which classes are then missed.
 
-The rings are circular annuli around the centre of the frame. Their radii are fractions of half its
-side. In Galaxy Zoo 2 the cropped frame is 4.24 R90 wide, so half of it is 2.12 R90:
+The rings are circular annuli of equal area around the centre, which share out the circle that
+touches the frame. Their radii are fractions of half the frame's side, r_k = sqrt(k / 8). In Galaxy
+Zoo 2 the cropped frame is 4.24 R90 wide, so half of it is 2.12 R90.
 
-======  ==================  ============
-ring    of half the side    in R90
-======  ==================  ============
-bulge   0 to 0.15           0 to 0.32
-bar     0.15 to 0.35        0.32 to 0.74
-arms    0.35 to 0.75        0.74 to 1.6
-sky     0.75 to the corner  beyond 1.6
-======  ==================  ============
+A larger hidden area costs more, wherever it lies. So each ring is compared with controls: random
+patches of the circle, as many pixels as the ring. The excess of a ring is its loss minus the mean
+loss of its controls; it is 0 at all radii if the evidence is spread evenly.
 
-The names say where such a structure usually is; a ring also holds other light. The sky is a control:
-a network that needs it has learned something that is not in the galaxy. The rings differ in area.
+Two fills replace the pixels:
 
-Two fills replace the pixels of a ring:
-
-- "ring mean": the mean colour of the same picture in the ring. The structure is hidden, and the
-  light is kept.
+- "ring mean": the mean colour of the same picture in the ring to which the pixel belongs. The
+  structure along the ring is hidden, and the radial profile is kept.
 - "class mean": the mean picture of the class. Only the individual difference from the class is hidden.
 
-Both leave evidence of the class in the ring, so a drop is a lower limit.
+Both leave evidence of the class, so a loss is a lower limit.
 """
 
 from __future__ import annotations
@@ -29,24 +22,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raydistill.seeding import fold_in
+from raydistill.seeding import fold_in, generator
 from raydistill.statistics.intervals import percentile_interval
-from raydistill.statistics.resampling import Change, mean_of_resamples, share_changed
+from raydistill.statistics.resampling import Change, mean_change, mean_of_resamples, share_changed
 
-Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 # Maps pictures float32 [N, H, W, 3], black 0 and white 1, to class probabilities [N, K].
 Classifier = Callable[[Tensor], Tensor]
 Fill = Literal["ring mean", "class mean"]
 FILLS: tuple[Fill, ...] = ("ring mean", "class mean")
+NUM_RINGS = 8
+NUM_CONTROLS = 4  # random masks for each ring
+PATCHES_PER_SIDE = 8
 
 
 @dataclass(frozen=True)
@@ -55,15 +51,16 @@ class Annulus:
 
     Parameters
     ----------
-    name
-        The structure that usually lies there.
     inner, outer
         Radii, relative to half the side of the frame. The inner circle belongs to the ring.
     """
 
-    name: str
     inner: float
     outer: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner:.2f} to {self.outer:.2f}"
 
     def mask(self, height: int, width: int) -> Tensor:
         """Return the pixels whose centre lies in the ring, bool [H, W]."""
@@ -73,91 +70,101 @@ class Annulus:
         return (radius_HW >= self.inner) & (radius_HW < self.outer)
 
 
-ANNULI = (
-    Annulus("bulge", 0.0, 0.15),
-    Annulus("bar", 0.15, 0.35),
-    Annulus("arms", 0.35, 0.75),
-    Annulus("sky", 0.75, math.inf),
-)
+ANNULI = tuple(Annulus(math.sqrt(k / NUM_RINGS), math.sqrt((k + 1) / NUM_RINGS)) for k in range(NUM_RINGS))
+CIRCLE = Annulus(0.0, 1.0)
 
 
-def occlude(pictures_NHWC: Tensor, mask_HW: Tensor, fill_NHWC: Tensor | None = None) -> Tensor:
-    """Return pictures whose pixels in a mask are replaced.
+class Masks(NamedTuple):
+    """A ring, bool [H, W], and its controls with as many pixels, bool [C, H, W]."""
 
-    Parameters
-    ----------
-    pictures_NHWC
-        float32, in any unit.
-    mask_HW
-        bool, True where pixels are replaced.
-    fill_NHWC
-        Pictures from which the pixels come. None: the mean colour of each picture in the mask.
+    ring_HW: Tensor
+    controls_CHW: Tensor
 
-    Returns
-    -------
-    torch.Tensor
-        float32 [N, H, W, C], a copy.
+
+def ring_masks(pictures_NHWC: Tensor, seed: int) -> list[Masks]:
+    """Return the masks of all rings of `ANNULI`, for pictures of this size."""
+    height, width = pictures_NHWC.shape[1:3]
+    side = max(1, round(min(height, width) / PATCHES_PER_SIDE))
+    patches_HW = patch_grid(height, width, side)
+    circle_P = CIRCLE.mask(height, width).flatten().nonzero()[:, 0]
+    result = []
+    for annulus in ANNULI:
+        ring_HW = annulus.mask(height, width)
+        controls = torch.zeros(NUM_CONTROLS, height * width, dtype=torch.bool)
+        for number, control in enumerate(controls):
+            order = torch.randperm(
+                int(patches_HW.max()) + 1, generator=generator(fold_in(seed, "control", annulus.name, number))
+            )
+            by_patch = order[patches_HW.flatten()[circle_P]].argsort(stable=True)
+            control[circle_P[by_patch[: int(ring_HW.sum())]]] = True
+        result.append(Masks(ring_HW, controls.view(NUM_CONTROLS, height, width)))
+    return result
+
+
+def patch_grid(height: int, width: int, side: int) -> Tensor:
+    """Return the number of the patch of each pixel, int64 [H, W], row by row.
+
+    Patches are squares of `side` pixels; the last ones of a row or column may be smaller.
     """
-    if not mask_HW.any():
-        return pictures_NHWC.clone()
-    if fill_NHWC is None:
-        fill_NHWC = pictures_NHWC[:, mask_HW].mean(dim=1)[:, None, None, :]
+    rows, columns = torch.arange(height) // side, torch.arange(width) // side
+    return rows[:, None] * (int(columns.max()) + 1) + columns[None, :]
+
+
+def ring_means(pictures_NHWC: Tensor) -> Tensor:
+    """Return pictures whose rings have the mean colour of the ring; corners stay."""
+    result = pictures_NHWC.clone()
+    for annulus in ANNULI:
+        mask_HW = annulus.mask(*pictures_NHWC.shape[1:3])
+        if mask_HW.any():
+            result[:, mask_HW] = pictures_NHWC[:, mask_HW].mean(dim=1, keepdim=True)
+    return result
+
+
+def occlude(pictures_NHWC: Tensor, mask_HW: Tensor, fill_NHWC: Tensor) -> Tensor:
+    """Return pictures, float32 [N, H, W, C], with the pixels of a mask from `fill_NHWC`."""
     return torch.where(mask_HW[None, :, :, None], fill_NHWC, pictures_NHWC)
 
 
+def fills_of(pictures_NHWC: Tensor, means_NHWC: Tensor) -> dict[Fill, Tensor]:
+    """Return the pictures that fill the masks, from the mean picture of each one's class."""
+    return {"ring mean": ring_means(pictures_NHWC), "class mean": means_NHWC}
+
+
 @dataclass(frozen=True)
-class Drop:
-    """The fall of completeness when a ring is hidden.
+class Loss:
+    """The fall of completeness when a ring is hidden, beside that of random patches.
 
     Attributes
     ----------
-    annulus
-        Name of the ring.
+    ring
+        Its name.
     fill
         Values that replace its pixels.
     label
         The class; None for the mean over the classes that have pictures (balanced accuracy).
     before
         Completeness of the unchanged pictures.
-    change
-        Completeness before minus completeness after. The mean over classes has no p-value (NaN).
+    loss
+        Completeness before minus completeness after.
+    control
+        The mean loss of the controls.
+    excess
+        Loss minus control, paired over pictures. The mean over classes has no p-value (NaN).
     """
 
-    annulus: str
+    ring: str
     fill: Fill
     label: int | None
     before: float
-    change: Change
+    loss: Change
+    control: float
+    excess: Change
 
 
-def hidden(pictures_NHWC: Tensor, fill_NHWC: Tensor, annuli: tuple[Annulus, ...] = ANNULI) -> Tensor:
-    """Return pictures, each ring hidden by each fill: [rings, fills, N, H, W, C].
-
-    The fills are `FILLS`.
-
-    Parameters
-    ----------
-    pictures_NHWC
-        float32.
-    fill_NHWC
-        The mean picture of each picture's class.
-    annuli
-        The rings.
-    """
-    masks = [annulus.mask(*pictures_NHWC.shape[1:3]) for annulus in annuli]
-    fills = {"ring mean": None, "class mean": fill_NHWC}
-    return torch.stack([torch.stack([occlude(pictures_NHWC, mask, fills[fill]) for fill in FILLS]) for mask in masks])
-
-
-def completeness_drops(
-    classify: Classifier,
-    pictures_NHWC: Tensor,
-    labels_N: Tensor,
-    means_KHWC: Tensor,
-    seed: int,
-    annuli: tuple[Annulus, ...] = ANNULI,
-) -> list[Drop]:
-    """Return the drops of every ring and fill, for each class and for their mean.
+def completeness_losses(
+    classify: Classifier, pictures_NHWC: Tensor, labels_N: Tensor, means_KHWC: Tensor, seed: int
+) -> list[Loss]:
+    """Return the losses of every ring and fill, for each class and for their mean.
 
     Parameters
     ----------
@@ -170,36 +177,50 @@ def completeness_drops(
     means_KHWC
         Mean picture of each class, for the fill "class mean".
     seed
-        Of the bootstrap.
-    annuli
-        The rings.
+        Of the controls and the bootstrap.
     """
-    labels, fill_NHWC = labels_N.numpy(), means_KHWC[labels_N]
-    right_N = _right(classify, pictures_NHWC[None], labels)[0]
-    drops: list[Drop] = []
-    for annulus in annuli:  # one at a time, to save memory
-        after_FN = _right(classify, hidden(pictures_NHWC, fill_NHWC, (annulus,))[0], labels)
-        for fill, after_N in zip(FILLS, after_FN, strict=True):
-            own_seed = fold_in(seed, annulus.name, fill)
-            drops += _drops(annulus.name, fill, right_N, after_N, labels, own_seed)
-    return drops
+    labels, fills = labels_N.numpy(), fills_of(pictures_NHWC, means_KHWC[labels_N])
+    right_N = _right(classify, pictures_NHWC, labels)
+    losses: list[Loss] = []
+    for annulus, (ring_HW, controls_CHW) in zip(ANNULI, ring_masks(pictures_NHWC, seed), strict=True):
+        for fill, fill_NHWC in fills.items():
+            after_N = _right(classify, occlude(pictures_NHWC, ring_HW, fill_NHWC), labels)
+            controls = [
+                _right(classify, occlude(pictures_NHWC, control_HW, fill_NHWC), labels) for control_HW in controls_CHW
+            ]
+            seed_of = fold_in(seed, annulus.name, fill)
+            losses += _losses(annulus.name, fill, right_N, after_N, np.mean(controls, axis=0), labels, seed_of)
+    return losses
 
 
-def _right(classify: Classifier, pictures_FNHWC: Tensor, labels_N: Ints) -> Bools:
-    """Return which pictures of F sets are assigned to their class, bool [F, N]."""
-    predicted_FN = classify(pictures_FNHWC.flatten(0, 1)).argmax(dim=1).view(len(pictures_FNHWC), -1).numpy()
-    return predicted_FN == labels_N
+def _right(classify: Classifier, pictures_NHWC: Tensor, labels_N: Ints) -> npt.NDArray[np.bool_]:
+    """Return which pictures are assigned to their class, bool [N]."""
+    return np.asarray(classify(pictures_NHWC).argmax(dim=1).numpy() == labels_N)
 
 
-def _drops(name: str, fill: Fill, right_N: Bools, after_N: Bools, labels_N: Ints, seed: int) -> list[Drop]:
-    difference_N = right_N.astype(np.float64) - after_N
-    drops, resampled = [], []
+def _losses(
+    name: str, fill: Fill, right_N: npt.NDArray[np.bool_], after_N: npt.NDArray[np.bool_], controls_N: Floats,
+    labels_N: Ints, seed: int,
+) -> list[Loss]:  # fmt: skip
+    losses, resampled = [], []
     for label in np.unique(labels_N).tolist():
-        of_class = labels_N == label
-        change = share_changed(right_N[of_class], after_N[of_class], fold_in(seed, label))
-        drops.append(Drop(name, fill, label, float(right_N[of_class].mean()), change))
-        resampled.append(mean_of_resamples(difference_N[of_class], fold_in(seed, label)))
-    mean = float(np.mean([drop.change.interval.value for drop in drops]))
-    interval = percentile_interval(mean, np.mean(resampled, axis=0))
-    before = float(np.mean([drop.before for drop in drops]))
-    return [*drops, Drop(name, fill, None, before, Change(interval, len(labels_N), math.nan))]
+        rows, own_seed = labels_N == label, fold_in(seed, label)
+        before_N, after, control = right_N[rows], after_N[rows], controls_N[rows]
+        excess = mean_change(control, after.astype(np.float64), own_seed)
+        loss = share_changed(before_N, after, own_seed)
+        before = float(before_N.mean())
+        losses.append(Loss(name, fill, label, before, loss, before - float(control.mean()), excess))
+        resampled.append(
+            [mean_of_resamples(first - after.astype(np.float64), own_seed) for first in (before_N, control)]
+        )
+    of_all = np.mean(resampled, axis=0)
+    means = [
+        np.mean([entry.loss.interval.value for entry in losses]),
+        np.mean([e.excess.interval.value for e in losses]),
+    ]
+    loss, excess = (
+        Change(percentile_interval(float(mean), values), len(labels_N), math.nan)
+        for mean, values in zip(means, of_all, strict=True)
+    )
+    before, control = (float(np.mean([getattr(entry, key) for entry in losses])) for key in ("before", "control"))
+    return [*losses, Loss(name, fill, None, before, loss, control, excess)]

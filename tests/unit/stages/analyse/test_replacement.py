@@ -13,11 +13,11 @@ from raydistill.stages.analyse.science.counterfactuals import (
     centre_first,
     first_to_last,
     occlusion_order,
-    patch_grid,
     patch_means,
     random_order,
     replacement_curve,
 )
+from raydistill.stages.analyse.science.occlusion import patch_grid
 
 SIDE, PATCHES = 8, patch_grid(8, 8, 2)
 WEIGHTS = torch.linspace(1, 31, 16) ** 2
