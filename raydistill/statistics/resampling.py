@@ -81,6 +81,17 @@ def bootstrap_mean(values_N: Floats, seed: int) -> Interval:
     return percentile_interval(mean, mean_of_resamples(values_N, seed))
 
 
+def normal_test(value: float, resampled_B: Floats) -> tuple[Interval, float]:
+    """Return a statistic with its bootstrap interval, and the p-value of 0.
+
+    The interval is that of 95 %. The p-value is two-sided and takes the statistic as normal, with the standard deviation of the
+    resamples. So it may be smaller than one over their number.
+    """
+    error = float(resampled_B.std())
+    p_value = float(2 * stats.norm.sf(abs(value) / error)) if error else float(value == 0)
+    return percentile_interval(value, resampled_B), p_value
+
+
 def share_changed(before_N: npt.NDArray[np.bool_], after_N: npt.NDArray[np.bool_], seed: int) -> Change:
     """Return how much the share of true values falls from before to after.
 

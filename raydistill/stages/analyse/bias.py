@@ -1,6 +1,7 @@
 """The section about biases: do galaxies like a prototype have other properties?
 
-Their size and redshift are compared with those of others of their class. The votes decide which
+Their size and redshift are compared with those of others of their class. Galaxies like the mean of
+their class also have other properties, so the class mean is the control. The votes decide which
 galaxies belong to a class, so the section repeats the measurement with raw, weighted and debiased
 votes where the survey has them.
 """
@@ -19,9 +20,11 @@ from raydistill.config import CatalogSurvey
 from raydistill.errors import CatalogError
 from raydistill.galaxies.catalog import read_catalog, votes_array
 from raydistill.galaxies.catalog_schemas import Fractions
+from raydistill.seeding import fold_in
 from raydistill.stages.analyse.charts import trend_chart
 from raydistill.stages.analyse.inputs import AnalysisInputs, Ints
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
+from raydistill.statistics.resampling import bootstrap, normal_test
 from raydistill.statistics.testing import holm
 
 Floats = npt.NDArray[np.float64]
@@ -34,10 +37,12 @@ TABLE = (
     Quantity("class", "class of the prototypes"),
     Quantity("property", "property that should not decide the class"),
     Quantity("correlation", "Spearman correlation of similarity to the prototypes with the property"),
-    Quantity("low", "lower end of its 95 % interval (Fisher's z)"),
+    Quantity("control", "the same correlation of similarity to the class means"),
+    Quantity("excess", "correlation minus control"),
+    Quantity("low", "lower end of its 95 % interval (bootstrap over galaxies)"),
     Quantity("high", "upper end of its 95 % interval"),
     Quantity("n", "galaxies of the class with a known value"),
-    Quantity("p_value", "two-sided, adjusted for all rows"),
+    Quantity("p_value", "two-sided, of no excess; adjusted for all rows"),
 )
 
 
@@ -48,6 +53,8 @@ class Bias(NamedTuple):
     label: int
     name: str
     correlation: float
+    control: float
+    excess: float
     low: float
     high: float
     n: int
@@ -59,15 +66,22 @@ def bias_section(inputs: AnalysisInputs) -> Section:
 
     The nuisances are size, brightness and redshift.
     """
-    similarity = similarities(inputs)
+    prototypes_SN, means_KN = inputs.distances.get("features", inputs.distances["pixels"])
+    labels = range(len(inputs.class_names))
+    similarity = similarities(prototypes_SN, inputs.prototype_labels, len(labels))
+    control = similarities(means_KN, np.array(labels), len(labels))
     nuisances = [measured for measured in inputs.properties if measured.name in NUISANCES]
     memberships = {OWN: inputs.galaxy_labels, **members_by_votes(inputs)}
     biases = [
         bias
         for votes, labels_N in memberships.items()
-        for label in range(len(inputs.class_names))
+        for label in labels
         for nuisance in nuisances
-        if (bias := measure(votes, label, nuisance.name, similarity[label], nuisance.values_N, labels_N == label))
+        if (
+            bias := measure(
+                votes, label, nuisance.name, similarity[label], control[label], nuisance.values_N, labels_N == label
+            )
+        )
         is not None
     ]
     title = "Size and redshift bias"
@@ -88,7 +102,8 @@ def bias_section(inputs: AnalysisInputs) -> Section:
         (
             "The similarity of a galaxy to its class is the distance to the nearest prototype of another class, less that to "
             f"the nearest prototype of its own class, {space}. In a class that is recognised by its shape alone, it does not "
-            "depend on apparent size, brightness or redshift.",
+            "depend on apparent size, brightness or redshift. The class mean is the control: the excess is the correlation "
+            "with the similarity to prototypes minus that with the similarity to class means.",
             votes_text,
         ),
         tables=(_table(inputs, biases, p_values),),
@@ -97,15 +112,14 @@ def bias_section(inputs: AnalysisInputs) -> Section:
     )
 
 
-def similarities(inputs: AnalysisInputs) -> Floats:
+def similarities(distances_LN: Floats, labels_L: Ints, num_classes: int) -> Floats:
     """Return how much nearer galaxies are to a class than to all others, [K, N].
 
-    The distances are those of training galaxies from prototypes.
+    The distances are those of N galaxies from L images with these classes.
     """
-    distances_SN = inputs.distances.get("features", inputs.distances["pixels"])
-    own_S = inputs.prototype_labels
-    classes = range(len(inputs.class_names))
-    return np.stack([distances_SN[own_S != k].min(axis=0) - distances_SN[own_S == k].min(axis=0) for k in classes])
+    return np.stack(
+        [distances_LN[labels_L != k].min(axis=0) - distances_LN[labels_L == k].min(axis=0) for k in range(num_classes)]
+    )
 
 
 def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
@@ -144,23 +158,30 @@ def members_by_votes(inputs: AnalysisInputs) -> dict[str, Ints]:
 
 
 def measure(
-    votes: str, label: int, name: str, similarity_N: Floats, values_N: Floats, members_N: np.ndarray
+    votes: str, label: int, name: str, similarity_N: Floats, control_N: Floats, values_N: Floats, members_N: np.ndarray
 ) -> Bias | None:
-    r"""Return the correlation among class members; None if too few values are known.
+    """Return the correlations among class members; None if too few values are known.
 
-    Notes
-    -----
-    The interval is that of Fisher's z with the standard error :math:`\sqrt{1.06/(n-3)}` of a
-    Spearman correlation (Fieller, Hartley and Pearson 1957).
+    The interval is that of a bootstrap over galaxies, which keep their ranks.
     """
     used = members_N & np.isfinite(values_N)
+    ranks_3M = np.stack([stats.rankdata(column[used]) for column in (similarity_N, control_N, values_N)])
     n = int(used.sum())
-    if n < MIN_GALAXIES or np.std(values_N[used]) == 0 or np.std(similarity_N[used]) == 0:
+    if n < MIN_GALAXIES or np.std(ranks_3M[2]) == 0 or np.std(ranks_3M[0]) == 0:
         return None
-    result = stats.spearmanr(similarity_N[used], values_N[used])
-    z, error = math.atanh(min(max(float(result.statistic), -0.999999), 0.999999)), math.sqrt(1.06 / (n - 3))
-    low, high = math.tanh(z - 1.96 * error), math.tanh(z + 1.96 * error)
-    return Bias(votes, label, name, float(result.statistic), low, high, n, float(result.pvalue))
+
+    def correlations(rows: Ints) -> Floats:
+        """Return both correlations of each resample, [B, 2]."""
+        centred_3BM = ranks_3M[:, rows] - ranks_3M[:, rows].mean(axis=2, keepdims=True)
+        sums_3B = np.sqrt((centred_3BM**2).sum(axis=2))
+        products_2B = (centred_3BM[:2] * centred_3BM[2]).sum(axis=2)
+        return (products_2B / np.maximum(sums_3B[:2] * sums_3B[2], 1e-12)).T
+
+    ((correlation, control),) = correlations(np.arange(n)[None])
+    seed = fold_in(0, "bias", votes, label, name)
+    resampled_B2 = bootstrap(correlations, n, seed)
+    excess, p_value = normal_test(float(correlation - control), resampled_B2[:, 0] - resampled_B2[:, 1])
+    return Bias(votes, label, name, float(correlation), float(control), *excess, n, p_value)
 
 
 def _table(inputs: AnalysisInputs, biases: list[Bias], p_values: list[float]) -> SectionTable:
@@ -168,7 +189,10 @@ def _table(inputs: AnalysisInputs, biases: list[Bias], p_values: list[float]) ->
         "votes": [bias.votes for bias in biases],
         "class": [inputs.class_names[bias.label] for bias in biases],
         "property": [bias.name for bias in biases],
-        **{name: [getattr(bias, name) for bias in biases] for name in ("correlation", "low", "high", "n")},
+        **{
+            name: [getattr(bias, name) for bias in biases]
+            for name in ("correlation", "control", "excess", "low", "high", "n")
+        },
         "p_value": list(p_values),
     }
     caption = "Correlation of the similarity to the prototypes with properties that should not decide the class."
@@ -181,18 +205,22 @@ def _figure(inputs: AnalysisInputs, biases: list[Bias]) -> SectionFigure:
     for bias in biases:
         if bias.votes == OWN:
             place = names.index(bias.name), bias.label
-            values[place], low[place], high[place] = bias.correlation, bias.low, bias.high
+            values[place], low[place], high[place] = bias.excess, bias.low, bias.high
     return SectionFigure(
         "bias",
         f"Correlations of similarity with {', '.join(names)} for {len(inputs.class_names)} classes",
-        "Spearman correlation of the similarity to the prototypes with each property, with 95 % intervals.",
-        trend_chart(names, inputs.class_names, values, low, high, "correlation with the similarity to the prototypes"),
+        "Spearman correlation of the similarity to the prototypes with each property, minus that of the similarity to the "
+        "class means, with 95 % intervals.",
+        trend_chart(names, inputs.class_names, values, low, high, "excess of the correlation over that of class means"),
     )
 
 
 def _statement(inputs: AnalysisInputs, bias: Bias, p_value: float) -> Statement:
     name = inputs.class_names[bias.label].replace("_", " ")
-    way = "rises" if bias.correlation > 0 else "falls"
+    more = "more" if bias.excess > 0 else "less"
     by = "" if bias.votes == OWN else f" (classes by {bias.votes} votes)"
-    text = f"Similarity to the prototypes of {name} {way} with {bias.name.replace('_', ' ')}{by}, Spearman correlation"
-    return Statement(text, bias.correlation, bias.low, bias.high, bias.n, p_value)
+    text = (
+        f"Similarity to the prototypes of {name} rises {more} with {bias.name.replace('_', ' ')} than similarity to their "
+        f"class mean{by}, difference of Spearman correlations"
+    )
+    return Statement(text, bias.excess, bias.low, bias.high, bias.n, p_value)

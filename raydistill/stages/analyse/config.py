@@ -88,7 +88,7 @@ class Analyse:
         Other networks. For each of them experts are trained, and a set is distilled with another
         seed.
     permutations
-        Random samples of galaxies in the tests of neighbours.
+        Random samples of galaxies in the tests of shape, structure and spectra.
     seed
         Decides all samples.
     """

@@ -29,7 +29,7 @@ from raydistill.runtime.stages import require_classes
 from raydistill.runtime.tasks import map_tasks
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.distill.figures import distances_in_any_pose
+from raydistill.stages.distill.figures import class_means, distances_in_any_pose
 from raydistill.stages.experts import artifact as trajectories
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classifier import check_experts, load_experts, own_networks
@@ -253,8 +253,14 @@ class AnalysisInputs:
         return properties_of(self.plan, self.curated, self.train)
 
     @cached_property
-    def described(self) -> tuple[Described, Described] | None:
-        """Return features and probabilities of training galaxies and prototypes.
+    def class_means(self) -> Pixels:
+        """Return the mean training galaxy of each class, uint8 [K, H, W, 3]."""
+        means = class_means(self.train.images_NHWC.numpy(), self.galaxy_labels, len(self.class_names))
+        return np.nan_to_num(means * 255).round().astype(np.uint8)
+
+    @cached_property
+    def described(self) -> tuple[Described, Described, Described] | None:
+        """Return features and probabilities of training galaxies, prototypes and class means.
 
         None without experts.
         """
@@ -262,7 +268,7 @@ class AnalysisInputs:
             return None
         describe = self.describer(self.trajectories)
         galaxies = describe(self.train.images_NHWC.numpy(), "galaxies")
-        return galaxies, describe(self.prototypes, "prototypes")
+        return galaxies, describe(self.prototypes, "prototypes"), describe(self.class_means, "class means")
 
     def describer(self, store: TrajectoryStore) -> Describer:
         """Return what describes pictures by these experts."""
@@ -270,26 +276,32 @@ class AnalysisInputs:
         return Describer(store.folder.uri, self.curated.folder.uri, config.resources, own_networks(config))
 
     @cached_property
-    def distances(self) -> dict[str, Floats]:
-        """Return the distance of each prototype to each training galaxy, [S, N], by space.
+    def distances(self) -> dict[str, tuple[Floats, Floats]]:
+        """Return distances to each training galaxy, by space.
+
+        Those of prototypes are [S, N], those of class means [K, N].
 
         "pixels": the root mean square difference for the best of eight flips and turns. "features",
         with experts: Euclidean, with each feature in units of its standard deviation.
         """
-        distances = {"pixels": distances_in_any_pose(self.prototypes, self.train.images_NHWC.numpy())}
+        images = np.concatenate([self.prototypes, self.class_means])
+        distances = {"pixels": distances_in_any_pose(images, self.train.images_NHWC.numpy())}
         if self.described is not None:
-            galaxies, prototypes = (description.features_NF for description in self.described)
+            galaxies, *others = (description.features_NF for description in self.described)
             frame = Frame.fit(galaxies)
-            distances["features"] = cdist(frame.apply(prototypes), frame.apply(galaxies))
-        return distances
+            distances["features"] = cdist(frame.apply(np.concatenate(others)), frame.apply(galaxies))
+        count = len(self.prototypes)
+        return {space: (distances_LN[:count], distances_LN[count:]) for space, distances_LN in distances.items()}
 
     @cached_property
     def neighbours(self) -> dict[str, Neighbours]:
-        """Return all training galaxies by distance to each prototype, for each space."""
-        return {
-            space: Neighbours.of(distances_SN, len(self.train.labels_N))
-            for space, distances_SN in self.distances.items()
-        }
+        """Return all training galaxies by distance to each prototype, by space."""
+        return {space: Neighbours.of(of_SN, len(self.train.labels_N)) for space, (of_SN, _) in self.distances.items()}
+
+    @cached_property
+    def mean_neighbours(self) -> dict[str, Neighbours]:
+        """Return all training galaxies by distance to each class mean, by space."""
+        return {space: Neighbours.of(of_KN, len(self.train.labels_N)) for space, (_, of_KN) in self.distances.items()}
 
     @cached_property
     def prototype_labels(self) -> Ints:

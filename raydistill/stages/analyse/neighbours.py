@@ -16,8 +16,10 @@ from raydistill.seeding import fold_in
 from raydistill.stages.analyse.charts import trend_chart
 from raydistill.stages.analyse.inputs import AnalysisInputs, Property
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
-from raydistill.statistics.intervals import half_width
-from raydistill.statistics.testing import adjusted_p_values
+from raydistill.statistics.intervals import Interval
+from raydistill.statistics.memorisation import Neighbours
+from raydistill.statistics.resampling import bootstrap, normal_test
+from raydistill.statistics.testing import holm
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -34,11 +36,13 @@ TABLE = (
     Quantity("class_mean", "mean over all training galaxies of the class"),
     Quantity("class_sigma", "standard deviation over the class"),
     Quantity("difference", "neighbours minus class, in standard deviations of the class"),
-    Quantity("low", "lower end of its 95 % interval"),
+    Quantity("control", "the same difference for the galaxies nearest to the class mean"),
+    Quantity("excess", "difference minus control"),
+    Quantity("low", "lower end of its 95 % interval (bootstrap over galaxies of the class)"),
     Quantity("high", "upper end of its 95 % interval"),
     Quantity("n", "nearest galaxies with a known value"),
     Quantity("n_class", "galaxies of the class with a known value"),
-    Quantity("p_value", "two-sided, adjusted for all rows"),
+    Quantity("p_value", "two-sided, of no excess; adjusted for all rows"),
 )
 
 
@@ -48,19 +52,12 @@ class Comparison(NamedTuple):
     space: str
     label: int
     measured: Property
-    neighbours: Floats  # values of the nearest galaxies
+    neighbours: Floats  # values of the galaxies nearest to the prototypes
     members: Floats  # values of the class
-    null_B: Floats  # mean of as many random galaxies of the class
-
-    @property
-    def difference(self) -> float:
-        """Return neighbours minus class in standard deviations of the class."""
-        return float((self.neighbours.mean() - self.members.mean()) / self.members.std())
-
-    @property
-    def half_width(self) -> float:
-        """Return half the width of its 95 % interval."""
-        return half_width(self.neighbours) / float(self.members.std())
+    difference: float  # neighbours minus members, in standard deviations of the class
+    control: float  # the same of the galaxies nearest to the class mean
+    excess: Interval
+    p_value: float  # not adjusted
 
 
 def neighbours_section(inputs: AnalysisInputs) -> Section:
@@ -77,7 +74,7 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
     if not compared:
         reason = f"no class has {MIN_KNOWN} galaxies with known properties; give a table as analyse.properties"
         return Section("neighbours", title, missing=reason)
-    p_values = adjusted(compared)
+    p_values = holm(np.array([result.p_value for result in compared]))
     spaces = " and ".join(SPACES[space] for space in inputs.neighbours)
     return Section(
         "neighbours",
@@ -85,8 +82,8 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
         (
             f"For each prototype the {options.neighbours} nearest training galaxies of its class were found, {spaces}. "
             "If a prototype traces small, distant or blue galaxies, its neighbours differ from their class.",
-            f"The p-values compare the neighbours with {options.permutations} random samples of as many galaxies of "
-            "the class, for all rows together (step-down maximum test of Westfall and Young 1993).",
+            "The galaxies nearest to the mean of the class also differ from it, so they are the control: the excess is the "
+            "difference of the prototypes' neighbours minus that of the class mean's.",
         ),
         tables=(_table(inputs, compared, p_values),),
         figures=tuple(_figure(inputs, space, compared) for space in inputs.neighbours),
@@ -95,37 +92,40 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
 
 
 def compare(inputs: AnalysisInputs, space: str, label: int, measured: Property) -> Comparison | None:
-    """Compare the nearest galaxies with their class; None if too few values are known.
-
-    All properties of a class are compared with the same random samples of galaxies.
-    """
-    options = inputs.plan.config.analyse
-    values = measured.values_N[inputs.galaxy_labels == label]
-    nearest = nearest_of_class(inputs, space, label)
-    neighbours, members = measured.values_N[nearest], values[np.isfinite(values)]
-    neighbours = neighbours[np.isfinite(neighbours)]
-    if len(neighbours) < MIN_KNOWN or len(members) <= len(neighbours) or members.std() == 0:
+    """Compare the nearest galaxies with their class; None if too few values are known."""
+    rows = np.flatnonzero((inputs.galaxy_labels == label) & np.isfinite(measured.values_N))
+    near = np.isin(rows, nearest_of_class(inputs, space, label))
+    control = np.isin(rows, _first_of_class(inputs, inputs.mean_neighbours[space], [label], label))
+    members = measured.values_N[rows]
+    if min(near.sum(), control.sum()) < MIN_KNOWN or len(members) <= near.sum() or members.std() == 0:
         return None
-    rng = np.random.default_rng(fold_in(options.seed, "neighbours", space, label))
-    drawn_BM = np.stack([rng.permutation(len(values))[: len(nearest)] for _ in range(options.permutations)])
-    with np.errstate(invalid="ignore"):  # a sample may have no known value
-        null_B = np.nansum(values[drawn_BM], axis=1) / np.isfinite(values[drawn_BM]).sum(axis=1)
-    return Comparison(space, label, measured, neighbours, members, np.nan_to_num(null_B, nan=members.mean()))
+    values = (members - members.mean()) / members.std()
+    weights_2M = np.stack([near, control]).astype(np.float64)
 
+    def means(rows: Ints) -> Floats:
+        """Return the mean of both groups in each resample of the class, [B, 2]."""
+        weights_2BM = weights_2M[:, rows]
+        return ((weights_2BM * values[rows]).sum(axis=2) / np.maximum(weights_2BM.sum(axis=2), 1)).T
 
-def adjusted(compared: list[Comparison]) -> Floats:
-    """Return two-sided p-values, adjusted for the number of comparisons."""
-    observed_M = np.array([result.neighbours.mean() for result in compared])
-    null_BM = np.stack([result.null_B for result in compared], axis=1)
-    return adjusted_p_values(observed_M, null_BM, ["different"] * len(compared))
+    ((difference, of_control),) = means(np.arange(len(members))[None])
+    resampled_B2 = bootstrap(means, len(members), fold_in(inputs.plan.config.analyse.seed, "neighbours", space, label))
+    excess, p_value = normal_test(float(difference - of_control), resampled_B2[:, 0] - resampled_B2[:, 1])
+    return Comparison(
+        space, label, measured, members[near], members, float(difference), float(of_control), excess, p_value
+    )
 
 
 def nearest_of_class(inputs: AnalysisInputs, space: str, label: int) -> Ints:
     """Return the rows of a class's galaxies nearest to its prototypes, each row once."""
-    nearest = inputs.neighbours[space]
+    of_class = np.flatnonzero(inputs.prototype_labels == label).tolist()
+    return _first_of_class(inputs, inputs.neighbours[space], of_class, label)
+
+
+def _first_of_class(inputs: AnalysisInputs, nearest: Neighbours, images: list[int], label: int) -> Ints:
+    """Return the rows of a class's galaxies nearest to some images, each row once."""
     rows = []
-    for prototype in np.flatnonzero(inputs.prototype_labels == label):
-        order = nearest.rows_SK[prototype]
+    for image in images:
+        order = nearest.rows_SK[image]
         rows.append(order[inputs.galaxy_labels[order] == label][: inputs.plan.config.analyse.neighbours])
     return np.unique(np.concatenate(rows))
 
@@ -141,8 +141,11 @@ def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: Floats)
         "class_mean": [float(result.members.mean()) for result in compared],
         "class_sigma": [float(result.members.std(ddof=1)) for result in compared],
         "difference": [result.difference for result in compared],
-        "low": [result.difference - result.half_width for result in compared],
-        "high": [result.difference + result.half_width for result in compared],
+        "control": [result.control for result in compared],
+        **{
+            name: [getattr(result.excess, field) for result in compared]
+            for name, field in (("excess", "value"), ("low", "low"), ("high", "high"))
+        },
         "n": [len(result.neighbours) for result in compared],
         "n_class": [len(result.members) for result in compared],
         "p_value": p_values.tolist(),
@@ -158,25 +161,22 @@ def _figure(inputs: AnalysisInputs, space: str, compared: list[Comparison]) -> S
     for result in compared:
         if result.space == space:
             place = names.index(result.measured.name), result.label
-            values[place] = result.difference
-            low[place], high[place] = result.difference - result.half_width, result.difference + result.half_width
+            values[place], low[place], high[place] = result.excess
     where = SPACES[space]
     return SectionFigure(
         f"neighbours_{space}",
         f"Differences between nearest galaxies and their class, {where}: {len(names)} properties, {shape[1]} classes",
-        f"Mean of the galaxies nearest to the prototypes {where}, minus that of their class, with 95 % intervals.",
+        f"Mean of the galaxies nearest to the prototypes {where}, minus that of the galaxies nearest to the class mean, "
+        "with 95 % intervals.",
         trend_chart(names, inputs.class_names, values, low, high, "difference in standard deviations of the class"),
     )
 
 
 def _statement(inputs: AnalysisInputs, result: Comparison, p_value: float) -> Statement:
     name = inputs.class_names[result.label].replace("_", " ")
-    way = "larger" if result.difference > 0 else "smaller"
+    way = "larger" if result.excess.value > 0 else "smaller"
     text = (
         f"Galaxies nearest to the prototypes of {name} ({SPACES[result.space]}) have {way} {result.measured.name.replace('_', ' ')} "
-        "than their class, in standard deviations of the class"
+        "than those nearest to the class mean, in standard deviations of the class"
     )
-    half = result.half_width
-    return Statement(
-        text, result.difference, result.difference - half, result.difference + half, len(result.neighbours), p_value
-    )
+    return Statement(text, *result.excess, len(result.neighbours), p_value)

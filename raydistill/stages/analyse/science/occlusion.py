@@ -121,12 +121,12 @@ def ring_means(pictures_NHWC: Tensor) -> Tensor:
 
 
 def occlude(pictures_NHWC: Tensor, mask_HW: Tensor, fill_NHWC: Tensor) -> Tensor:
-    """Return pictures, float32 [N, H, W, C], with the pixels of a mask from `fill_NHWC`."""
+    """Return pictures whose pixels in a mask are those of `fill_NHWC`."""
     return torch.where(mask_HW[None, :, :, None], fill_NHWC, pictures_NHWC)
 
 
 def fills_of(pictures_NHWC: Tensor, means_NHWC: Tensor) -> dict[Fill, Tensor]:
-    """Return the pictures that fill the masks, from the mean picture of each one's class."""
+    """Return the pictures that fill masks; `means_NHWC` are the class means."""
     return {"ring mean": ring_means(pictures_NHWC), "class mean": means_NHWC}
 
 

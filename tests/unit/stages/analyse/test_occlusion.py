@@ -101,7 +101,7 @@ def test_only_the_ring_that_the_classifier_sees_matters() -> None:
 
 
 def test_even_evidence_gives_a_flat_curve() -> None:
-    """Equal evidence everywhere: wherever the ring lies, it costs as much as random patches."""
+    """With equal evidence everywhere, a ring costs as much as random patches."""
     real, labels, means, classify = evidence(CIRCLE.mask(SIDE, SIDE), 2000)
     noisy = real + normal(1, *real.shape, dtype=torch.float32) * 0.3
     losses = completeness_losses(classify, noisy, labels, means, seed=0)

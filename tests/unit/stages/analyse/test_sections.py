@@ -92,28 +92,32 @@ def test_frames_of_a_page_keep_the_first_and_the_last():
     assert thin(frames[:3]) == frames[:3]
 
 
-def test_bias_finds_a_correlation_and_not_noise():
+def test_bias_finds_an_excess_over_the_control_and_not_noise():
     rng = np.random.default_rng(0)
     size = rng.normal(size=400)
     members = np.arange(400) < 300
-    result = measure("labels", 0, "size", -size + 0.1 * rng.normal(size=400), size, members)
+    like_prototypes = -size + 0.1 * rng.normal(size=400)
+    result = measure("labels", 0, "size", like_prototypes, rng.normal(size=400), size, members)
     assert result is not None
     assert result.n == 300
-    assert result.low < result.correlation < result.high < -0.9
-    noise = [measure("labels", 0, "size", rng.normal(size=400), size, members).p_value for _ in range(200)]
-    assert np.mean(np.array(noise) < 0.05) < 0.1
-    assert measure("labels", 0, "size", size, size, np.arange(400) < 19) is None
+    assert result.correlation < -0.9
+    assert result.low < result.excess == result.correlation - result.control < result.high < -0.7
+    equal = measure("labels", 0, "size", like_prototypes, like_prototypes, size, members)
+    assert (equal.excess, equal.p_value) == (0, 1)
+    noise = [measure("labels", 0, "size", *rng.normal(size=(2, 400)), size, members).p_value for _ in range(60)]
+    assert np.mean(np.array(noise) < 0.05) < 0.15
+    assert measure("labels", 0, "size", size, size, size, np.arange(400) < 19) is None
 
 
-def test_interval_of_a_correlation_covers_the_truth_in_19_of_20_cases():
+def test_interval_of_an_excess_covers_the_truth_in_19_of_20_cases():
     rng = np.random.default_rng(1)
     truth, covered = 6 / np.pi * np.arcsin(0.5 / 2), 0  # Spearman's correlation of normals with Pearson's 0.5
-    for _ in range(400):
-        x = rng.normal(size=60)
+    for _ in range(100):
+        x, control = rng.normal(size=(2, 60))
         y = 0.5 * x + np.sqrt(0.75) * rng.normal(size=60)
-        result = measure("labels", 0, "x", y, x, np.ones(60, bool))
+        result = measure("labels", 0, "x", y, control, x, np.ones(60, bool))
         covered += result.low <= truth <= result.high
-    assert 0.91 <= covered / 400 <= 0.985
+    assert 0.88 <= covered / 100 < 1
 
 
 def test_repeats_differ_in_seeds_experts_or_networks():
