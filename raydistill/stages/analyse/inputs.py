@@ -260,9 +260,9 @@ class AnalysisInputs:
 
     @cached_property
     def described(self) -> tuple[Described, Described, Described] | None:
-        """Return features and probabilities of training galaxies, prototypes and class means.
+        """Return features and probabilities, or None without experts.
 
-        None without experts.
+        They are those of training galaxies, of prototypes and of class means.
         """
         if self.trajectories is None:
             return None
@@ -300,7 +300,7 @@ class AnalysisInputs:
 
     @cached_property
     def mean_neighbours(self) -> dict[str, Neighbours]:
-        """Return all training galaxies by distance to each class mean, by space."""
+        """Return the training galaxies by distance to each class mean, by space."""
         return {space: Neighbours.of(of_KN, len(self.train.labels_N)) for space, (_, of_KN) in self.distances.items()}
 
     @cached_property
