@@ -218,7 +218,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
 def test_pictures_in_two_splits_are_counted(
     copies: ImageFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = curated(tmp_path, copies)
+    result = curated(tmp_path, copies, duplicates="keep")
     assert sum(result.summary.duplicates.values()) == 3
     assert set(result.summary.duplicates) <= {"train/test", "validation/test"}
     assert sum(entry.test for entry in result.summary.classes) == 20
@@ -227,7 +227,7 @@ def test_pictures_in_two_splits_are_counted(
 
 
 def test_pictures_in_two_splits_are_dropped_from_the_later_one(copies: ImageFolder, tmp_path: Path) -> None:
-    result = curated(tmp_path, copies, duplicates="drop")
+    result = curated(tmp_path, copies)
     rejected = pq.read_table(io.BytesIO(result.folder.read("rejected.parquet"))).to_pylist()
     assert [(row["object_id"], row["reason"]) for row in rejected] == [
         (name, "duplicate") for name in ("test/a/40.png", "test/a/42.bmp", "test/b/41.png")

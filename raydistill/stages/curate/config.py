@@ -169,7 +169,7 @@ class Curate:
     min_picture_size: int = 32
     whitening: Literal["zca"] | None = None
     whitening_eps: PositiveFloat = 0.1
-    duplicates: Literal["keep", "drop", "refuse"] = "keep"
+    duplicates: Literal["keep", "drop", "refuse"] = "drop"
     filter: PictureFilter | None = None
     exclude: Exclusion | None = None
 
