@@ -1,4 +1,6 @@
-"""Import packages that need torchvision, even if its operators do not fit torch.
+"""Import parts of other packages, and packages that need torchvision.
+
+The latter are imported even if its operators do not fit torch.
 
 A CUDA build of torchvision with a CPU build of torch fails at import, where it registers its
 compiled operators. Without the registration its Python code works; an operator raises when it is
@@ -10,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any
 
@@ -61,3 +64,25 @@ def public_name(package: str, name: str) -> Any:
     value = getattr(importlib.import_module(f"{package}.public"), name)
     setattr(sys.modules[package], name, value)
     return value
+
+
+def load_entry_point(point: EntryPoint) -> Any:
+    """Return what an entry point of another package names.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be imported.
+    """
+    try:
+        return point.load()
+    except Exception as error:  # whatever the module of the package raises
+        raise bad_entry_point(point, f"cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def bad_entry_point(point: EntryPoint, what: str) -> Exception:
+    """Return the error about an entry point of another package."""
+    from raydistill.errors import ConfigError
+
+    package = point.dist.name if point.dist else "another package"
+    return ConfigError(f"'{point.name} = {point.value}' of {package} {what}", point.group, "correct or uninstall it")

@@ -17,6 +17,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from raydistill.imports import bad_entry_point, load_entry_point
+
 DISTIL, GENERATE, SURVEY = GROUPS = ("Distil", "Generate and search", "Survey and data")
 ENTRY_POINTS = "raydistill.stages"
 SHIPPED = (
@@ -149,11 +151,13 @@ def stages() -> dict[str, Stage]:
     Raises
     ------
     ConfigError
-        Two packages give a stage the same name.
+        Two packages give a stage the same name, or a package's is not a stage.
     """
     stages_by_name = {name: resolve(f"raydistill.stages.{name}:STAGE") for name in SHIPPED}
     for point in entry_points(group=ENTRY_POINTS):
-        stage = point.load()
+        stage = load_entry_point(point)
+        if not isinstance(stage, Stage) or stage.group not in GROUPS:
+            raise bad_entry_point(point, f"is no Stage, or its group is none of {', '.join(GROUPS)}")
         if stage.name in stages_by_name:
             from raydistill.errors import ConfigError
 

@@ -1,5 +1,6 @@
 """Define the commands that build artifacts: one per stage, `run` and `demo`."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from raydistill.cli.base import (
     print_plan,
     run_stage,
 )
+from raydistill.errors import ConfigError
 
 # Define the commands that run all stages: `run` and `demo`.
 
@@ -92,5 +94,10 @@ def _add(stage: table.Stage) -> None:
     command(stage.group, stage.example, stage.page, name=stage.name, help=stage.help)(run)
 
 
-for _stage in table.stages().values():
+try:
+    _stages = table.stages()
+except ConfigError as error:  # of a package that adds a stage
+    print(f"raydistill: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+for _stage in _stages.values():
     _add(_stage)

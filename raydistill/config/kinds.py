@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args
 
 from pydantic import BeforeValidator, Field
 
 from raydistill.distillation.recipe import Step
-from raydistill.distillation.schedule import Schedule
+from raydistill.distillation.schedule import Schedule, ScheduleBase
+from raydistill.imports import bad_entry_point, load_entry_point
 from raydistill.learning.architectures import ClassifierArchitecture
 
 BY_KIND = Field(discriminator="kind")
@@ -46,7 +47,16 @@ def by_kind(union: Any) -> Any:
 
 def with_added(union: Any, group: str) -> Any:
     """Return a union with the classes of a group of entry points."""
-    return Union[(union, *(point.load() for point in added(group).values()))]
+    return Union[(union, *map(_load_class, added(group).values()))]
+
+
+def _load_class(point: EntryPoint) -> type:
+    loaded: Any = load_entry_point(point)
+    if not is_dataclass(loaded) or not isinstance(getattr(loaded, "kind", None), str):
+        raise bad_entry_point(point, "is no frozen dataclass with a field `kind: Literal[NAME] = NAME`")
+    if point.group == "raydistill.schedules" and not issubclass(cast(type, loaded), ScheduleBase):
+        raise bad_entry_point(point, "does not derive from ScheduleBase")
+    return cast(type, loaded)
 
 
 def added(group: str) -> dict[str, EntryPoint]:

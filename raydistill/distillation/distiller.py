@@ -29,6 +29,7 @@ from raydistill.distillation.formation import form, form_gradient, store
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.distillation.schedule import Decision, Matched, ScheduleState
+from raydistill.distillation.schedule.base import check_step
 from raydistill.distillation.segments import FIRST_STEP, SegmentEvaluator, SegmentResult, SharedState, StepSizes
 from raydistill.distillation.trajectories import Trajectories
 from raydistill.learning.networks import Network
@@ -245,7 +246,8 @@ class Distiller:
         else:
             matched = [Matched(result.start_epoch, float(result.matched.loss)) for result in results]
             last_epoch = self.segments.last_epoch
-            self.schedule, decision = self.recipe.schedule.step(self.schedule, next_epoch_loss, last_epoch, matched)
+            stepped = self.recipe.schedule.step(self.schedule, next_epoch_loss, last_epoch, matched)
+            self.schedule, decision = check_step(self.recipe.schedule, stepped)
             if decision is Decision.STOP:
                 decision = self._lengthen_or_stop()
         self._act_on(decision)

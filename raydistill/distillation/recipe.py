@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from raydistill.distillation.options import OutcomeMatching
-from raydistill.distillation.schedule import LossWeighted, Schedule
+from raydistill.distillation.schedule import LossWeighted, Schedule, ScheduleBase
 from raydistill.distillation.snapshots import EXPERT_STEPS
 from raydistill.learning.arithmetic import EAGER, Arithmetic, EngineName, Precision, fill_auto
 from raydistill.learning.augment import DSA, GROUPS, Augmentation, Symmetries
-from raydistill.learning.checks import at_least_0_below_1, positive
+from raydistill.learning.checks import among, at_least_0_below_1, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +90,12 @@ class Adam:
 
 
 Step = SGD | Adam
+StartEpochs = Literal["cycle", "random", "continuous"]
+TrajectoryKind = Literal["sgd", "straight"]
+MatchAt = Literal["end", "nearest"]
+Labels = Literal["hard", "votes", "soft"]
+LabelInit = Literal["experts", "votes", "hard"]
+Init = Literal["noise", "real", "correct", "mean", "herding", "dm", "tgdd"]
 
 
 @dataclass(frozen=True)
@@ -192,15 +198,15 @@ class Recipe:
     student_lr: float | Literal["auto"] = "auto"
     lr_per_epoch: bool = False
     trajectories_per_step: int = 1
-    start_epochs: Literal["cycle", "random", "continuous"] = "cycle"
-    trajectories: Literal["sgd", "straight"] = "sgd"
-    match_at: Literal["end", "nearest"] = "end"
+    start_epochs: StartEpochs = "cycle"
+    trajectories: TrajectoryKind = "sgd"
+    match_at: MatchAt = "end"
     skip_layers: float = 0.0
     skip_above: float | None = None
     batch_size: int | Literal["auto"] | None = None
-    labels: Literal["hard", "votes", "soft"] = "hard"
-    label_init: Literal["experts", "votes", "hard"] = "experts"
-    init: Literal["noise", "real", "correct", "mean", "herding", "dm", "tgdd"] = "real"
+    labels: Labels = "hard"
+    label_init: LabelInit = "experts"
+    init: Init = "real"
     ema: float = 0.0
     schedule: Schedule = field(default_factory=LossWeighted)
     image_step: Step = field(default_factory=lambda: Adam(lr=0.03))
@@ -216,6 +222,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         positive(self, "images_per_class", "iterations", "trajectories_per_step", "multi_formation")
+        among(StartEpochs, start_epochs=self.start_epochs)
+        among(TrajectoryKind, trajectories=self.trajectories)
+        among(MatchAt, match_at=self.match_at)
+        among(Labels, labels=self.labels)
+        among(LabelInit, label_init=self.label_init)
+        among(Init, init=self.init)
+        if not isinstance(self.schedule, ScheduleBase):
+            raise ValueError(f"schedule must be a ScheduleBase, got {self.schedule!r}")
         if self.images_per_class % self.multi_formation**2:
             raise ValueError(
                 f"images_per_class must be a multiple of {self.multi_formation**2} for multi_formation = {self.multi_formation}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 
 def positive(record: object, *names: str) -> None:
@@ -47,3 +48,10 @@ def strictly_between_0_and_1(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie in (0, 1), got {value}")
+
+
+def among(choices: object, **values: object) -> None:
+    """Check that each value is one of a `typing.Literal`."""
+    for name, value in values.items():
+        if value not in get_args(choices):
+            raise ValueError(f"{name} must be one of {', '.join(map(str, get_args(choices)))}, got {value!r}")

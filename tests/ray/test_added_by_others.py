@@ -92,6 +92,32 @@ def test_help_plan_and_config_know_what_was_added(env: dict[str, str], tmp_path:
     assert read["distill"]["schedule"] == {"kind": "growing", "every": 3}
 
 
+@pytest.mark.parametrize(
+    ("group", "value", "sentence"),
+    [
+        ("stages", "brightness:Brightnes", "cannot be loaded (AttributeError: "),
+        ("stages", "nowhere:STAGE", "cannot be loaded (ModuleNotFoundError: No module named 'nowhere')"),
+        (
+            "stages",
+            "brightness:KIND",
+            "is no Stage, or its group is none of Distil, Generate and search, Survey and data",
+        ),
+        ("schedules", "added_network:Tiny", "does not derive from ScheduleBase"),
+        ("networks", "fractions:Fraction", "is no frozen dataclass with a field `kind: Literal[NAME] = NAME`"),
+    ],
+)
+def test_bad_entry_point_is_named(env: dict[str, str], tmp_path: Path, group: str, value: str, sentence: str) -> None:
+    (tmp_path / "bad-1.dist-info").mkdir()
+    (tmp_path / "bad-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1\n")
+    (tmp_path / "bad-1.dist-info" / "entry_points.txt").write_text(f"[raydistill.{group}]\nbad = {value}\n")
+    command = [sys.executable, "-m", "raydistill.cli", "run", "demo", "--dry-run"]
+    there = env | {"PYTHONPATH": os.pathsep.join([str(SOURCES), str(tmp_path)])}
+    ended = subprocess.run(command, env=there, capture_output=True, text=True, check=False, cwd=SOURCES.parents[2])
+    assert ended.returncode == 2, ended.stderr
+    assert f"raydistill: raydistill.{group}: 'bad = {value}' of bad {sentence}" in ended.stderr
+    assert ended.stderr.endswith("; correct or uninstall it\n")
+
+
 @pytest.fixture(scope="module")
 def runs(env: dict[str, str], tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what the stage, `rd.brightness` and an evaluation print."""

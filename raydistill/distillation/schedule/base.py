@@ -10,11 +10,24 @@ ALL_EPOCHS = 2**31  # a cap above every number of epochs
 
 
 class Decision(Enum):
-    """The decision after one iteration."""
+    """What the distiller does after an iteration, beside taking the new state.
+
+    STAY
+        Nothing.
+    ADVANCE
+        The window grew: with `lr_per_epoch`, the new epoch takes the rate of the one before. Return
+        it with every larger `cap`.
+    LENGTHEN
+        Students take `ResolvedRecipe.longer_student_steps` from now on.
+    FINE_TUNE
+        The images' step is multiplied by `state.image_lr_scale` from now on.
+    STOP
+        The run ends, unless students can become longer.
+    """
 
     STAY = "stay"
     ADVANCE = "advance"
-    LENGTHEN = "lengthen"  # the students
+    LENGTHEN = "lengthen"
     FINE_TUNE = "fine-tune"
     STOP = "stop"
 
@@ -87,6 +100,8 @@ class ScheduleBase:
 
     A schedule of one's own is a frozen dataclass that derives from this class, and overrides what it
     changes. All values that change are in the `ScheduleState`, so a resumed run continues as it was.
+    Numbers of one's own fit into its `losses`. `Recipe.start_epochs` says how a start epoch is drawn
+    from the window; `probabilities` replaces that. A ValueError of `__post_init__` rejects values.
 
     Attributes
     ----------
@@ -133,3 +148,12 @@ class ScheduleBase:
     def first_epochs(self, window: range) -> tuple[int, int]:
         """Return two start epochs that are typical of the first iterations."""
         return window[0], window[-1]
+
+
+def check_step(schedule: object, stepped: Any) -> tuple[ScheduleState, Decision]:
+    """Return what `schedule.step` returned; TypeError if it is something else."""
+    match stepped:
+        case (ScheduleState(cap=int(cap)), Decision()) if cap > 0:
+            return stepped[0], stepped[1]
+    what = "must return a ScheduleState, whose cap is a whole number above 0, and a Decision"
+    raise TypeError(f"{type(schedule).__name__}.step {what}; got {stepped!r}")

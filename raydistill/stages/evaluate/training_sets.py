@@ -22,6 +22,7 @@ from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.initial import expert_labels, hard_labels
 from raydistill.distillation.options import CharacteristicMatching, DistributionMatching
 from raydistill.errors import ArtifactIncompatible, ConfigError, RaydistillError
+from raydistill.imports import load_entry_point
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import Network, build_network
@@ -229,7 +230,7 @@ class Baselines:
             case "dm" | "ncfm":
                 return coreset.with_class_origins(self._matched(name), self.train[1], self.num_classes)
             case _:
-                chosen = added(BASELINES)[name].load()(*arguments, generator(self.root, name, draw))
+                chosen = load_entry_point(added(BASELINES)[name])(*arguments, generator(self.root, name, draw))
                 return self._checked(name, chosen)
 
     def _checked(self, name: str, chosen: Coreset) -> Coreset:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.runtime.tasks import map_tasks
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.storage import Folder
 from raydistill.table import SURVEY, Kind, Stage
 
 
@@ -25,33 +24,33 @@ class Brightness:
 class BrightnessReport(Displayed):
     """Mean brightness by class."""
 
-    folder: Folder
-    manifest: Manifest
     means: dict[str, float]
+
+    kind = "brightness"
+    _json = (("means.json", dict[str, float]),)  # the files of the fields
 
     def _contents(self) -> str:
         return f"brightness of {len(self.means)} classes"
-
-    kind = "brightness"
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> BrightnessReport:
-        return cls(folder, manifest, json.loads(folder.read("means.json")))
 
 
 def spec(plan: Any) -> Any:
     return plan.spec("brightness", {"brightness": plan.config.brightness}, {"curated": plan.curated}, 0)
 
 
+def mean_of(curated: str, split: str, label: int) -> float:
+    galaxies = CuratedSet.open(curated, verify=False).load(split)  # the driver has verified it
+    return float(galaxies.images_NHWC[galaxies.labels_N == label].float().mean())
+
+
 def run(plan: Any, tracker: Any, parent_run: str | None = None) -> BrightnessReport:
-    brightness = spec(plan)
+    brightness, split, resources = spec(plan), plan.config.brightness.split, plan.config.resources
     if not is_complete(brightness):
         curated = CuratedSet.open(plan.curated.folder)
-        loaded = curated.load(plan.config.brightness.split)
-        of_class = {name: loaded.images_NHWC[loaded.labels_N == n] for n, name in enumerate(curated.class_names)}
         with stage_context(plan), tracked_run(plan, brightness, tracker, parent_run, curated):
-            means = {name: float(images.float().mean()) for name, images in of_class.items() if len(images)}
-            brightness.folder.write("means.json", json.dumps(means).encode())
+            labels, words = range(curated.num_classes), ("brightness", "measuring", "classes")
+            means = map_tasks(mean_of, labels, lambda label: (curated.folder.uri, split, label), resources, *words)
+            by_name = dict(zip(curated.class_names, means, strict=True))
+            brightness.folder.write("means.json", json.dumps(by_name).encode())
     return BrightnessReport.open(brightness.folder)
 
 
