@@ -216,8 +216,11 @@ def banded_curves(
                 axis.axhline(0, color=MUTED, linewidth=0.8, linestyle=":")
             else:
                 axis.set_ylim(*limits)
-        figure.supxlabel(labels[0], fontsize=8)
-        figure.supylabel(labels[1], fontsize=8)
+        for axis in axes.flat[max(0, len(curves) - columns) : len(curves)]:  # the lowest of each column
+            axis.set_xlabel(labels[0], fontsize=8)
+            axis.tick_params(labelbottom=True)
+        for axis in axes[:, 0]:
+            axis.set_ylabel(labels[1], fontsize=8)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
