@@ -67,7 +67,7 @@ contracts: setup ## check the dependency direction of the packages
 	@$(BIN)/lint-imports
 
 unit: setup ## run the fast tests: no Ray, no server
-	@COVERAGE_CORE=$(call NEW_PYTHON,sysmon,ctrace) $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal \
+	@COVERAGE_CORE=$(call NEW_PYTHON,sysmon,ctrace) $(BIN)/pytest -q -n 3 --dist worksteal \
 		-m "not slow" $(COVERAGE) tests/test_*.py tests/unit tests/property
 
 fast: unit ## the same as unit

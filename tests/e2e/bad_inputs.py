@@ -380,7 +380,7 @@ PROCESS_ROWS = [
         ("a folder for temporary files that cannot be written to", "mount -t tmpfs -o ro none /mnt; export RAY_TMPDIR=/mnt", True,
          "its files cannot be written to /mnt/ray; set TMPDIR to another folder"),
         ("little shared memory",
-         "mount -t tmpfs -o size=1m none /dev/shm; mount -t tmpfs -o size=20m none /mnt; export RAY_TMPDIR=/mnt", False,
+         "mount -t tmpfs -o size=1m none /dev/shm; mount -t tmpfs -o size=20m none /mnt; export RAY_TMPDIR=/mnt", True,
          "/dev/shm has 1 MB free and /mnt/ray 20 MB, and its object store needs 80 MB; free some space, or lower "
          "resources.object_store_mb"),
       )),

@@ -130,7 +130,7 @@ def parquet_survey(blobs: CatalogSurvey, root: Path) -> CatalogSurvey:
     return CatalogSurvey(**folder_survey(root, labels(80), images=ParquetImages(uri=str(root / "pictures.parquet"))))
 
 
-@pytest.mark.parametrize("storage", ["folder", "parquet"])
+@pytest.mark.parametrize("storage", [pytest.param("folder", marks=pytest.mark.long), "parquet"])
 def test_curating_raises_no_deprecation_warning_of_ray(blobs: CatalogSurvey, tmp_path: Path, storage: str) -> None:
     """`ray_data.ACCEPTED_DEPRECATIONS` lists the exceptions with their reasons."""
     survey = blobs if storage == "folder" else parquet_survey(blobs, tmp_path)

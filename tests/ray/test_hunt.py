@@ -151,6 +151,7 @@ def test_killed_worker_keeps_the_bits_of_a_comparison(root: Path, compared: Hunt
     assert content(again) == compared.manifest.content
 
 
+@pytest.mark.long
 def test_features_of_a_source_network_join_those_of_predict(root: Path, tmp_path: Path) -> None:
     network = (f"hunt.source_network={{{STEPS}}}", "hunt.source_background=20")
     labels = tmp_path / "labels.csv"

@@ -115,6 +115,7 @@ def test_sections_without_experts_say_what_to_run(inputs: AnalysisInputs) -> Non
         assert not section.tables
 
 
+@pytest.mark.long
 def test_repeated_distillations_are_artifacts_of_other_seeds(tiny_root: Path, tmp_path: Path) -> None:
     root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories", "distilled")
     repeated = inputs_of(root, "resources.workers=2", "analyse.repeats=2")

@@ -342,8 +342,9 @@ def test_the_compiled_step_equals_the_eager_one() -> None:
     assert_same(Matcher(loss, Adjoint(compile=True)), Matcher(loss), problem, steps, 1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["mlp", pytest.param("instance", marks=pytest.mark.long)])
+@pytest.mark.parametrize("network", ["mlp", "instance"])
 def test_the_compiled_steps_equal_the_eager_ones_in_float64(network: str) -> None:
     problem = zoo.problem(zoo.NETWORKS[network])
     augmentation = Augmentation(("dihedral", "color"))
