@@ -104,11 +104,11 @@ def survives(change: Change) -> bool:
 if __name__ == "__main__":
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    every = [
-        one for path in TESTS if not sys.argv[1:] or any(word in path for word in sys.argv[1:]) for one in changes(path)
-    ]
-    every = [one for one in every if (one.path, one.after) not in EQUIVALENT]
+    words = sys.argv[1:]
+    paths = [path for path in TESTS if not words or any(word in path for word in words)]
+    every = [change for path in paths for change in changes(path) if (change.path, change.after) not in EQUIVALENT]
     with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
-        survived = [one for one, lives in zip(every, pool.map(survives, every, chunksize=1), strict=True) if lives]
-    print(f"{len(every) - len(survived)} of {len(every)} changes were noticed")
-    sys.exit("\n".join(f"{one.path}:{one.line}: survived: {one.after}" for one in survived) or 0)
+        lives = pool.map(survives, every, chunksize=1)
+    survivors = [change for change, alive in zip(every, lives, strict=True) if alive]
+    print(f"{len(every) - len(survivors)} of {len(every)} changes were noticed")
+    sys.exit("\n".join(f"{change.path}:{change.line}: survived: {change.after}" for change in survivors) or 0)
