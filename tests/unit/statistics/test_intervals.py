@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from raydistill.statistics.intervals import mean_interval, paired_difference, percentile_interval
+from raydistill.statistics.intervals import known, mean_interval, paired_difference, percentile_interval
 
 
 def test_interval_is_student_t_over_seeds() -> None:
@@ -28,3 +28,8 @@ def test_paired_difference_removes_what_seeds_share() -> None:
 def test_percentiles_hold_95_percent_of_the_resamples_that_are_numbers() -> None:
     resampled = np.append(np.random.default_rng(0).permutation(1001), [math.nan] * 100)
     assert percentile_interval(400.0, resampled) == pytest.approx((400, 25, 975))
+
+
+def test_only_numbers_that_are_not_finite_are_unknown() -> None:
+    values = [1.5, 3, "a", None, math.nan, math.inf, -math.inf]
+    assert [known(value) for value in values] == [1.5, 3, "a", None, None, None, None]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt.ranking import Quotas, Reason, Shortlist, _mix, farthest_first, random_keys
+from raydistill.stages.hunt import ranking
+from raydistill.stages.hunt.ranking import Quotas, Reason, Shortlist, _mix, farthest_first, hunt, random_keys
 
 QUOTAS = Quotas(high_score=4, uncertain=3, diverse=2, random=1)
 
@@ -116,3 +117,42 @@ def test_random_keys_depend_on_row_and_seed_alone():
     assert np.histogram(keys, 10, (0, 1))[0].min() > 9_600
     assert abs(np.corrcoef(keys, random_keys(rows, 8))[0, 1]) < 0.01
     assert abs(np.corrcoef(keys[:-1], keys[1:])[0, 1]) < 0.01
+
+
+def test_choice_considers_every_block_of_a_survey(monkeypatch):
+    rng = np.random.default_rng(0)
+    scores, features, shown = rng.random(50), rng.normal(size=(50, 3)), rng.random(50) < 0.4
+    whole = ranking.choose(scores, features, shown, Quotas(1, 1, 1, 1), 12, 3)
+    monkeypatch.setattr(ranking, "BLOCK", 7)
+    assert ranking.choose(scores, features, shown, Quotas(1, 1, 1, 1), 12, 3) == whole
+    rows = [candidate.row for candidate in whole]
+    assert len(set(rows)) == 12
+    assert not shown[rows].any()
+    assert max(rows) >= 35
+
+
+def test_hunt_learns_from_all_labels_so_far():
+    truth, calls = np.arange(40) % 4 == 0, []
+
+    def score(rows, labels, number):
+        calls.append((rows.tolist(), labels.tolist(), number))
+        return truth + number / 10
+
+    start = np.array([0, 1])
+    trace = hunt(score, np.zeros((40, 2)), truth, start, Quotas(1, 0, 0, 0), rounds=2, per_round=3, seed=0)
+    assert len(trace.rows) == len(set(trace.rows)) == len(trace.reasons) == 6
+    assert not set(trace.rows) & {0, 1}
+    assert truth[trace.rows].all()  # the best scores are those of the target class
+    assert [number for _, _, number in calls] == [0, 1, 2]
+    assert [rows for rows, _, _ in calls] == [[0, 1, *trace.rows[:count]] for count in (0, 3, 6)]
+    assert all(labels == truth[rows].tolist() for rows, labels, _ in calls)
+    np.testing.assert_array_equal(trace.first_N, truth + 0.0)
+    np.testing.assert_array_equal(trace.last_N, truth + 0.2)
+
+
+def test_hunt_without_rounds_or_without_scores_has_no_scores():
+    arguments = np.zeros((40, 2)), np.arange(40) % 4 == 0, np.array([0, 1]), Quotas(1, 0, 0, 0)
+    nothing = hunt(lambda *_: np.zeros(40), *arguments, rounds=0, per_round=3, seed=0)
+    assert (len(nothing.rows), nothing.first_N, nothing.last_N) == (0, None, None)
+    blind = hunt(None, *arguments, rounds=2, per_round=3, seed=0)
+    assert (len(set(blind.rows)), blind.first_N, blind.last_N) == (6, None, None)
