@@ -161,7 +161,7 @@ def check_memory(resources: Resources, workers: int, bytes_per_worker: int, stag
     `bytes_per_worker` is a lower bound.
     """
     for node in alive_nodes():
-        count, memory = min(workers, node_capacity(node, *_requested(resources, None)[:2])), node.get("memory", 0)
+        count, memory = min(workers, node_capacity(node, resources.cpus, resources.gpus)), node.get("memory", 0)
         if count * bytes_per_worker > memory > 0:
             log.warning(
                 "%s: each of the %d workers of a machine will hold the training images, %.1f GB in all, and it has %.1f GB; "

@@ -53,7 +53,7 @@ def draws(size: int, seed: int, count: int = NUM_RESAMPLES) -> Iterator[npt.NDAr
 
 
 def bootstrap(statistic: Callable[[npt.NDArray[np.int64]], Floats], size: int, seed: int) -> Floats:
-    """Return `NUM_RESAMPLES` values of a statistic of rows [b, size] -> [b]."""
+    """Return `NUM_RESAMPLES` values of a statistic of rows [b, size] -> [b, ...]."""
     return np.concatenate([statistic(rows) for rows in draws(size, seed)])
 
 
@@ -84,8 +84,8 @@ def bootstrap_mean(values_N: Floats, seed: int) -> Interval:
 def normal_test(value: float, resampled_B: Floats) -> tuple[Interval, float]:
     """Return a statistic with its bootstrap interval, and the p-value of 0.
 
-    The interval is that of 95 %. The p-value is two-sided and takes the statistic as normal, with the standard deviation of the
-    resamples. So it may be smaller than one over their number.
+    The interval is that of 95 %. The p-value is two-sided and takes the statistic as normal, with
+    the standard deviation of the resamples. So it may be smaller than one over their number.
     """
     error = float(resampled_B.std())
     p_value = float(2 * stats.norm.sf(abs(value) / error)) if error else float(value == 0)

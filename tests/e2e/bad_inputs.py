@@ -231,7 +231,7 @@ CONFIG_ROWS = [
     *(R(f"a limit of a request to storage that is {what}", "simulate tiny.yaml output=s3://bucket/x", 2,
         f"RAYDISTILL_STORAGE_SECONDS: '{value}' is not a positive number of seconds; set it to 65, or remove it",
         env={"RAYDISTILL_STORAGE_SECONDS": value})
-      for what, value in (("no number", "soon"), ("negative", "-1"), ("nan", "nan"))),
+      for what, value in (("not a number", "soon"), ("negative", "-1"), ("nan", "nan"))),
     R("a number of attempts that is text", "simulate tiny.yaml output=s3://bucket/x", 2,
       "AWS_MAX_ATTEMPTS: 'many' is not a number of attempts; set it to 10, or remove it", env={"AWS_MAX_ATTEMPTS": "many"}),
     R("an unknown mode of repeated requests", "simulate tiny.yaml output=s3://bucket/x", 2,

@@ -51,11 +51,16 @@ print(json.dumps([[run.stdout, run.stderr], listed, [evaluation.stdout, evaluati
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the environment of a process in which the package is installed."""
-    metadata = tmp_path_factory.mktemp("site") / "outside-1.dist-info"
+    return installed(tmp_path_factory.mktemp("site"), "outside", ENTRY_POINTS)
+
+
+def installed(site: Path, package: str, entry_points: str) -> dict[str, str]:
+    """Write a package's metadata; return the environment that finds it."""
+    metadata = site / f"{package}-1.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
-    here = os.pathsep.join([str(SOURCES), str(metadata.parent), os.environ.get("PYTHONPATH", "")])
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(entry_points)
+    here = os.pathsep.join([str(SOURCES), str(site), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": here}
 
 
@@ -115,12 +120,9 @@ def test_help_plan_and_config_know_what_was_added(env: dict[str, str], tmp_path:
         ),
     ],
 )
-def test_bad_entry_point_is_named(env: dict[str, str], tmp_path: Path, group: str, value: str, sentence: str) -> None:
-    (tmp_path / "bad-1.dist-info").mkdir()
-    (tmp_path / "bad-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1\n")
-    (tmp_path / "bad-1.dist-info" / "entry_points.txt").write_text(f"[raydistill.{group}]\nbad = {value}\n")
+def test_bad_entry_point_is_named(tmp_path: Path, group: str, value: str, sentence: str) -> None:
+    there = installed(tmp_path, "bad", f"[raydistill.{group}]\nbad = {value}\n")
     command = [sys.executable, "-m", "raydistill.cli", "run", "demo", "--dry-run"]
-    there = env | {"PYTHONPATH": os.pathsep.join([str(SOURCES), str(tmp_path)])}
     ended = subprocess.run(command, env=there, capture_output=True, text=True, check=False, cwd=SOURCES.parents[2])
     assert ended.returncode == 2, ended.stderr
     assert f"raydistill: raydistill.{group}: 'bad = {value}' of bad {sentence}" in ended.stderr

@@ -187,7 +187,6 @@ COMMANDS = {
     "audit": KilledCommand(
         build=lambda plan: audit(plan, SILENT),
         kinds=TRAINED,
-        root="tiny_root",
         overrides=("audit.permutations=99", "audit.set=SYNTHETIC"),
         parts=BLOCKS,
         least=2,
@@ -195,7 +194,6 @@ COMMANDS = {
     "predict": KilledCommand(
         build=lambda plan: predict(plan, SILENT),
         kinds=TRAINED,
-        root="tiny_root",
         overrides=("predict.block_size=1", "predict.survey=TARGET"),
         parts="partial/block-*.json",  # written after the block
         least=3,
@@ -227,7 +225,6 @@ FURTHER = {
     "distill": KilledCommand(
         build=lambda plan: distill(plan, SILENT),
         kinds=TRAINED,
-        root="tiny_root",
         overrides=("resources.checkpoint_seconds=0",),
         parts="partial/state.safetensors",
         least=1,

@@ -207,6 +207,11 @@ Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 
+def to_bytes(images: np.ndarray) -> Pixels:
+    """Return images in [0, 1] as uint8; unknown pixels are black."""
+    return (np.nan_to_num(images).clip(0, 1) * 255).round().astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class AnalysisInputs:
     """The opened artifacts of an analysis.
@@ -245,7 +250,7 @@ class AnalysisInputs:
     @cached_property
     def prototypes(self) -> Pixels:
         """Return the prototypes for display, uint8 [S, H, W, 3], clipped to [0, 1]."""
-        return (self.distilled.selected.display().numpy() * 255).round().astype(np.uint8)
+        return to_bytes(self.distilled.selected.display().numpy())
 
     @cached_property
     def properties(self) -> list[Property]:
@@ -253,10 +258,13 @@ class AnalysisInputs:
         return properties_of(self.plan, self.curated, self.train)
 
     @cached_property
-    def class_means(self) -> Pixels:
-        """Return the mean training galaxy of each class, uint8 [K, H, W, 3]."""
+    def class_means(self) -> npt.NDArray[np.float32]:
+        """Return the mean training galaxy of each class, float32 [K, H, W, 3].
+
+        Black is 0 and white is 1; a class without galaxies is black.
+        """
         means = class_means(self.train.images_NHWC.numpy(), self.galaxy_labels, len(self.class_names))
-        return np.nan_to_num(means * 255).round().astype(np.uint8)
+        return np.nan_to_num(means)
 
     @cached_property
     def described(self) -> tuple[Described, Described, Described] | None:
@@ -268,7 +276,7 @@ class AnalysisInputs:
             return None
         describe = self.describer(self.trajectories)
         galaxies = describe(self.train.images_NHWC.numpy(), "galaxies")
-        return galaxies, describe(self.prototypes, "prototypes"), describe(self.class_means, "class means")
+        return galaxies, describe(self.prototypes, "prototypes"), describe(to_bytes(self.class_means), "class means")
 
     def describer(self, store: TrajectoryStore) -> Describer:
         """Return what describes pictures by these experts."""
@@ -284,7 +292,7 @@ class AnalysisInputs:
         "pixels": the root mean square difference for the best of eight flips and turns. "features",
         with experts: Euclidean, with each feature in units of its standard deviation.
         """
-        images = np.concatenate([self.prototypes, self.class_means])
+        images = np.concatenate([self.prototypes, to_bytes(self.class_means)])
         distances = {"pixels": distances_in_any_pose(images, self.train.images_NHWC.numpy())}
         if self.described is not None:
             galaxies, *others = (description.features_NF for description in self.described)

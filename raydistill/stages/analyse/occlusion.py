@@ -39,7 +39,6 @@ from raydistill.stages.analyse.science.occlusion import (
 )
 from raydistill.stages.analyse.science.stability import contrasts, poses
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
-from raydistill.stages.distill.figures import class_means
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classifier import expert_network, own_networks
 from raydistill.statistics.intervals import Interval, mean_interval
@@ -132,10 +131,7 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
         pixels = (pictures_NHWC.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         return torch.from_numpy(describe(pixels, "changed galaxies").probabilities_NK)
 
-    train = inputs.train
-    means_KHWC = torch.from_numpy(
-        np.nan_to_num(class_means(train.images_NHWC.numpy(), inputs.galaxy_labels, len(inputs.class_names)))
-    )
+    means_KHWC = torch.from_numpy(inputs.class_means)
     seed = fold_in(inputs.plan.config.analyse.seed, "occlusion")
     losses = completeness_losses(classify, sample.pictures_NHWC, sample.labels_N, means_KHWC, seed)
     of_prototypes = prototype_losses(inputs, inputs.trajectories, means_KHWC, seed)

@@ -21,12 +21,12 @@ from raydistill.runtime.lease import AlreadyBuilt, hold_lease
 from raydistill.runtime.resources import choose_distill_cpus, ensure_schedulable
 from raydistill.runtime.tasks import run_tasks
 from raydistill.stages.analyse.charts import difference_matrix
-from raydistill.stages.analyse.inputs import AnalysisInputs, Pixels
+from raydistill.stages.analyse.inputs import AnalysisInputs, Pixels, to_bytes
 from raydistill.stages.analyse.page import GalleryRow, Neighbour, gallery, survey_links
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.distill.figures import class_means, distances_in_any_pose
+from raydistill.stages.distill.figures import distances_in_any_pose
 from raydistill.stages.distill.report import publish
 from raydistill.stages.distill.stage import run_trainer
 from raydistill.stages.distill.task import make_task
@@ -87,7 +87,6 @@ def typical_distance(inputs: AnalysisInputs) -> float:
 def _rows(inputs: AnalysisInputs) -> list[GalleryRow]:
     names, ipc = inputs.class_names, inputs.distilled.images_per_class
     images = inputs.train.images_NHWC.numpy()
-    means = class_means(images, inputs.galaxy_labels, len(names))
     table = inputs.curated.table("train", ["object_id", "ra", "dec", "votes"])
     rows = []
     for label, name in enumerate(names):
@@ -103,8 +102,8 @@ def _rows(inputs: AnalysisInputs) -> list[GalleryRow]:
         rows.append(
             GalleryRow(
                 name,
-                picture(_bytes(means[label]), f"mean of the galaxies of {name}"),
-                picture(_bytes(mean), f"mean of the {len(nearest_rows)} galaxies nearest to a prototype of {name}"),
+                picture(to_bytes(inputs.class_means[label]), f"mean of the galaxies of {name}"),
+                picture(to_bytes(mean), f"mean of the {len(nearest_rows)} galaxies nearest to a prototype of {name}"),
                 neighbours,
             )
         )
@@ -123,11 +122,6 @@ def _neighbour(inputs: AnalysisInputs, pixels: Pixels, detail: dict[str, object]
         describe_votes(np.array(votes, float), tree) if votes is not None else [],
         {} if inputs.curated.summary.simulated else survey_links(ra, dec),
     )
-
-
-def _bytes(image_HWC: np.ndarray) -> Pixels:
-    """Return an image in [0, 1] as uint8; an unknown one is black."""
-    return (np.nan_to_num(image_HWC).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def differences(inputs: AnalysisInputs) -> SectionFigure:

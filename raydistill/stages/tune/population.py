@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
-import torch
 from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search.sample import Domain
 
@@ -101,7 +100,6 @@ def publish_best(plan: Plan, best: Trial, curated: CuratedSet, run: Run) -> str:
 
 def population_member(drawn: dict[str, Any], plan: Plan, threads: int) -> None:
     """Distil with the drawn values, from the start or another member's checkpoint."""
-    torch.set_num_threads(threads)
     folder = plan.search.folder / PARTIAL / "members" / ray.tune.get_context().get_trial_id()
     schedule = _restore(folder)
     try:
