@@ -51,6 +51,7 @@ from running import ROOT
 from raydistill.artifacts.manifest import open_manifest
 from raydistill.config import Curate, load
 from raydistill.galaxies.pictures.sources import FolderImages
+from raydistill.learning.calibration import Calibration
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.sgd import init_state
@@ -371,12 +372,15 @@ def _predict_loop(scratch: str, root: str) -> None:
     """Decode and predict a folder in a pool of processes that write Parquet files."""
     plan = _plan(Path(scratch), *PREDICTED)
     pictures = open_survey(plan, root)
-    ensemble, _ = load_experts(plan)
+    curated, ensemble = load_experts(plan)
+    calibration = Calibration.none(curated.num_classes)
     folder = Folder(Path(scratch) / "pool")
     folder.remove()
     blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
     source = PictureSource(pictures.reader, pictures.images, pictures.preparation)
-    with multiprocessing.get_context("spawn").Pool(CORES, _start_predictor, (ensemble, folder.uri, source)) as pool:
+    with multiprocessing.get_context("spawn").Pool(
+        CORES, _start_predictor, (ensemble, calibration, folder.uri, source)
+    ) as pool:
         for _ in pool.imap_unordered(_predict_block, blocks):
             pass
 

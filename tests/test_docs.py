@@ -360,13 +360,13 @@ import os
 os.environ.update(HF_HOME=os.path.abspath("hub"), HF_HUB_OFFLINE="1")
 import pyarrow as pa
 from raydistill.exporting.export import export
-from raydistill.stages.predict.artifact import SCHEMA
+from raydistill.stages.predict.blocks import SCHEMA
 from raydistill.storage import Folder
 from tests.unit.exporting.test_huggingface import distilled, many_galaxies
 from tests.unit.stages.predict.test_predictions import committed
 
 made = many_galaxies(Folder("runs/demo/curated-0"))
-features = {"predicted_class": "Er", "probability": [0.5, 0.5], "spread": [0.1, 0.1]}
+features = {"predicted_class": "Er", "probability": [0.5, 0.5], "logits": [-0.7, -0.7], "spread": [0.1, 0.1]}
 rows = [
     {"object_id": one, "features": [n, label], **features} if n else {"object_id": one, "reason": "corrupt"}
     for n, (one, label) in enumerate(zip(made.load("train").object_ids, made.load("train").labels_N.tolist()))

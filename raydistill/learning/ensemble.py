@@ -5,6 +5,7 @@ Shape letters: E networks, N images, K classes, F features, P parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,11 +27,14 @@ class EnsemblePrediction(NamedTuple):
     features_NF
         float32, input of the last linear layer of the first network, flattened; [N, 0] if features
         were not requested.
+    logits_NK
+        float32, natural logarithm of the mean probabilities; finite where these underflow.
     """
 
     mean_NK: Tensor
     spread_NK: Tensor
     features_NF: Tensor
+    logits_NK: Tensor
 
 
 def mean_and_spread(logits_ENK: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,6 +59,11 @@ def mean_and_spread(logits_ENK: Tensor) -> tuple[Tensor, Tensor]:
     """
     probabilities_ENK = logits_ENK.double().softmax(dim=2)
     return probabilities_ENK.mean(dim=0).float(), probabilities_ENK.std(dim=0, correction=0).float()
+
+
+def log_mean(logits_ENK: Tensor) -> Tensor:
+    """Return the logarithm of the mean softmax over the networks, float32 [N, K]."""
+    return (logits_ENK.double().log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits_ENK))).float()
 
 
 class Ensemble:
@@ -113,7 +122,8 @@ class Ensemble:
     def _predict_batch(self, images_BCHW: Tensor) -> EnsemblePrediction:
         first, features = self._first(images_BCHW)
         others = [self._network(theta_P, images_BCHW) for theta_P in self._thetas[1:]]
-        return EnsemblePrediction(*mean_and_spread(torch.stack([first, *others])), features)
+        logits_EBK = torch.stack([first, *others])
+        return EnsemblePrediction(*mean_and_spread(logits_EBK), features, log_mean(logits_EBK))
 
     def _first(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and features of the first network."""

@@ -208,6 +208,7 @@ def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: 
 class Evaluation(NamedTuple):
     """The accuracy of a network on labelled images, as `learning.metrics` defines it."""
 
+    predicted_N: np.ndarray
     confusion_KK: np.ndarray
     accuracy: float
     balanced_accuracy: float
@@ -215,8 +216,10 @@ class Evaluation(NamedTuple):
 
 def evaluate(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> Evaluation:
     """Return the accuracy of a network on labelled images; all tensors on one device."""
-    confusion_KK = metrics.confusion(predict(network, theta_P, images_NCHW), labels_N, num_classes)
-    return Evaluation(confusion_KK, metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK))
+    predicted_N = predict(network, theta_P, images_NCHW)
+    confusion_KK = metrics.confusion(predicted_N, labels_N, num_classes)
+    figures = metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK)
+    return Evaluation(predicted_N.cpu().numpy(), confusion_KK, *figures)
 
 
 def lr_schedule(lrs: Tensor, training: Training) -> Callable[[int], float]:

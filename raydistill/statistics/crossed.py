@@ -1,27 +1,39 @@
-"""Compute intervals of a mean over crossed random factors: seeds and replicates.
+"""Compute intervals of a mean over crossed factors, such as networks and galaxies.
 
-Each of S seeds is combined with each of R replicates, such as generators. With the mean squares of
-seeds, replicates and their interaction, the variance of the grand mean is
+Each of S seeds is combined with each of R replicates. With the mean squares of seeds, replicates and
+their interaction, the variance of the grand mean is
 
     (MS_S + MS_R - MS_SR) / (S R),
 
 so the interval covers new seeds and new replicates. Its degrees of freedom are Satterthwaite's.
 With one replicate this is Student's t over the seeds.
 
+Replicates may have strata, of which the mean takes the average: galaxies have classes, and the
+balanced accuracy is the average over these. The variances of the strata's means then add up.
+
 References
 ----------
 Mean squares: Cornfield & Tukey 1956, doi:10.1214/aoms/1177728067. Degrees of freedom: Satterthwaite
-1946, doi:10.2307/3002019.
+1946, doi:10.2307/3002019. Proportions of few galaxies: Agresti & Caffo 2000,
+doi:10.1080/00031305.2000.10474560.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
+
+Values = npt.NDArray[np.float64]
+
+# Values that are added to each stratum when its scatter is estimated, since the scatter of few
+# proportions of 0 or 1 is underestimated: a success and a failure, or half of each kind of change.
+PROPORTIONS = (0.0, 1.0)
+CHANGES = (-math.sqrt(0.5), math.sqrt(0.5))
 
 
 class CrossedMean(NamedTuple):
@@ -38,7 +50,16 @@ class CrossedMean(NamedTuple):
     replicates: int
 
 
-def crossed_mean(values_SR: npt.NDArray[np.float64]) -> CrossedMean:
+class _Part(NamedTuple):
+    """A part of the variance of a mean, and its degrees of freedom."""
+
+    variance: float
+    freedom: float
+
+
+def crossed_mean(
+    values_SR: Values, strata_R: npt.NDArray[np.integer] | None = None, added: Sequence[float] = ()
+) -> CrossedMean:
     """Return the mean over seeds and replicates.
 
     Parameters
@@ -46,14 +67,91 @@ def crossed_mean(values_SR: npt.NDArray[np.float64]) -> CrossedMean:
     values_SR
         float64 [S, R], a value per seed and replicate. A seed with a value that is not finite is
         left out.
+    strata_R
+        Stratum of each replicate; None: a single one.
+    added
+        Values that the scatter of each stratum takes as well, such as `PROPORTIONS`.
     """
     values_SR = values_SR[np.isfinite(values_SR).all(axis=1)]
     seeds, replicates = values_SR.shape
-    nan = math.nan
+    if not seeds or not replicates:
+        return CrossedMean(*(math.nan,) * 4, seeds, replicates)
+    strata = _strata(strata_R, replicates)
+    mean = float(_row_means(values_SR, strata).mean())
     if seeds < 2:
-        return CrossedMean(float(values_SR.mean()) if seeds else nan, nan, nan, nan, seeds, replicates)
-    mean = float(values_SR.mean())
-    variance, freedom = _variance(values_SR)
+        return CrossedMean(mean, math.nan, math.nan, math.nan, seeds, replicates)
+    of_replicates, rest = _over_replicates(values_SR.mean(axis=0), strata, added), _interaction(values_SR, strata)
+    return _with_interval(mean, [_over_seeds(values_SR, strata)], of_replicates, [rest], seeds, replicates)
+
+
+def crossed_difference(
+    first_SR: Values, second_TR: Values, strata_R: npt.NDArray[np.integer] | None = None, added: Sequence[float] = ()
+) -> CrossedMean:
+    """Return the mean of first minus second, for the same replicates.
+
+    Seeds are independent. Parameters are as in `crossed_mean`. The replicates are paired, which leaves out their scatter.
+    """
+    seeds, replicates = min(len(first_SR), len(second_TR)), first_SR.shape[1]
+    strata = _strata(strata_R, replicates)
+    if not seeds or not replicates:
+        return CrossedMean(*(math.nan,) * 4, seeds, replicates)
+    mean = float(_row_means(first_SR, strata).mean() - _row_means(second_TR, strata).mean())
+    if seeds < 2:
+        return CrossedMean(mean, math.nan, math.nan, math.nan, seeds, replicates)
+    both = (first_SR, second_TR)
+    of_replicates = _over_replicates(first_SR.mean(axis=0) - second_TR.mean(axis=0), strata, added)
+    return _with_interval(
+        mean, [_over_seeds(values, strata) for values in both], of_replicates,
+        [_interaction(values, strata) for values in both], seeds, replicates,
+    )  # fmt: skip
+
+
+def _strata(strata_R: npt.NDArray[np.integer] | None, replicates: int) -> list[npt.NDArray[np.intp]]:
+    """Return the replicates of each stratum."""
+    if strata_R is None:
+        return [np.arange(replicates)]
+    return [np.flatnonzero(strata_R == stratum) for stratum in np.unique(strata_R)]
+
+
+def _row_means(values_SR: Values, strata: Sequence[npt.NDArray[np.intp]]) -> Values:
+    """Return the average over the strata of their means, [S]."""
+    return np.mean([values_SR[:, members].mean(axis=1) for members in strata], axis=0)
+
+
+def _over_seeds(values_SR: Values, strata: Sequence[npt.NDArray[np.intp]]) -> _Part:
+    means_S = _row_means(values_SR, strata)
+    return _Part(float(means_S.var(ddof=1)) / len(means_S), len(means_S) - 1)
+
+
+def _over_replicates(means_R: Values, strata: Sequence[npt.NDArray[np.intp]], added: Sequence[float]) -> _Part:
+    """Return the variance from replicates, whose values are means over seeds."""
+    parts = []
+    for members in strata:
+        values = np.concatenate([means_R[members], added])
+        if len(values) > 1:
+            parts.append(_Part(float(values.var(ddof=1)) / len(values) / len(strata) ** 2, len(values) - 1))
+    total = sum(part.variance for part in parts)
+    squares = sum(part.variance**2 / part.freedom for part in parts)
+    return _Part(total, total**2 / squares if squares else 1.0)
+
+
+def _interaction(values_SR: Values, strata: Sequence[npt.NDArray[np.intp]]) -> _Part:
+    """Return the variance of the interaction, which both other parts hold."""
+    total, freedom = 0.0, 0.0
+    for members in strata:
+        if len(members) > 1:
+            values = values_SR[:, members]
+            rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+            free = (len(values) - 1) * (len(members) - 1)
+            total += float((rest**2).sum()) / free / values.size / len(strata) ** 2
+            freedom += free
+    return _Part(total, max(freedom, 1.0))
+
+
+def _with_interval(
+    mean: float, of_seeds: Sequence[_Part], of_replicates: _Part, rest: Sequence[_Part], seeds: int, replicates: int
+) -> CrossedMean:
+    variance, freedom = _combine(of_seeds, of_replicates, rest)
     error = math.sqrt(variance)
     if error <= 1e-12 * max(1.0, abs(mean)):  # equal values but for rounding
         return CrossedMean(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, seeds, replicates)
@@ -62,21 +160,17 @@ def crossed_mean(values_SR: npt.NDArray[np.float64]) -> CrossedMean:
     return CrossedMean(mean, mean - half, mean + half, p_value, seeds, replicates)
 
 
-def _variance(values_SR: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _combine(of_seeds: Sequence[_Part], of_replicates: _Part, rest: Sequence[_Part]) -> _Part:
     """Return the variance of the grand mean and its degrees of freedom."""
-    seeds, replicates = values_SR.shape
-    mean = values_SR.mean()
-    of_seeds, of_replicates = values_SR.mean(axis=1) - mean, values_SR.mean(axis=0) - mean
-    by_seed = replicates * float((of_seeds**2).sum()) / (seeds - 1)
-    if replicates == 1:
-        return by_seed / seeds, seeds - 1
-    rest_SR = values_SR - mean - of_seeds[:, None] - of_replicates[None, :]
-    by_replicate = seeds * float((of_replicates**2).sum()) / (replicates - 1)
-    rest = float((rest_SR**2).sum()) / ((seeds - 1) * (replicates - 1))
-    squares, freedoms = (by_seed, by_replicate), (seeds - 1.0, replicates - 1.0)
-    total = by_seed + by_replicate - rest
-    larger = int(by_replicate > by_seed)
-    if total <= squares[larger]:  # the variance of the other factor is estimated as 0 or less
-        return squares[larger] / (seeds * replicates), freedoms[larger]
-    all_freedoms = zip((*squares, rest), (*freedoms, (seeds - 1) * (replicates - 1)), strict=True)
-    return total / (seeds * replicates), total**2 / sum(square**2 / freedom for square, freedom in all_freedoms)
+    seeds = _sum(of_seeds)
+    total = seeds.variance + of_replicates.variance - sum(part.variance for part in rest)
+    larger = max(seeds, of_replicates)
+    if total <= larger.variance:  # the variance of the other factor is estimated as 0 or less
+        return larger
+    return _Part(total, total**2 / sum(p.variance**2 / p.freedom for p in (*of_seeds, of_replicates, *rest)))
+
+
+def _sum(parts: Sequence[_Part]) -> _Part:
+    total = sum(part.variance for part in parts)
+    squares = sum(part.variance**2 / part.freedom for part in parts)
+    return _Part(total, total**2 / squares if squares else parts[0].freedom)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ray_tools import SILENT, content, copy_of, killing, tiny
 
-from raydistill.errors import CatalogError
+from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.learning.networks import build_network
 from raydistill.pipeline.plan import Plan
@@ -61,11 +61,53 @@ def test_probabilities_equal_those_of_the_experts_computed_directly(
     logits = torch.stack([network(theta, images) for theta in store.ends()]).detach().double()
     expected = logits.softmax(dim=2)
     rows = predictions.to_pandas().set_index("object_id").loc[test.object_ids]
-    np.testing.assert_allclose(np.stack(list(rows.probability)), expected.mean(dim=0), atol=1e-6)
+    np.testing.assert_allclose(np.exp(np.stack(list(rows.logits))), expected.mean(dim=0), atol=1e-6)
     np.testing.assert_allclose(np.stack(list(rows.spread)), expected.std(dim=0, correction=0), atol=1e-6)
     labels = [curated.class_names[label] for label in test.labels_N]
-    direct = (expected.mean(dim=0).argmax(dim=1) == test.labels_N).double().mean()
+    used = predictions.summary.calibration.used
+    calibrated = used.apply(expected.mean(dim=0).log().numpy())
+    np.testing.assert_allclose(np.stack(list(rows.probability)), calibrated, atol=1e-6)
+    direct = (calibrated.argmax(axis=1) == test.labels_N.numpy()).mean()
     assert (rows.predicted_class == labels).mean() == pytest.approx(float(direct), abs=1e-12)
+
+
+def test_calibration_is_fitted_on_validation_and_measured_on_test_galaxies(
+    predictions: PredictionSet, curated: CuratedSet
+) -> None:
+    summary, counts = predictions.summary.calibration, curated.summary.classes
+    total = sum(entry.train for entry in counts)
+    assert summary.used.prior == pytest.approx([entry.train / total for entry in counts])
+    assert summary.used.trained == pytest.approx([1 / curated.num_classes] * curated.num_classes)
+    assert summary.num_validation == sum(entry.validation for entry in counts)
+    assert summary.num_test == sum(entry.test for entry in counts)
+    assert sum(summary.estimated_prior) == pytest.approx(1)
+    assert set(summary.test["cross_entropy"]) == {"before", "after"}
+    value, low, high = summary.test["accuracy"]["after"]
+    assert low <= value <= high
+    bins = predictions.reliability
+    assert set(bins.class_name) == set(curated.class_names)
+    for calibrated in (False, True):
+        assert set(bins[bins.calibrated == calibrated].groupby("class_name")["count"].sum()) == {summary.num_test}
+    with predictions.folder.open("calibration.png") as file:
+        assert file.read(4) == b"\x89PNG"
+
+
+def test_estimated_prior_is_written_into_every_block(root: Path, curated: CuratedSet) -> None:
+    """A table of these frequencies gives the same probabilities."""
+    survey = f"predict.survey={curated.folder.uri}"
+    estimated = predict(Plan(tiny(root, BLOCKS, survey, "predict.prior=estimated")), SILENT)
+    summary = estimated.summary.calibration
+    assert (summary.prior_from, summary.used.prior) == ("estimated", summary.estimated_prior)
+    frequencies = dict(zip(estimated.class_names, summary.estimated_prior, strict=True))
+    np.testing.assert_array_equal(estimated.probabilities()[1], estimated.probabilities(prior=frequencies)[1])
+    frame = estimated.to_pandas(["predicted_class"])
+    counts = {name: count for name, count in estimated.summary.predicted.items() if count}
+    assert counts == frame.predicted_class.value_counts().to_dict()
+
+
+def test_prior_of_other_classes_is_rejected(root: Path) -> None:
+    with pytest.raises(ConfigError, match="it names the classes"):
+        predict(Plan(tiny(root, "predict.prior={round: 1}")), SILENT)
 
 
 def test_bits_do_not_depend_on_the_number_of_workers(
@@ -105,8 +147,9 @@ def test_the_experts_in_mlflow_predict_picture_files_as_predict_does(root: Path)
     assert isinstance(images, FolderImages)
     paths = images.paths(list(whole.index))
     classifier = PictureClassifier.of_run(
-        plan.expert_network, plan.config.curate, images, curated, curated.normalisation, store.ends()
-    )
+        plan.expert_network, plan.config.curate, images, curated, curated.normalisation, store.ends(),
+        predict(plan, SILENT).summary.calibration.used,
+    )  # fmt: skip
     frame = classifier.predict(pd.DataFrame({"path": paths}, index=whole.index))
     assert frame.predicted_class.tolist() == whole.predicted_class.tolist()
     np.testing.assert_allclose(frame[curated.class_names], np.stack(list(whole.probability)), atol=1e-6)

@@ -53,7 +53,8 @@ from raydistill.stages.audit.worker import SHRUNK, BlockMeasurer, Blocks, Measur
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.conditions import votes_of
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import check_experts, own_networks
+from raydistill.stages.experts.classifier import own_networks
+from raydistill.stages.experts.ensemble import check_experts
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, num_nearest
 from raydistill.statistics.testing import Finding, combine
 from raydistill.storage import checked

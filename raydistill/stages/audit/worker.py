@@ -26,7 +26,7 @@ from raydistill.stages.audit.comparison import FeatureArray, Features
 from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import AuditedGroup, AuditedSet, Galaxies, Samples
 from raydistill.stages.curate.artifact import BLOCK_FIELDS
-from raydistill.stages.experts.classifier import load_experts
+from raydistill.stages.experts.ensemble import load_experts
 from raydistill.statistics.memorisation import Neighbours, RealNeighbours, num_nearest, picture_distances, shrink
 from raydistill.storage import Folder, checked
 

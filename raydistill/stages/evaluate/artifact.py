@@ -1,11 +1,11 @@
 """Define `EvaluationReport`: test accuracies of new networks, by training set.
 
 - `runs.parquet`: a row per trained network, with its confusion matrix.
+- `galaxies.parquet`: id and class of the test galaxies, in the order of `predicted` of the runs.
 - `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as
-  {mean, std, n, ci95}, and `per_class` completeness and purity. `diverged` counts diverged
-  networks, if any. With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores
-  of `learning.scores`.
-
+  {mean, std, n, ci95}, `per_class` completeness and purity, and `difference`, the balanced accuracy
+  of the distilled set minus its own. `diverged` counts diverged networks, if any. With
+  `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores of `learning.metrics`.
 - `groups.json`: with `evaluate.groups`, the completeness of groups and the bias with a nuisance.
 
 The files call a training set `subject`.
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, Strict
 
@@ -28,6 +29,8 @@ from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.learning import metrics
 from raydistill.stages.evaluate.text import evaluation_text, html_of
+from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_difference, crossed_mean
+from raydistill.statistics.intervals import known
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -65,8 +68,10 @@ RUNS_SCHEMA = pa.schema(
         ("accuracy", pa.float64()),
         ("balanced_accuracy", pa.float64()),
         ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
+        ("predicted", pa.list_(pa.int32())),  # class of each test galaxy
     ]
 )
+GALAXIES_SCHEMA = pa.schema([("object_id", pa.string()), ("label", pa.int32())])
 
 
 FIGURES = ("balanced_accuracy", "accuracy")
@@ -78,7 +83,11 @@ Number = Annotated[float, Strict()]
 
 @dataclass(frozen=True)
 class _Mean:
-    """A mean over networks in `evaluation.json`, as `metrics.summarise` returns it."""
+    """A mean over networks in `evaluation.json`.
+
+    std is over the `n` networks. ci95 is half the width of the interval for new networks and new
+    galaxies (`statistics.crossed`).
+    """
 
     mean: Number | None
     std: Number | None
@@ -164,8 +173,8 @@ class EvaluationReport(Displayed):
         pandas.DataFrame
             - `training_set`, `protocol` and `network`; "" where a training set has no protocol.
             - `balanced_accuracy` and `accuracy`: means over `num_networks` networks, in [0, 1].
-            - `balanced_accuracy_ci95` and `accuracy_ci95`: half widths of 95 % intervals, NaN for
-              one network.
+            - `balanced_accuracy_ci95` and `accuracy_ci95`: half widths of 95 % intervals for new
+              networks and galaxies, NaN for one network.
             - `num_diverged`: networks whose training diverged.
         """
         import pandas as pd
@@ -180,24 +189,34 @@ def subjects(present: Collection[str]) -> list[str]:
     return [*(name for name in SUBJECTS if name in present), *sorted(set(present) - set(SUBJECTS))]
 
 
-def summarise(runs: list[dict[str, Any]], class_names: list[str], protocol: str, network: str) -> dict[str, Any]:
+Labels = npt.NDArray[np.integer]
+
+
+def summarise(
+    runs: list[dict[str, Any]], labels_N: Labels, class_names: list[str], protocol: str, network: str
+) -> dict[str, Any]:
     """Return the contents of `evaluation.json`.
 
     Each training set has the figures for one protocol and network; `all` lists those of every pair.
+    `labels_N` are the classes of the test galaxies.
     """
     summary = {}
+    ours = [r for r in runs if (r["subject"], r["protocol"], r["network"]) == ("distilled", protocol, network)]
     for subject in subjects({run["subject"] for run in runs}):
         these = [run for run in runs if run["subject"] == subject]
         # Experts have no protocol, and may have another network than the main one.
         main = [run for run in these if run["protocol"] in (protocol, "") and run["network"] == network] or these
         pairs = sorted({(run["protocol"], run["network"]) for run in these})
-        summary[subject] = _figures(main) | {
-            "per_class": _per_class(main, class_names),
+        summary[subject] = _figures(main, labels_N) | {
+            "per_class": _per_class(main, labels_N, class_names),
             "all": [
-                {"protocol": p, "network": n} | _figures([r for r in these if (r["protocol"], r["network"]) == (p, n)])
+                {"protocol": p, "network": n}
+                | _figures([r for r in these if (r["protocol"], r["network"]) == (p, n)], labels_N)
                 for p, n in pairs
             ],
         }
+        if subject != "distilled" and ours:
+            summary[subject]["difference"] = _difference(ours, main, labels_N)
     return summary
 
 
@@ -275,20 +294,53 @@ def by_network(summary: dict[str, Any], protocol: str) -> dict[str, dict[str, di
     }
 
 
-def _figures(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _figures(runs: list[dict[str, Any]], labels_N: Labels) -> dict[str, Any]:
     diverged = sum(run.get("validation") == DIVERGED for run in runs)
-    figures = {name: metrics.summarise([run[name] for run in runs]) for name in ("accuracy", "balanced_accuracy")}
+    right_SN = _predicted(runs) == labels_N
+    figures = {
+        "accuracy": _mean(right_SN, [run["accuracy"] for run in runs], None),
+        "balanced_accuracy": _mean(right_SN, [run["balanced_accuracy"] for run in runs], labels_N),
+    }
     return figures | ({"diverged": diverged} if diverged else {})
 
 
-def _per_class(runs: list[dict[str, Any]], class_names: list[str]) -> dict[str, Any]:
-    k = len(class_names)
+def _predicted(runs: list[dict[str, Any]]) -> npt.NDArray[np.int64]:
+    """Return the predicted classes of the test galaxies by each network, [S, N]."""
+    return np.array([run["predicted"] for run in runs], np.int64)
+
+
+def _mean(right_SN: npt.NDArray[np.bool_], figures: list[float], strata_N: Labels | None) -> dict[str, Any]:
+    """Return {mean, std, n, ci95} of the networks' figures."""
+    result = crossed_mean(right_SN.astype(np.float64), strata_N, PROPORTIONS)
+    return metrics.summarise(figures) | {"ci95": known((result.high - result.low) / 2)}
+
+
+def _difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], labels_N: Labels) -> dict[str, Any]:
+    """Return the difference of the balanced accuracies on the same galaxies."""
+    first, second = ((_predicted(runs) == labels_N).astype(np.float64) for runs in (ours, theirs))
+    result = crossed_difference(first, second, labels_N, CHANGES)
+    return {name: known(getattr(result, name)) for name in ("mean", "low", "high", "p_value")}
+
+
+def _per_class(runs: list[dict[str, Any]], labels_N: Labels, class_names: list[str]) -> dict[str, Any]:
+    k, predicted_SN = len(class_names), _predicted(runs)
     matrices = [np.asarray(run["confusion"]).reshape(k, k) for run in runs]
 
-    def figure(metric: Callable[[np.ndarray], np.ndarray], label: int) -> dict[str, Any]:
-        return metrics.summarise([float(metric(matrix)[label]) for matrix in matrices])
+    def figure(metric: Callable[[np.ndarray], np.ndarray], label: int) -> list[float]:
+        return [float(metric(matrix)[label]) for matrix in matrices]
+
+    def purity(label: int) -> dict[str, Any]:
+        """Return the purity; its interval is that of the linearised ratio."""
+        chosen_SN, values = predicted_SN == label, np.array(figure(metrics.purity, label))[:, None]
+        share_S1 = chosen_SN.mean(axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result = crossed_mean(values + chosen_SN * ((labels_N == label) - values) / share_S1)
+        return metrics.summarise(values[:, 0].tolist()) | {"ci95": known((result.high - result.low) / 2)}
 
     return {
-        name: {"completeness": figure(metrics.completeness, i), "purity": figure(metrics.purity, i)}
+        name: {
+            "completeness": _mean(predicted_SN[:, labels_N == i] == i, figure(metrics.completeness, i), None),
+            "purity": purity(i),
+        }
         for i, name in enumerate(class_names)
     }

@@ -194,7 +194,7 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    axes.set_xlabel("balanced accuracy on test images (95 % interval over networks)")
+    axes.set_xlabel("balanced accuracy on test images (95 % interval over networks and galaxies)")
     if networks != [""]:
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
@@ -284,7 +284,7 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     axes.set_xticks(range(len(networks)), [network.replace("-", "\n", 1) for network in networks])
     _name_lines(axes, subjects)
     axes.xaxis.set_label_position("bottom")
-    below = "balanced accuracy on test images in % ± 95 % interval over networks" + (
+    below = "balanced accuracy on test images in % ± 95 % interval over networks and galaxies" + (
         "" if chance is None else f"; chance {100 * chance:.1f}"
     )
     axes.set_xlabel(

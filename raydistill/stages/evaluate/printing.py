@@ -28,6 +28,7 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
     parts = [
         text_table(title, [HEAD, *accuracy_table(report.summary)]),
         sentence("balanced accuracy: the mean over the classes of the share that is recognised", indent="  "),
+        sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
         f"{glossary(TRAINING_SETS, report.summary)}\n",
     ]
     if config.evaluate.other_networks:

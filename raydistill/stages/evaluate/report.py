@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raydistill.artifacts.tables import write_rows
 from raydistill.config import Config, network_names
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.evaluate import charts
 from raydistill.stages.evaluate.artifact import (
+    GALAXIES_SCHEMA,
     RUNS_SCHEMA,
     accuracy_rows,
     by_network,
@@ -29,13 +31,17 @@ from raydistill.tracking.tracker import Run
 
 
 def write_report(
-    config: Config, spec: ArtifactSpec, curated: CuratedSet, rows: list[dict[str, Any]], run: Run
+    config: Config, spec: ArtifactSpec, curated: CuratedSet, galaxies: pa.Table, rows: list[dict[str, Any]], run: Run
 ) -> dict[str, Any]:
-    """Write all rows and figures, send means to MLflow, and return `evaluation.json`."""
+    """Write all rows and figures, send means to MLflow, and return `evaluation.json`.
+
+    `galaxies` are the test galaxies, with the columns of `GALAXIES_SCHEMA`.
+    """
+    write_rows(spec.folder, "galaxies.parquet", galaxies.to_pylist(), GALAXIES_SCHEMA)
     with spec.folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(rows, RUNS_SCHEMA), path)
     protocol, network = next(iter(config.evaluate.protocols)), config.network.name
-    summary = summarise(rows, curated.class_names, protocol, network)
+    summary = summarise(rows, galaxies["label"].to_numpy(), curated.class_names, protocol, network)
     if config.evaluate.scores:
         summary["distilled"]["scores"] = robust_scores(rows, protocol, network)
         for name, score in summary["distilled"]["scores"].items():

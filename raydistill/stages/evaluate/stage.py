@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
@@ -80,7 +81,8 @@ def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Eva
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
             groups = load_groups(config.evaluate.groups, curated, independent_N)
             rows = _train_networks(plan, curated, distilled, independent_N, groups, classifiers)
-            summary = write_report(config, spec, curated, rows, run)
+            galaxies = curated.table("test", ["object_id"]).filter(pa.array(independent_N.numpy()))
+            summary = write_report(config, spec, curated, galaxies, rows, run)
             record_with_model(run, distilled.manifest.identity, summary, curated)
             write_groups(config, spec.folder, curated, rows, groups)
     return EvaluationReport.open(spec.folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from html import escape
 from textwrap import fill
@@ -43,19 +42,19 @@ def format_figure(figure: Mapping[str, Any] | None) -> str:
 def verdict(summary: Mapping[str, Any]) -> str:
     """Return, as a sentence, whether the distilled set beats its baselines.
 
-    The margin is two standard errors.
+    It does if the 95 % interval of the difference on the same galaxies lies above 0.
     """
-    labels = {"distilled": "the distilled set", "random_real": "random images", "class_mean": "class means"}
-    baselines = {label: summary[name]["balanced_accuracy"] for name, label in labels.items() if name in summary}
-    ours = baselines.pop(labels["distilled"], None)
-    compared = [ours, *baselines.values()]
-    if not baselines or any(row is None or None in (row["mean"], row["std"]) or row["n"] < 1 for row in compared):
+    labels = {"random_real": "random images", "class_mean": "class means"}
+    found = {label: summary[name].get("difference") for name, label in labels.items() if name in summary}
+    if not found or any(entry is None or entry["low"] is None for entry in found.values()):
         return "The distilled set cannot be compared with its baselines: that needs at least two networks of each."
-    not_beaten = []
-    for label, theirs in baselines.items():
-        error = math.hypot(*(figure["std"] / math.sqrt(figure["n"]) for figure in (ours, theirs)))
-        if ours["mean"] - theirs["mean"] <= 2 * error:
-            not_beaten.append(label)
-    if not_beaten:
-        return f"The distilled set did NOT beat {' and '.join(not_beaten)} by more than two standard errors."
-    return f"The distilled set beats {' and '.join(baselines)} by more than two standard errors."
+    shown = {label: f"{label} ({format_change(entry)})" for label, entry in found.items()}
+    level = "for other networks and galaxies, at 95 %."
+    if not_beaten := [shown[label] for label, entry in found.items() if entry["low"] <= 0]:
+        return f"The distilled set did NOT beat {' and '.join(not_beaten)} {level}"
+    return f"The distilled set beats {' and '.join(shown.values())} {level}"
+
+
+def format_change(entry: Mapping[str, Any]) -> str:
+    """Return a difference with its 95 % interval."""
+    return f"{entry['mean']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"

@@ -115,6 +115,7 @@ def _row(result: Evaluation) -> dict[str, Any]:
         "accuracy": result.accuracy,
         "balanced_accuracy": result.balanced_accuracy,
         "confusion": result.confusion_KK.reshape(-1).tolist(),
+        "predicted": result.predicted_N.tolist(),
     }
 
 

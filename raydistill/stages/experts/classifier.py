@@ -21,7 +21,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
 from raydistill.config import Config, Curate, Images
 from raydistill.config.kinds import BY_KIND
@@ -32,6 +31,7 @@ from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.learning.architectures import AnswerNetwork, Architecture, Custom
+from raydistill.learning.calibration import Calibration
 from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.networks import Network, build_network, shared_network
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
@@ -71,6 +71,8 @@ class PictureClassifier:
         Treatment of pictures that are not square, see `FolderImages`.
     parameters_EP
         float32, the parameters of each network.
+    calibration
+        Class prior and temperature of the probabilities.
     """
 
     architecture: Architecture
@@ -80,11 +82,12 @@ class PictureClassifier:
     value_range: Any
     fit: Any
     parameters_EP: Tensor
+    calibration: Calibration
 
     @staticmethod
     def of_run(
         architecture: Architecture, curate: Curate, images: Images | DataSet, curated: CuratedSet,
-        normalisation: AnyNormalisation, parameters_P: Sequence[Tensor],
+        normalisation: AnyNormalisation, parameters_P: Sequence[Tensor], calibration: Calibration | None = None,
     ) -> PictureClassifier:  # fmt: skip
         """Return networks that read pictures as the curated set of a run did.
 
@@ -102,12 +105,14 @@ class PictureClassifier:
             Of the images on which the networks were trained.
         parameters_P
             float32 [P] of each network.
+        calibration
+            Of their probabilities; None: as the networks give them.
         """
         levels = curated.summary.levels.get("value_range", getattr(images, "value_range", "full"))
         value_range = "full" if levels == "auto" else tuple(levels) if isinstance(levels, list) else levels
         return PictureClassifier(
             architecture, tuple(curated.class_names), normalisation, Preparation.of(curate, images),
-            value_range, images.fit, torch.stack(list(parameters_P)),
+            value_range, images.fit, torch.stack(list(parameters_P)), calibration or Calibration.none(curated.num_classes),
         )  # fmt: skip
 
     def save(self, folder: Folder) -> None:
@@ -118,6 +123,7 @@ class PictureClassifier:
             "preparation": asdict(self.preparation),
             "value_range": self.value_range,
             "fit": self.fit,
+            "calibration": asdict(self.calibration),
         }
         inverse = write_normalisation(folder, self.normalisation)
         write_tensors(folder, NETWORKS, {"parameters": self.parameters_EP}, {**info, **inverse})
@@ -136,7 +142,7 @@ class PictureClassifier:
         value_range = tuple(info["value_range"]) if isinstance(info["value_range"], list) else info["value_range"]
         return PictureClassifier(
             architecture, tuple(info["class_names"]), normalisation, Preparation(**info["preparation"]),
-            value_range, info["fit"], tensors["parameters"],
+            value_range, info["fit"], tensors["parameters"], TypeAdapter(Calibration).validate_python(info["calibration"]),
         )  # fmt: skip
 
     def predict(self, pictures: np.ndarray | pd.DataFrame) -> pd.DataFrame:
@@ -181,13 +187,14 @@ class PictureClassifier:
         return frame.join(pd.DataFrame(probabilities_NK, index=index, columns=list(self.class_names)))
 
     def probabilities(self, images_NHWC: Tensor) -> Tensor:
-        """Return mean class probabilities, float32 [N, K], of prepared pictures.
+        """Return calibrated class probabilities, float32 [N, K], of prepared pictures.
 
         The pictures are uint8 [N, H, W, 3].
         """
         network = shared_network(self.architecture, len(self.class_names), self.preparation.image_size)
         ensemble = Ensemble(network, list(self.parameters_EP), features=False)
-        return ensemble.predict(self.normalisation.apply(images_NHWC)).mean_NK
+        logits_NK = ensemble.predict(self.normalisation.apply(images_NHWC)).logits_NK
+        return torch.from_numpy(self.calibration.apply(logits_NK.numpy())).float()
 
     def _prepare_arrays(self, pictures_NHWC: np.ndarray) -> list[np.ndarray]:
         if pictures_NHWC.dtype != np.uint8 or pictures_NHWC.ndim != 4 or pictures_NHWC.shape[-1] != 3:
@@ -296,23 +303,3 @@ def expert_network(store: TrajectoryStore, curated: CuratedSet, networks: Sequen
         what = f"its experts have {stored} parameters, and their network {built}"
         raise ArtifactIncompatible(what, store.folder.uri, "train experts again")
     return network
-
-
-# Load the experts of a store, for workers that classify pictures.
-
-
-def load_experts(
-    trajectories: str, curated: str, device: str, *, features: bool, networks: Sequence[Architecture] = ()
-) -> tuple[Ensemble, AnyNormalisation]:
-    """Return all experts after their last epoch, and their pictures' normalisation.
-
-    The driver has verified both artifacts. `networks` are the networks that the user names.
-    """
-    store, galaxies = TrajectoryStore.open(trajectories, verify=False), CuratedSet.open(curated, verify=False)
-    thetas = [theta_P.to(device) for theta_P in store.ends()]
-    return Ensemble(expert_network(store, galaxies, networks), thetas, features=features), galaxies.normalisation
-
-
-def check_experts(store: TrajectoryStore, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible unless the experts were trained on this curated set."""
-    check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)

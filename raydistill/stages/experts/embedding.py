@@ -26,7 +26,7 @@ from raydistill.learning.normalise import AnyNormalisation
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import check_experts
+from raydistill.stages.experts.ensemble import check_experts
 from raydistill.storage import Folder
 
 EMBEDDING = "embedding.safetensors"

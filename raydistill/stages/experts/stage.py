@@ -59,6 +59,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.stages.experts.classifier import MODEL_CODE, PictureClassifier
 from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
+from raydistill.stages.experts.ensemble import calibrate, ensemble_source, split_logits
 from raydistill.stages.experts.targets import check_nuisance, log_counts
 from raydistill.stages.experts.worker import ExpertTask, train_experts
 from raydistill.storage import Folder, arrow_filesystem
@@ -135,9 +136,11 @@ def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) 
     def save(folder: Folder) -> None:
         thetas = [store(expert, store.num_epochs) for expert in range(count)]
         PictureClassifier.of_run(
-            plan.expert_network, config.curate, plan.pictures(), curated, curated.normalisation, thetas
+            plan.expert_network, config.curate, plan.pictures(), curated, curated.normalisation, thetas, calibration
         ).save(folder)
 
+    source = ensemble_source(plan, curated, store, count)
+    calibration = calibrate(config, curated, split_logits(config, curated, source, "validation"))
     name, mean = f"{registered_name(config.name)}_experts", sum(final) / count
     run.register(model_of(name, CLASSIFIER, mean, manifest, spec, curated, config, save=save, code=MODEL_CODE))
 

@@ -22,7 +22,7 @@ from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import check_experts
+from raydistill.stages.experts.ensemble import check_experts
 from raydistill.stages.hunt.artifact import HuntReport, HuntRound
 from raydistill.stages.hunt.config import Hunt
 from raydistill.stages.hunt.labels import known_labels, read_label_file

@@ -2,33 +2,31 @@
 
 - `data/block-000000.parquet` …: one row per object, in the order of the survey, one row group per
   file. pandas and pyarrow read the folder `data`.
-- `summary.json`: class names, counts per predicted class, rejected pictures by reason, and how the
-  pictures were prepared.
-
-A block that is finished has a record below `partial/` with its digest and counts. A stage that was
-killed skips these blocks when it runs again.
+- `summary.json`: class names, counts per predicted class, rejected pictures by reason, how the
+  pictures were prepared and the probabilities calibrated.
+- `reliability.parquet`, `calibration.png`: probabilities beside frequencies of the curated set's test
+  galaxies, before and after calibration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
+from raydistill.learning.calibration import Calibration
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, survey_parts
 from raydistill.stages.curate.summary import Levels
-from raydistill.storage import Folder, checked
+from raydistill.stages.predict.blocks import DATA
 from raydistill.surveys.opening import open_survey
 from raydistill.surveys.survey import SurveyPictures
 
@@ -37,21 +35,49 @@ if TYPE_CHECKING:
 
 
 KIND = kinds.PREDICTIONS
-DATA, SUMMARY = "data", "summary.json"
+SUMMARY, RELIABILITY, FIGURE = "summary.json", "reliability.parquet", "calibration.png"
 
-# One row per object. Lists have no fixed size because pyarrow 25 cannot read nulls in a fixed-size
-# list: `probability` and `spread` have K values or are null, `features` has F values or is null.
-SCHEMA = pa.schema(
+RELIABILITY_SCHEMA = pa.schema(
     [
-        ("object_id", pa.string()),
-        ("predicted_class", pa.string()),  # the class of the highest mean probability, or null
-        ("probability", pa.list_(pa.float32())),  # mean over the experts, by label
-        ("spread", pa.list_(pa.float32())),  # standard deviation over the experts, by label
-        ("features", pa.list_(pa.float16())),  # input of the last linear layer of the first expert
-        ("reason", pa.string()),  # why the picture could not be used, or null
-        ("detail", pa.string()),
+        ("class_name", pa.string()),
+        ("calibrated", pa.bool_()),
+        ("count", pa.int64()),  # test galaxies in the bin
+        ("probability", pa.float64()),  # their mean probability of the class
+        ("frequency", pa.float64()),  # the fraction of them that is of the class
     ]
 )
+
+
+@dataclass(frozen=True)
+class CalibrationSummary:
+    """The calibration of a set of predictions.
+
+    Attributes
+    ----------
+    used
+        Prior of the experts' training, prior of the survey and temperature, in the order of the
+        classes.
+    prior_from
+        `predict.prior`: "training", "validation", "uniform", "estimated" or "table".
+    num_validation
+        Number of validation galaxies that fitted the temperature.
+    estimated_prior
+        Class frequencies that EM estimates from the survey's pictures.
+    num_test
+        Number of test galaxies behind `test`.
+    test
+        Figures of the test galaxies, with the validation galaxies' class frequencies as prior:
+        {figure: {"before": [value, low, high], "after": …}}. The figures are accuracy, balanced
+        accuracy, Brier score, cross entropy, calibration error of the predicted class and of all
+        classes. Intervals are those of 95 % over galaxies. Empty without test galaxies.
+    """
+
+    used: Calibration
+    prior_from: str
+    num_validation: int
+    estimated_prior: tuple[float, ...]
+    num_test: int
+    test: dict[str, dict[str, tuple[float, float, float]]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,8 @@ class PredictionSummary(Record):
         Side of the central square that was cut out, as a fraction of the picture's shorter side.
     aligned
         Whether every galaxy was turned until its major axis is horizontal.
+    calibration
+        How the probabilities were calibrated.
     levels
         The numbers in place of `value_range: auto`, or of `stretch: auto` and its `minimum`; empty
         if nothing was chosen.
@@ -95,6 +123,7 @@ class PredictionSummary(Record):
     image_size: int
     crop_fraction: float
     aligned: bool
+    calibration: CalibrationSummary
     levels: Levels = field(default_factory=dict)
 
 
@@ -120,6 +149,7 @@ class PredictionSet(Displayed):
 
     summary: PredictionSummary
 
+    _pictures = FIGURE
     kind = KIND
     _json = ((SUMMARY, PredictionSummary),)
 
@@ -145,7 +175,7 @@ class PredictionSet(Displayed):
         Parameters
         ----------
         columns
-            Names from `SCHEMA`; None means all.
+            Names from `blocks.SCHEMA`; None means all.
         """
         for name in sorted(self.manifest.files):
             if name.startswith(f"{DATA}/"):
@@ -161,19 +191,43 @@ class PredictionSet(Displayed):
         Parameters
         ----------
         columns
-            Names from `SCHEMA`; None means all. `features` may need gigabytes.
+            Names from `blocks.SCHEMA`; None means all. `features` may need gigabytes.
         """
         return self.table(columns).to_pandas()
 
-    def probabilities(self) -> tuple[list[str], np.ndarray]:
-        """Return the ids and mean probabilities of the objects whose picture was used.
+    def probabilities(self, prior: Mapping[str, float] | None = None) -> tuple[list[str], np.ndarray]:
+        """Return ids and calibrated probabilities of the objects whose picture was used.
+
+        Parameters
+        ----------
+        prior
+            Frequency of each class, in place of that with which the set was written.
 
         Returns
         -------
         tuple
             N object ids, and float32 [N, K].
         """
-        return self._usable("probability", len(self.class_names), np.float32)
+        if prior is None:
+            return self._usable("probability", len(self.class_names), np.float32)
+        if set(prior) != set(self.class_names) or not sum(prior.values()) > 0 or min(prior.values()) < 0:
+            raise ValueError(f"prior must give a frequency of at least 0 for each class of {self.class_names}")
+        ids, logits_NK = self.logits()
+        total = sum(prior.values())
+        calibration = self.summary.calibration.used.with_prior([prior[name] / total for name in self.class_names])
+        return ids, calibration.apply(logits_NK).astype(np.float32)
+
+    def logits(self) -> tuple[list[str], np.ndarray]:
+        """Return the ids, and the logarithms of the experts' mean probabilities.
+
+        They are float32 [N, K] and not calibrated; `raydistill.learning.calibration` has the formula.
+        """
+        return self._usable("logits", len(self.class_names), np.float32)
+
+    @property
+    def reliability(self) -> pd.DataFrame:
+        """Return rows of `RELIABILITY_SCHEMA`: probabilities beside frequencies."""
+        return read_table(self.folder, RELIABILITY).to_pandas()
 
     def features(self) -> tuple[list[str], np.ndarray]:
         """Return the ids and features of the objects whose picture was used.
@@ -196,71 +250,6 @@ class PredictionSet(Displayed):
                     usable[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
                 )
         return ids, np.concatenate(parts) if width else np.empty((len(ids), 0), dtype)
-
-
-@dataclass(frozen=True)
-class BlockRecord:
-    """The record of a finished block.
-
-    Attributes
-    ----------
-    num_rows
-        Number of objects.
-    predicted
-        Number of pictures by predicted class.
-    rejected
-        Number of pictures that could not be used, by reason.
-    first_rejected
-        Object id and detail of the first one, or None.
-    num_features
-        Length of the features.
-    levels
-        Counts of dark, flat and saturated pictures, for a warning at the end.
-    """
-
-    num_rows: int
-    predicted: dict[str, int]
-    rejected: dict[str, int]
-    first_rejected: tuple[str, str] | None
-    num_features: int
-    levels: dict[str, float] = field(default_factory=dict)
-
-
-def block_name(index: int) -> str:
-    """Return the file name of a block."""
-    return f"{DATA}/block-{index:06d}.parquet"
-
-
-def write_block(folder: Folder, index: int, rows: pa.Table, levels: dict[str, float] | None = None) -> BlockRecord:
-    """Write a block's rows of schema `SCHEMA`, then its record with these `levels`."""
-    with folder.writing(block_name(index)) as path:
-        pq.write_table(rows.combine_chunks(), path, compression="zstd", row_group_size=max(1, len(rows)))
-    rejected = rows.filter(pc.is_valid(rows["reason"])).select(["object_id", "detail"]).slice(0, 1).to_pylist()
-    lengths = pc.list_value_length(rows["features"])
-    record = BlockRecord(
-        len(rows), _counts(rows["predicted_class"]), _counts(rows["reason"]),
-        (rejected[0]["object_id"], rejected[0]["detail"] or "") if rejected else None,
-        pc.max(lengths).as_py() or 0, levels or {},
-    )  # fmt: skip
-    checked.record(folder, _record_name(index), {block_name(index): folder.sha256(block_name(index))}, asdict(record))
-    return record
-
-
-def read_record(folder: Folder, index: int, num_rows: int) -> BlockRecord | None:
-    """Return the record of a finished, intact block of `num_rows` rows, else None."""
-    values = checked.recorded(folder, _record_name(index))
-    if values is None or values["num_rows"] != num_rows:
-        return None
-    first = values["first_rejected"]
-    return BlockRecord(**values | {"first_rejected": tuple(first) if first else None})
-
-
-def _record_name(index: int) -> str:
-    return f"{PARTIAL}/block-{index:06d}.json"
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column.drop_null()).to_pylist()}
 
 
 # The artifact of the predictions for a survey.

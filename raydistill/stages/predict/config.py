@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+Prior = Literal["training", "validation", "uniform", "estimated"] | dict[str, NonNegativeFloat]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,15 @@ class Predict:
     batch_size
         Pictures per forward pass. None: 512 on a GPU, 16 on a CPU. Another value may change the
         last bits.
+    prior
+        Class frequencies of the survey, which the probabilities assume. "training", "validation":
+        those of the galaxies of these splits; `curate.balance` and `curate.per_class` change the
+        first alone. "uniform": all equal, so that rare classes are predicted more often.
+        "estimated": from the survey's pictures, by the EM algorithm of Saerens et al. (2002). Or a
+        table, {CLASS: FREQUENCY}.
+    temperature
+        Divides the logarithms of the probabilities, against over- or underconfidence. "auto": fitted
+        on the validation galaxies (Guo et al. 2017). 1: none.
     """
 
     survey: str | None = None
@@ -33,3 +45,9 @@ class Predict:
     features: bool = True
     block_size: PositiveInt = 1024
     batch_size: PositiveInt | None = None
+    prior: Prior = "training"
+    temperature: Literal["auto"] | PositiveFloat = "auto"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prior, str) and not sum(self.prior.values()) > 0:
+            raise ValueError("prior: at least one frequency must be above 0")

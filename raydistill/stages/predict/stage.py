@@ -11,37 +11,41 @@ one block. A block depends on its own objects alone, so any number of workers gi
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 
-from raydistill.artifacts.manifest import check_parent
+from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
+from raydistill.learning.calibration import Calibration
 from raydistill.learning.networks import build_network, last_linear
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.ray_data import MAX_RETRIES, ONE_BLOCK, accepted_deprecations, pack, quiet_context
-from raydistill.runtime.resources import Processor, choose_num_workers, data_options
+from raydistill.runtime.resources import choose_num_workers, data_options
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import Levels
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.ensemble import EnsembleSource, check_experts, chosen_prior, ensemble_source
 from raydistill.stages.predict.artifact import (
-    DATA,
     SUMMARY,
-    BlockRecord,
+    CalibrationSummary,
     PredictionSet,
     PredictionSummary,
-    read_record,
     spec_of_pictures,
 )
-from raydistill.stages.predict.worker import BlockPredictor, EnsembleSource, PictureSource, prepare_packed
+from raydistill.stages.predict.blocks import DATA, BlockRecord, block_name, read_record, recalibrate
+from raydistill.stages.predict.calibrating import measure_calibration
+from raydistill.stages.predict.worker import BlockPredictor, PictureSource, prepare_packed
 from raydistill.storage import Folder, disk_errors
 from raydistill.surveys.levels import LevelChecks, assume_levels
 from raydistill.surveys.opening import open_survey
@@ -50,6 +54,9 @@ from raydistill.tracking.formatting import InputDataset
 from raydistill.tracking.tracker import Run, Tracker
 
 log = get_logger(__name__)
+
+MAX_EM_PICTURES = 100_000  # evenly spaced ones; they decide a frequency to .002
+PRIOR_DIFFERENCE = 0.1  # of a class's frequency from the estimated one, for a warning
 
 
 def predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
@@ -80,16 +87,17 @@ def predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Pred
     pictures = open_survey(plan, plan.config.predict.survey)
     spec = spec_of_pictures(plan, pictures)
     if not is_complete(spec):
-        ensemble, levels = load_experts(plan)
-        pictures, levels = assume_levels(pictures, levels)
+        curated, ensemble = load_experts(plan)
+        pictures, levels = assume_levels(pictures, curated.summary.levels)
         inputs = [InputDataset(pictures.name, spec.identity, pictures.uri, len(pictures.objects), "prediction")]
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, inputs=inputs) as run:
-            _write(plan, spec.folder, pictures, ensemble, levels, run)
+            calibrated = measure_calibration(plan.config, curated, ensemble, spec, run)
+            _write(plan, spec.folder, pictures, ensemble, calibrated, levels, run)
     return PredictionSet.open(spec.folder)
 
 
-def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
-    """Return the experts, their normalisation and the display range of their set.
+def load_experts(plan: Plan) -> tuple[CuratedSet, EnsembleSource]:
+    """Return the curated set and its experts.
 
     Raises
     ------
@@ -98,13 +106,13 @@ def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
     ArtifactIncompatible
         There are fewer experts than `predict.experts`, or they belong to another curated set.
     ConfigError
-        Features are requested of a network that has none.
+        Features are requested of a network that has none, or the prior names other classes.
     """
-    config, resources = plan.config, plan.config.resources
     curated = CuratedSet.open(plan.curated.folder)
     store = TrajectoryStore.open(plan.trajectories.folder)
-    check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
-    count = config.predict.experts or store.num_experts
+    check_experts(store, curated)
+    chosen_prior(plan.config.predict.prior, curated)
+    config, count = plan.config, plan.config.predict.experts or store.num_experts
     if count > store.num_experts:
         what = f"predict.experts asks for {count} experts, and the run has {store.num_experts}"
         raise ArtifactIncompatible(what, store.folder.uri, "lower it, or raise experts.num_experts")
@@ -113,16 +121,13 @@ def load_experts(plan: Plan) -> tuple[EnsembleSource, Levels]:
             last_linear(build_network(plan.expert_network, curated.num_classes, config.curate.image_size))
         except ValueError as error:
             raise ConfigError(str(error), "network", "set predict.features=false") from error
-    ensemble = EnsembleSource(
-        store.folder.uri, plan.expert_network, config.curate.image_size, curated.normalisation, tuple(curated.class_names),
-        count, config.predict.features, config.predict.batch_size, Processor.of(resources),
-    )  # fmt: skip
-    return ensemble, curated.summary.levels
+    return curated, ensemble_source(plan, curated, store, count, features=config.predict.features)
 
 
 def _write(
-    plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, levels: Levels, run: Run
-) -> None:
+    plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, calibrated: CalibrationSummary,
+    levels: Levels, run: Run,
+) -> None:  # fmt: skip
     """Write the blocks that are not finished, and the summary."""
     blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
     finished = {n: record for n, block in enumerate(blocks) if (record := read_record(folder, n, len(block)))}
@@ -136,12 +141,14 @@ def _write(
         progress(len(pictures.objects), "predicting", "pictures", start=before) as shown,
         translate_errors("predict"),
     ):
-        for index, record in _predict_blocks(plan, folder, todo, pictures, ensemble):
+        for index, record in _predict_blocks(plan, folder, todo, pictures, ensemble, calibrated.used):
             finished[index] = record
             rejected += sum(record.rejected.values())
             shown.advance(record.num_rows, rejected=rejected)
     seconds = time.monotonic() - started
-    summary = _summarise(pictures, ensemble, [finished[n] for n in sorted(finished)], folder)
+    _check_usable(pictures, finished, folder)
+    calibrated = _estimate_prior(plan, folder, finished, calibrated, ensemble.class_names)
+    summary = _summarise(pictures, ensemble, calibrated, [finished[n] for n in sorted(finished)])
     _warn_of_levels(pictures, finished.values())
     summary = replace(summary, levels=levels)
     folder.write(SUMMARY, summary.to_json())
@@ -156,8 +163,9 @@ def divide_into_blocks(objects: pa.Table, size: int) -> list[pa.Table]:
 
 
 def _predict_blocks(
-    plan: Plan, folder: Folder, blocks: list[pa.Table], pictures: SurveyPictures, ensemble: EnsembleSource
-) -> Iterator[tuple[int, BlockRecord]]:
+    plan: Plan, folder: Folder, blocks: list[pa.Table], pictures: SurveyPictures, ensemble: EnsembleSource,
+    calibration: Calibration,
+) -> Iterator[tuple[int, BlockRecord]]:  # fmt: skip
     """Yield the number and the record of each block when its file is complete."""
     if not blocks:
         return
@@ -173,7 +181,7 @@ def _predict_blocks(
                 prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
             )
         rows = rows.map_batches(
-            BlockPredictor, fn_constructor_args=(ensemble, folder.uri, None if ensemble.processor.gpus else source),
+            BlockPredictor, fn_constructor_args=(ensemble, calibration, folder.uri, None if ensemble.processor.gpus else source),
             batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
             max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES, **data_options(resources),
         )  # fmt: skip
@@ -185,19 +193,44 @@ def _predict_blocks(
             yield row["block"], BlockRecord(**json.loads(row["record"]))
 
 
-def _summarise(
-    pictures: SurveyPictures, ensemble: EnsembleSource, records: list[BlockRecord], folder: Folder
-) -> PredictionSummary:
-    """Return the summary.
+def _check_usable(pictures: SurveyPictures, records: Mapping[int, BlockRecord], folder: Folder) -> None:
+    """Raise CatalogError, and remove the blocks, if no picture could be used."""
+    rejected = _total(record.rejected for record in records.values())
+    if rejected.total() < sum(record.num_rows for record in records.values()):
+        return
+    first = next(pair for n in sorted(records) if (pair := records[n].first_rejected))
+    folder.remove(DATA)
+    raise _all_rejected(pictures, rejected, first)
 
-    Raises CatalogError, and removes the blocks, if no picture could be used.
+
+def _estimate_prior(
+    plan: Plan, folder: Folder, records: dict[int, BlockRecord], calibrated: CalibrationSummary, names: tuple[str, ...]
+) -> CalibrationSummary:
+    """Estimate the survey's class frequencies.
+
+    With `prior: estimated`, all blocks are written again with them. They keep their logits, so a
+    stage that was killed here does the same again.
     """
+    total = sum(record.num_rows for record in records.values())
+    step, logits, first = math.ceil(total / MAX_EM_PICTURES), [], 0
+    for n in sorted(records):
+        column = read_table(folder, block_name(n), ["logits"])["logits"].combine_chunks()
+        chosen = column.take(pa.array(range(-first % step, len(column), step))).drop_null()
+        logits.append(chosen.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names)))
+        first += len(column)
+    estimated = calibrated.used.with_estimated_prior(np.concatenate(logits))
+    if plan.config.predict.prior == "estimated":
+        for n in sorted(records):
+            records[n] = recalibrate(folder, n, records[n], estimated, list(names))
+        calibrated = replace(calibrated, used=estimated)
+    return replace(calibrated, estimated_prior=estimated.prior)
+
+
+def _summarise(
+    pictures: SurveyPictures, ensemble: EnsembleSource, calibrated: CalibrationSummary, records: list[BlockRecord]
+) -> PredictionSummary:
     rejected = _total(record.rejected for record in records)
     count = sum(record.num_rows for record in records)
-    if rejected.total() == count:
-        first = next(record.first_rejected for record in records if record.first_rejected)
-        folder.remove(DATA)
-        raise _all_rejected(pictures, rejected, first)
     predicted = _total(record.predicted for record in records)
     return PredictionSummary(
         survey=pictures.name,
@@ -210,6 +243,7 @@ def _summarise(
         image_size=pictures.preparation.image_size,
         crop_fraction=pictures.preparation.crop_fraction,
         aligned=pictures.preparation.align,
+        calibration=calibrated,
     )
 
 
@@ -237,10 +271,21 @@ def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
 
 
 def _log_summary(summary: PredictionSummary, run: Run, rate: float | None) -> None:
-    """Log the counts per class, and record them."""
-    width = max(len(name) for name in summary.class_names)
-    for name, count in summary.predicted.items():
-        log.info("%-*s %10d pictures", width, name, count)
+    """Log the counts and the priors per class, and record them."""
+    width, calibrated = max(len(name) for name in summary.class_names), summary.calibration
+    log.info("%-*s   pictures  prior (%s)  estimated", width, "", calibrated.prior_from)
+    for k, (name, count) in enumerate(summary.predicted.items()):
+        prior, estimated = calibrated.used.prior[k], calibrated.estimated_prior[k]
+        log.info("%-*s %10d  %.3f  %.3f", width, name, count, prior, estimated)
+    if (
+        calibrated.prior_from != "estimated"
+        and max(abs(a - b) for a, b in zip(calibrated.used.prior, calibrated.estimated_prior, strict=True))
+        > PRIOR_DIFFERENCE
+    ):
+        log.warning(
+            "predict: the pictures suggest other class frequencies than predict.prior=%s; see predict.prior=estimated",
+            calibrated.prior_from,
+        )
     if summary.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
         log.warning("predict: rejected pictures: %s (column reason)", reasons)

@@ -23,14 +23,11 @@ from raydistill.config import Images
 from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.images import RejectedImage
-from raydistill.learning.architectures import Architecture
-from raydistill.learning.ensemble import Ensemble, EnsemblePrediction
-from raydistill.learning.networks import build_network
-from raydistill.learning.normalise import AnyNormalisation
+from raydistill.learning.calibration import Calibration
+from raydistill.learning.ensemble import EnsemblePrediction
 from raydistill.runtime.ray_data import pack, unpack
-from raydistill.runtime.resources import Processor
-from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.predict.artifact import SCHEMA, write_block
+from raydistill.stages.experts.ensemble import EnsembleSource
+from raydistill.stages.predict.blocks import SCHEMA, calibrated_columns, to_lists, write_block
 from raydistill.storage import Folder
 from raydistill.surveys.levels import LevelChecks, measure_levels, planes
 from raydistill.surveys.survey import Preparation, Reader, prepare_picture
@@ -55,48 +52,6 @@ class PictureSource:
     reader: Reader
     images: Images | DataSet
     preparation: Preparation
-
-
-@dataclass(frozen=True)
-class EnsembleSource:
-    """Where the experts are, and how they predict.
-
-    Parameters
-    ----------
-    store
-        URI of the trajectories.
-    architecture, num_classes, image_size
-        The network.
-    normalisation
-        Of the curated set of the experts.
-    class_names
-        Names of the classes.
-    num_experts
-        The first experts of the store predict.
-    features
-        Also return features.
-    batch_size
-        Pictures per forward pass; None: chosen by device.
-    processor
-        Threads of torch, and GPUs of a worker.
-    """
-
-    store: str
-    architecture: Architecture
-    image_size: int
-    normalisation: AnyNormalisation
-    class_names: tuple[str, ...]
-    num_experts: int
-    features: bool
-    batch_size: int | None
-    processor: Processor
-
-    def load(self, device: str) -> Ensemble:
-        """Return the experts after their last epoch."""
-        store = TrajectoryStore.open(self.store, verify=False)  # the driver has verified it
-        network = build_network(self.architecture, len(self.class_names), self.image_size)
-        thetas = [store(expert, store.num_epochs).to(device) for expert in range(self.num_experts)]
-        return Ensemble(network, thetas, features=self.features)
 
 
 def prepare_block(objects: pa.Table, source: PictureSource) -> pa.Table:
@@ -128,15 +83,19 @@ class BlockPredictor:
     ----------
     ensemble
         The experts.
+    calibration
+        Of their probabilities.
     output
         URI of the artifact.
     source
         Prepares the pictures in this worker; None: blocks arrive prepared.
     """
 
-    def __init__(self, ensemble: EnsembleSource, output: str, source: PictureSource | None) -> None:
+    def __init__(
+        self, ensemble: EnsembleSource, calibration: Calibration, output: str, source: PictureSource | None
+    ) -> None:
         self._device = ensemble.processor.enter()
-        self._options, self._ensemble = ensemble, ensemble.load(self._device)
+        self._options, self._ensemble, self._calibration = ensemble, ensemble.load(self._device), calibration
         self._folder, self._source = Folder(output), source
 
     def __call__(self, packed: pa.Table) -> pa.Table:
@@ -162,7 +121,7 @@ class BlockPredictor:
         usable = pc.is_valid(prepared["pixels"]).to_numpy()
         prediction = self._predict(pixels_NHWC) if len(pixels_NHWC) else None
         columns: dict[str, Any] = {name: prepared[name] for name in ("object_id", "reason", "detail")}
-        columns |= predicted_columns(prediction, self._options.class_names, usable)
+        columns |= predicted_columns(prediction, self._options.class_names, usable, self._calibration)
         return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
 
     def _predict(self, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
@@ -171,7 +130,7 @@ class BlockPredictor:
 
 
 def predicted_columns(
-    prediction: EnsemblePrediction | None, class_names: tuple[str, ...], usable: np.ndarray
+    prediction: EnsemblePrediction | None, class_names: tuple[str, ...], usable: np.ndarray, calibration: Calibration
 ) -> dict[str, pa.Array]:
     """Return the columns of `SCHEMA` that hold predictions.
 
@@ -183,29 +142,25 @@ def predicted_columns(
         Names of the classes.
     usable
         bool [N]: which rows have a prediction; the others are null.
+    calibration
+        Of the probabilities.
     """
     if prediction is None:
-        names = ("predicted_class", "probability", "spread", "features")
+        names = ("predicted_class", "probability", "logits", "spread", "features")
         return {name: pa.nulls(len(usable), SCHEMA.field(name).type) for name in names}
-    mean_NK, spread_NK, features_NF = (values.cpu().numpy() for values in prediction)
     rows = pa.array(np.where(usable, np.cumsum(usable) - 1, 0), mask=~usable)  # null: no prediction
-    columns: dict[str, pa.Array] = {
-        "predicted_class": pa.array(class_names, pa.string()).take(pa.array(mean_NK.argmax(axis=1))),
-        "probability": to_lists(mean_NK),
-        "spread": to_lists(spread_NK),
-        "features": to_lists(to_float16(features_NF)) if features_NF.shape[1] else None,
+    features_NF = prediction.features_NF.cpu().numpy()
+    columns = {
+        "logits": to_lists(prediction.logits_NK.cpu().numpy()).take(rows),
+        "spread": to_lists(prediction.spread_NK.cpu().numpy()).take(rows),
+        "features": pa.nulls(len(usable), SCHEMA.field("features").type),
     }
-    absent = pa.nulls(len(usable), SCHEMA.field("features").type)
-    return {name: absent if values is None else values.take(rows) for name, values in columns.items()}
+    if features_NF.shape[1]:
+        columns["features"] = to_lists(to_float16(features_NF)).take(rows)
+    return columns | calibrated_columns(columns["logits"], calibration, list(class_names))
 
 
 def to_float16(values_NF: np.ndarray) -> np.ndarray:
     """Return values as float16; those beyond ±65504 become ±65504."""
     largest = float(np.finfo(np.float16).max)
     return values_NF.clip(-largest, largest).astype(np.float16)
-
-
-def to_lists(values_NF: np.ndarray) -> pa.ListArray:
-    """Return the rows of an array as a list column."""
-    offsets = pa.array(np.arange(len(values_NF) + 1, dtype=np.int32) * values_NF.shape[1], pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.array(values_NF.ravel()))

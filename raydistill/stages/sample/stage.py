@@ -36,7 +36,8 @@ from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import check_experts, expert_network, own_networks
+from raydistill.stages.experts.classifier import expert_network, own_networks
+from raydistill.stages.experts.ensemble import check_experts
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticClass, SyntheticSet
 from raydistill.stages.sample.pools import Pool
 from raydistill.stages.sample.report import draw_grid, log_summary, merge_blocks, summarise

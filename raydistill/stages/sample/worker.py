@@ -31,7 +31,7 @@ from raydistill.seeding import fold_in
 from raydistill.seeding import generator as random_generator
 from raydistill.simulation.config import NUM_CLASSES, SDSS_PSF, Telescope
 from raydistill.simulation.injections import Injection
-from raydistill.stages.experts.classifier import load_experts
+from raydistill.stages.experts.ensemble import load_experts
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.sample.artifact import png_text
 from raydistill.stages.sample.requests import BLOCK_SCHEMA, read_conditions

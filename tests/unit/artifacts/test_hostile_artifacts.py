@@ -24,6 +24,7 @@ from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.diffusion.conditions import ConditionGroup, ConditionLayout
 from raydistill.diffusion.sampling import Sampling
 from raydistill.errors import RaydistillError
+from raydistill.learning.calibration import Calibration
 from raydistill.stages.adapt import artifact as adaptation
 from raydistill.stages.analyse import artifact as analysis
 from raydistill.stages.audit import artifact as audit
@@ -43,7 +44,7 @@ from raydistill.stages.generate.config import GeneratorModel
 from raydistill.stages.hunt import artifact as hunt
 from raydistill.stages.hunt.artifact import HuntSummary, RoundSummary
 from raydistill.stages.predict import artifact as predictions
-from raydistill.stages.predict.artifact import PredictionSummary
+from raydistill.stages.predict.artifact import CalibrationSummary, PredictionSummary
 from raydistill.stages.sample import artifact as synthetic
 from raydistill.stages.sample.artifact import SyntheticClass, SyntheticSummary
 from raydistill.stages.tune import artifact as search
@@ -62,6 +63,7 @@ EVALUATED = {
     "balanced_accuracy": 0.5,
     "confusion": [1],
 }
+CALIBRATION = CalibrationSummary(Calibration.none(1), "training", 1, (1.0,), 0, {})
 STRINGS = (
     "../../../outside", "/etc/passwd", f"{EVIL}:make", "${oc.env:SECRET}", "<script>alert(1)</script>", "@pd.io.common.os.system('id')",
     "__import__('os')", "reference://::file:///x.json", "a\nb\0c", "\ud800", "=1+1", "", "long " * 1000,
@@ -99,7 +101,7 @@ def _files(kind: str) -> dict[str, Any]:
         ).to_json())},
         hunt.KIND: {hunt.SUMMARY: HuntSummary("t", "s", False, "a > 0", "seen", 1, 1, 1, 1, 1, 1, 0.5, ("real",))},
         hunt.ROUND_KIND: {hunt.ROUND: RoundSummary("t", "s", 1, 1, 1, 1, 1, "asinh", "ridge", ("a",))},
-        predictions.KIND: {predictions.SUMMARY: PredictionSummary("s", ("a",), 0, {}, {}, 1, 0, 8, 0.5, False)},
+        predictions.KIND: {predictions.SUMMARY: PredictionSummary("s", ("a",), 0, {}, {}, 1, 0, 8, 0.5, False, CALIBRATION)},
         synthetic.KIND: {"summary.json": SyntheticSummary(
             survey="s", simulated=False, image_size=8, crop_fraction=0.5, aligned=False, mean=(0.1,) * 3, std=(0.1,) * 3, tree="",
             classes=(entry,), unlabelled=entry, generator=None, condition=(("class", 2),), guidance=None, steps=None, seed=0,

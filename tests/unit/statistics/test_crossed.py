@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raydistill.statistics.crossed import crossed_mean
+from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_difference, crossed_mean
 
 
 @pytest.mark.parametrize("values", [[0.3, 0.1], [0.3, 0.1, -0.2, 0.5, 0.25]])
@@ -72,3 +72,65 @@ def test_single_seed_has_no_interval() -> None:
 def test_equal_values_have_an_interval_of_length_0(value: float, p_value: float) -> None:
     result = crossed_mean(np.full((4, 2), value))
     assert (result.low, result.high, result.p_value) == (value, value, p_value)
+
+
+CLASSES = np.repeat([0, 1, 2], [200, 60, 8])
+
+
+def right(rng: np.random.Generator, networks: int, skill: float) -> np.ndarray:
+    """Return whether networks are right about galaxies, some of which are harder.
+
+    Networks differ too, and classes have other sizes and accuracies.
+    """
+    galaxies = rng.normal(size=len(CLASSES)) + np.array([1.0, 0.3, 0.8])[CLASSES]
+    chance = skill + 0.15 * rng.normal(size=(networks, 1)) + galaxies
+    return (rng.normal(size=chance.shape) < chance).astype(float)
+
+
+@pytest.mark.parametrize("networks", [3, 10])
+def test_interval_of_balanced_accuracy_covers_new_networks_and_galaxies(networks: int) -> None:
+    """That over networks alone covers it too rarely."""
+    rng, count, held, held_by_networks = np.random.default_rng(2), 800, 0, 0
+    spread = math.sqrt(1 + 1 + 0.15**2)
+    truth = float(np.mean(stats.norm.cdf(np.array([1.2, 0.5, 1.0]) / spread)))
+    for _ in range(count):
+        correct = right(rng, networks, 0.2)
+        result = crossed_mean(correct, CLASSES, PROPORTIONS)
+        by_network = np.mean([correct[:, k == CLASSES].mean(axis=1) for k in range(3)], axis=0)
+        alone = crossed_mean(by_network[:, None])
+        assert result.mean == pytest.approx(alone.mean, rel=1e-12)
+        held += result.low <= truth <= result.high
+        held_by_networks += alone.low <= truth <= alone.high
+    assert held / count > 0.95 - 4 * math.sqrt(0.95 * 0.05 / count)
+    assert held / count < 0.99
+    assert held_by_networks / count < (0.93 if networks == 3 else 0.8)
+
+
+def test_interval_of_a_difference_covers_and_is_narrower_than_that_of_each() -> None:
+    rng, count, held, narrower = np.random.default_rng(3), 600, 0, 0
+    spread = math.sqrt(1 + 0.15**2)
+    galaxies = rng.normal(size=(4000, 1)) + np.array([1.0, 0.3, 0.8])
+    truth = float(np.mean(stats.norm.cdf((galaxies + 0.3) / spread) - stats.norm.cdf(galaxies / spread)))
+    for _ in range(count):
+        hardness = rng.normal(size=len(CLASSES)) + np.array([1.0, 0.3, 0.8])[CLASSES]
+        first, second = (
+            (rng.normal(size=(5, len(CLASSES))) < skill + 0.15 * rng.normal(size=(5, 1)) + hardness).astype(float)
+            for skill in (0.3, 0.0)
+        )
+        result = crossed_difference(first, second, CLASSES, CHANGES)
+        held += result.low <= truth <= result.high
+        alone = crossed_mean(first, CLASSES, PROPORTIONS)
+        narrower += result.high - result.low < math.sqrt(2) * (alone.high - alone.low)
+    assert held / count > 0.95 - 4 * math.sqrt(0.95 * 0.05 / count)
+    assert narrower > 0.9 * count
+
+
+def test_two_galaxies_that_are_always_right_have_a_wide_interval() -> None:
+    result = crossed_mean(np.ones((5, 2)), np.zeros(2, int), PROPORTIONS)
+    assert result.mean == 1
+    assert result.low < 0.5
+
+
+def test_strata_have_equal_weight() -> None:
+    values = np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
+    assert crossed_mean(values, np.array([0, 0, 0, 1])).mean == 0.5

@@ -21,9 +21,11 @@ from raydistill.stages.evaluate.artifact import (
     summarise,
     unaugmented,
 )
+from raydistill.stages.evaluate.text import verdict
 from raydistill.storage import Folder
 
 NAMES = ["Er", "Sb"]
+LABELS = np.repeat([0, 1], 10)
 
 
 def run(
@@ -34,6 +36,7 @@ def run(
         "subject": subject, "protocol": protocol, "network": network, "draw": 0, "seed": seed, "lr": 0.01, "validation": 0.7,
         "accuracy": metrics.accuracy(confusion), "balanced_accuracy": metrics.balanced_accuracy(confusion),
         "confusion": confusion.flatten().tolist(),
+        "predicted": [label for row in matrix for label, count in enumerate(row) for _ in range(count)],
     }  # fmt: skip
 
 
@@ -50,7 +53,7 @@ RUNS = [
 
 @pytest.fixture
 def summary() -> dict[str, Any]:
-    return summarise(RUNS, NAMES, "paper", "convnet")
+    return summarise(RUNS, LABELS, NAMES, "paper", "convnet")
 
 
 def test_headline_figures_use_the_main_protocol_and_network_alone(summary: dict[str, Any]) -> None:
@@ -77,18 +80,18 @@ def test_experts_and_full_data_keep_their_own_network(summary: dict[str, Any]) -
 
 
 def test_a_class_never_predicted_has_no_purity() -> None:
-    figures = summarise([run("k_center", [[0, 10], [0, 10]])], NAMES, "paper", "convnet")["k_center"]
+    figures = summarise([run("k_center", [[0, 10], [0, 10]])], LABELS, NAMES, "paper", "convnet")["k_center"]
     assert figures["per_class"]["Er"]["purity"]["mean"] is None
     assert figures["per_class"]["Er"]["completeness"]["mean"] == 0
 
 
 def test_training_sets_without_runs_are_left_out_and_the_order_is_fixed(summary: dict[str, Any]) -> None:
     assert list(summary) == ["distilled", "random_real", "experts", "full_data"]
-    assert list(summarise(RUNS[::-1], NAMES, "paper", "convnet")) == list(summary)
+    assert list(summarise(RUNS[::-1], LABELS, NAMES, "paper", "convnet")) == list(summary)
 
 
 def test_figures_do_not_depend_on_the_order_of_runs(summary: dict[str, Any]) -> None:
-    again = summarise([RUNS[1], RUNS[0], *RUNS[2:]], NAMES, "paper", "convnet")
+    again = summarise([RUNS[1], RUNS[0], *RUNS[2:]], LABELS, NAMES, "paper", "convnet")
     assert json.dumps(again) == json.dumps(summary)
 
 
@@ -144,3 +147,35 @@ def test_a_report_is_read_as_written(folder: Folder, summary: dict[str, Any]) ->
     assert report.runs.schema.equals(RUNS_SCHEMA)
     assert report.runs.to_pylist() == RUNS
     assert report.summary == summary
+
+
+def test_interval_covers_galaxies_besides_networks(summary: dict[str, Any]) -> None:
+    """Two networks that agree on all galaxies still have an interval."""
+    same = [run("distilled", [[8, 2], [1, 9]], seed=seed) for seed in (0, 1)]
+    figures = summarise(same, LABELS, NAMES, "paper", "convnet")["distilled"]["balanced_accuracy"]
+    assert figures["std"] == 0
+    assert 0.1 < figures["ci95"] < 0.3
+    assert summary["random_real"]["balanced_accuracy"]["ci95"] is None, "a single network has no interval"
+
+
+def test_purity_interval_covers_galaxies() -> None:
+    same = [run("distilled", [[8, 2], [2, 8]], seed=seed) for seed in (0, 1)]
+    purity = summarise(same, LABELS, NAMES, "paper", "convnet")["distilled"]["per_class"]["Er"]["purity"]
+    assert purity["ci95"] == pytest.approx(2.09 * np.sqrt(0.8 * 0.2 / 10), rel=0.1)
+
+
+def test_difference_to_the_distilled_set_is_paired_by_galaxies() -> None:
+    better = [run("distilled", [[9, 1], [1, 9]], seed=seed) for seed in (0, 1)]
+    worse = [run("random_real", [[8, 2], [2, 8]], seed=seed) for seed in (0, 1)]
+    summary = summarise(better + worse, LABELS, NAMES, "paper", "convnet")
+    assert "difference" not in summary["distilled"]
+    difference = summary["random_real"]["difference"]
+    assert difference["mean"] == pytest.approx(0.1)
+    assert difference["low"] < 0 < difference["high"] < 0.4
+    assert "did NOT beat random images (+0.100" in verdict(summary)
+
+
+def test_set_beats_a_baseline_if_the_interval_lies_above_0() -> None:
+    better = [run("distilled", [[10, 0], [0, 10]], seed=seed) for seed in (0, 1, 2)]
+    worse = [run("random_real", [[2, 8], [8, 2]], seed=seed) for seed in (0, 1, 2)]
+    assert "beats random images (+0.800" in verdict(summarise(better + worse, LABELS, NAMES, "paper", "convnet"))

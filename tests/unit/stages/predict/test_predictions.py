@@ -7,20 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import commit
-from raydistill.stages.predict.artifact import (
-    KIND,
-    SCHEMA,
-    SUMMARY,
-    PredictionSet,
-    PredictionSummary,
-    block_name,
-    read_record,
-    write_block,
-)
+from raydistill.learning.calibration import Calibration
+from raydistill.stages.predict.artifact import KIND, SUMMARY, CalibrationSummary, PredictionSet, PredictionSummary
+from raydistill.stages.predict.blocks import SCHEMA, block_name, read_record, recalibrate, write_block
 from raydistill.storage import Folder
 
 NAMES = ("round", "spiral")
@@ -34,6 +28,7 @@ def rows(first: int, count: int, *, rejected: tuple[int, ...] = (), features: bo
             continue
         p = n / 10
         values = {"probability": [p, 1 - p], "spread": [0.1, 0.1], "predicted_class": NAMES[p < 0.5]}
+        values["logits"] = np.log(np.clip([p, 1 - p], 1e-30, None))
         table.append({"object_id": f"g{n}", **values, "features": [np.float16(n), np.float16(0)] if features else None})
     return pa.Table.from_pylist(table, SCHEMA)
 
@@ -46,9 +41,11 @@ def folder(tmp_path: Path) -> Folder:
 def committed(folder: Folder, *blocks: pa.Table, num_features: int = 2) -> PredictionSet:
     for index, block in enumerate(blocks):
         write_block(folder, index, block)
+    calibration = CalibrationSummary(Calibration.none(2), "uniform", 10, (0.5, 0.5), 0, {})
     summary = PredictionSummary(
-        "survey", NAMES, sum(map(len, blocks)), {"round": 0, "spiral": 0}, {}, 3, num_features, 16, 0.5, False
-    )
+        "survey", NAMES, sum(map(len, blocks)), {"round": 0, "spiral": 0}, {}, 3, num_features, 16, 0.5, False,
+        calibration,
+    )  # fmt: skip
     folder.write(SUMMARY, summary.to_json())
     commit(folder, kind=KIND, identity="0" * 64, config={}, parents={}, seed=0, uris={})
     return PredictionSet.open(folder)
@@ -102,3 +99,30 @@ def test_any_opener_knows_predictions(folder: Folder) -> None:
     opened = open_artifact(folder)
     assert isinstance(opened, PredictionSet)
     assert opened.class_names == list(NAMES)
+
+
+def test_probabilities_of_another_prior_follow_bayes(folder: Folder) -> None:
+    opened = committed(folder, rows(0, 10))
+    ids, probability = opened.probabilities({"round": 1, "spiral": 3})
+    p = np.arange(10) / 10
+    assert ids == [f"g{n}" for n in range(10)]
+    np.testing.assert_allclose(probability[:, 0], p * 0.25 / (p * 0.25 + (1 - p) * 0.75), atol=1e-6)
+
+
+@pytest.mark.parametrize("prior", [{"round": 1}, {"round": 0, "spiral": 0}, {"round": 2, "spiral": -1}])
+def test_prior_that_is_none_is_rejected(folder: Folder, prior: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="a frequency of at least 0 for each class"):
+        committed(folder, rows(0, 10)).probabilities(prior)
+
+
+def test_recalibrated_block_keeps_all_but_its_probabilities(folder: Folder) -> None:
+    before = rows(0, 10, rejected=(3,))
+    record = write_block(folder, 0, before)
+    changed = recalibrate(folder, 0, record, Calibration((0.5, 0.5), (1.0, 0.0)), list(NAMES))
+    assert changed == read_record(folder, 0, 10)
+    assert changed.rejected == record.rejected
+    assert changed.predicted == {"round": 9}
+    after = pq.read_table(str(Path(folder.uri, block_name(0))))
+    for name in ("object_id", "logits", "spread", "features", "reason", "detail"):
+        assert after[name].to_pylist() == before[name].to_pylist()
+    assert [row for row in after["probability"].to_pylist() if row is not None] == [[1.0, 0.0]] * 9
