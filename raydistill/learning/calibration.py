@@ -1,4 +1,4 @@
-"""Turn class probabilities of networks into those of a survey: its class prior, and a temperature.
+"""Turn class probabilities of networks into those of a survey.
 
 Networks that are trained with every class equally often answer for a survey in which every class is
 equally frequent. With their probabilities p_k = exp(z_k), the prior s of their training and the
@@ -23,7 +23,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
 
 from raydistill.learning.metrics import Reliability, in_bins
 from raydistill.learning.options import Training
@@ -33,6 +32,7 @@ Floats = npt.NDArray[np.float64]
 TEMPERATURES = (0.05, 20.0)  # the range that is searched
 EM_TOLERANCE = 1e-7  # largest change of a class's frequency in the last iteration
 EM_ITERATIONS = 10_000
+SMALLEST_LOG = -700.0  # of a probability, so that one galaxy cannot make the cross entropy infinite
 
 
 @dataclass(frozen=True)
@@ -81,23 +81,28 @@ class Calibration:
         logits_NK
             Natural logarithms of the networks' probabilities, up to a constant per row.
         """
-        return np.asarray(special.softmax(self.logits(logits_NK), axis=1))
+        return _softmax(self.logits(logits_NK))
 
     def with_prior(self, prior: Sequence[float] | npt.NDArray[np.float64]) -> Self:
         """Return the calibration for other class frequencies of the survey."""
         return replace(self, prior=tuple(float(value) for value in prior))
 
     def with_estimated_prior(self, logits_NK: npt.ArrayLike) -> Self:
-        """Return the calibration with the prior that EM estimates from a survey's pictures."""
+        """Return the calibration with the prior that EM finds in a survey's pictures."""
         trained, scaled_NK = np.asarray(self.trained), np.asarray(logits_NK, np.float64) / self.temperature
         prior_K = trained
         for _ in range(EM_ITERATIONS):
             with np.errstate(divide="ignore"):
                 shift_K = np.log(prior_K) - np.log(trained)
-            before_K, prior_K = prior_K, special.softmax(scaled_NK + shift_K, axis=1).mean(axis=0)
+            before_K, prior_K = prior_K, _softmax(scaled_NK + shift_K).mean(axis=0)
             if np.abs(prior_K - before_K).max() < EM_TOLERANCE:
                 break
         return self.with_prior(prior_K / prior_K.sum())
+
+
+def _softmax(logits_NK: Floats) -> Floats:
+    weights_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
+    return np.asarray(weights_NK / weights_NK.sum(axis=1, keepdims=True))
 
 
 def trained_prior(training: Training, counts_K: Sequence[int]) -> tuple[float, ...]:
@@ -137,19 +142,22 @@ def fit_temperature(calibration: Calibration, logits_NK: npt.ArrayLike, labels_N
 
     def loss(log: float) -> float:
         scaled_NK = replace(own, temperature=float(np.exp(log))).logits(logits_NK)
-        return -float(special.log_softmax(scaled_NK, axis=1)[rows, labels_N].mean())
+        with np.errstate(divide="ignore"):
+            return -float(np.log(_softmax(scaled_NK)[rows, labels_N]).clip(SMALLEST_LOG).mean())
 
     return replace(calibration, temperature=minimise_positive(loss, TEMPERATURES))
 
 
 def minimise_positive(loss: Callable[[float], float], limits: tuple[float, float]) -> float:
     """Return the positive number of least loss, a function of its logarithm."""
+    from scipy import optimize  # a fifth of a second, which commands that open predictions do not need
+
     bounds = (float(np.log(limits[0])), float(np.log(limits[1])))
     return float(np.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def class_reliability(probabilities_NK: Floats, true_N: npt.NDArray[np.int64], num_bins: int = 15) -> list[Reliability]:
-    """Return, for each class, its probability beside its frequency, in bins of equal counts."""
+    """Return probability beside frequency of each class, in bins of equal counts."""
     return [
         in_bins(probabilities_NK[:, k], true_N == k, num_bins, equal_counts=True)
         for k in range(probabilities_NK.shape[1])

@@ -26,7 +26,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Values = npt.NDArray[np.float64]
 
@@ -155,6 +154,8 @@ def _with_interval(
     error = math.sqrt(variance)
     if error <= 1e-12 * max(1.0, abs(mean)):  # equal values but for rounding
         return CrossedMean(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, seeds, replicates)
+    from scipy import special  # a fifth of a second, which commands that open a report do not need
+
     half = float(special.stdtrit(freedom, 0.975)) * error
     p_value = 2 * float(special.stdtr(freedom, -abs(mean) / error))
     return CrossedMean(mean, mean - half, mean + half, p_value, seeds, replicates)

@@ -67,6 +67,7 @@ def test_every_stage_runs_as_a_job(head: Head, tiny_run: Path, tmp_path: Path) -
         assert log_of(submitted)[-1] == str(tools.artifact(tmp_path, kind)), stage
 
 
+@pytest.mark.long
 def test_failed_job_reports_the_reason(head: Head, tmp_path: Path) -> None:
     submitted = head.submit(tmp_path, "python", "jobs/stage.py", "distill", str(tools.TINY), "distill.itertions=3")
     output = submitted.out.read_text() + submitted.log
@@ -110,6 +111,7 @@ def test_rehearsal_of_the_docs_runs_as_written(tiny_run: Path, tmp_path: Path) -
     assert tools.contents(tmp_path) == tools.contents(tiny_run)
 
 
+@pytest.mark.long
 def test_client_without_a_token_is_refused(head: Head, env: dict[str, str], tmp_path: Path) -> None:
     submitted = replace(head, env=env).submit(tmp_path, "touch", str(tmp_path / "done"))
     assert submitted.process.returncode != 0

@@ -25,7 +25,6 @@ from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.printing import evaluation_report
 from raydistill.stages.evaluate.stage import check_compatible, evaluate, load_split
-from raydistill.stages.evaluate.text import verdict
 from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
@@ -93,26 +92,6 @@ def test_figures_agree_with_the_confusion_matrices(root: Path, report: Evaluatio
         assert entry["balanced_accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     random_draws = [row["draw"] for row in rows if row["subject"] == "random_real"]
     assert random_draws == [0, 1], "real images are drawn anew for every network"
-
-
-def figures(mean: float, std: float | None, n: int = 5) -> dict[str, Any]:
-    return {"balanced_accuracy": {"mean": mean, "std": std, "n": n, "ci95": None}}
-
-
-@pytest.mark.parametrize(
-    ("rivals", "ours", "sentence"),
-    [  # the standard error of a difference of two means of five with deviation .05 is .0316
-        ({"random_real": figures(0.4, 0.05), "class_mean": figures(0.43, 0.05)}, figures(0.5, 0.05),
-         "beats random images and class means by"),
-        ({"random_real": figures(0.4, 0.05), "class_mean": figures(0.44, 0.05)}, figures(0.5, 0.05),
-         "did NOT beat class means by"),
-        ({"class_mean": figures(0.43, 0.05)}, figures(0.5, 0.05), "beats class means by"),
-        ({"k_center": figures(0.3, 0.05)}, figures(0.5, 0.05), "cannot be compared with its baselines"),
-        ({"random_real": figures(0.3, None, 1)}, figures(0.5, None, 1), "cannot be compared with its baselines"),
-    ],
-)  # fmt: skip
-def test_verdict_states_the_measured_difference(rivals: dict[str, Any], ours: dict[str, Any], sentence: str) -> None:
-    assert sentence in verdict({"distilled": ours, **rivals})
 
 
 def test_second_evaluation_trains_only_new_fits(root: Path, report: EvaluationReport, tmp_path: Path) -> None:

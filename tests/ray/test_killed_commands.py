@@ -270,14 +270,9 @@ def no_part_written_again(case: KilledCommand, folder: Path, before: dict[str, i
         assert not watcher.result(), "finished parts were computed again"
 
 
-# `make test` kills this one, `make test-all` all of them.
-ALWAYS = {"sample-injection"}
-
-
-@pytest.mark.parametrize("again", ["in this process", pytest.param("by command", marks=pytest.mark.long)])
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in ALWAYS)) for name in COMMANDS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("again", ["in this process", "by command"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_killed_command_resumes(
     name: str,
     again: str,

@@ -1,4 +1,4 @@
-"""Load the experts of a store as an ensemble, and calibrate it on validation galaxies."""
+"""Load the experts as an ensemble, and calibrate it on validation galaxies."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def check_experts(store: TrajectoryStore, curated: CuratedSet) -> None:
 
 
 class SplitLogits(NamedTuple):
-    """The ensemble's log probabilities of a split, float32 [N, K], and the classes int64 [N]."""
+    """Log probabilities of a split, float32 [N, K], and its classes, int64 [N]."""
 
     logits_NK: np.ndarray
     labels_N: np.ndarray
@@ -145,7 +145,7 @@ def calibrate(config: Config, curated: CuratedSet, validation: SplitLogits) -> C
 
 
 def chosen_prior(prior: str | Mapping[str, float], curated: CuratedSet) -> tuple[float, ...]:
-    """Return the class frequencies that `predict.prior` names; raise ConfigError for others."""
+    """Return the class frequencies of `predict.prior`; ConfigError for other classes."""
     if isinstance(prior, str):
         if prior == "uniform":
             return (1 / curated.num_classes,) * curated.num_classes

@@ -1,6 +1,6 @@
-"""Write and read the blocks of predictions: a Parquet file, and a record of its digest and counts.
+"""Write and read the blocks of predictions.
 
-A stage that was killed skips the blocks with a record when it runs again.
+A block is a Parquet file, and a record of its digest and counts. A stage that was killed skips the blocks with a record when it runs again.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def write_block(folder: Folder, index: int, rows: pa.Table, levels: dict[str, fl
 def recalibrate(
     folder: Folder, index: int, record: BlockRecord, calibration: Calibration, names: list[str]
 ) -> BlockRecord:
-    """Write a block again with the probabilities of another calibration of its logits."""
+    """Write a block again with another calibration of its logits."""
     rows = read_table(folder, block_name(index))
     columns = calibrated_columns(rows["logits"].combine_chunks(), calibration, names)
     for name, values in columns.items():
@@ -95,7 +95,7 @@ def recalibrate(
 
 
 def calibrated_columns(logits: pa.ListArray, calibration: Calibration, names: list[str]) -> dict[str, pa.Array]:
-    """Return the columns `predicted_class` and `probability` of logits; null where they are."""
+    """Return `predicted_class` and `probability` of logits; null where they are."""
     known = logits.is_valid().to_numpy(zero_copy_only=False)
     if not known.any():
         return {name: pa.nulls(len(logits), SCHEMA.field(name).type) for name in ("predicted_class", "probability")}

@@ -83,7 +83,7 @@ METRICS: dict[str, Metric] = {
 def _compare(
     before: Probabilities, after: Probabilities, labels_N: Labels, seed: int
 ) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Return each figure before and after, with basic bootstrap intervals over galaxies.
+    """Return each figure before and after, with basic bootstrap intervals.
 
     The calibration error of a resample is too large by about as much as that of the sample is. The
     basic interval, [2 v - q97.5, 2 v - q2.5], corrects for this (Davison & Hinkley 1997, Sect. 5.2).

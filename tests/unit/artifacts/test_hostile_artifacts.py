@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -62,6 +63,7 @@ EVALUATED = {
     "accuracy": 0.5,
     "balanced_accuracy": 0.5,
     "confusion": [1],
+    "predicted": [0],
 }
 CALIBRATION = CalibrationSummary(Calibration.none(1), "training", 1, (1.0,), 0, {})
 STRINGS = (
@@ -93,7 +95,7 @@ def _files(kind: str) -> dict[str, Any]:
         augmentation.KIND: {augmentation.REPORT: {"class_names": ["a"], "sets": {}}},
         curated.KIND: {"summary.json": Summary("s", False, 8, 0.5, (0.1,) * 3, (0.1,) * 3, (ClassSummary("a", 1, 0, 0, 0, 0, None),), {})},
         detection.KIND: {detection.METRICS: {"figures": []}},
-        evaluation.KIND: {evaluation.SUMMARY: summarise([EVALUATED], ["a"], "", "n")},
+        evaluation.KIND: {evaluation.SUMMARY: summarise([EVALUATED], np.zeros(1, int), ["a"], "", "n")},
         generator.KIND: {generator.SUMMARY: json.loads(GeneratorSummary(
             survey="s", simulated=False, image_size=8, crop_fraction=0.5, aligned=False, class_names=("a", "b"), tree="",
             encoding=ConditionEncoding(layout), model=GeneratorModel(), sampling=Sampling(), num_images=1, num_parameters=1, steps=1,

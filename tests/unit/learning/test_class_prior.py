@@ -25,7 +25,7 @@ UNIFORM = (1 / 3, 1 / 3, 1 / 3)
 
 
 def survey(prior: tuple[float, ...], count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return log posteriors under equal frequencies, and classes, of galaxies of a prior.
+    """Return galaxies of a prior: log posteriors under equal frequencies, and classes.
 
     A galaxy is one number, normal about the centre of its class.
     """
@@ -43,7 +43,7 @@ def test_posterior_of_another_prior_is_that_of_bayes() -> None:
 
 
 def test_calibrated_classifier_stays_calibrated_under_a_change_of_prior() -> None:
-    """Each bin's frequency is within its binomial scatter; without the prior it is not."""
+    """Frequencies are within their binomial scatter; without the prior they are not."""
     logits, labels = survey(RARE, 40_000, 1)
     right, wrong = Calibration(UNIFORM, RARE).apply(logits), Calibration.none(3).apply(logits)
     scores = []
@@ -71,7 +71,7 @@ def test_em_leaves_a_class_that_never_occurs_without_frequency() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_temperature_is_found_whatever_the_prior(temperature: float) -> None:
-    """Logits that are T times too large are divided by T, also if the galaxies are unbalanced."""
+    """Logits that are T times too large are divided by T."""
     logits, labels = survey(RARE, 20_000, 5)
     fitted = fit_temperature(Calibration(UNIFORM, (0.8, 0.1, 0.1)), temperature * logits, labels)
     assert fitted.temperature == pytest.approx(temperature, rel=0.05)

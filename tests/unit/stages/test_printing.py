@@ -77,7 +77,12 @@ def test_audit_of_many_metrics_is_narrow() -> None:
 def _evaluation() -> EvaluationReport:
     figure = {"mean": 0.36, "std": 0.02, "n": 5, "ci95": 0.028}
     entry = {"balanced_accuracy": figure, "accuracy": figure, "all": []}
-    summary = dict.fromkeys(SUBJECTS, entry) | {"experts": entry | {"all": [{"network": "convnet-d3-w32"}]}}
+    worse = entry | {"difference": {"mean": 0.0, "low": -0.04, "high": 0.04, "p_value": 1.0}}
+    summary = (
+        dict.fromkeys(SUBJECTS, worse)
+        | {"distilled": entry}
+        | {"experts": entry | {"all": [{"network": "convnet-d3-w32"}]}}
+    )
     return EvaluationReport(NARROW, NO_MANIFEST, summary, pa.table({}))
 
 
@@ -89,7 +94,7 @@ def test_evaluation_shows_its_table_and_verdict() -> None:
         assert all(shown_name(name) in shown for name in SUBJECTS)
         assert "real" not in shown, "the survey may be simulated"
         assert "0.360 ± 0.028" in shown
-        assert "NOT beat random images and class means" in " ".join(shown.split())
+        assert "NOT beat random images (+0.000 [-0.040, +0.040]) and class means" in " ".join(shown.split())
     assert len(repr(report)) < 2000
     assert "It reaches 100% of its experts' balanced accuracy." in text
 
