@@ -21,7 +21,14 @@ import numpy.typing as npt
 
 from raydistill.seeding import fold_in
 from raydistill.statistics.permutation import Bools, Floats, Metric
-from raydistill.statistics.testing import NUM_PARTS, Finding, adjusted_p_values, interval, make_findings
+from raydistill.statistics.testing import (
+    NUM_PARTS,
+    Finding,
+    adjusted_p_values,
+    interval,
+    make_findings,
+    permuted_groups,
+)
 
 NUM_PERMUTATIONS = 999
 SOFTENING = 0.01  # of the median distance to the last neighbour: a copy at distance 0 gets a finite logarithm
@@ -29,8 +36,9 @@ PICTURE_SIDE = 16  # pixels: memorised pictures agree at this resolution
 
 
 def memorisation(
-    neighbours: Mapping[str, RealNeighbours], seed: int = 0, permutations: int = NUM_PERMUTATIONS
-) -> list[Finding]:
+    neighbours: Mapping[str, RealNeighbours], seed: int = 0, permutations: int = NUM_PERMUTATIONS,
+    labels_R: npt.NDArray[np.int64] | None = None,
+) -> list[Finding]:  # fmt: skip
     r"""Return two findings per feature space: nearer training pictures, and log ratio.
 
     Parameters
@@ -42,6 +50,9 @@ def memorisation(
         Decides the permutations.
     permutations
         Their number.
+    labels_R
+        Classes of the training and held-out pictures, within which they are permuted; None: within
+        all.
 
     Returns
     -------
@@ -56,10 +67,11 @@ def memorisation(
     A neighbour beyond the K nearest counts as if it were at the distance of the last one.
     """
     _, training_R = next(iter(neighbours.values())).pooled()
-    rng = np.random.default_rng(fold_in(seed, "memorisation"))
     statistics = [_Statistic(statistic) for statistic in neighbours.values()]
     values_M = np.concatenate([statistic(training_R).mean(1) for statistic in statistics])
-    drawn = [rng.permutation(training_R) for _ in range(permutations)]
+    drawn = permuted_groups(training_R.astype(np.int8), permutations, fold_in(seed, "memorisation"), labels_R).astype(
+        bool
+    )
     null_BM = np.stack(
         [np.concatenate([statistic(is_training_R).mean(1) for statistic in statistics]) for is_training_R in drawn]
     )

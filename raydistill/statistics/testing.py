@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from raydistill.seeding import fold_in
 from raydistill.statistics.permutation import Floats, Groups, Metric, PooledStatistic, Worse
@@ -21,10 +22,19 @@ NUM_PARTS = 20  # of the jackknife
 _NORMAL_95 = 1.96
 
 
-def permuted_groups(groups_N: Groups, count: int, seed: int) -> Groups:
-    """Return random permutations of the groups, int8 [count, N]."""
+def permuted_groups(groups_N: Groups, count: int, seed: int, strata_N: npt.NDArray[np.int64] | None = None) -> Groups:
+    """Return random permutations of the groups, int8 [count, N].
+
+    With `strata_N`, such as classes, groups are permuted within each of them.
+    """
     rng = np.random.default_rng(fold_in(seed, "permutations"))
-    return np.stack([rng.permutation(groups_N) for _ in range(count)])
+    if strata_N is None:
+        return np.stack([rng.permutation(groups_N) for _ in range(count)])
+    permuted = np.repeat(groups_N[None], count, axis=0)
+    for stratum in np.unique(strata_N):
+        rows = np.flatnonzero(strata_N == stratum)
+        permuted[:, rows] = np.stack([rng.permutation(groups_N[rows]) for _ in range(count)])
+    return permuted
 
 
 def adjusted_p_values(observed_M: Floats, null_BM: Floats, worse: Sequence[Worse]) -> Floats:

@@ -140,11 +140,24 @@ def compare(
         reference = replace(reference, labels_N=None)
     statistic = prepare(reference.joined(synthetic), others, seed)
     values_M = statistic.evaluate(groups_N[None])[0]
-    null_BM = statistic.evaluate(permuted_groups(groups_N, permutations, seed))
+    strata_N = matched_classes(reference.labels_N, synthetic.labels_N)
+    null_BM = statistic.evaluate(permuted_groups(groups_N, permutations, seed, strata_N))
     ends = interval(values_M, jackknife_error(statistic, groups_N, seed), statistic.metrics)
     floors = prepare(reference.joined(others), others, seed).evaluate(permuted_groups(groups_N, NUM_FLOORS, seed))
     p_values_M = adjusted_p_values(values_M, null_BM, [metric.worse for metric in statistic.metrics])
     return make_findings(statistic.metrics, values_M, ends, floors, p_values_M)
+
+
+def matched_classes(
+    first_N: npt.NDArray[np.int64] | None, second_N: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64] | None:
+    """Return the classes of both samples; None unless each class is equally frequent.
+
+    Permutations within classes then keep what the samples were matched by.
+    """
+    if first_N is None or second_N is None or not np.array_equal(np.sort(first_N), np.sort(second_N)):
+        return None
+    return np.concatenate([first_N, second_N])
 
 
 def prepare(pooled: Features, others: Features, seed: int) -> PooledStatistic:

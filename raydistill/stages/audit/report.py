@@ -129,6 +129,14 @@ METRICS: dict[str, tuple[str, str]] = {
     "class_recognised": ("recognised", "share of the class's pictures that the experts assign to it"),
     "answer_predicted": ("answer", "correlation of the asked vote fraction with the experts' prediction"),
     "nearer_to_training": ("nearest is a training picture", "share of {audited} pictures"),
+    "closest_copies": (
+        "closest copies",
+        "-log10 of the chance that as many new pictures lie as near to a training picture, compared with the next ones",
+    ),
+    "twins": (
+        "repeated pictures",
+        "mean log of the distance to the fifth nearest picture of the set over that to the nearest one",
+    ),
     "memorisation": (
         "memorisation",
         "mean log of the distance to the nearest held-out over that to the nearest training picture",
@@ -262,7 +270,8 @@ def group_findings(findings: Sequence[Finding], words: Words = SYNTHETIC) -> lis
         "Classes by their labels": ("total_variation",),
         "Classes that the experts recognise": ("class_recognised",),
         "Answers that the experts predict": ("answer_predicted",),
-        "Copies of training pictures": ("nearer_to_training", "memorisation"),
+        "Copies of training pictures": ("nearer_to_training", "memorisation", "closest_copies"),
+        "Pictures that repeat each other": ("twins",),
     }
     rest = [
         (title, [finding for finding in findings if finding.metric in metrics]) for title, metrics in others.items()

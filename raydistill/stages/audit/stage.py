@@ -44,23 +44,34 @@ from raydistill.stages.audit.artifact import (
     write_findings,
 )
 from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
-from raydistill.stages.audit.comparison import compare
+from raydistill.stages.audit.comparison import compare, matched_classes
 from raydistill.stages.audit.config import MIN_PICTURES, SPACES
 from raydistill.stages.audit.inputs import AuditedSet, Galaxies, draw_samples, open_audited
 from raydistill.stages.audit.pages import write_pages
 from raydistill.stages.audit.realism import Seen, consistency
-from raydistill.stages.audit.worker import SHRUNK, BlockMeasurer, Blocks, Measured, read_measured, shrink_pixels
+from raydistill.stages.audit.worker import (
+    SHRUNK,
+    BlockMeasurer,
+    Blocks,
+    Measured,
+    compared_pictures,
+    read_measured,
+    shrink_pixels,
+)
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.conditions import votes_of
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classifier import own_networks
 from raydistill.stages.experts.ensemble import check_experts
-from raydistill.statistics.memorisation import RealNeighbours, memorisation, num_nearest
+from raydistill.statistics.copies import closest_copies, isolation, twins
+from raydistill.statistics.memorisation import RealNeighbours, memorisation, num_nearest, picture_distances
 from raydistill.statistics.testing import Finding, combine
-from raydistill.storage import checked
+from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run, Tracker
 
 log = get_logger(__name__)
+
+MAX_TWINS = 2000  # pictures of each sample that are compared with each other
 
 PIXELS = "pixels"  # the feature space of the search for copies
 
@@ -152,8 +163,10 @@ def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
         processor=Processor.of(resources),
     )
     if not checked.is_intact(folder, SHRUNK):
-        pictures = torch.tensor(shrink_pixels(blocks.synthetic_images))
-        checked.write(folder, SHRUNK, pack_tensors({"pictures": pictures}))
+        held_out = blocks.held_out.images(blocks.samples.held_out)
+        samples = {"synthetic": blocks.synthetic_images, "held_out": held_out}
+        pictures = {name: torch.tensor(shrink_pixels(images)) for name, images in samples.items()}
+        checked.write(folder, SHRUNK, pack_tensors(pictures))
     tables = ((table["block"][0].as_py(), table["size"][0].as_py(), table) for table in blocks.tables())
     finish_blocks(folder, tables, measurer, resources, stage="audit", doing="measuring")
 
@@ -165,8 +178,14 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     log.info("audit: compares %d pictures of each kind in %s", len(blocks.samples), ", ".join(summary.spaces))
     measured = read_measured(folder / PARTIAL, blocks, summary.spaces, tuple(curated.class_names))
     differences = compare(measured.held_out, measured.synthetic, measured.training, config.seed, config.permutations)
-    copies = memorisation({PIXELS: measured.neighbours}, config.seed, config.permutations)
-    findings = combine(differences, copies, consistency_findings(curated, blocks, measured))
+    labels_R = np.concatenate([blocks.training.labels_N, blocks.held_out.labels_N]) if summary.matched_classes else None
+    memorised = memorisation({PIXELS: measured.neighbours}, config.seed, config.permutations, labels_R)
+    findings = combine(
+        differences,
+        memorised,
+        consistency_findings(curated, blocks, measured),
+        *_copies(folder / PARTIAL, plan, measured),
+    )
     folder.write(SUMMARY_FILE, summary.to_json())
     write_findings(folder, findings)
     nearest = nearest_table(blocks, measured.nearest)
@@ -175,6 +194,19 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     for name in (REPORT, QUIZ):
         run.artifact(folder.local(name))
     _log(findings, summary.words, run)
+
+
+def _copies(folder: Folder, plan: Plan, measured: Measured) -> tuple[list[Finding], list[Finding]]:
+    """Return the findings about single copies: of training pictures, and in the set."""
+    config, pictures = plan.config.audit, compared_pictures(folder.uri)
+    rows = np.arange(min(len(pictures["synthetic"]), MAX_TWINS))
+    pooled = np.concatenate([pictures["held_out"][rows], pictures["synthetic"][rows]])
+    labels_N = matched_classes(measured.held_out.take(rows).labels_N, measured.synthetic.take(rows).labels_N)
+    closest = closest_copies(
+        isolation(measured.nearest.training.distances_SK), isolation(measured.fresh_HK), config.seed
+    )
+    repeated = twins(picture_distances(pooled, pooled), config.seed, config.permutations, labels_N)
+    return [closest], repeated
 
 
 def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:

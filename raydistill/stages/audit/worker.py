@@ -27,15 +27,17 @@ from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import AuditedGroup, AuditedSet, Galaxies, Samples
 from raydistill.stages.curate.artifact import BLOCK_FIELDS
 from raydistill.stages.experts.ensemble import load_experts
+from raydistill.statistics.copies import RANK
 from raydistill.statistics.memorisation import Neighbours, RealNeighbours, num_nearest, picture_distances, shrink
 from raydistill.storage import Folder, checked
 
 # `pixels` holds the pictures of a synthetic block, uint8 [n, H, W, 3]; it is null for a row group of
 # the curated set, of which `rows` get features and all are compared with the synthetic pictures.
 BLOCK = pa.schema([*BLOCK_FIELDS, ("set_number", pa.int64()), ("split", pa.string())])
-SHRUNK = "synthetic.safetensors"  # the synthetic pictures with which real ones are compared
+SHRUNK = "compared.safetensors"  # the synthetic and held-out pictures with which training pictures are compared
 BATCH = 128  # pictures
 PROBABILITY, NEAREST, DISTANCE = "probability", "nearest", "distance"  # names in a block's file
+FRESH = "distance of held-out pictures"
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,12 @@ class BlockMeasurer:
         else:
             group = AuditedGroup(**{field.name: row[field.name] for field in fields(AuditedGroup)})
             images = group.images(self.image_size)
-            nearest = Neighbours.of(
-                picture_distances(_synthetic_pictures(self.folder), shrink_pixels(images)), self.nearest
-            )
+            shrunk, compared = shrink_pixels(images), compared_pictures(self.folder)
+            nearest = Neighbours.of(picture_distances(compared["synthetic"], shrunk), self.nearest)
             tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
+            if group.split == "train":
+                fresh = Neighbours.of(picture_distances(compared["held_out"], shrunk), RANK)
+                tensors[FRESH] = torch.tensor(fresh.distances_SK)
             images = images[np.array(row["rows"], np.int64)]
         checked.write(Folder(self.folder), row["block"], pack_tensors(tensors | self.features(images, device)))
         return int(row["size"])
@@ -117,10 +121,10 @@ def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]
 
 
 @lru_cache(maxsize=1)
-def _synthetic_pictures(folder: str) -> npt.NDArray[np.float64]:
-    """Return the synthetic pictures, shrunk as `memorisation.shrink` does."""
-    packed = checked.require(Folder(folder), SHRUNK)
-    return unpack_tensors(packed)[0]["pictures"].numpy()
+def compared_pictures(folder: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the "synthetic" and "held_out" samples, shrunk as `memorisation.shrink`."""
+    tensors, _ = unpack_tensors(checked.require(Folder(folder), SHRUNK))
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 _experts = lru_cache(maxsize=1)(load_experts)
@@ -197,6 +201,8 @@ class Measured:
     probabilities
         The experts' mean class probabilities of the three samples, float64 [n, K] each; None
         without experts.
+    fresh_HK
+        Distances of the held-out sample to its nearest pictures of `Blocks.searched`.
     """
 
     synthetic: Features
@@ -205,6 +211,7 @@ class Measured:
     neighbours: RealNeighbours
     nearest: RealNeighbours
     probabilities: tuple[Floats, Floats, Floats] | None
+    fresh_HK: Floats
 
 
 def file_name(name: str) -> str:
@@ -219,6 +226,9 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
         synthetic.add(unpack_tensors(checked.require(folder, name))[0])
     held_out, of_held_out, _ = _read_galaxies(folder, blocks, blocks.held_out, spaces)
     training, of_training, of_searched = _read_galaxies(folder, blocks, blocks.searched, spaces)
+    fresh = [
+        unpack_tensors(checked.require(folder, file_name(group.name)))[0][FRESH] for group in blocks.searched.groups
+    ]
     labels = (
         None if blocks.audited.labels_N is None else blocks.audited.labels_N[blocks.samples.synthetic],
         blocks.held_out.labels_N[blocks.samples.held_out],
@@ -234,6 +244,7 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
         neighbours=RealNeighbours(of_training, of_held_out, len(blocks.training), len(blocks.held_out)),
         nearest=RealNeighbours(of_searched, of_held_out, len(blocks.searched), len(blocks.held_out)),
         probabilities=None if probabilities is None else (probabilities[0], probabilities[1], probabilities[2]),
+        fresh_HK=np.concatenate([tensor.numpy() for tensor in fresh], axis=1),
     )
 
 
@@ -268,7 +279,7 @@ class _Parts:
         self.tensors: list[dict[str, Tensor]] = []
 
     def add(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors.append({name: value for name, value in tensors.items() if name not in (NEAREST, DISTANCE)})
+        self.tensors.append({name: value for name, value in tensors.items() if name not in (NEAREST, DISTANCE, FRESH)})
 
     def joined(self, name: str) -> Floats:
         return np.concatenate([tensors[name].numpy() for tensors in self.tensors if name in tensors])

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from raydistill.morphology.pictures import QUANTITIES, morphology
-from raydistill.stages.audit.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.comparison import FeatureArray, Features, compare, matched_classes
 from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import draw_samples
+from raydistill.statistics.copies import closest_copies, isolation, twins
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances
 from raydistill.statistics.testing import Finding, combine
 
@@ -37,15 +38,33 @@ def honest(synthetic: Pictures, training: Pictures, rng: np.random.Generator) ->
     return synthetic
 
 
-def copies(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+def copies(synthetic: Pictures, training: Pictures, rng: np.random.Generator, noise: float = 2) -> Pictures:
     """Replace a tenth of the pictures by flipped, turned and noisy training pictures.
 
     The noise is small.
     """
     images, labels = synthetic.images.copy(), synthetic.labels.copy()
     count = len(images) // COPIED
-    noisy = training.images[:count, :, ::-1].astype(float) + rng.normal(0, 2, size=training.images[:count].shape)
+    noisy = training.images[:count, :, ::-1].astype(float) + rng.normal(0, noise, size=training.images[:count].shape)
     images[:count], labels[:count] = as_pixels(np.rot90(noisy, axes=(1, 2))), training.labels[:count]
+    return Pictures(images, labels)
+
+
+def few_copies(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    """Replace 2 % of the pictures by flipped, turned and noisy training pictures."""
+    count = max(1, len(synthetic.images) // 50)
+    copied = copies(synthetic.take(np.arange(count * COPIED)), training, rng, noise=1)
+    images, labels = synthetic.images.copy(), synthetic.labels.copy()
+    images[:count], labels[:count] = copied.images[:count], copied.labels[:count]
+    return Pictures(images, labels)
+
+
+def repeated(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    """Let 5 % of the pictures be turned and noisy twins of other pictures of the set."""
+    images, labels = synthetic.images.copy(), synthetic.labels.copy()
+    count = len(images) // 40
+    noisy = images[count : 2 * count].astype(float) + rng.normal(0, 2, size=images[:count].shape)
+    images[:count], labels[:count] = as_pixels(np.rot90(noisy, axes=(1, 2))), labels[count : 2 * count]
     return Pictures(images, labels)
 
 
@@ -96,15 +115,19 @@ def audited(
     names = tuple(f"class {label}" for label in range(pictures.labels.max() + 1))
     others, reference = (picture_features(part.images, part.labels, names) for part in (training, test))
     real = np.concatenate([training.images, test.images]) / 255
+    fresh = isolation(picture_distances(test.images / 255, training.images / 255))
     result = {}
     for name, plant in defects.items():
         synthetic = plant(clean, training, rng)
         features = picture_features(synthetic.images, synthetic.labels, names)
         distances_SR = picture_distances(synthetic.images / 255, real)
         neighbours = {"pixels": RealNeighbours.of(distances_SR, len(training.images))}
+        pooled = np.concatenate([test.images, synthetic.images]) / 255
         findings = combine(
-            compare(reference, features, others, seed, permutations), memorisation(neighbours, seed, permutations)
-        )
+            compare(reference, features, others, seed, permutations), memorisation(neighbours, seed, permutations),
+            [closest_copies(isolation(distances_SR[:, : len(training.images)]), fresh, seed)],
+            twins(picture_distances(pooled, pooled), seed, permutations, matched_classes(test.labels, synthetic.labels)),
+        )  # fmt: skip
         result[name] = significant(findings)
     return result
 

@@ -30,6 +30,7 @@ from raydistill.stages.audit.report import (
     report_page,
     value_range,
 )
+from raydistill.statistics.copies import closest_copies, isolation, twins
 from raydistill.statistics.memorisation import RealNeighbours, memorisation
 from raydistill.statistics.testing import Finding, combine
 from raydistill.text import format_number
@@ -95,6 +96,8 @@ def findings() -> list[Finding]:
         compare(held_out, synthetic, training, permutations=99),
         memorisation({"pixels": RealNeighbours.of(distances, 40)}, permutations=99),
         consistency(*seen, class_names=NAMES, answers=QUANTITIES),  # type: ignore[misc]
+        [closest_copies(isolation(distances[:, :40]), isolation(distances[:, 40:]), 0)],
+        twins(np.concatenate([distances, distances]), 0, 99),
     )
 
 

@@ -23,9 +23,11 @@ from tests.unit.stages.audit.planted import (
     brighter,
     collapsed,
     copies,
+    few_copies,
     honest,
     missing_class,
     redder,
+    repeated,
 )
 
 SEEDS = range(10)
@@ -34,6 +36,8 @@ NUM_SIMULATED = 3400  # thirds of which allow samples of about `SIZE` with equal
 # For each defect the metrics of which one must find it.
 EXPECTED: dict[str, set[tuple[str, str]]] = {
     "copies": {("memorisation", "pixels")},
+    "few copies": {("closest_copies", "pixels")},
+    "repeated": {("twins", "pixels")},
     "missing class": {("class_share", "class 3"), ("coverage", "scattering"), ("recall", "scattering")},
     "brightness": {("wasserstein", "flux")},
     "colour": {("wasserstein", "colour_red_green"), ("wasserstein", "colour_green_blue")},
@@ -42,6 +46,8 @@ EXPECTED: dict[str, set[tuple[str, str]]] = {
 }
 DEFECTS: dict[str, Defect] = {
     "copies": copies,
+    "few copies": few_copies,
+    "repeated": repeated,
     "missing class": missing_class(3),
     "brightness": brighter,
     "colour": redder,
@@ -77,7 +83,12 @@ def test_planted_defects_are_found_and_held_out_pictures_are_not() -> None:
     assert result.pop("none") == set()
     missed = {name: metrics for name, metrics in result.items() if not metrics & EXPECTED[name]}
     assert not missed
-    assert result["copies"] <= {("memorisation", "pixels"), ("nearer_to_training", "pixels")}
+    assert result["copies"] <= {
+        ("memorisation", "pixels"),
+        ("nearer_to_training", "pixels"),
+        ("closest_copies", "pixels"),
+    }
+    assert (result["few copies"], result["repeated"]) == (EXPECTED["few copies"], EXPECTED["repeated"])
 
 
 @pytest.fixture(scope="module")
