@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from raydistill.morphology.pictures import colours, find_extent, light_above_sky
+from raydistill.morphology.pictures import colours, find_extent, high_frequency, light_above_sky
 from raydistill.morphology.shapes import (
     COLOURS,
     ORDERS,
@@ -61,6 +61,10 @@ MEASURES = {
     "green_blue": Measure("green-blue colour", f"2.5 log10 of green over blue, {_MAGNITUDES}", "mag"),
     "red_green_gradient": Measure("red-green gradient", f"red-green colour: {_GRADIENT}", "mag"),
     "green_blue_gradient": Measure("green-blue gradient", f"green-blue colour: {_GRADIENT}", "mag"),
+    "high_frequency": Measure(
+        "power at high spatial frequency", "log10 of the brightness variance's share above a quarter cycle per pixel"
+    ),
+    "clipped": Measure("clipped share", "share of the picture's values outside [0, 1], which were clipped"),
 }
 # Directions and the rest of the Sérsic fit: measured, and not compared.
 FURTHER = {
@@ -68,7 +72,6 @@ FURTHER = {
     "m2_phase": Measure("m = 2 phase", "mean direction of the m = 2 crest, from horizontal to the top", "deg"),
     "sersic_radius": Measure("Sérsic radius", "effective radius of the Sérsic fit, as a fraction of the half-frame"),
     "sersic_ellipticity": Measure("Sérsic ellipticity", "1 - b / a of the Sérsic fit"),
-    "clipped": Measure("clipped share", "share of the picture's values outside [0, 1], which were clipped"),
 }
 PROFILES = {
     "brightness_profile": "mean of the channels in elliptical rings, above the sky",
@@ -117,6 +120,7 @@ def measure(pictures_NHWC: npt.NDArray[np.floating]) -> pa.Table:
         "m2_coherence": second.coherence_N,
         "m2_phase": second.phase_N,
         "clipped": light.clipped_N,
+        "high_frequency": high_frequency(pictures_NHWC),
         **dict(zip(COLOURS, _total_colours(light.values_NHWC), strict=True)),
         **{f"{name}_gradient": gradients(values) for name, values in by_colour.items()},
         "brightness_profile": profiles_NRC.mean(-1).tolist(),

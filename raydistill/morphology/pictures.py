@@ -307,3 +307,24 @@ def light_above_sky(pictures_NHWC: npt.NDArray[np.floating]) -> Light:
     clipped = pictures.clip(0, 1)
     outside_N = (clipped != pictures).mean(axis=(1, 2, 3))
     return Light(subtract_sky(clipped).reshape(pictures.shape), outside_N)
+
+
+def high_frequency(pictures_NHWC: npt.NDArray[np.floating]) -> Floats:
+    """Return log10 of the variance's share above a quarter cycle per pixel, [N].
+
+    The variance is that of the mean of the channels, not clipped, under a Hann window, which keeps
+    the edges of a picture out of its spectrum. NaN for a constant picture.
+    """
+    brightness = np.asarray(pictures_NHWC, np.float64).mean(axis=3)
+    side = brightness.shape[1]
+    window = np.hanning(side)
+    window_HW = np.outer(window, window)
+    mean = (brightness * window_HW).sum(axis=(1, 2), keepdims=True) / window_HW.sum()
+    power = np.abs(np.fft.fft2((brightness - mean) * window_HW)) ** 2
+    frequency = np.fft.fftfreq(side)
+    high_HW = np.hypot(frequency[:, None], frequency) > 0.25
+    total_N = power.sum(axis=(1, 2))
+    share_N = np.divide(
+        power[:, high_HW].sum(axis=1), total_N, out=np.full(len(total_N), np.nan), where=total_N > 1e-12
+    )
+    return np.log10(np.where(share_N > 0, share_N, np.nan))

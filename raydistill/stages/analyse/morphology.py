@@ -12,7 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill.morphology.comparison import Comparison, band, compare_class
+from raydistill.morphology.comparison import (
+    Comparison,
+    band,
+    compare_class,
+    compare_jointly,
+    find_testable,
+)
 from raydistill.morphology.measures import (
     FLAG,
     FURTHER,
@@ -37,6 +43,7 @@ from raydistill.stages.analyse.morphology_charts import (
     profile_chart,
     structure_chart,
 )
+from raydistill.stages.analyse.morphology_joint import joint_statement, joint_table
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 
 KEY, TITLE = "morphology", "Profiles, shape and structure"
@@ -96,12 +103,18 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
     of_prototypes = [_of_class(prototypes, label) for label in range(len(names))]
     others = [_of_class(galaxies, label) for label in range(len(names))]
     classes = [label for label in range(len(names)) if len(of_prototypes[label]) and len(others[label])]
+    counts = [(len(of_prototypes[label]), len(others[label])) for label in range(len(names))]
+    testable = find_testable(counts, options.permutations)
+    joint = compare_jointly(
+        [(of_prototypes[label], others[label]) for label in classes], list(MEASURES), options.permutations,
+        fold_in(options.seed, "morphology of all classes"),
+    )  # fmt: skip
     compared = {
         label: compare_class(
             of_prototypes[label],
             others[label],
             list(MEASURES),
-            len(classes),
+            sum(testable) if testable[label] else 0,
             options.permutations,
             fold_in(options.seed, "morphology", label),
         )
@@ -120,11 +133,16 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
             "as open markers and not compared. m = 2 is measured in circles, so an inclined disk has it too.",
             "A p-value asks whether the prototypes could be galaxies of their class. It is adjusted for all measures by "
             "the step-down maximum test of Westfall and Young, and for the number of classes by Bonferroni's method. "
-            "One prototype beside n galaxies cannot reach a p-value below the number of classes divided by n + 1.",
+            "One prototype beside n galaxies cannot reach a p-value below the number of classes divided by n + 1, so it can "
+            "only show that a prototype lies beyond nearly all galaxies. A missing p-value does not mean equality."
+            + _untestable(names, testable),
+            "The joint test of all classes asks whether prototypes deviate in the same direction in all of them. Its unit is the "
+            "standard deviation of a class's pictures; deviations outside the interval are excluded at 95 %.",
         ),
         tables=(
             _comparison_table(names, compared),
             _flag_table(names, of_prototypes, others),
+            joint_table(joint),
             _profile_table(inputs, of_prototypes, others),
             _measured_table("morphology_prototypes", "All numbers of all prototypes.", names, prototypes),
             _measured_table("morphology_galaxies", "All numbers of all measured galaxies.", names, galaxies),
@@ -134,6 +152,7 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
             *_structure_figures(names, of_prototypes, others, galaxies),
         ),
         statements=(
+            *(joint_statement(measure) for measure in joint if measure.num_classes > 1),
             *(
                 _statement(names[label], measure)
                 for label in classes
@@ -143,6 +162,12 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
             *(statement for label in classes for statement in _scatter(names[label], compared[label])),
         ),
     )
+
+
+def _untestable(names: Sequence[str], testable: Sequence[bool]) -> str:
+    """Return a sentence about the classes whose test cannot reach significance."""
+    left_out = [name.replace("_", " ") for name, tested in zip(names, testable, strict=True) if not tested]
+    return f" Not testable alone, because of too few galaxies: {', '.join(left_out)}." if left_out else ""
 
 
 def _of_class(table: pa.Table, label: int) -> pa.Table:
