@@ -198,11 +198,14 @@ def predict(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: 
     torch.Tensor
         int64 [N].
     """
+    return predict_logits(network, theta_P, images_NCHW, batch_size).argmax(dim=1)
+
+
+def predict_logits(network: Network, theta_P: Tensor, images_NCHW: Tensor, batch_size: int | None = None) -> Tensor:
+    """Return the logits of each image, float32 [N, K]; arguments as in `predict`."""
     batch_size = batch_size or (16 if images_NCHW.device.type == "cpu" else 512)
-    predictions = [
-        network(theta_P, images_NCHW[i : i + batch_size]).argmax(dim=1) for i in range(0, len(images_NCHW), batch_size)
-    ]
-    return torch.cat(predictions) if predictions else torch.empty(0, dtype=torch.long)
+    batches = [network(theta_P, images_NCHW[i : i + batch_size]) for i in range(0, len(images_NCHW), batch_size)]
+    return torch.cat(batches) if batches else torch.empty(0, 1)
 
 
 class Evaluation(NamedTuple):
@@ -212,13 +215,16 @@ class Evaluation(NamedTuple):
     confusion_KK: np.ndarray
     accuracy: float
     balanced_accuracy: float
+    calibration_error: float
 
 
 def evaluate(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> Evaluation:
     """Return the accuracy of a network on labelled images; all tensors on one device."""
-    predicted_N = predict(network, theta_P, images_NCHW)
+    logits_NK = predict_logits(network, theta_P, images_NCHW)
+    predicted_N, probabilities_NK = logits_NK.argmax(dim=1), logits_NK.double().softmax(dim=1).cpu().numpy()
     confusion_KK = metrics.confusion(predicted_N, labels_N, num_classes)
-    figures = metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK)
+    error = metrics.reliability(probabilities_NK, labels_N.cpu().numpy()).error
+    figures = metrics.accuracy(confusion_KK), metrics.balanced_accuracy(confusion_KK), error
     return Evaluation(predicted_N.cpu().numpy(), confusion_KK, *figures)
 
 

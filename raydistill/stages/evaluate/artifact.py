@@ -3,9 +3,10 @@
 - `runs.parquet`: a row per trained network, with its confusion matrix.
 - `galaxies.parquet`: id and class of the test galaxies, in the order of `predicted` of the runs.
 - `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as
-  {mean, std, n, ci95}, `per_class` completeness and purity, and `difference`, the balanced accuracy
-  of the distilled set minus its own. `diverged` counts diverged networks, if any. With
-  `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking scores of `learning.metrics`.
+  {mean, std, n, ci95}, `calibration_error` of single networks, `per_class` completeness and purity,
+  and `difference`, the balanced accuracy of the distilled set minus its own. `diverged` counts
+  diverged networks, if any. With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking
+  scores of `learning.metrics`.
 - `groups.json`: with `evaluate.groups`, the completeness of groups and the bias with a nuisance.
 
 The files call a training set `subject`.
@@ -67,6 +68,7 @@ RUNS_SCHEMA = pa.schema(
         ("validation", pa.float64()),  # balanced accuracy on validation images
         ("accuracy", pa.float64()),
         ("balanced_accuracy", pa.float64()),
+        ("calibration_error", pa.float64()),
         ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
         ("predicted", pa.list_(pa.int32())),  # class of each test galaxy
     ]
@@ -301,6 +303,7 @@ def _figures(runs: list[dict[str, Any]], labels_N: Labels) -> dict[str, Any]:
         "accuracy": _mean(right_SN, [run["accuracy"] for run in runs], None),
         "balanced_accuracy": _mean(right_SN, [run["balanced_accuracy"] for run in runs], labels_N),
     }
+    figures["calibration_error"] = metrics.summarise([run["calibration_error"] for run in runs])
     return figures | ({"diverged": diverged} if diverged else {})
 
 

@@ -82,11 +82,12 @@ class Fit:
 
 # The search for a learning rate: which rates to try next, and which one wins.
 #
-# Each rate is scored by the validation accuracy of a few networks. While the best rate is the largest
-# or the smallest one tried, one rate beyond it is tried too, so a training set is not at a
-# disadvantage because of a narrow grid.
+# Successive halving: one network tries each rate, and `NUM_TRIALS` try the `NUM_FINALISTS` best ones.
+# The score is validation accuracy. While the best rate is the largest or the smallest one tried, one
+# rate beyond it is tried too, so a training set is not at a disadvantage because of a narrow grid.
 
-NUM_TRIALS = 3  # networks that try a learning rate
+NUM_TRIALS = 3  # networks that try a finalist
+NUM_FINALISTS = 2
 MAX_ROUNDS = 4  # of trials: first the grid, then one more rate in each round
 
 Scores = Mapping[LearningRate, float]  # learning rate -> mean balanced accuracy on validation images
@@ -113,11 +114,21 @@ class LrSearch:
     @property
     def min_networks(self) -> int:
         """The number of networks to train if no rate beyond the grid is tried."""
-        return len(self.fits) + sum(len(self.trials(lr)) for lr in self.next_lrs({}))
+        rates = self.next_lrs({})
+        finals = sum(len(self.final_trials(lr)) for lr in rates[:NUM_FINALISTS])
+        return len(self.fits) + len(rates) + finals
 
-    def trials(self, lr: LearningRate) -> list[Fit]:
-        """Return the fits that try a learning rate."""
-        return [replace(fit, lr=lr) for fit in self.fits[:NUM_TRIALS]]
+    def first_trial(self, lr: LearningRate) -> Fit:
+        """Return the fit that tries a learning rate first."""
+        return replace(self.fits[0], lr=lr)
+
+    def final_trials(self, lr: LearningRate) -> list[Fit]:
+        """Return the further fits that try a finalist."""
+        return [replace(fit, lr=lr) for fit in self.fits[1:NUM_TRIALS]]
+
+    def finalists(self, scores: Scores) -> list[LearningRate]:
+        """Return the best rates of the first trials, the best one first."""
+        return sorted(sorted(scores, key=_sort_key), key=lambda lr: -scores[lr])[:NUM_FINALISTS]
 
     def next_lrs(self, scores: Scores) -> list[LearningRate]:
         """Return the rates to try next: the grid, then one beyond a best rate at its end."""

@@ -114,6 +114,7 @@ def _row(result: Evaluation) -> dict[str, Any]:
     return {
         "accuracy": result.accuracy,
         "balanced_accuracy": result.balanced_accuracy,
+        "calibration_error": result.calibration_error,
         "confusion": result.confusion_KK.reshape(-1).tolist(),
         "predicted": result.predicted_N.tolist(),
     }
@@ -193,17 +194,25 @@ class Evaluator(FitRunner[Fit, dict[str, Any]]):
         return rows
 
     def _search_lrs(self, searches: Sequence[LrSearch], shown: Progress) -> list[dict[LearningRate, float]]:
-        """Return each search's validation scores by learning rate; rounds are shared."""
-        scores: list[dict[LearningRate, float]] = [{} for _ in searches]
+        """Return each search's validation scores by learning rate; rounds are shared.
+
+        With several rates, those of the finalists.
+        """
+        first: list[dict[LearningRate, float]] = [{} for _ in searches]
         for number in range(MAX_ROUNDS):
-            trials = [(n, lr) for n, search in enumerate(searches) for lr in search.next_lrs(scores[n])]
-            fits = [fit for n, lr in trials for fit in searches[n].trials(lr)]
+            trials = [(n, lr) for n, search in enumerate(searches) for lr in search.next_lrs(first[n])]
             if number and shown.total is not None:
-                shown.set_total(shown.total + len(fits))  # the first round is part of `min_networks`
-            rows = iter(self._rows(fits, shown))
-            for n, lr in trials:
-                scores[n][lr] = statistics.mean(next(rows)["validation"] for _ in searches[n].trials(lr))
-        for search, by_lr in zip(searches, scores, strict=True):
+                shown.set_total(shown.total + len(trials))  # the first round is part of `min_networks`
+            rows = self._rows([searches[n].first_trial(lr) for n, lr in trials], shown)
+            for (n, lr), row in zip(trials, rows, strict=True):
+                first[n][lr] = row["validation"]
+        finals = [(n, lr) for n, search in enumerate(searches) for lr in search.finalists(first[n])]
+        further = iter(self._rows([fit for n, lr in finals for fit in searches[n].final_trials(lr)], shown))
+        scores: list[dict[LearningRate, float]] = [{} for _ in searches]
+        for n, lr in finals:
+            others = [next(further)["validation"] for _ in searches[n].final_trials(lr)]
+            scores[n][lr] = statistics.mean([first[n][lr], *others])
+        for search, by_lr in zip(searches, first, strict=True):
             if search.next_lrs(by_lr):
                 log.warning("evaluate: %s", search.boundary_warning(by_lr))
         return scores

@@ -62,6 +62,7 @@ EVALUATED = {
     "network": "n",
     "accuracy": 0.5,
     "balanced_accuracy": 0.5,
+    "calibration_error": 0.1,
     "confusion": [1],
     "predicted": [0],
 }

@@ -72,10 +72,20 @@ def test_single_rate_is_not_searched(lrs: tuple[LearningRate, ...], expected: Le
     assert {fit.lr for fit in lr_search(lrs).selected_fits({})} == {expected}
 
 
-def test_rate_is_tried_by_the_first_networks_of_the_search() -> None:
-    assert [fit.seed for fit in lr_search().trials(0.01)] == list(range(NUM_TRIALS))
-    assert {fit.lr for fit in lr_search().trials(0.01)} == {0.01}
-    assert len(lr_search(networks=2).trials(0.01)) == 2
+def test_finalists_are_tried_by_further_networks_of_the_search() -> None:
+    search = lr_search()
+    tried = [search.first_trial(0.01), *search.final_trials(0.01)]
+    assert [fit.seed for fit in tried] == list(range(NUM_TRIALS))
+    assert {fit.lr for fit in tried} == {0.01}
+    assert len(lr_search(networks=2).final_trials(0.01)) == 1
+    assert search.finalists({0.001: 0.2, 0.003: 0.5, 0.01: 0.3}) == [0.003, 0.01]
+    assert search.finalists({0.001: 0.5, 0.003: 0.5, 0.01: 0.5}) == [0.001, 0.003]
+    assert lr_search((0.02,)).finalists({}) == []
+
+
+def test_choice_of_a_rate_costs_at_most_three_networks_per_figure() -> None:
+    for networks in (3, 5, 10):
+        assert lr_search((0.001, 0.003, 0.01, 0.03), networks).min_networks - networks <= 3 * networks
 
 
 def test_warning_names_the_rate_at_the_end_of_those_tried() -> None:
