@@ -28,6 +28,8 @@ from raydistill.stages.analyse.science.occlusion import ANNULI, FILLS
 from raydistill.stages.analyse.sections import Section, read_section, write_section
 from raydistill.stages.analyse.sparse_features import TRAINING, sparse_features_section
 from raydistill.stages.analyse.stability import stability_section
+from raydistill.stages.analyse.stage import analyse
+from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder
@@ -160,6 +162,22 @@ def test_prototypes_of_other_experts_and_networks_are_compared(tiny_root: Path, 
     same_network = Plan(tiny(root, "network.depth=2", "network.width=6", "distill.seed=1"))
     assert by_network.plans[1].distilled.identity == same_network.distilled.identity
     assert same_network.distilled.exists
+
+
+@pytest.mark.long  # four sets of galaxies, with experts
+def test_residuals_of_disjoint_galaxies_are_compared_with_a_control(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories", "distilled")
+    plan = Plan(tiny(root, "analyse.disjoint=3", "analyse.permuted=true"))
+    section_rows = analyse(plan, SILENT).table("stability").to_pandas()
+    assert list(section_rows["varied"]) == ["galaxies"] * 5 + ["permuted labels"] * 5
+    assert set(section_rows["n"]) == {3}
+    assert section_rows["p_value"].notna().all()
+    parts = plan_repeats(plan)[0].plans
+    ids = [
+        set(CuratedSet.open(part.curated.folder).table("train", ["object_id"])["object_id"].to_pylist())
+        for part in parts
+    ]
+    assert not ids[0] & ids[1] | ids[0] & ids[2] | ids[1] & ids[2]
 
 
 def test_stability_is_left_out_where_it_was_not_measured(inputs: AnalysisInputs, tiny_root: Path) -> None:

@@ -133,6 +133,11 @@ MARKERS = ("o", "s", "^", "D", "v")
 MAX_NAME = 14  # characters of a line of a row's name
 
 
+def diverging_picture(values_HW: Floats) -> Floats:
+    """Return colours of values in [-1, 1], blue, white and orange, float64 [H, W, 3]."""
+    return np.asarray(DIVERGING(0.5 + 0.5 * np.nan_to_num(values_HW).clip(-1, 1))[..., :3])
+
+
 def picture_rows(
     rows: Sequence[tuple[str, Sequence[Floats]]], columns: Sequence[str], captions: Sequence[Sequence[str]] = ()
 ) -> Figure:

@@ -84,6 +84,11 @@ class Analyse:
     expert_groups
         Disjoint groups of the experts. A set is distilled from each group, with another seed. 0:
         none.
+    disjoint
+        Number of disjoint parts of the training galaxies. Each part has experts of its own, and a
+        set is distilled from them: the strictest test of what recurs. 0: none.
+    permuted
+        Repeat `disjoint` with permuted labels, as a control in which nothing may recur.
     networks
         Other networks. For each of them experts are trained, and a set is distilled with another
         seed.
@@ -99,12 +104,17 @@ class Analyse:
     spectra: Spectra | None = None
     repeats: NonNegativeInt = 0
     expert_groups: NonNegativeInt = 0
+    disjoint: NonNegativeInt = 0
+    permuted: bool = False
     networks: tuple[AnyArchitecture, ...] = ()
     permutations: PositiveInt = 1999
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.expert_groups == 1:
-            raise ValueError("expert_groups must be 0 or at least 2, because groups are compared with each other")
+        for name, what in (("expert_groups", "groups"), ("disjoint", "parts")):
+            if getattr(self, name) == 1:
+                raise ValueError(f"{name} must be 0 or at least 2, because {what} are compared with each other")
+        if self.permuted and not self.disjoint:
+            raise ValueError("permuted needs disjoint, the number of parts whose labels it permutes")
         if self.permutations < MIN_PERMUTATIONS:
             raise ValueError(f"permutations must be at least {MIN_PERMUTATIONS}, got {self.permutations}")

@@ -20,11 +20,12 @@ from raydistill.pipeline.plan import Plan
 from raydistill.runtime.lease import AlreadyBuilt, hold_lease
 from raydistill.runtime.resources import choose_distill_cpus, ensure_schedulable
 from raydistill.runtime.tasks import run_tasks
-from raydistill.stages.analyse.charts import difference_matrix
+from raydistill.stages.analyse.charts import difference_matrix, diverging_picture, picture_rows
 from raydistill.stages.analyse.inputs import AnalysisInputs, Pixels, to_bytes
 from raydistill.stages.analyse.page import GalleryRow, Neighbour, gallery, survey_links
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.config import TrainingPart
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.figures import distances_in_any_pose
 from raydistill.stages.distill.report import publish
@@ -53,7 +54,7 @@ def prototypes_section(inputs: AnalysisInputs) -> Section:
             "Point at a galaxy, or reach it with the Tab key, for its id, votes and links.",
         ),
         tables=(prototype_table(inputs),),
-        figures=(differences(inputs),),
+        figures=(residuals(inputs), differences(inputs)),
         statements=(
             Statement(
                 "Smallest distance of a prototype to a training galaxy, over the median distance of a training galaxy to "
@@ -124,6 +125,26 @@ def _neighbour(inputs: AnalysisInputs, pixels: Pixels, detail: dict[str, object]
     )
 
 
+def residuals(inputs: AnalysisInputs) -> SectionFigure:
+    """Return the figure of what the distillation added to the initial images."""
+    distilled = inputs.distilled
+    initial, made = (images.pixels().double().numpy() for images in (distilled.initial, distilled.selected))
+    added_SHW = (made - initial).mean(axis=3)
+    largest = max(float(np.abs(added_SHW).max()), 1e-6)
+    rows = [
+        (name.replace("_", " "), [initial[first].clip(0, 1), made[first].clip(0, 1), diverging_picture(added_SHW[first] / largest)])
+        for first, name in zip(range(0, len(made), distilled.images_per_class), inputs.class_names, strict=True)
+    ]  # fmt: skip
+    return SectionFigure(
+        "residuals",
+        f"Initial image, prototype and their difference for {len(rows)} classes, at most {largest:.2f}",
+        "The first image of each class before the distillation, the prototype, and their difference in brightness: what the "
+        f"networks add to the initial image. Orange: brighter; blue: fainter; the strongest colour is {largest:.2f} of the "
+        "range from black to white. A single set shows noise too; the section on stability says what recurs.",
+        picture_rows(rows, ["initial", "prototype", "difference"]),
+    )
+
+
 def differences(inputs: AnalysisInputs) -> SectionFigure:
     """Return the figure of all differences between the mean prototypes of two classes."""
     pixels = inputs.distilled.selected.pixels().numpy().mean(axis=3)
@@ -183,7 +204,7 @@ class Repeats:
     Attributes
     ----------
     varied
-        "seeds", "experts" or "networks".
+        "seeds", "experts", "galaxies", "permuted labels" or "networks".
     names
         A short name of each set, such as "seed 1".
     plans
@@ -196,7 +217,7 @@ class Repeats:
 
 
 def plan_repeats(plan: Plan) -> list[Repeats]:
-    """Return the repeats that `analyse` asks for: seeds, expert groups and networks.
+    """Return the repeats that `analyse` asks for, in the order of the report.
 
     The plan's own set is one of those with other seeds, and one of those with other networks. It is
     not among those of disjoint groups of experts, because it was matched to all experts.
@@ -214,6 +235,11 @@ def plan_repeats(plan: Plan) -> list[Repeats]:
             for number, group in enumerate(groups, 1)
         )
         repeats.append(Repeats("experts", tuple(_name_group(group) for group in groups), plans))
+    parts = tuple(f"part {number}" for number in range(1, options.disjoint + 1))
+    if options.disjoint:
+        repeats.append(Repeats("galaxies", parts, tuple(plans_of_parts(plan, permute=False))))
+    if options.permuted:
+        repeats.append(Repeats("permuted labels", parts, tuple(plans_of_parts(plan, permute=True))))
     if options.networks:
         names = (plan.config.network.name, *(network.name for network in options.networks))
         repeats.append(Repeats("networks", names, (plan, *plans_of_networks(plan))))
@@ -229,6 +255,30 @@ def plans_of_networks(plan: Plan) -> list[Plan]:
         evaluate = replace(plan.config.evaluate, other_networks=())  # their names must differ from the network's
         plans.append(Plan(replace(plan.config, network=network, distill=distill, evaluate=evaluate)))
     return plans
+
+
+def plans_of_parts(plan: Plan, *, permute: bool) -> list[Plan]:
+    """Return a plan per disjoint part of the training galaxies, with its own seed."""
+    config, count = plan.config, plan.config.analyse.disjoint
+    return [
+        Plan(replace(
+            config, seed=config.seed + 1 + number,
+            curate=replace(config.curate, part=TrainingPart(number, count, permute)),
+            distill=replace(config.distill, seed=config.distill.seed + number),
+        ))
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def plans_with_experts(plan: Plan) -> list[Plan]:
+    """Return the plans of repeats that need experts of their own."""
+    options = plan.config.analyse
+    parts = [
+        other
+        for permute in (False, True)[: options.permuted + 1]
+        for other in (plans_of_parts(plan, permute=permute) if options.disjoint else [])
+    ]
+    return [*parts, *plans_of_networks(plan)]
 
 
 def _expert_groups(plan: Plan) -> list[tuple[int, ...]]:

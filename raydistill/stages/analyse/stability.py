@@ -1,4 +1,8 @@
-"""The section about stability of prototypes across seeds, experts and networks."""
+"""The section about stability: what recurs in repeated distillations.
+
+What is compared is the residual, prototype minus initial image. Prototypes themselves are alike in
+all distillations that start from the same class means.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
-from raydistill.figures.drawing import DIVERGING
-from raydistill.stages.analyse.charts import heat_map, picture_rows
+from raydistill.stages.analyse.charts import diverging_picture, heat_map, picture_rows
 from raydistill.stages.analyse.inputs import AnalysisInputs
 from raydistill.stages.analyse.prototypes import Repeats, distil_repeats, plan_repeats
 from raydistill.stages.analyse.science.stability import (
@@ -23,6 +26,7 @@ from raydistill.stages.analyse.science.stability import (
 )
 from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.residual import residual_of
 from raydistill.statistics.testing import holm
 
 Floats = npt.NDArray[np.float64]
@@ -32,34 +36,41 @@ Ints = npt.NDArray[np.int64]
 TITLE = "Stability"
 SHOWN = 5  # sets in the figure
 FEWEST = 3  # sets, for an interval
+LARGEST_RATIO = 5.0  # signal-to-noise of full colour
 DESCRIPTIONS = {
     "seeds": "Other seeds decide the initial images, the order of segments, and the augmentation; the experts are the same.",
     "experts": "Other experts are disjoint groups of the experts, each with a seed of its own.",
+    "galaxies": "Other galaxies are disjoint parts of the training galaxies, each with experts of its own.",
+    "permuted labels": "Permuted labels are a control: the same parts, with labels that say nothing; what recurs there is no "
+    "property of a class.",
     "networks": "Other networks have their own experts, and a seed of their own.",
 }
 CLASSES = (
-    Quantity("varied", "what differs between the distillations: seeds, experts or networks, with a seed each"),
+    Quantity(
+        "varied", "what differs between the distillations: seeds, experts, galaxies or networks, with a seed each"
+    ),
     Quantity("class", "class of the prototypes"),
-    Quantity("same", "mean similarity to prototypes of the class in other distillations"),
-    Quantity("different", "mean similarity to prototypes of other classes in other distillations"),
+    Quantity("same", "mean similarity of residuals to those of the class in other distillations"),
+    Quantity("different", "mean similarity of residuals to those of other classes in other distillations"),
     Quantity("excess", "same minus different"),
     Quantity("low", "lower end of its 95 % interval (jackknife over distillations, Student's t)"),
     Quantity("high", "upper end of its 95 % interval"),
     Quantity("n", "distillations"),
     Quantity("p_value", "one-sided, of no excess; adjusted for all classes; unknown for two distillations"),
     Quantity("recurs", "whether the excess is significant"),
+    Quantity("size", "root mean square of the mean residual; black 0, white 1"),
     Quantity("deviation", "standard deviation over distillations, mean over pixels and channels; black 0, white 1"),
-    Quantity("recurring_pixels", "share of the pixels whose contrast recurs at a false discovery rate of 0.05"),
+    Quantity("recurring_pixels", "share of the pixels whose residual recurs at a false discovery rate of 0.05"),
 )
 
 
 class Pixels(NamedTuple):
-    """The contrast of the prototypes by pixel.
+    """The residual of the prototypes by pixel.
 
     Attributes
     ----------
     ratio_SHW
-        float64, mean contrast over its standard error.
+        float64, mean residual over its standard error.
     recurs_SHW
         bool, at a false discovery rate of 0.05 within a prototype.
     """
@@ -77,7 +88,7 @@ class Comparison:
     repeats
         How the sets differ.
     ensemble
-        Their prototypes in a common pose.
+        Their residuals in a common pose.
     similarity_RRKK
         float64, of the classes of every two sets.
     classes
@@ -94,10 +105,14 @@ class Comparison:
 
     @classmethod
     def of(cls, repeats: Repeats, sets: list[DistilledSet], labels_S: Ints) -> Comparison:
-        """Compare the prototypes of these sets."""
-        pictures = [distilled.selected.pixels().double().numpy() for distilled in sets]
-        ensemble = align_sets(pictures, labels_S)
-        similarity = similarity_of_classes(pictures, labels_S)
+        """Compare the residuals of these sets.
+
+        They are those of the last iterates: with permuted labels nothing learns, and the selected
+        iterate is the initial one.
+        """
+        residuals = [distilled.residual(last=True).mean_SHWC for distilled in sets]
+        ensemble = align_sets(residuals, labels_S)
+        similarity = similarity_of_classes(residuals, labels_S)
         return cls(repeats, ensemble, similarity, recurrence_of_classes(similarity), recurring_pixels(ensemble))
 
     @property
@@ -130,10 +145,10 @@ def stability_section(inputs: AnalysisInputs) -> Section:
         "stability",
         TITLE,
         (
-            "The distillation was repeated. " + " ".join(DESCRIPTIONS[repeat.varied] for repeat in repeats) + " Prototypes are "
-            "compared in the best of eight flips and turns. Similarity is the correlation of their differences from the "
-            "mean prototype.",
-            "A class recurs if its prototypes are more similar to those of the class in other distillations than to those of "
+            "The distillation was repeated. " + " ".join(DESCRIPTIONS[repeat.varied] for repeat in repeats) + " The residual "
+            "of a prototype is its last iterate minus the image with which its distillation began. Residuals are compared in the "
+            "best of eight flips and turns. Similarity is the correlation of their differences from the mean residual.",
+            "A class recurs if its residuals are more similar to those of the class in other distillations than to those of "
             "other classes. A structure that does not recur is not a property of the class." + _untried(repeats),
         ),
         tables=(_table(inputs, compared, p_values),),
@@ -163,11 +178,11 @@ def _adjusted(compared: list[Comparison]) -> list[list[float | None]]:
 
 
 def recurring_pixels(ensemble: Ensemble) -> Pixels:
-    """Return the pixels with the same contrast in all sets, by Student's t test.
+    """Return the pixels with the same residual in all sets, by Student's t test.
 
     With fewer than three sets there are none.
     """
-    ratio_SHW = ensemble.signal_to_noise()
+    ratio_SHW = residual_of(ensemble.pictures_RSHWC).signal_to_noise_SHW
     num_sets = len(ensemble.pictures_RSHWC)
     if num_sets < FEWEST:
         return Pixels(ratio_SHW, np.zeros(ratio_SHW.shape, bool))
@@ -184,11 +199,12 @@ def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: list[li
             of_class = inputs.prototype_labels == label
             rows.append(
                 (result.repeats.varied, inputs.class_names[label], recurrence.same, recurrence.different, *recurrence.excess,
-                 recurrence.n, p_value, None if p_value is None else p_value < SIGNIFICANCE, float(deviation_S[of_class].mean()),
+                 recurrence.n, p_value, None if p_value is None else p_value < SIGNIFICANCE,
+                 float(np.sqrt((result.ensemble.mean[of_class] ** 2).mean())), float(deviation_S[of_class].mean()),
                  float(result.pixels.recurs_SHW[of_class].mean()) if result.has_intervals else None)
             )  # fmt: skip
     types = {"p_value": pa.float64(), "recurs": pa.bool_(), "recurring_pixels": pa.float64()}
-    caption = "Similarity of prototypes over repeated distillations."
+    caption = "Similarity of residuals over repeated distillations."
     return SectionTable.of_rows("stability", caption, rows, CLASSES, types)
 
 
@@ -197,22 +213,25 @@ def _pictures(inputs: AnalysisInputs, result: Comparison) -> SectionFigure:
     num_sets, varied = len(result.repeats.plans), result.repeats.varied
     shown = min(num_sets, SHOWN)
     names = result.repeats.names[:shown]
-    largest = max(float(np.nanmax(result.ensemble.deviation.mean(axis=3))), 1e-6)
+    mean = result.ensemble.mean.mean(axis=3)
+    largest = max(float(np.abs(mean).max()), 1e-6)
     rows = []
     for name, number in zip(inputs.class_names, first_of_class, strict=True):
-        deviation_HW = result.ensemble.deviation[number].mean(axis=2) / largest
-        sign_HW = np.sign(result.pixels.ratio_SHW[number]) * result.pixels.recurs_SHW[number]
+        grey_RHW = result.ensemble.pictures_RSHWC[:shown, number].mean(axis=3)
+        ratio_HW = result.pixels.ratio_SHW[number]
+        sign_HW = np.sign(ratio_HW) * result.pixels.recurs_SHW[number]
         rows.append(
-            (name.replace("_", " "), [*result.ensemble.pictures_RSHWC[:shown, number], result.ensemble.mean[number],
-             np.repeat(deviation_HW[..., None], 3, axis=2), DIVERGING(0.5 + 0.5 * sign_HW)[..., :3]])
+            (name.replace("_", " "), [*(diverging_picture(grey_HW / largest) for grey_HW in grey_RHW),
+             diverging_picture(mean[number] / largest), diverging_picture(ratio_HW / LARGEST_RATIO), diverging_picture(sign_HW)])
         )  # fmt: skip
     return SectionFigure(
-        f"stability_{varied}_prototypes",
-        f"The first prototype of {len(rows)} classes for {num_sets} different {varied}, with mean and deviation.",
-        f"The first prototype of each class for {shown} of {num_sets} different {varied}, in a common pose; their mean; "
-        f"their standard deviation (white: {largest:.2g}); and the pixels that are brighter (orange) or fainter (blue) "
-        "than the mean prototype in all of them. White there: the contrast does not recur.",
-        picture_rows(rows, [*(name.replace("-", "\n", 1) for name in names), "mean", "deviation", "recurs"]),
+        f"stability_{varied.replace(' ', '_')}_residuals",
+        f"The first residual of {len(rows)} classes for {num_sets} different {varied}, with mean and signal-to-noise.",
+        f"What the distillation added to the initial image, for {shown} of {num_sets} different {varied}, in a common pose: "
+        f"brighter in orange, fainter in blue, full colour at {largest:.2g} (white is 1). Then the mean over all, its "
+        f"signal-to-noise (full colour at {LARGEST_RATIO:g}), and the pixels that recur. White there: the residual does not "
+        "recur.",
+        picture_rows(rows, [*(name.replace("-", "\n", 1) for name in names), "mean", "signal /\nnoise", "recurs"]),
     )
 
 
@@ -221,9 +240,9 @@ def _matrix(inputs: AnalysisInputs, result: Comparison) -> SectionFigure:
     names = [name.replace("_", " ") for name in inputs.class_names]
     varied = result.repeats.varied
     return SectionFigure(
-        f"stability_{varied}_similarity",
-        f"Mean similarity of the prototypes of {len(names)} classes for different {varied}.",
-        f"Mean similarity of the prototypes of two classes for different {varied}; a class that recurs has its largest "
+        f"stability_{varied.replace(' ', '_')}_similarity",
+        f"Mean similarity of the residuals of {len(names)} classes for different {varied}.",
+        f"Mean similarity of the residuals of two classes for different {varied}; a class that recurs has its largest "
         "number on the diagonal.",
         heat_map(result.similarity_RRKK[between].mean(axis=0), names, names, lowest=-1.0),
     )
@@ -234,9 +253,9 @@ def _statement(inputs: AnalysisInputs, result: Comparison, label: int, p_value: 
     name = inputs.class_names[label].replace("_", " ")
     difference = f"similarity to their class for other {varied}, minus that to other classes"
     if p_value is None:
-        text = f"Prototypes of {name}: {difference}"
+        text = f"Residuals of {name}: {difference}"
     elif p_value < SIGNIFICANCE:
-        text = f"Prototypes of {name} recur with other {varied}; {difference}"
+        text = f"Residuals of {name} recur with other {varied}; {difference}"
     else:
-        text = f"It is not shown that prototypes of {name} recur with other {varied}; {difference}"
+        text = f"It is not shown that residuals of {name} recur with other {varied}; {difference}"
     return Statement(text, *recurrence.excess, recurrence.n, p_value)

@@ -35,11 +35,12 @@ from raydistill.stages.analyse.morphology import morphology_section
 from raydistill.stages.analyse.neighbours import neighbours_section
 from raydistill.stages.analyse.occlusion import occlusion_section
 from raydistill.stages.analyse.page import analysis_page
-from raydistill.stages.analyse.prototypes import plans_of_networks, prototypes_section
+from raydistill.stages.analyse.prototypes import plans_with_experts, prototypes_section
 from raydistill.stages.analyse.sections import Section, SectionRecord, read_section, write_section
 from raydistill.stages.analyse.sparse_features import sparse_features_section
 from raydistill.stages.analyse.spectra import spectra_section
 from raydistill.stages.analyse.stability import stability_section
+from raydistill.stages.curate.stage import curate
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import checked, disk_errors
 from raydistill.tracking.tracker import Run, Tracker
@@ -85,7 +86,8 @@ def analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Anal
     """
     spec = analysis_spec(plan)
     if not is_complete(spec):
-        for other in plans_of_networks(plan):
+        for other in plans_with_experts(plan):
+            curate(other, tracker, parent_run)
             experts(other, tracker, parent_run)
         inputs = open_inputs(plan, spec)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, inputs.curated) as run:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, PositiveFloat, PositiveInt, StrictInt
+from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt, StrictInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
 from raydistill.galaxies.catalog_schemas import Fractions
@@ -103,6 +103,31 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
+class TrainingPart:
+    """Keep one of several disjoint parts of the training galaxies.
+
+    Experts of different parts have no galaxy in common. Validation and test galaxies are those of the
+    whole set.
+
+    Parameters
+    ----------
+    index, parts
+        Number of the part, from 0, and how many there are. Every part has a share of each class.
+    permute
+        Permute the labels of the part's galaxies, as a control: experts then learn nothing about
+        classes.
+    """
+
+    index: NonNegativeInt
+    parts: PositiveInt
+    permute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.index >= self.parts:
+            raise ValueError(f"index must be less than parts, got {self.index} of {self.parts}")
+
+
+@dataclass(frozen=True)
 class Curate:
     """Select classes, galaxies, pixels and splits of a survey.
 
@@ -137,6 +162,10 @@ class Curate:
         Fractions of train, validation and test, by hash of the object id. A data set, and a survey
         with `columns: {split: …}`, keep their official splits. Their training part is divided in
         proportion to the remaining fractions, after `per_class` and `balance`.
+    split_seed
+        Another number divides the galaxies among the splits in another way.
+    part
+        Keep one of several disjoint parts of the training galaxies. None: all of them.
     min_picture_size
         Minimum side of a source image in pixels. The default of a data set is 8.
     whitening
@@ -166,6 +195,8 @@ class Curate:
     per_class: PositiveInt | None = None
     balance: bool = False
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    split_seed: NonNegativeInt = 0
+    part: TrainingPart | None = None
     min_picture_size: int = 32
     whitening: Literal["zca"] | None = None
     whitening_eps: PositiveFloat = 0.1

@@ -121,8 +121,8 @@ def select_galaxies(recipe: Curate, survey: CatalogSurvey | DataSet, truth: str 
             raise CatalogError(
                 f"column '{column}' leaves no training galaxy", survey.catalog, "name some of them train"
             )
-    split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
+    selected, split = divide(selected, recipe, tree.names)
     unassigned = count_unassigned(assigned)
     if recipe.exclude is not None:
         unassigned["excluded"] = num_galaxies - len(catalog)
@@ -205,8 +205,8 @@ def _select_from_data_set(recipe: Curate, survey: DataSet) -> Selection:
     if tree.name != UNLABELLED and (others := _describe_left_out(rows, tree)):
         log.info("curate: pictures of other classes are left out: %s", others)
     log_official_splits(rows, assigned)
-    split = divide(selected, recipe.split, tree.names)
     candidates = report(assigned, selected)["candidates"].to_pylist()
+    selected, split = divide(selected, recipe, tree.names)
     return Selection(_in_file_order(selected, split), candidates, [], count_unassigned(assigned), tree)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,10 +17,11 @@ from raydistill.config import Curate
 from raydistill.datasets.layout import PARTS, part_names
 from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.numbers import MISSING
-from raydistill.galaxies.selection import SPLITS, select
+from raydistill.galaxies.selection import SPLITS, hash_of_split, select
 from raydistill.galaxies.splits import assign_class_splits
 from raydistill.log import get_logger
 from raydistill.pipeline.checks import warn_of_few_test
+from raydistill.stages.curate.config import TrainingPart
 
 log = get_logger(__name__)
 
@@ -113,14 +115,55 @@ def log_official_splits(rows: pa.Table, assigned: pa.Table) -> None:
             log.warning(what, labelled[split], split)
 
 
-def divide(selected: pa.Table, fractions: tuple[float, float, float], names: Sequence[str]) -> list[str]:
-    """Return the split of each selected galaxy; `names` are those of the classes.
+def divide(selected: pa.Table, recipe: Curate, names: Sequence[str]) -> tuple[pa.Table, list[str]]:
+    """Return the galaxies, and the split of each; `names` are those of the classes.
 
     Raises
     ------
     CatalogError
         If a class has no training galaxy.
     """
+    splits = _divide(selected, recipe, names)
+    if recipe.part is None:
+        return selected, splits
+    return keep_part(selected, splits, recipe.part, names)
+
+
+def keep_part(
+    galaxies: pa.Table, splits: Sequence[str], part: TrainingPart, names: Sequence[str]
+) -> tuple[pa.Table, list[str]]:
+    """Return the galaxies with one part of the training galaxies, and their splits.
+
+    The training galaxies of a class are ranked by the hash of their ids and dealt out in turn.
+
+    Raises
+    ------
+    CatalogError
+        If a class has fewer training galaxies than there are parts.
+    """
+    ids, label_N = galaxies["object_id"].to_pylist(), galaxies["label"].to_numpy().copy()
+    training_N = np.array(splits) == "train"
+    kept_N = ~training_N
+    for label in np.unique(label_N[training_N]):
+        rows = sorted(np.flatnonzero(training_N & (label_N == label)), key=lambda row: (_hash(ids[row]), ids[row]))
+        if len(rows) < part.parts:
+            what = f"{names[label]} has {len(rows)} training galaxies, fewer than curate.part.parts={part.parts}"
+            raise CatalogError(what, "curate", "lower curate.part.parts")
+        kept_N[rows[part.index :: part.parts]] = True
+    if part.permute:
+        rows_T = np.flatnonzero(kept_N & training_N)
+        label_N[rows_T] = np.random.default_rng(part.index).permutation(label_N[rows_T])
+    place = galaxies.schema.get_field_index("label")
+    galaxies = galaxies.set_column(place, "label", pa.array(label_N, galaxies.schema.field("label").type))
+    return galaxies.filter(pa.array(kept_N)), [split for split, kept in zip(splits, kept_N, strict=True) if kept]
+
+
+def _hash(object_id: str) -> float:
+    return hash_of_split(f"part {object_id}")
+
+
+def _divide(selected: pa.Table, recipe: Curate, names: Sequence[str]) -> list[str]:
+    fractions = recipe.split
     has_parts = "part" in selected.column_names
     splits: list[str | None] = selected["part"].to_pylist() if has_parts else [None] * len(selected)
     shares = [
@@ -130,6 +173,8 @@ def divide(selected: pa.Table, fractions: tuple[float, float, float], names: Seq
     _log_cut([name for name, share in zip(SPLITS[1:], shares[1:], strict=True) if share], splits)
     rows = [row for row, split in enumerate(splits) if split in (None, "train")]
     ids, labels = selected["object_id"].to_pylist(), selected["label"].to_pylist()
+    if recipe.split_seed:
+        ids = [f"{recipe.split_seed}:{object_id}" for object_id in ids]
     own_labels = [labels[row] for row in rows]
     hashed, ranked = assign_class_splits([ids[row] for row in rows], own_labels, (train, validation, test))
     for row, split in zip(rows, hashed, strict=True):

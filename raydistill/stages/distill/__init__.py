@@ -15,6 +15,7 @@ STAGE = Stage(
             "raydistill.stages.distill.artifact:DistilledSet",
             look={"Prototypes beside images of their class": "atlas.png", "Loss and accuracy": "history.png"},
             then="evaluate CONFIG",
+            revision=2,
         ),
     ),
     spec=lambda plan: plan.distilled,

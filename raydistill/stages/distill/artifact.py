@@ -1,8 +1,9 @@
 """Define `DistilledSet`: the synthetic images and all that is needed to use them.
 
 - `images.safetensors`: the iterate selected on validation images. `images-last.safetensors`: the
-  last one. Both hold `images` (float32 [S, 3, H, W], normalised), `targets` ([S, K] probabilities),
-  `student_lrs`, and the `mean` and `std` that undo the normalisation.
+  last one; `images-initial.safetensors`: the first one. They hold `images` (float32 [S, 3, H, W],
+  normalised), `targets` ([S, K] probabilities), `student_lrs`, and the `mean` and `std` that undo
+  the normalisation.
 - `whitening.safetensors`: the whitening and its inverse; the header of whitened images names it.
 - `history.parquet`: a row per segment of an iteration. `validation.parquet`: a row per validation.
 - `prototypes.fits`: the selected images as FITS, see `stages.distill.fits`.
@@ -19,6 +20,7 @@ import io
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -39,6 +41,7 @@ from raydistill.artifacts.tensors import read_tensors, read_whitening, write_nor
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.stages.distill.residual import Residual, residual_of
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 KIND = kinds.DISTILLED
-SELECTED, LAST = "images.safetensors", "images-last.safetensors"
+SELECTED, LAST, INITIAL = "images.safetensors", "images-last.safetensors", "images-initial.safetensors"
 SEEN = "seen.parquet"
 PROTOTYPES = "prototypes.fits"
 FRAME = re.compile(r"frames/iteration-(\d+)\.png")
@@ -159,6 +162,33 @@ class DistilledSet(Displayed):
     def _contents(self) -> str:
         num_images, _, height, width = self.selected.images_SCHW.shape
         return f"{num_images} distilled images of {len(self.class_names)} classes, {height} x {width} pixels"
+
+    @cached_property
+    def initial(self) -> SyntheticImages:
+        """Return the images before the first iteration."""
+        return read_images(self.folder, INITIAL)[0]
+
+    def residual(self, *others: DistilledSet, last: bool = False) -> Residual:
+        """Return what the distillation added to the initial images.
+
+        Parameters
+        ----------
+        others
+            Further sets of the same classes and size, best from disjoint galaxies; their mean is
+            returned, with its signal-to-noise. Prototypes are compared in the pose in which they are.
+        last
+            Take the last iterate in place of the one selected on validation images, which may be the
+            initial images themselves.
+
+        Returns
+        -------
+        Residual
+        """
+        for other in others:
+            other.require(self.class_names, self.selected.images_SCHW.shape[-1])
+        ends = [(made.last if last else made.selected, made.initial) for made in (self, *others)]
+        sets = [end.pixels() - initial.pixels() for end, initial in ends]
+        return residual_of(np.stack([residual.double().numpy() for residual in sets]))
 
     @property
     def stored_per_class(self) -> int:

@@ -39,6 +39,7 @@ from raydistill.galaxies.selection import Split
 from raydistill.learning.networks import Network
 from raydistill.seeding import generator
 from raydistill.stages.distill.artifact import (
+    INITIAL,
     LAST,
     SEEN,
     SELECTED,
@@ -69,7 +70,7 @@ NOTHING_LEARNED = (
     "not fall, try other rates (distill.student_lr, distill.image_step.lr) or better experts; if it falls, more iterations"
 )
 USED_SPLITS: tuple[Split, ...] = ("train", "validation")
-WRITTEN = (SELECTED, LAST, SEEN, "history.parquet", "validation.parquet")  # by the trainer
+WRITTEN = (SELECTED, LAST, INITIAL, SEEN, "history.parquet", "validation.parquet")  # by the trainer
 FINISHED = f"{PARTIAL}/written.json"  # record of these files
 
 
@@ -120,6 +121,7 @@ class Trainer:
         if checkpoint is not None:
             self.warn(f"distilling starts over: {checkpoint}")
         self.distiller = self._start(inputs)
+        write_images(self.folder, INITIAL, self.current_images(), self._info())
         self._validate()
         self._write_frame()
 

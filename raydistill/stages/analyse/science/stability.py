@@ -93,17 +93,6 @@ class Ensemble:
             return np.full(self.pictures_RSHWC.shape[1:], np.nan)
         return self.pictures_RSHWC.std(axis=0, ddof=1)
 
-    def signal_to_noise(self) -> Floats:
-        """Return the mean contrast over its standard error per pixel, [S, H, W].
-
-        The contrast is the mean over channels. NaN for fewer than two sets.
-        """
-        grey_RSHW = np.stack([contrasts(pictures).mean(axis=3) for pictures in self.pictures_RSHWC])
-        if len(grey_RSHW) < 2:
-            return np.full(grey_RSHW.shape[1:], np.nan)
-        error_SHW = grey_RSHW.std(axis=0, ddof=1) / np.sqrt(len(grey_RSHW))
-        return grey_RSHW.mean(axis=0) / np.maximum(error_SHW, 1e-12)
-
 
 def align_sets(sets: Sequence[Floats], labels_S: Ints) -> Ensemble:
     """Return the prototypes of all sets in a common pose and order.

@@ -15,7 +15,7 @@ from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.analyse.bias import measure
 from raydistill.stages.analyse.page import mosaic, survey_links, thin
-from raydistill.stages.analyse.prototypes import plan_repeats
+from raydistill.stages.analyse.prototypes import plan_repeats, plans_with_experts
 from raydistill.stages.analyse.sections import (
     Quantity,
     Section,
@@ -25,6 +25,7 @@ from raydistill.stages.analyse.sections import (
     read_section,
     write_section,
 )
+from raydistill.stages.curate.config import TrainingPart
 from raydistill.storage import Folder
 
 
@@ -136,3 +137,18 @@ def test_repeats_differ_in_seeds_experts_or_networks():
         experts.plans[0].trajectories.identity == plan.trajectories.identity != networks.plans[1].trajectories.identity
     )
     assert plan_repeats(Plan(load("demo"))) == []
+
+
+def test_disjoint_parts_have_sets_and_experts_of_their_own():
+    plan = Plan(load("demo", ["analyse.disjoint=2", "analyse.permuted=true"]))
+    parts, control = plan_repeats(plan)
+    assert (parts.varied, control.varied) == ("galaxies", "permuted labels")
+    plans = [*parts.plans, *control.plans]
+    assert [other.config.curate.part for other in plans] == [
+        TrainingPart(0, 2), TrainingPart(1, 2), TrainingPart(0, 2, True), TrainingPart(1, 2, True),
+    ]  # fmt: skip
+    for kind in ("curated", "trajectories", "distilled"):
+        assert len({getattr(other, kind).identity for other in (plan, *plans)}) == 5
+    assert [other.distilled.identity for other in plans_with_experts(plan)] == [
+        other.distilled.identity for other in plans
+    ]

@@ -16,6 +16,7 @@ from raydistill.stages.analyse.science.stability import (
     recurrence_of_classes,
     similarity_of_classes,
 )
+from raydistill.stages.distill.residual import residual_of
 
 SIDE = 12
 LABELS = np.arange(3)
@@ -89,10 +90,10 @@ def test_signal_to_noise_of_pixels_follows_students_t() -> None:
     pattern[:4, :3] = 2.0
     truth = np.stack([pattern, -pattern])  # nothing is common to both
     ensemble = align_sets([truth + rng.normal(0, 0.3, truth.shape) for _ in range(6)], np.arange(2))
-    above = np.abs(ensemble.signal_to_noise()) > stats.t.ppf(0.975, 5)
+    above = np.abs(residual_of(ensemble.pictures_RSHWC).signal_to_noise_SHW) > stats.t.ppf(0.975, 5)
     assert above[:, :4, :3].all()
     assert 0.02 < above[:, 4:].mean() < 0.09
-    assert np.isnan(align_sets([truth], np.arange(2)).signal_to_noise()).all()
+    assert np.isnan(residual_of(truth[None]).signal_to_noise_SHW).all()
 
 
 def test_classes_that_recur_exceed_those_that_do_not() -> None:

@@ -16,6 +16,7 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.galaxies.trees import GZ2
+from raydistill.stages.curate.config import TrainingPart
 from raydistill.stages.curate.selection import Selection, select_galaxies
 from tests.unit.stages.survey_tools import SPLIT, catalog, count, recipe
 
@@ -175,3 +176,53 @@ def test_columns_of_splits_and_paths_are_part_of_the_identity() -> None:
     assert parts[0]["images"]["path_column"] is None
     assert parts[1]["images"]["path_column"] == "file_loc"
     assert parts[2]["columns"] == {"split": "set"}
+
+
+def members(selection: Selection, split: str) -> dict[str, int]:
+    """Return the label of each galaxy of a split."""
+    rows = selection.galaxies.to_pylist()
+    return {row["object_id"]: row["label"] for row in rows if SPLITS[row["split"]] == split}
+
+
+def test_parts_are_disjoint_and_have_a_share_of_each_class(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {str(n): "ab"[n % 5 == 0] for n in range(120)})
+    whole = select_galaxies(recipe(classes=["a", "b"]), survey)
+    parts = [select_galaxies(recipe(classes=["a", "b"], part=TrainingPart(n, 3)), survey) for n in range(3)]
+    assert sum(len(members(part, "train")) for part in parts) == len(members(whole, "train"))
+    assert {k: v for part in parts for k, v in members(part, "train").items()} == members(whole, "train")
+    counts = [count(part) for part in parts]
+    for name in "ab":
+        sizes = [of[name][0] for of in counts]
+        assert max(sizes) - min(sizes) <= 1
+    for split in ("validation", "test"):
+        assert all(members(part, split) == members(whole, split) for part in parts)
+
+
+def test_permuted_part_has_the_same_galaxies_and_counts_with_other_labels(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {str(n): "ab"[n % 2] for n in range(120)})
+    true, permuted = (
+        select_galaxies(recipe(classes=["a", "b"], part=TrainingPart(1, 2, permute)), survey)
+        for permute in (False, True)
+    )
+    before, after = members(true, "train"), members(permuted, "train")
+    assert before.keys() == after.keys()
+    assert sorted(before.values()) == sorted(after.values())
+    changed = sum(before[key] != after[key] for key in before) / len(before)
+    assert 0.25 < changed < 0.75
+    assert members(true, "test") == members(permuted, "test")
+
+
+def test_more_parts_than_galaxies_of_a_class_are_rejected(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {str(n): "ab"[n % 20 == 0] for n in range(100)})
+    with pytest.raises(CatalogError, match=r"b has \d training galaxies, fewer than curate.part.parts=9"):
+        select_galaxies(recipe(classes=["a", "b"], part=TrainingPart(0, 9)), survey)
+
+
+def test_another_split_seed_divides_in_another_way(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, {str(n): "ab"[n % 2] for n in range(200)})
+    first, second = (
+        members(select_galaxies(recipe(classes=["a", "b"], split_seed=seed), survey), "test") for seed in (0, 1)
+    )
+    assert len(first.keys() & second.keys()) < 0.6 * len(first)
+    expected = assign_splits([f"1:{n}" for n in range(200)], SPLIT)
+    assert second.keys() == {str(n) for n in range(200) if expected[n] == "test"}

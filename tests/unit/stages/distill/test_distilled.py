@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from raydistill.artifacts.tensors import WHITENING, read_tensors, write_tensors
 from raydistill.errors import ArtifactCorrupt, ArtifactMissing
 from raydistill.learning.normalise import Normalisation, PixelSums
 from raydistill.stages.distill.artifact import (
+    INITIAL,
     KIND,
     LAST,
     SELECTED,
@@ -186,3 +188,31 @@ def test_a_distilled_set_opens_with_all_its_parts(folder: Folder) -> None:
     folder.remove(LAST)
     with pytest.raises(ArtifactMissing):
         DistilledSet.open(folder, verify=False)
+
+
+def with_initial(folder: Folder, initial: SyntheticImages, *, seed: int) -> DistilledSet:
+    for name, images in ((SELECTED, synthetic(seed)), (LAST, synthetic(seed)), (INITIAL, initial)):
+        write_images(folder, name, images, INFO)
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    return DistilledSet.open(folder)
+
+
+def test_residual_is_prototype_minus_initial_image_in_pixels(folder: Folder) -> None:
+    made = with_initial(folder, synthetic(9), seed=0)
+    residual = made.residual()
+    scale = torch.tensor([0.01, 0.02, 1 / 3])
+    expected = (synthetic(0).images_SCHW - synthetic(9).images_SCHW).permute(0, 2, 3, 1) * scale
+    np.testing.assert_allclose(residual.mean_SHWC, expected, atol=1e-6)
+    assert residual.n == 1
+    assert np.isnan(residual.signal_to_noise_SHW).all()
+
+
+def test_residual_of_several_sets_has_signal_to_noise(tmp_path: Path) -> None:
+    sets = [with_initial(Folder(tmp_path / str(n)), synthetic(9), seed=n) for n in range(3)]
+    residual = sets[0].residual(*sets[1:])
+    single = np.stack([made.residual().mean_SHWC for made in sets])
+    np.testing.assert_allclose(residual.mean_SHWC, single.mean(axis=0), atol=1e-12)
+    grey = single.mean(axis=4)
+    expected = grey.mean(axis=0) / (grey.std(axis=0, ddof=1) / np.sqrt(3))
+    np.testing.assert_allclose(residual.signal_to_noise_SHW, expected, rtol=1e-9)
+    assert residual.n == 3
