@@ -44,10 +44,10 @@ from raydistill.learning.sgd import init_state
 from raydistill.learning.training import fit
 from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.seeding import generator as seeded
-from raydistill.stages.audit.comparison import FeatureArray, Features, compare
-from raydistill.stages.audit.features import scattering
+from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.metrics.features import scattering
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.curate.conditions import votes_of
+from raydistill.stages.curate.select.conditions import votes_of
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances, shrink
 

@@ -27,7 +27,7 @@ from raydistill.galaxies.pictures.images import decode_picture, prepare
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.defects import REASONS
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.curate.selection import select_galaxies
+from raydistill.stages.curate.select.selection import select_galaxies
 
 SHOWN, COLUMNS, SIDE = 48, 8, 96
 

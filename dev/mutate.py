@@ -33,7 +33,7 @@ TESTS = {  # of a module
     "raydistill/distillation/schedule/loss_weighted.py": f"{UNIT}/distillation/test_loss_weighted.py",
     "raydistill/distillation/schedule/windows.py": f"{UNIT}/distillation/test_schedule.py",
     "raydistill/distillation/trajectories.py": f"{UNIT}/distillation/test_trajectories.py",
-    "raydistill/stages/hunt/ranking.py": f"{UNIT}/stages/hunt/test_ranking.py",
+    "raydistill/stages/hunt/learn/ranking.py": f"{UNIT}/stages/hunt/test_ranking.py",
 }
 SWAPS: dict[type, type] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -41,7 +41,7 @@ SWAPS: dict[type, type] = {
     ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
 CROSSED, LOSSES = "raydistill/statistics/crossed.py", "raydistill/distillation/schedule/loss_weighted.py"
-RANKING = "raydistill/stages/hunt/ranking.py"
+RANKING = "raydistill/stages/hunt/learn/ranking.py"
 EQUIVALENT = {  # changes without a consequence, or within rounding: file and changed expression
     (CROSSED, "error < 1e-12 * max(1.0, abs(mean))"),
     (CROSSED, "1e-12 / max(1.0, abs(mean))"),

@@ -110,7 +110,7 @@ class Model:
         return self.space.module(shape)
 
 
-# Groups of a condition (`stages.curate.conditions`).
+# Groups of a condition (`stages.curate.select.conditions`).
 Group = Literal["votes", "class", "size", "colour", "embedding"]
 
 

@@ -18,8 +18,8 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.stages.evaluate.artifact import EvaluationReport
-from raydistill.stages.evaluate.printing import fraction_of_experts
-from raydistill.stages.evaluate.text import HEAD, accuracy_table, verdict
+from raydistill.stages.evaluate.report.printing import fraction_of_experts
+from raydistill.stages.evaluate.report.text import HEAD, accuracy_table, verdict
 from raydistill.text import shown_name
 from raydistill.tracking.tracker import Run
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from raydistill.figures.pages import picture, render
-from raydistill.stages.analyse.page import GalleryRow, Neighbour, gallery, survey_links
+from raydistill.stages.analyse.report.page import GalleryRow, Neighbour, gallery, survey_links
 from raydistill.stages.analyse.sections import SectionRecord, Statement
 from tests.e2e.browser import CHROMIUM, Page, open_browser
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt.labels import LabelFile, new_labels, read_labels
-from raydistill.stages.hunt.ranking import Reason
+from raydistill.stages.hunt.inputs.labels import LabelFile, new_labels, read_labels
+from raydistill.stages.hunt.learn.ranking import Reason
 from raydistill.stages.hunt.round import SheetCandidate, contact_sheet
 from tests.e2e.browser import CHROMIUM, Page, open_browser
 

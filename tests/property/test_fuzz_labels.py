@@ -16,7 +16,7 @@ from raydistill.galaxies.catalog import read_catalog, read_filename_mapping
 from raydistill.galaxies.classes import load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import assign_classes
-from raydistill.stages.hunt.labels import match_files, read_labels
+from raydistill.stages.hunt.inputs.labels import match_files, read_labels
 from tests.property.fuzz import damage, fast_or_long, rejected, repeat
 
 IDS = ("587722981742084097", "1.10", "1.1", "1E10", "007", "7", "NGC 1", "caf\xe9", "b'J1'", "a.b.png", "=1+1", "None")

@@ -18,7 +18,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.analyse import stage
 from raydistill.stages.analyse.artifact import AnalysisReport, analysis_spec
 from raydistill.stages.analyse.inputs import open_inputs
-from raydistill.stages.analyse.neighbours import nearest_of_class
+from raydistill.stages.analyse.prototypes.neighbours import nearest_of_class
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from tests.words import check_simulated

@@ -16,10 +16,10 @@ from ray_tools import copy_of, tiny
 from raydistill.morphology.measures import MEASURES, SCHEMA, measure
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime import ray_data
-from raydistill.stages.analyse import measuring
 from raydistill.stages.analyse.artifact import analysis_spec
 from raydistill.stages.analyse.inputs import open_inputs
-from raydistill.stages.analyse.morphology import morphology_section
+from raydistill.stages.analyse.morphology import measuring
+from raydistill.stages.analyse.morphology.section import morphology_section
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -25,11 +25,12 @@ from raydistill.errors import CatalogError, ClusterError
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.defects import REASONS, show, wide_side
-from raydistill.stages.curate import filter_training, stage
+from raydistill.stages.curate import stage
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.decoding import decode
-from raydistill.stages.curate.filter_training import FILTER
-from raydistill.stages.curate.picture_filter import VIEW
+from raydistill.stages.curate.filter import training as filter_training
+from raydistill.stages.curate.filter.network import VIEW
+from raydistill.stages.curate.filter.training import FILTER
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

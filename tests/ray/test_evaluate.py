@@ -23,7 +23,7 @@ from raydistill.stages.distill.artifact import LAST, SELECTED, DistilledSet, rea
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.fits import FIT_CACHE
-from raydistill.stages.evaluate.printing import evaluation_report
+from raydistill.stages.evaluate.report.printing import evaluation_report
 from raydistill.stages.evaluate.stage import check_compatible, evaluate, load_split
 from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers
 from raydistill.storage import Folder

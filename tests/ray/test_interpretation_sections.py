@@ -17,17 +17,17 @@ from ray_tools import SILENT, content, copy_of, tiny
 
 from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
-from raydistill.stages.analyse import counterfactuals
 from raydistill.stages.analyse.artifact import analysis_spec
-from raydistill.stages.analyse.counterfactuals import counterfactuals_section
 from raydistill.stages.analyse.inputs import AnalysisInputs, Describer, open_inputs
-from raydistill.stages.analyse.occlusion import occlusion_section
-from raydistill.stages.analyse.prototypes import plan_repeats, plans_of_networks
+from raydistill.stages.analyse.networks import counterfactuals
+from raydistill.stages.analyse.networks.counterfactuals import counterfactuals_section
+from raydistill.stages.analyse.networks.occlusion import occlusion_section
+from raydistill.stages.analyse.networks.sparse_features import TRAINING, sparse_features_section
+from raydistill.stages.analyse.prototypes.gallery import plan_repeats, plans_of_networks
+from raydistill.stages.analyse.prototypes.stability import stability_section
 from raydistill.stages.analyse.science import sparse_features
 from raydistill.stages.analyse.science.occlusion import ANNULI, FILLS
 from raydistill.stages.analyse.sections import Section, read_section, write_section
-from raydistill.stages.analyse.sparse_features import TRAINING, sparse_features_section
-from raydistill.stages.analyse.stability import stability_section
 from raydistill.stages.analyse.stage import analyse
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.stage import distill

@@ -17,7 +17,7 @@ from raydistill.learning.networks import build_network
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import PictureClassifier
+from raydistill.stages.experts.classify.classifier import PictureClassifier
 from raydistill.stages.predict.artifact import PredictionSet, predictions_spec
 from raydistill.stages.predict.stage import predict
 

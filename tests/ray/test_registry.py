@@ -18,7 +18,7 @@ from raydistill.learning.architectures import Custom
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import Normalisation
 from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, write_images
-from raydistill.stages.experts.classifier import MODEL_CODE
+from raydistill.stages.experts.classify.classifier import MODEL_CODE
 from raydistill.storage import Folder
 from raydistill.tracking.registry import CLASSIFIER, DISTILLED_SET, Model, move_best
 from raydistill.tracking.tracker import Tracker

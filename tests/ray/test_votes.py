@@ -28,7 +28,7 @@ from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.stage import evaluate, load_split
 from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_votes
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.ensemble import load_experts
+from raydistill.stages.experts.classify.ensemble import load_experts
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import Folder
 from tests.private_ray import training_here

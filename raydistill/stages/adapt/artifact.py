@@ -31,7 +31,7 @@ from raydistill.config import Config
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
-from raydistill.stages.evaluate.text import format_figure
+from raydistill.stages.evaluate.report.text import format_figure
 from raydistill.storage import Folder
 from raydistill.text import sentence, text_table
 

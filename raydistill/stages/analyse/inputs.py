@@ -32,8 +32,8 @@ from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.figures import class_means, distances_in_any_pose
 from raydistill.stages.experts import artifact as trajectories
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import own_networks
-from raydistill.stages.experts.ensemble import check_experts, load_experts
+from raydistill.stages.experts.classify.classifier import own_networks
+from raydistill.stages.experts.classify.ensemble import check_experts, load_experts
 from raydistill.stages.generate import artifact as generator
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.statistics.memorisation import Neighbours

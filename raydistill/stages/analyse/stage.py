@@ -28,18 +28,18 @@ from raydistill.stages.analyse.artifact import (
     AnalysisReport,
     analysis_spec,
 )
-from raydistill.stages.analyse.bias import bias_section
-from raydistill.stages.analyse.counterfactuals import counterfactuals_section
 from raydistill.stages.analyse.inputs import AnalysisInputs, open_inputs
-from raydistill.stages.analyse.morphology import morphology_section
-from raydistill.stages.analyse.neighbours import neighbours_section
-from raydistill.stages.analyse.occlusion import occlusion_section
-from raydistill.stages.analyse.page import analysis_page
-from raydistill.stages.analyse.prototypes import plans_with_experts, prototypes_section
+from raydistill.stages.analyse.morphology.section import morphology_section
+from raydistill.stages.analyse.networks.counterfactuals import counterfactuals_section
+from raydistill.stages.analyse.networks.occlusion import occlusion_section
+from raydistill.stages.analyse.networks.sparse_features import sparse_features_section
+from raydistill.stages.analyse.prototypes.bias import bias_section
+from raydistill.stages.analyse.prototypes.gallery import plans_with_experts, prototypes_section
+from raydistill.stages.analyse.prototypes.neighbours import neighbours_section
+from raydistill.stages.analyse.prototypes.spectra import spectra_section
+from raydistill.stages.analyse.prototypes.stability import stability_section
+from raydistill.stages.analyse.report.page import analysis_page
 from raydistill.stages.analyse.sections import Section, SectionRecord, read_section, write_section
-from raydistill.stages.analyse.sparse_features import sparse_features_section
-from raydistill.stages.analyse.spectra import spectra_section
-from raydistill.stages.analyse.stability import stability_section
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.experts.stage import experts
 from raydistill.storage import checked, disk_errors

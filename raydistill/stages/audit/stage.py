@@ -44,11 +44,11 @@ from raydistill.stages.audit.artifact import (
     write_findings,
 )
 from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
-from raydistill.stages.audit.comparison import compare, matched_classes
 from raydistill.stages.audit.config import MIN_PICTURES, SPACES
 from raydistill.stages.audit.inputs import AuditedSet, Galaxies, draw_samples, open_audited
+from raydistill.stages.audit.metrics.comparison import compare, matched_classes
+from raydistill.stages.audit.metrics.realism import Seen, consistency
 from raydistill.stages.audit.pages import write_pages
-from raydistill.stages.audit.realism import Seen, consistency
 from raydistill.stages.audit.worker import (
     SHRUNK,
     BlockMeasurer,
@@ -59,10 +59,10 @@ from raydistill.stages.audit.worker import (
     shrink_pixels,
 )
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.curate.conditions import votes_of
+from raydistill.stages.curate.select.conditions import votes_of
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import own_networks
-from raydistill.stages.experts.ensemble import check_experts
+from raydistill.stages.experts.classify.classifier import own_networks
+from raydistill.stages.experts.classify.ensemble import check_experts
 from raydistill.statistics.copies import closest_copies, isolation, twins
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, num_nearest, picture_distances
 from raydistill.statistics.testing import Finding, combine

@@ -22,11 +22,11 @@ from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.learning.architectures import Architecture
 from raydistill.morphology.pictures import QUANTITIES, morphology
 from raydistill.runtime.resources import Processor
-from raydistill.stages.audit.comparison import FeatureArray, Features
-from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import AuditedGroup, AuditedSet, Galaxies, Samples
+from raydistill.stages.audit.metrics.comparison import FeatureArray, Features
+from raydistill.stages.audit.metrics.features import scattering
 from raydistill.stages.curate.artifact import BLOCK_FIELDS
-from raydistill.stages.experts.ensemble import load_experts
+from raydistill.stages.experts.classify.ensemble import load_experts
 from raydistill.statistics.copies import RANK
 from raydistill.statistics.memorisation import Neighbours, RealNeighbours, num_nearest, picture_distances, shrink
 from raydistill.storage import Folder, checked

@@ -30,8 +30,8 @@ from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables.ids import first_of_each
 from raydistill.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
-from raydistill.stages.curate.duplicates import fingerprint
-from raydistill.stages.curate.picture_filter import FILTER_VIEW, TrainedFilter, filter_view
+from raydistill.stages.curate.filter.duplicates import fingerprint
+from raydistill.stages.curate.filter.network import FILTER_VIEW, TrainedFilter, filter_view
 from raydistill.surveys.finding import absolute
 from raydistill.surveys.levels import measure_levels, planes
 from raydistill.surveys.survey import ParquetReader, Preparation, read_original

@@ -37,10 +37,10 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import ensure_schedulable
 from raydistill.runtime.stages import is_complete, save_figure, stage_context, tracked_run
-from raydistill.stages.curate import filter_training
 from raydistill.stages.curate.artifact import NEAR_DUPLICATES, CuratedSet, partition
 from raydistill.stages.curate.decoding import decode, raise_read_error
-from raydistill.stages.curate.selection import Selection, select_galaxies
+from raydistill.stages.curate.filter import training as filter_training
+from raydistill.stages.curate.select.selection import Selection, select_galaxies
 from raydistill.stages.curate.summary import Levels, Summary, log_existing, log_summary
 from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder, disk_errors

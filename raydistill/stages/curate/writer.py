@@ -25,14 +25,14 @@ from raydistill.galaxies.votes import vote_counts
 from raydistill.learning.normalise import MINIMUM_STD, PixelSums
 from raydistill.log import get_logger
 from raydistill.stages.curate.artifact import REJECTED_SCHEMA, SCHEMA, CuratedSet, partition
-from raydistill.stages.curate.duplicates import (
+from raydistill.stages.curate.filter.duplicates import (
     DuplicateFinder,
     NearDuplicateFinder,
     check_duplicates,
     write_near_duplicates,
 )
-from raydistill.stages.curate.rejections import Rejection, describe_rejections, fix_rejections, rejection
-from raydistill.stages.curate.selection import Selection
+from raydistill.stages.curate.filter.rejections import Rejection, describe_rejections, fix_rejections, rejection
+from raydistill.stages.curate.select.selection import Selection
 from raydistill.stages.curate.summary import ClassSummary, Levels, Summary
 from raydistill.storage import Folder
 

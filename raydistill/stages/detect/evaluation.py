@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from raydistill.figures.drawing import BLUE, CHART_DPI, VERMILION, Target, save, styled
 from raydistill.morphology.structure import Box, Floats
 from raydistill.stages.detect.config import Detect
-from raydistill.stages.detect.fields import boxes_of
+from raydistill.stages.detect.scenes.fields import boxes_of
 from raydistill.statistics.resampling import bootstrap_interval
 
 EXACT, PHOTUTILS = "exact", "photutils"  # the truth

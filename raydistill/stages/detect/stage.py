@@ -39,9 +39,9 @@ from raydistill.simulation.injections.base import to_light
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.detect.artifact import FIGURE, METRICS, DetectionReport
 from raydistill.stages.detect.evaluation import Evaluated, draw_frames, figures_of
-from raydistill.stages.detect.fields import Sky, categories, document, measure_sky
 from raydistill.stages.detect.network import import_detection
-from raydistill.stages.detect.pictures import (
+from raydistill.stages.detect.scenes.fields import Sky, categories, document, measure_sky
+from raydistill.stages.detect.scenes.pictures import (
     FIELD_SPLITS,
     NO_CLASSES,
     FieldSplit,

@@ -26,9 +26,9 @@ from raydistill.seeding import fold_in, generator
 from raydistill.simulation.injections.base import to_light
 from raydistill.stages.detect.artifact import WEIGHTS, read_detector
 from raydistill.stages.detect.config import Detect, FieldModel
-from raydistill.stages.detect.fields import STAR, Field, Sky, annotation, boxes_of, make_field
 from raydistill.stages.detect.network import build_detector, detect, to_tensor
-from raydistill.stages.detect.pictures import FieldSplit, Stamps
+from raydistill.stages.detect.scenes.fields import STAR, Field, Sky, annotation, boxes_of, make_field
+from raydistill.stages.detect.scenes.pictures import FieldSplit, Stamps
 from raydistill.storage import Folder, checked
 
 # FieldMaker: {block, split, first, count}  ->  PNG files, a JSON file

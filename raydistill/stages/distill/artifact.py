@@ -38,10 +38,10 @@ from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
+from raydistill.distillation.residual import Residual, residual_of
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
-from raydistill.stages.distill.residual import Residual, residual_of
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:

@@ -23,6 +23,6 @@ galaxies. distilled=PATH evaluates another distilled set on this config's survey
     ),
     spec=lambda plan: plan.evaluation,
     run="raydistill.stages.evaluate.stage:evaluate",
-    show="raydistill.stages.evaluate.printing:evaluation_report",
+    show="raydistill.stages.evaluate.report.printing:evaluation_report",
     purpose="train new networks on these images and on others, and test them",
 )

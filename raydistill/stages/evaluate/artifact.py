@@ -29,7 +29,7 @@ from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.learning import metrics
-from raydistill.stages.evaluate.text import evaluation_text, html_of
+from raydistill.stages.evaluate.report.text import evaluation_text, html_of
 from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_difference, crossed_mean
 from raydistill.statistics.intervals import known
 from raydistill.storage import Folder

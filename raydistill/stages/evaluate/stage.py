@@ -39,10 +39,10 @@ from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.fits import FIT_CACHE, Fit, LearningRate, LrSearch, Split, TrainingSet
 from raydistill.stages.evaluate.groups import LabelledGroups, load_groups, write_groups
-from raydistill.stages.evaluate.report import record_with_model, write_report
+from raydistill.stages.evaluate.report.files import record_with_model, write_report
 from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers, load_votes
 from raydistill.stages.evaluate.worker import Evaluator, TrainedClassifier, train_classifier
-from raydistill.stages.experts.classifier import MODEL_CODE, PictureClassifier
+from raydistill.stages.experts.classify.classifier import MODEL_CODE, PictureClassifier
 from raydistill.tracking.registry import CLASSIFIER, model_name
 from raydistill.tracking.tracker import Run, Tracker
 

@@ -40,7 +40,7 @@ from raydistill.stages.evaluate.artifact import unaugmented
 from raydistill.stages.evaluate.config import BASELINES
 from raydistill.stages.evaluate.fits import Split, TrainingSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import expert_architecture, expert_network, own_networks
+from raydistill.stages.experts.classify.classifier import expert_architecture, expert_network, own_networks
 from raydistill.storage import Folder, checked
 from raydistill.table import revision
 

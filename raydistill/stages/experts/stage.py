@@ -57,9 +57,9 @@ from raydistill.runtime.stages import (
 )
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
-from raydistill.stages.experts.classifier import MODEL_CODE, PictureClassifier
+from raydistill.stages.experts.classify.classifier import MODEL_CODE, PictureClassifier
+from raydistill.stages.experts.classify.ensemble import calibrate, ensemble_source, split_logits
 from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
-from raydistill.stages.experts.ensemble import calibrate, ensemble_source, split_logits
 from raydistill.stages.experts.targets import check_nuisance, log_counts
 from raydistill.stages.experts.worker import ExpertTask, train_experts
 from raydistill.storage import Folder, arrow_filesystem

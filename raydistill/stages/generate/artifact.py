@@ -32,7 +32,7 @@ from raydistill.diffusion.processes import Process
 from raydistill.errors import ArtifactCorrupt
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.trees import GZ2, TREES
-from raydistill.stages.curate.conditions import ConditionEncoding
+from raydistill.stages.curate.select.conditions import ConditionEncoding
 from raydistill.storage import Folder
 
 KIND = kinds.GENERATOR

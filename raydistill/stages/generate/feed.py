@@ -32,8 +32,8 @@ from raydistill.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quie
 from raydistill.runtime.resources import Processor
 from raydistill.seeding import generator as seeded
 from raydistill.stages.curate.artifact import CuratedSet, RowGroup, row_groups
-from raydistill.stages.curate.conditions import ConditionEncoding, columns_of, conditions_of
-from raydistill.stages.experts.embedding import Embedder
+from raydistill.stages.curate.select.conditions import ConditionEncoding, columns_of, conditions_of
+from raydistill.stages.experts.classify.embedding import Embedder
 
 WINDOW_BYTES = 2**28  # of the decoded pictures of a window; another value changes the order of large sets
 CHUNK = 1024  # pictures that a task decodes at once

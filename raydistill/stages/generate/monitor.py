@@ -20,7 +20,7 @@ from raydistill.figures.image_grids import image_grid
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.seeding import generator as seeded
-from raydistill.stages.curate.conditions import picture_colours
+from raydistill.stages.curate.select.conditions import picture_colours
 from raydistill.stages.generate.artifact import PREVIEWS
 from raydistill.stages.generate.feed import GenerateTask, Update
 from raydistill.storage import Folder

@@ -42,8 +42,8 @@ from raydistill.runtime.resources import (
 from raydistill.runtime.signals import preserve_sigint, run_in_background
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet, row_groups
-from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
-from raydistill.stages.experts.embedding import Embedder, Expert, open_expert
+from raydistill.stages.curate.select.conditions import ConditionEncoding, fit_encoding
+from raydistill.stages.experts.classify.embedding import Embedder, Expert, open_expert
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.feed import GenerateTask, Pictures, UsedGroup, used_groups
 from raydistill.stages.generate.monitor import Monitor

@@ -14,8 +14,8 @@ from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.checks import not_negative, strictly_between_0_and_1
 from raydistill.learning.options import FixMatch, WeightedTraining
-from raydistill.stages.hunt.ranking import Quotas
-from raydistill.stages.hunt.regression import Regression
+from raydistill.stages.hunt.learn.ranking import Quotas
+from raydistill.stages.hunt.learn.regression import Regression
 from raydistill.stages.sample.config import Sample
 
 # Define the learners that read pixels, without torch.

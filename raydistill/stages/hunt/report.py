@@ -47,10 +47,10 @@ from raydistill.stages.hunt.artifact import (
     RoundSummary,
 )
 from raydistill.stages.hunt.config import REFERENCE, Oracle
-from raydistill.stages.hunt.labels import COLUMNS, FILENAME, LABEL, WORDS, new_labels, read_labels
-from raydistill.stages.hunt.ranking import Candidate, Reason
+from raydistill.stages.hunt.inputs.labels import COLUMNS, FILENAME, LABEL, WORDS, new_labels, read_labels
+from raydistill.stages.hunt.inputs.survey import Scripted, oracle_of
+from raydistill.stages.hunt.learn.ranking import Candidate, Reason
 from raydistill.stages.hunt.round import write_sheet
-from raydistill.stages.hunt.survey import Scripted, oracle_of
 from raydistill.stages.hunt.trials import RANKED_METRICS, discovery_curve
 from raydistill.statistics.intervals import NO_INTERVAL, mean_interval, paired_difference
 from raydistill.text import shown_name

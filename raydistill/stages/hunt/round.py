@@ -27,11 +27,13 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.experts.embedding import open_expert
+from raydistill.stages.experts.classify.embedding import open_expert
 from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, ROUND, SCORES, SCORES_SCHEMA, SHEET, RoundSummary
 from raydistill.stages.hunt.config import FixMatchLearner, Hunt
-from raydistill.stages.hunt.labels import GRADES, WORDS, KnownLabels, LabelFile, known_labels
-from raydistill.stages.hunt.learners import (
+from raydistill.stages.hunt.inputs.labels import GRADES, WORDS, KnownLabels, LabelFile, known_labels
+from raydistill.stages.hunt.inputs.sources import Source, open_sources
+from raydistill.stages.hunt.inputs.survey import HuntedSurvey
+from raydistill.stages.hunt.learn.learners import (
     Values,
     choose_arithmetic,
     draw_background,
@@ -41,11 +43,9 @@ from raydistill.stages.hunt.learners import (
     synthetic_groups,
     train_on_sources,
 )
-from raydistill.stages.hunt.learning import POOL, BlockScorer, fit_learner, uses_pixels
-from raydistill.stages.hunt.ranking import WITHOUT_SCORES, Candidate, Reason, Shortlist
-from raydistill.stages.hunt.regression import Bools, Floats, Group, Standardiser, collect
-from raydistill.stages.hunt.sources import Source, open_sources
-from raydistill.stages.hunt.survey import HuntedSurvey
+from raydistill.stages.hunt.learn.learning import POOL, BlockScorer, fit_learner, uses_pixels
+from raydistill.stages.hunt.learn.ranking import WITHOUT_SCORES, Candidate, Reason, Shortlist
+from raydistill.stages.hunt.learn.regression import Bools, Floats, Group, Standardiser, collect
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
 

@@ -22,16 +22,22 @@ from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.ensemble import check_experts
+from raydistill.stages.experts.classify.ensemble import check_experts
 from raydistill.stages.hunt.artifact import HuntReport, HuntRound
 from raydistill.stages.hunt.config import Hunt
-from raydistill.stages.hunt.labels import known_labels, read_label_file
-from raydistill.stages.hunt.learners import choose_arithmetic, hunt_of, prepare_pictures, read_block, reads_pictures
+from raydistill.stages.hunt.inputs.labels import known_labels, read_label_file
+from raydistill.stages.hunt.inputs.sources import attribute_scores
+from raydistill.stages.hunt.inputs.survey import HuntedSurvey, Scripted, open_hunted, open_objects, oracle_of
+from raydistill.stages.hunt.learn.learners import (
+    choose_arithmetic,
+    hunt_of,
+    prepare_pictures,
+    read_block,
+    reads_pictures,
+)
 from raydistill.stages.hunt.report import write_files
 from raydistill.stages.hunt.round import write_round
-from raydistill.stages.hunt.sources import attribute_scores
 from raydistill.stages.hunt.specs import hunt_spec
-from raydistill.stages.hunt.survey import HuntedSurvey, Scripted, open_hunted, open_objects, oracle_of
 from raydistill.stages.hunt.trials import INPUTS, Inputs, TrialRunner, trial_name
 from raydistill.storage import Folder, checked, disk_errors
 from raydistill.tracking.tracker import Run, Tracker

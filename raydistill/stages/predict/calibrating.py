@@ -24,7 +24,13 @@ from raydistill.learning.calibration import class_reliability, classwise_error
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.experts.ensemble import EnsembleSource, SplitLogits, calibrate, chosen_prior, split_logits
+from raydistill.stages.experts.classify.ensemble import (
+    EnsembleSource,
+    SplitLogits,
+    calibrate,
+    chosen_prior,
+    split_logits,
+)
 from raydistill.stages.predict.artifact import FIGURE, RELIABILITY, RELIABILITY_SCHEMA, CalibrationSummary
 from raydistill.statistics.resampling import draws
 from raydistill.storage import checked

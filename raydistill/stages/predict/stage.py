@@ -35,7 +35,7 @@ from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import Levels
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.ensemble import EnsembleSource, check_experts, chosen_prior, ensemble_source
+from raydistill.stages.experts.classify.ensemble import EnsembleSource, check_experts, chosen_prior, ensemble_source
 from raydistill.stages.predict.artifact import (
     SUMMARY,
     CalibrationSummary,

@@ -26,7 +26,7 @@ from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.learning.calibration import Calibration
 from raydistill.learning.ensemble import EnsemblePrediction
 from raydistill.runtime.ray_data import pack, unpack
-from raydistill.stages.experts.ensemble import EnsembleSource
+from raydistill.stages.experts.classify.ensemble import EnsembleSource
 from raydistill.stages.predict.blocks import SCHEMA, calibrated_columns, to_lists, write_block
 from raydistill.storage import Folder
 from raydistill.surveys.levels import LevelChecks, measure_levels, planes

@@ -18,8 +18,8 @@ from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.sample.artifact import NO_CLASS, SCHEMA, SyntheticClass, SyntheticSummary, partition
-from raydistill.stages.sample.requests import Block, PoolProgress, Requests
-from raydistill.stages.sample.sources import OpenedSource
+from raydistill.stages.sample.sources.kinds import OpenedSource
+from raydistill.stages.sample.sources.requests import Block, PoolProgress, Requests
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
 

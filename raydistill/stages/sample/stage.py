@@ -36,13 +36,20 @@ from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classifier import expert_network, own_networks
-from raydistill.stages.experts.ensemble import check_experts
+from raydistill.stages.experts.classify.classifier import expert_network, own_networks
+from raydistill.stages.experts.classify.ensemble import check_experts
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticClass, SyntheticSet
-from raydistill.stages.sample.pools import Pool
 from raydistill.stages.sample.report import draw_grid, log_summary, merge_blocks, summarise
-from raydistill.stages.sample.requests import Block, PoolProgress, Requests, count_wanted, next_blocks, share_equally
-from raydistill.stages.sample.sources import open_source
+from raydistill.stages.sample.sources.kinds import open_source
+from raydistill.stages.sample.sources.pools import Pool
+from raydistill.stages.sample.sources.requests import (
+    Block,
+    PoolProgress,
+    Requests,
+    count_wanted,
+    next_blocks,
+    share_equally,
+)
 from raydistill.stages.sample.worker import BlockSampler, PictureSource
 from raydistill.storage import Folder, checked, disk_errors
 from raydistill.tracking.tracker import Tracker

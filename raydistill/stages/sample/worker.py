@@ -31,10 +31,10 @@ from raydistill.seeding import fold_in
 from raydistill.seeding import generator as random_generator
 from raydistill.simulation.config import NUM_CLASSES, SDSS_PSF, Telescope
 from raydistill.simulation.injections import Injection
-from raydistill.stages.experts.ensemble import load_experts
+from raydistill.stages.experts.classify.ensemble import load_experts
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.sample.artifact import png_text
-from raydistill.stages.sample.requests import BLOCK_SCHEMA, read_conditions
+from raydistill.stages.sample.sources.requests import BLOCK_SCHEMA, read_conditions
 from raydistill.storage import Folder, checked
 
 FINISHED = pa.schema([("block", pa.string()), ("kept", pa.int64())])

@@ -32,7 +32,7 @@ from raydistill.stages.audit import artifact as audit
 from raydistill.stages.audit.artifact import AuditSummary
 from raydistill.stages.augment import artifact as augmentation
 from raydistill.stages.curate import artifact as curated
-from raydistill.stages.curate.conditions import ConditionEncoding
+from raydistill.stages.curate.select.conditions import ConditionEncoding
 from raydistill.stages.curate.summary import ClassSummary, Summary
 from raydistill.stages.detect import artifact as detection
 from raydistill.stages.distill import artifact as distilled

@@ -18,8 +18,8 @@ from raydistill.figures import image_grids
 from raydistill.figures.image_grids import Provenance, atlas, displayable, image_grid
 from raydistill.stages.distill import figures as distill_figures
 from raydistill.stages.distill.figures import training_curves
-from raydistill.stages.evaluate import charts
-from raydistill.stages.evaluate.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix
+from raydistill.stages.evaluate.report import charts
+from raydistill.stages.evaluate.report.charts import AccuracyRow, accuracy_table, confusion_matrix, network_matrix
 from raydistill.stages.experts.stage import expert_curves
 
 NAMES = ["round", "edge_on"]

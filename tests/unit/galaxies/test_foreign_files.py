@@ -13,7 +13,7 @@ from astropy.io import fits
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, picture_extent
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.stages.curate.rejections import fix_rejections, rejection
+from raydistill.stages.curate.filter.rejections import fix_rejections, rejection
 from raydistill.surveys.levels import resolve_levels
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 3\n"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from raydistill.galaxies.pictures.formats import find_picture
 from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, picture_extent
-from raydistill.stages.curate.rejections import fix_rejections, rejection
+from raydistill.stages.curate.filter.rejections import fix_rejections, rejection
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ import torch
 from raydistill.learning.calibration import Calibration
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
-from raydistill.stages.experts.classifier import PictureClassifier
+from raydistill.stages.experts.classify.classifier import PictureClassifier
 from raydistill.surveys.survey import Preparation
 from tests import zoo
 

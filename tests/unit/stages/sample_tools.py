@@ -17,7 +17,7 @@ from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate import artifact as curated
 from raydistill.stages.curate.artifact import CuratedSet, partition
-from raydistill.stages.curate.conditions import fit_encoding
+from raydistill.stages.curate.select.conditions import fit_encoding
 from raydistill.stages.curate.summary import ClassSummary, Summary
 from raydistill.stages.generate.artifact import SUMMARY, GeneratorSummary, write_model
 from raydistill.storage import Folder

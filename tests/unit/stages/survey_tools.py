@@ -12,7 +12,7 @@ from PIL import Image
 from raydistill.config import CatalogSurvey, Curate
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS
-from raydistill.stages.curate.selection import Selection
+from raydistill.stages.curate.select.selection import Selection
 
 SPLIT = (0.6, 0.2, 0.2)
 

@@ -15,7 +15,7 @@ from raydistill.artifacts.tables import write_rows
 from raydistill.config import load
 from raydistill.stages.audit.artifact import AuditReport, AuditSummary, audit_report, audit_verdict
 from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
-from raydistill.stages.evaluate.printing import evaluation_report
+from raydistill.stages.evaluate.report.printing import evaluation_report
 from raydistill.stages.hunt.artifact import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary, hunt_report, hunt_verdict
 from raydistill.statistics.testing import Finding
 from raydistill.storage import Folder

@@ -19,8 +19,8 @@ from raydistill.diffusion.model import to_pixels
 from raydistill.diffusion.sampling import sample
 from raydistill.galaxies.trees import GZ2
 from raydistill.seeding import generator as random_generator
-from raydistill.stages.analyse import counterfactuals
-from raydistill.stages.analyse.counterfactuals import (
+from raydistill.stages.analyse.networks import counterfactuals
+from raydistill.stages.analyse.networks.counterfactuals import (
     FRACTIONS,
     Editor,
     HeldOut,

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from raydistill.figures.pages import Picture, picture
-from raydistill.stages.analyse.page import Slider, sliders
+from raydistill.stages.analyse.report.page import Slider, sliders
 
 FRACTIONS = (0.0, 0.5, 1.0)
 

@@ -13,9 +13,9 @@ from raydistill.figures.pages import Picture
 from raydistill.galaxies.answers import describe_votes
 from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
-from raydistill.stages.analyse.bias import measure
-from raydistill.stages.analyse.page import mosaic, survey_links, thin
-from raydistill.stages.analyse.prototypes import plan_repeats, plans_with_experts
+from raydistill.stages.analyse.prototypes.bias import measure
+from raydistill.stages.analyse.prototypes.gallery import plan_repeats, plans_with_experts
+from raydistill.stages.analyse.report.page import mosaic, survey_links, thin
 from raydistill.stages.analyse.sections import (
     Quantity,
     Section,

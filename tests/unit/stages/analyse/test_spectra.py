@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raydistill.stages.analyse.spectra import Spectrum, Stack, break_4000, rest_grid, to_rest_frame
+from raydistill.stages.analyse.prototypes.spectra import Spectrum, Stack, break_4000, rest_grid, to_rest_frame
 
 WAVELENGTH = 10 ** np.arange(np.log10(3700), np.log10(9200), 1e-4)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from raydistill.distillation.residual import residual_of
 from raydistill.stages.analyse.science.stability import (
     align_sets,
     best_pose_similarity,
@@ -16,7 +17,6 @@ from raydistill.stages.analyse.science.stability import (
     recurrence_of_classes,
     similarity_of_classes,
 )
-from raydistill.stages.distill.residual import residual_of
 
 SIDE = 12
 LABELS = np.arange(3)

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from raydistill.morphology.pictures import QUANTITIES, morphology
-from raydistill.stages.audit.comparison import FeatureArray, Features, compare, matched_classes
-from raydistill.stages.audit.features import scattering
 from raydistill.stages.audit.inputs import draw_samples
+from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare, matched_classes
+from raydistill.stages.audit.metrics.features import scattering
 from raydistill.statistics.copies import closest_copies, isolation, twins
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances
 from raydistill.statistics.testing import Finding, combine

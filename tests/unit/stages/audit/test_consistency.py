@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.audit.realism import Seen, consistency, recognised_classes
+from raydistill.stages.audit.metrics.realism import Seen, consistency, recognised_classes
 from raydistill.statistics.testing import holm
 
 NAMES, ANSWERS = ("a", "b"), ("smooth", "bar", "noise")

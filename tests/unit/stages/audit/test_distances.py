@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raydistill.imports import import_beside_torchvision
-from raydistill.stages.audit.distances import (
+from raydistill.stages.audit.metrics.distances import (
     diversity,
     frechet,
     kernel_distance,

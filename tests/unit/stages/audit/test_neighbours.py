@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.audit.distances import neighbour_metrics
+from raydistill.stages.audit.metrics.distances import neighbour_metrics
 
 
 def by_definition(real: np.ndarray, synthetic: np.ndarray, k: int) -> list[float]:

@@ -17,9 +17,9 @@ from PIL import Image
 
 from raydistill.morphology.pictures import QUANTITIES
 from raydistill.stages.audit.artifact import AuditSummary
-from raydistill.stages.audit.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare
+from raydistill.stages.audit.metrics.realism import Seen, consistency
 from raydistill.stages.audit.pages import quiz_page
-from raydistill.stages.audit.realism import Seen, consistency
 from raydistill.stages.audit.report import (
     METRICS,
     RANGE_WIDTH,

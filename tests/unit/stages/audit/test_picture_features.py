@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raydistill.morphology.pictures import QUANTITIES, morphology
-from raydistill.stages.audit.features import (
+from raydistill.stages.audit.metrics.features import (
     FLOOR,
     NUM_ANGLES,
     num_coefficients,

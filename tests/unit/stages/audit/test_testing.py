@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from raydistill.errors import RaydistillError
-from raydistill.stages.audit.comparison import FeatureArray, Features, compare, linear_classifier
-from raydistill.stages.audit.distances import wasserstein
-from raydistill.stages.audit.realism import area_under_roc, classifier_auc
+from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare, linear_classifier
+from raydistill.stages.audit.metrics.distances import wasserstein
+from raydistill.stages.audit.metrics.realism import area_under_roc, classifier_auc
 from raydistill.statistics.memorisation import Neighbours, RealNeighbours, memorisation, picture_distances, shrink
 from raydistill.statistics.permutation import two_groups
 from raydistill.statistics.testing import adjusted_p_values, jackknife_error

@@ -15,9 +15,9 @@ from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.trees import GZ2
-from raydistill.stages.curate import conditions as module
 from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
-from raydistill.stages.curate.conditions import (
+from raydistill.stages.curate.select import conditions as module
+from raydistill.stages.curate.select.conditions import (
     ConditionEncoding,
     columns_of,
     conditions_of,

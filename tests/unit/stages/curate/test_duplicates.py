@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError
 from raydistill.stages.curate.artifact import SPLITS
-from raydistill.stages.curate.duplicates import DuplicateFinder, check_duplicates, fingerprint
+from raydistill.stages.curate.filter.duplicates import DuplicateFinder, check_duplicates, fingerprint
 
 
 def test_fingerprint_depends_on_the_pixels_alone():

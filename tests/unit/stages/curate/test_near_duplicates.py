@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from raydistill.galaxies.pictures import perceptual_hash
 from raydistill.galaxies.pictures.perceptual_hash import BYTES, MAX_DISTANCE, find_nearest
-from raydistill.stages.curate import duplicates
 from raydistill.stages.curate.artifact import NEAR_DUPLICATES
-from raydistill.stages.curate.duplicates import NearDuplicateFinder, write_near_duplicates
+from raydistill.stages.curate.filter import duplicates
+from raydistill.stages.curate.filter.duplicates import NearDuplicateFinder, write_near_duplicates
 from raydistill.storage import Folder
 
 

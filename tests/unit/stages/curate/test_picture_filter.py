@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from raydistill.stages.curate.picture_filter import (
+from raydistill.stages.curate.filter.network import (
     LEAST,
     VIEW,
     binomial_interval,

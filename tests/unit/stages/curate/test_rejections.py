@@ -20,8 +20,8 @@ from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.stages.curate.decoding import decode_row, to_table
-from raydistill.stages.curate.rejections import describe_rejections, fix_rejections, rejection
-from raydistill.stages.curate.selection import select_galaxies
+from raydistill.stages.curate.filter.rejections import describe_rejections, fix_rejections, rejection
+from raydistill.stages.curate.select.selection import select_galaxies
 from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder
 

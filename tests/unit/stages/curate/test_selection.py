@@ -20,7 +20,7 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.selection import SPLITS, assign_splits
 from raydistill.galaxies.trees import GZ_DECALS
-from raydistill.stages.curate.selection import Selection, select_galaxies
+from raydistill.stages.curate.select.selection import Selection, select_galaxies
 from tests.unit.stages.survey_tools import SPLIT, catalog, count, recipe, write_picture
 
 

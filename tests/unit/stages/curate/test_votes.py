@@ -18,7 +18,7 @@ from PIL import Image
 from raydistill.config import CatalogSurvey, Curate
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
-from raydistill.stages.curate.selection import select_galaxies
+from raydistill.stages.curate.select.selection import select_galaxies
 
 SPLIT = (0.6, 0.2, 0.2)
 FACE_ON = {"smooth-or-featured": "featured-or-disk", "disk-edge-on": "no"}

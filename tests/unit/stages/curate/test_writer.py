@@ -17,7 +17,7 @@ from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.stages.curate.artifact import NEAR_DUPLICATES
 from raydistill.stages.curate.decoding import decode_row, to_table
-from raydistill.stages.curate.selection import select_galaxies
+from raydistill.stages.curate.select.selection import select_galaxies
 from raydistill.stages.curate.summary import Summary, format_levels
 from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder

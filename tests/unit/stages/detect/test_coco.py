@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raydistill.morphology.structure import Box
-from raydistill.stages.detect.fields import annotation, boxes_of, document, encode_mask
+from raydistill.stages.detect.scenes.fields import annotation, boxes_of, document, encode_mask
 from tests.unit.stages.detect_tools import decode_mask
 
 NUMBER, INTEGER, STRING = {"type": "number"}, {"type": "integer"}, {"type": "string"}

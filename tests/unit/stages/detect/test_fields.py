@@ -11,7 +11,7 @@ from PIL import Image
 from raydistill.morphology.structure import find_sources
 from raydistill.simulation.injections.base import SDSS_CONTRAST, to_light, to_picture
 from raydistill.stages.detect.config import FieldModel
-from raydistill.stages.detect.fields import STAR, Sky, Stamp, cut_stamp, make_field, measure_sky
+from raydistill.stages.detect.scenes.fields import STAR, Sky, Stamp, cut_stamp, make_field, measure_sky
 from tests.unit.stages.detect.galaxies import SKY, disk, observed
 
 MODEL = FieldModel(side=128, min_area=12)

@@ -10,7 +10,7 @@ import pytest
 from raydistill.errors import ArtifactIncompatible
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.detect.config import Detect
-from raydistill.stages.detect.pictures import (
+from raydistill.stages.detect.scenes.pictures import (
     check_galaxies,
     choose_pictures,
     class_names,

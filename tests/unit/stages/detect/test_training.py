@@ -17,7 +17,7 @@ from raydistill.morphology.structure import Box
 from raydistill.runtime.resources import Processor
 from raydistill.stages.detect.artifact import WEIGHTS
 from raydistill.stages.detect.config import Detect, FieldModel
-from raydistill.stages.detect.fields import annotation
+from raydistill.stages.detect.scenes.fields import annotation
 from raydistill.stages.detect.worker import STATE, TrainingTask, lr_at, train_detector
 from raydistill.storage import Folder
 from tests.unit.stages.detect.galaxies import disk, observed

@@ -21,7 +21,7 @@ from raydistill.stages.evaluate.artifact import (
     summarise,
     unaugmented,
 )
-from raydistill.stages.evaluate.text import verdict
+from raydistill.stages.evaluate.report.text import verdict
 from raydistill.storage import Folder
 
 NAMES = ["Er", "Sb"]

@@ -17,7 +17,7 @@ from raydistill.galaxies.pictures.images import prepare
 from raydistill.learning.architectures import AnswerNetwork
 from raydistill.learning.networks import build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, PixelSums
-from raydistill.stages.experts.classifier import PictureClassifier
+from raydistill.stages.experts.classify.classifier import PictureClassifier
 from raydistill.storage import Folder
 from tests import zoo
 from tests.unit.stages.classifier_tools import NAMES, RGB, SIZE, classifier, pictures

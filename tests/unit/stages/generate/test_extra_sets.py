@@ -20,7 +20,7 @@ from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import spec_of
 from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
-from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
+from raydistill.stages.curate.select.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.curate.summary import ClassSummary, Summary
 from raydistill.stages.generate.feed import Pictures, UsedGroup, used_groups
 from raydistill.stages.generate.stage import ExtraSet, extra_row_groups, open_extra_sets, without_held_out

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raydistill.diffusion.options import GeneratorTraining
-from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
+from raydistill.stages.curate.select.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.generate import feed
 from raydistill.stages.generate.feed import Feed, Pictures, used_groups
 from raydistill.storage import Folder

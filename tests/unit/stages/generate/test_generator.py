@@ -16,7 +16,7 @@ from raydistill.diffusion.options import ComponentSpace, Sampling
 from raydistill.diffusion.processes import EDM, VPrediction
 from raydistill.diffusion.sampling import sample
 from raydistill.errors import ArtifactCorrupt
-from raydistill.stages.curate.conditions import ConditionEncoding, Scale
+from raydistill.stages.curate.select.conditions import ConditionEncoding, Scale
 from raydistill.stages.generate.artifact import KIND, MODEL, SUMMARY, GeneratorArtifact, GeneratorSummary, write_model
 from raydistill.stages.generate.config import GeneratorModel
 from raydistill.storage import Folder

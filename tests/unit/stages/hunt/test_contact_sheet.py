@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from raydistill.stages.hunt.labels import new_labels
-from raydistill.stages.hunt.ranking import Reason
+from raydistill.stages.hunt.inputs.labels import new_labels
+from raydistill.stages.hunt.learn.ranking import Reason
 from raydistill.stages.hunt.round import SheetCandidate, contact_sheet
 from tests.unit.stages.audit.test_pages import Page, check_offline
 

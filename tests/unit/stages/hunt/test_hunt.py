@@ -10,9 +10,9 @@ import pytest
 from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.galaxies.trees import GZ2
 from raydistill.stages.hunt.config import Hunt, Oracle, SyntheticSource
+from raydistill.stages.hunt.inputs.sources import answer_fractions, check_pictures
+from raydistill.stages.hunt.inputs.survey import read_truth
 from raydistill.stages.hunt.report import metric_rows
-from raydistill.stages.hunt.sources import answer_fractions, check_pictures
-from raydistill.stages.hunt.survey import read_truth
 from raydistill.stages.hunt.trials import RANKED_METRICS as METRICS
 
 TABLE = "objid,kind,lane,note\n1,0,0.5,a\n2,1,0.0,b\n3,5,0.9,c\n4,2,,d\n"

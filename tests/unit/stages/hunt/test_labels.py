@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raydistill.errors import CatalogError
-from raydistill.stages.hunt.labels import match_files, new_labels, read_labels
+from raydistill.stages.hunt.inputs.labels import match_files, new_labels, read_labels
 
 FILES = {
     "plain": b"filename,label\na.jpg,normal\nb.jpg,anomaly\n",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt.ranking import Quotas, hunt
-from raydistill.stages.hunt.regression import Group, Standardiser, collect, fit_regression
+from raydistill.stages.hunt.learn.ranking import Quotas, hunt
+from raydistill.stages.hunt.learn.regression import Group, Standardiser, collect, fit_regression
 
 QUOTAS = Quotas()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.hunt import ranking
-from raydistill.stages.hunt.ranking import Quotas, Reason, Shortlist, _mix, farthest_first, hunt, random_keys
+from raydistill.stages.hunt.learn import ranking
+from raydistill.stages.hunt.learn.ranking import Quotas, Reason, Shortlist, _mix, farthest_first, hunt, random_keys
 
 QUOTAS = Quotas(high_score=4, uncertain=3, diverse=2, random=1)
 

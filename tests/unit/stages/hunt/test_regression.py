@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from raydistill.stages.hunt.regression import (
+from raydistill.stages.hunt.learn.regression import (
     Examples,
     Group,
     ProductScorer,

@@ -8,8 +8,8 @@ import pytest
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.normalise import Normalisation
 from raydistill.stages.hunt.config import FixMatchLearner, Hunt, HuntTraining, NetworkLearner, SyntheticSource
-from raydistill.stages.hunt.learning import fit_source_network
-from raydistill.stages.hunt.regression import Group, Standardiser, collect, fit_regression
+from raydistill.stages.hunt.learn.learning import fit_source_network
+from raydistill.stages.hunt.learn.regression import Group, Standardiser, collect, fit_regression
 from tests.unit.stages.hunt.test_pixels import pictures
 
 LEARNER = NetworkLearner(

@@ -9,14 +9,14 @@ import pytest
 
 from raydistill.artifacts.tables import pack_table, read_table
 from raydistill.galaxies.trees import GZ2
-from raydistill.stages.curate.conditions import fit_encoding
+from raydistill.stages.curate.select.conditions import fit_encoding
 from raydistill.stages.sample import report
 from raydistill.stages.sample.artifact import NO_CLASS, SCHEMA, partition
 from raydistill.stages.sample.config import ClassConditions, Filter, GalaxyConditions, Sample
-from raydistill.stages.sample.galaxies import Survey
-from raydistill.stages.sample.pools import make_pools
 from raydistill.stages.sample.report import merge_blocks
-from raydistill.stages.sample.requests import (
+from raydistill.stages.sample.sources.galaxies import Survey
+from raydistill.stages.sample.sources.pools import make_pools
+from raydistill.stages.sample.sources.requests import (
     BLOCK_SCHEMA,
     Block,
     PoolProgress,

@@ -14,7 +14,7 @@ import torch
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE
 from raydistill.galaxies.trees import GZ2
-from raydistill.stages.curate.conditions import ConditionEncoding, fit_encoding
+from raydistill.stages.curate.select.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.sample.artifact import NO_CLASS
 from raydistill.stages.sample.config import (
     AnswerConditions,
@@ -24,8 +24,8 @@ from raydistill.stages.sample.config import (
     NoConditions,
     TableConditions,
 )
-from raydistill.stages.sample.galaxies import Survey, classify
-from raydistill.stages.sample.pools import Pool, make_pools
+from raydistill.stages.sample.sources.galaxies import Survey, classify
+from raydistill.stages.sample.sources.pools import Pool, make_pools
 from raydistill.storage import Folder
 from tests.unit.stages.sample_tools import CLASSES, NAMES, votes_of, write_curated
 

@@ -16,10 +16,10 @@ from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
 from raydistill.simulation.injections import Star
 from raydistill.stages.sample.artifact import NO_CLASS
 from raydistill.stages.sample.config import GeneratorSource, InjectionSource, SimulatorSource
-from raydistill.stages.sample.galaxies import Survey
-from raydistill.stages.sample.pools import Starts
-from raydistill.stages.sample.requests import Block, Requests
-from raydistill.stages.sample.sources import open_hosts, open_simulator, telescope_of
+from raydistill.stages.sample.sources.galaxies import Survey
+from raydistill.stages.sample.sources.kinds import open_hosts, open_simulator, telescope_of
+from raydistill.stages.sample.sources.pools import Starts
+from raydistill.stages.sample.sources.requests import Block, Requests
 from raydistill.stages.sample.worker import InjectedPictures, SimulatedPictures
 from raydistill.storage import Folder
 from tests.unit.stages.sample_tools import CLASSES, NAMES, SIZE, write_curated

@@ -1,0 +1,1 @@
+"""Measure how two sets of pictures differ."""

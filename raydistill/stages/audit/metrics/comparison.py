@@ -1,0 +1,254 @@
+"""Compare two sets of pictures by features: all metrics with intervals and floors.
+
+Three samples of n pictures each take part: the synthetic pictures, the reference (real pictures
+with which they are compared), and others of the real set. Reference against others is the *floor*:
+the value that a perfect generator would reach at this n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from raydistill.errors import RaydistillError
+from raydistill.stages.audit.config import MIN_PICTURES, NUM_PERMUTATIONS
+from raydistill.stages.audit.metrics.distances import (
+    diversity,
+    frechet,
+    kernel_distance,
+    neighbour_metrics,
+    sliced_wasserstein,
+    wasserstein,
+)
+from raydistill.stages.audit.metrics.realism import classifier_auc
+from raydistill.statistics.permutation import (
+    REAL,
+    SYNTHETIC,
+    Floats,
+    Frame,
+    Groups,
+    Metric,
+    PooledStatistic,
+    concatenate,
+    row_by_row,
+    two_groups,
+)
+from raydistill.statistics.testing import (
+    Finding,
+    adjusted_p_values,
+    interval,
+    jackknife_error,
+    make_findings,
+    permuted_groups,
+)
+
+NUM_FLOORS = 40
+
+
+@dataclass(frozen=True)
+class FeatureArray:
+    """Features of N pictures in one space.
+
+    Attributes
+    ----------
+    values_ND
+        float64 [N, D], finite.
+    quantities
+        Names of the D columns where each has a meaning of its own; empty otherwise. Each named
+        quantity gets its own Wasserstein distance.
+    """
+
+    values_ND: Floats
+    quantities: tuple[str, ...] = ()
+
+    def take(self, rows: npt.NDArray[np.int64]) -> FeatureArray:
+        """Return the features of some pictures."""
+        return FeatureArray(self.values_ND[rows], self.quantities)
+
+
+@dataclass(frozen=True)
+class Features:
+    """All that an audit knows of N pictures.
+
+    Attributes
+    ----------
+    spaces
+        Features by the name of their space, such as "scattering" and "morphology".
+    labels_N
+        int64 [N], classes; None where they are unknown or those of the two sets differ.
+    class_names
+        Names of the classes, of which `labels_N` are indices.
+    """
+
+    spaces: Mapping[str, FeatureArray]
+    labels_N: npt.NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.spaces.values())).values_ND)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Features:
+        """Return the features of some pictures."""
+        spaces = {name: array.take(rows) for name, array in self.spaces.items()}
+        return Features(spaces, None if self.labels_N is None else self.labels_N[rows], self.class_names)
+
+    def joined(self, other: Features) -> Features:
+        """Return the features of these pictures, followed by those of others."""
+        spaces = {
+            name: FeatureArray(np.concatenate([array.values_ND, other.spaces[name].values_ND]), array.quantities)
+            for name, array in self.spaces.items()
+        }
+        if self.labels_N is None or other.labels_N is None:
+            return Features(spaces)
+        return Features(spaces, np.concatenate([self.labels_N, other.labels_N]), self.class_names)
+
+
+def compare(
+    reference: Features, synthetic: Features, others: Features, seed: int = 0, permutations: int = NUM_PERMUTATIONS
+) -> list[Finding]:
+    """Return the findings of all metrics on three samples of equal size.
+
+    Parameters
+    ----------
+    reference, synthetic, others
+        Features of n pictures each: real ones, synthetic ones, and other real ones.
+    seed
+        Decides permutations, parts, folds and projections.
+    permutations
+        Number of permutations; the smallest p-value is its inverse.
+
+    Returns
+    -------
+    list of Finding
+        In a fixed order. The chance that any is significant for equal distributions is
+        `findings.SIGNIFICANCE`.
+
+    Raises
+    ------
+    RaydistillError
+        The samples differ in size, or have fewer than `MIN_PICTURES` pictures.
+    """
+    n = len(reference)
+    if not n == len(synthetic) == len(others) or n < MIN_PICTURES:
+        what = f"the samples have {n}, {len(synthetic)} and {len(others)} pictures"
+        raise RaydistillError(what, "audit", f"give three samples of one size, at least {MIN_PICTURES}")
+    groups_N = two_groups(n, n)
+    if synthetic.labels_N is None or others.labels_N is None:  # the floor must have the same metrics
+        reference = replace(reference, labels_N=None)
+    statistic = prepare(reference.joined(synthetic), others, seed)
+    values_M = statistic.evaluate(groups_N[None])[0]
+    strata_N = matched_classes(reference.labels_N, synthetic.labels_N)
+    null_BM = statistic.evaluate(permuted_groups(groups_N, permutations, seed, strata_N))
+    ends = interval(values_M, jackknife_error(statistic, groups_N, seed), statistic.metrics)
+    floors = prepare(reference.joined(others), others, seed).evaluate(permuted_groups(groups_N, NUM_FLOORS, seed))
+    p_values_M = adjusted_p_values(values_M, null_BM, [metric.worse for metric in statistic.metrics])
+    return make_findings(statistic.metrics, values_M, ends, floors, p_values_M)
+
+
+def matched_classes(
+    first_N: npt.NDArray[np.int64] | None, second_N: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64] | None:
+    """Return the classes of both samples; None unless each class is equally frequent.
+
+    Permutations within classes then keep what the samples were matched by.
+    """
+    if first_N is None or second_N is None or not np.array_equal(np.sort(first_N), np.sort(second_N)):
+        return None
+    return np.concatenate([first_N, second_N])
+
+
+def prepare(pooled: Features, others: Features, seed: int) -> PooledStatistic:
+    """Return all metrics of pooled pictures, in the frame of other real pictures."""
+    parts, framed = [], []
+    for space, array in pooled.spaces.items():
+        frame = Frame.fit(others.spaces[space].values_ND)
+        values_ND = frame.apply(array.values_ND)
+        framed.append((values_ND, frame.apply(others.spaces[space].values_ND)))
+        parts += [
+            frechet(values_ND, space),
+            kernel_distance(values_ND, space),
+            sliced_wasserstein(values_ND, space, seed),
+            neighbour_metrics(values_ND, space),
+            diversity(values_ND, space),
+            classifier_auc(values_ND, space, seed),
+        ]
+        if array.quantities:
+            parts.append(wasserstein(array.values_ND, array.quantities))
+    if others.labels_N is not None and len(others.class_names) > 1:
+        pooled_ND, others_MD = (np.concatenate(arrays, axis=1) for arrays in zip(*framed, strict=True))
+        parts.append(class_shares(pooled_ND, others_MD, others.labels_N, others.class_names))
+    if pooled.labels_N is not None:
+        parts.append(total_variation(pooled.labels_N))
+    return concatenate(parts)
+
+
+# Compare how often each class occurs, by given labels and by a classifier.
+
+RIDGE = 0.01  # as of `realism`
+
+Ints = npt.NDArray[np.int64]
+
+
+def total_variation(labels_N: Ints) -> PooledStatistic:
+    """Return the total variation distance of the label proportions, in [0, 1].
+
+    It is the share of pictures whose class must change to make the proportions equal.
+    """
+    members_NK = np.eye(labels_N.max() + 1)[labels_N]
+
+    def evaluate(groups_N: Groups) -> Floats:
+        return np.atleast_1d(np.abs(_share_differences(members_NK, groups_N)).sum() / 2)
+
+    return PooledStatistic((Metric("total_variation", "class", bounds=(0, 1)),), row_by_row(evaluate))
+
+
+def class_shares(pooled_ND: Floats, sample_MD: Floats, labels_M: Ints, class_names: Sequence[str]) -> PooledStatistic:
+    """Return how much more often synthetic than real pictures look like each class.
+
+    Parameters
+    ----------
+    pooled_ND
+        float64 [N, D], standardised features.
+    sample_MD, labels_M
+        Features and labels of other real pictures, on which a linear classifier is trained.
+    class_names
+        Names of the K classes.
+
+    Returns
+    -------
+    PooledStatistic
+        K metrics, "class_share": the share of synthetic pictures less that of real ones, in
+        [-1, 1]. The classifier's errors are the same for both sets.
+    """
+    seen_N = linear_classifier(sample_MD, labels_M, len(class_names), pooled_ND)
+    members_NK = np.eye(len(class_names))[seen_N]
+
+    def evaluate(groups_N: Groups) -> Floats:
+        return _share_differences(members_NK, groups_N)
+
+    metrics = tuple(Metric("class_share", name, "different", (-1, 1)) for name in class_names)
+    return PooledStatistic(metrics, row_by_row(evaluate))
+
+
+def linear_classifier(sample_MD: Floats, labels_M: Ints, num_classes: int, pictures_ND: Floats) -> Ints:
+    """Return the classes int64 [N] by Fisher's linear discriminant.
+
+    It is trained on a labelled sample. Every class has the prior probability of the sample. An
+    absent class is never predicted.
+    """
+    counts_K = np.bincount(labels_M, minlength=num_classes)
+    means_KD = np.eye(num_classes)[labels_M].T @ sample_MD / np.maximum(counts_K, 1)[:, None]
+    residuals = sample_MD - means_KD[labels_M]
+    within = residuals.T @ residuals / max(len(sample_MD) - num_classes, 1)
+    within[np.diag_indices_from(within)] += RIDGE * within.trace() / len(within) + 1e-12
+    weights_DK = np.linalg.solve(within, means_KD.T)
+    with np.errstate(divide="ignore"):
+        offsets_K = np.log(counts_K / counts_K.sum()) - (means_KD * weights_DK.T).sum(1) / 2
+    return (pictures_ND @ weights_DK + offsets_K).argmax(1)
+
+
+def _share_differences(members_NK: Floats, groups_N: Groups) -> Floats:
+    return members_NK[groups_N == SYNTHETIC].mean(0) - members_NK[groups_N == REAL].mean(0)

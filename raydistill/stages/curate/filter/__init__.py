@@ -1,0 +1,1 @@
+"""Reject pictures: damaged ones, and duplicates."""

@@ -1,0 +1,1 @@
+"""Select galaxies of a survey, and divide them."""

@@ -1,0 +1,1 @@
+"""Fields of several galaxies, and their pictures."""

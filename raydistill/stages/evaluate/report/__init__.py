@@ -1,0 +1,1 @@
+"""Show an evaluation: files, charts and text."""

@@ -1,0 +1,82 @@
+"""The result of an evaluation as text: accuracies and the verdict."""
+
+from __future__ import annotations
+
+from raydistill.config import Config, network_names
+from raydistill.stages.evaluate.artifact import EvaluationReport, by_network, trained_network
+from raydistill.stages.evaluate.report.text import HEAD, accuracy_table, format_figure, verdict
+from raydistill.text import glossary, sentence, shown_name, text_table
+
+TRAINING_SETS = {
+    "distilled": "a few images per class, made to stand for the training split",
+    "distilled_last": "those of the last iteration",
+    "distilled_hard": "the distilled images with one class each",
+    "random_real": "as many random images of the training split",
+    "class_mean": "the mean image of each class",
+    "k_center": "as many training images, chosen to cover their class",
+    "herding": "as many training images, whose mean is that of their class",
+    "dm": "images of the simpler method distribution matching",
+    "ncfm": "images of the simpler method neural characteristic function matching",
+    "experts": "the networks that the images imitate, trained on all training images",
+    "full_data": "other networks trained on all training images",
+}
+
+
+def evaluation_report(config: Config, report: EvaluationReport) -> str:
+    """Return the accuracies by training set, and the verdict."""
+    title = f"{config.name}: accuracy on test images of new networks, by what they were trained on"
+    parts = [
+        text_table(title, [HEAD, *accuracy_table(report.summary)]),
+        sentence("balanced accuracy: the mean over the classes of the share that is recognised", indent="  "),
+        sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
+        f"{glossary(TRAINING_SETS, report.summary)}\n",
+    ]
+    if config.evaluate.other_networks:
+        parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
+    if scores := score_table(report):
+        title = "DD-Ranking's scores of the distilled set"
+        parts.append(text_table(title, [("score", "in [0, 1]", "95 % interval"), *scores]))
+    parts.append(sentence(verdict(report.summary)))
+    if (share := fraction_of_experts(report, config)) is not None:
+        parts.append(f"It reaches {share:.0%} of its experts' balanced accuracy.")
+    return "\n".join(parts)
+
+
+def fraction_of_experts(report: EvaluationReport, config: Config) -> float | None:
+    """Return the distilled set's balanced accuracy divided by its experts'.
+
+    The result is None unless both have the same network.
+    """
+    distilled, experts = (
+        report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
+    )
+    name = config.network.name
+    if distilled and experts and trained_network(report.summary["experts"], name) == name:
+        return float(distilled / experts)
+    return None
+
+
+def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, ...]]:
+    """Return a header of networks, and a row of balanced accuracies per training set.
+
+    A cell has two lines.
+    """
+    networks, accuracies = network_names(config), by_network(report.summary, next(iter(config.evaluate.protocols)))
+    rows = [
+        (shown_name(subject), *(format_figure(means.get(name)).replace(" ±", "\n±") for name in networks))
+        for subject, means in accuracies.items()
+    ]
+    return [("trained on", *(name.replace("-", "\n", 1) for name in networks)), *rows]
+
+
+def score_table(report: EvaluationReport) -> list[tuple[str, str, str]]:
+    """Return (score, value, 95 % interval) as text; empty if no scores were computed."""
+    scores = report.summary["distilled"].get("scores", {})
+    return [
+        (
+            name.replace("_", "-"),
+            "-" if figure["score"] is None else f"{figure['score']:.3f}",
+            "-" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}",
+        )
+        for name, figure in scores.items()
+    ]

@@ -1,0 +1,1 @@
+"""Classify pictures with the trained experts."""

@@ -1,0 +1,1 @@
+"""What a hunt reads: survey, labels and sources."""

@@ -1,0 +1,226 @@
+"""Open the survey of a hunt, and the truth of a scripted labeller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError, ConfigError
+from raydistill.galaxies.pictures.images import RejectedImage
+from raydistill.galaxies.tables.expressions import match_rows
+from raydistill.log import get_logger
+from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.classify.embedding import open_expert
+from raydistill.stages.hunt.config import Hunt, Oracle
+from raydistill.stages.hunt.inputs.sources import Source, open_sources
+from raydistill.stages.hunt.learn.learning import Pixels
+from raydistill.stages.hunt.learn.ranking import Rows
+from raydistill.stages.hunt.learn.regression import Bools, Features
+from raydistill.stages.hunt.specs import truth_table
+from raydistill.stages.predict.artifact import PredictionSet, spec_of_pictures
+from raydistill.surveys.levels import assume_levels
+from raydistill.surveys.opening import open_survey
+from raydistill.surveys.survey import SurveyPictures, prepare_picture
+
+# Open the survey of a hunt: its objects, their features, and their pictures.
+
+
+@dataclass(frozen=True)
+class HuntedSurvey:
+    """The survey of a hunt.
+
+    Attributes
+    ----------
+    pictures
+        Its objects and how their pictures are read.
+    predictions
+        The features of its objects, in the same order.
+    usable_N
+        Whether the picture of each object could be used.
+    """
+
+    pictures: SurveyPictures
+    predictions: PredictionSet
+    usable_N: Bools
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the object ids, in the order of the survey."""
+        return list(self.pictures.objects["object_id"].to_pylist())
+
+    @property
+    def paths(self) -> list[str | None]:
+        """Return the path of each object's picture, if it is a file of its own."""
+        objects = self.pictures.objects
+        alone = pc.is_null(objects["row"])
+        return list(pc.if_else(alone, objects["path"], pa.scalar(None, pa.string())).to_pylist())
+
+    def blocks(self) -> Iterator[tuple[Rows, Features]]:
+        """Yield rows and features of usable objects, per block of the predictions."""
+        first, width = 0, self.predictions.summary.num_features
+        for block in self.predictions.blocks(["reason", "features"]):
+            usable = pc.is_null(block["reason"])
+            rows = first + np.flatnonzero(usable.to_numpy())
+            values = block.filter(usable)["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            yield rows, values.reshape(-1, width)
+            first += len(block)
+
+    def filenames(self, rows: list[int]) -> list[str]:
+        """Return each object's name in a CSV of labels: its picture's name, or its id."""
+        ids, paths = self.pictures.objects["object_id"], self.pictures.objects["path"]
+        alone = self.pictures.objects["row"]
+        names = []
+        for row in rows:
+            path = paths[row].as_py() if alone[row].as_py() is None else None
+            names.append(path.rpartition("/")[2] if path else ids[row].as_py())
+        unique = len(set(names)) == len(names)
+        return names if unique else [ids[row].as_py() for row in rows]
+
+    def larger_pictures(self, rows: list[int], size: int) -> list[Pixels]:
+        """Return the pictures of some objects for a person, uint8 [size, size, 3] each.
+
+        Pictures of an artifact keep their size.
+        """
+        preparation = self.pictures.preparation
+        if preparation.crop_fraction < 1 or preparation.min_size > 1:  # not the pictures of an artifact
+            preparation = replace(preparation, image_size=max(size, preparation.image_size))
+        shown = []
+        for row in rows:
+            (source,) = self.pictures.reader.read(self.pictures.objects.slice(row, 1))
+            try:
+                shown.append(prepare_picture(source, "", self.pictures.images, preparation)[1])
+            except RejectedImage:  # it was usable when it was predicted
+                shown.append(np.zeros((8, 8, 3), np.uint8))
+        return shown
+
+
+def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:
+    """Return the survey of the config's hunt.
+
+    Raises
+    ------
+    ArtifactMissing
+        Its predictions do not exist.
+    ArtifactIncompatible
+        The predictions have no features.
+    """
+    pictures = open_survey(plan, plan.config.hunt.survey)
+    predictions = _open_predictions(spec_of_pictures(plan, pictures), plan.config.hunt.survey)
+    if not predictions.summary.num_features:
+        fix = "set predict.features=true and run 'raydistill predict' again"
+        raise ArtifactIncompatible("these predictions have no features", predictions.folder.uri, fix)
+    reasons = [block["reason"] for block in predictions.blocks(["reason"])]
+    usable_N = np.concatenate([pc.is_null(reason).to_numpy() for reason in reasons])
+    pictures, _ = assume_levels(pictures, curated.summary.levels)
+    return HuntedSurvey(pictures, predictions, usable_N)
+
+
+def _open_predictions(spec: ArtifactSpec, survey: str | None) -> PredictionSet:
+    try:
+        return PredictionSet.open(spec.folder)
+    except ArtifactMissing as error:
+        fix = f"run 'raydistill predict CONFIG {survey or 'CONFIG'}', or 'raydistill run CONFIG --to hunt'"
+        raise ArtifactMissing("the survey has no predictions yet", spec.folder.uri, fix) from error
+
+
+# Open the objects of a scripted hunt and its synthetic sources.
+#
+# The objects are those with a picture and a truth.
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """The objects and sources of a scripted hunt.
+
+    Attributes
+    ----------
+    survey
+        The survey.
+    rows
+        Rows of its objects with a picture and a truth.
+    truth
+        Whether each of them is of the target class.
+    targets
+        Ids of the objects of the target class.
+    held_out
+        Those of which no example may be made, and from which no attribute may learn.
+    sources
+        The synthetic sources.
+    """
+
+    survey: HuntedSurvey
+    rows: Rows
+    truth: Bools
+    targets: frozenset[str]
+    held_out: frozenset[str]
+    sources: tuple[Source, ...]
+
+
+def oracle_of(config: Hunt) -> Oracle:
+    """Return the oracle of a hunt that has one."""
+    assert config.oracle is not None
+    return config.oracle
+
+
+def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scripted:
+    """Return the objects and the sources.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        The survey has no more objects of the target class than the hunt takes as examples.
+    """
+    oracle, ids = oracle_of(plan.config.hunt), survey.ids
+    truth = read_truth(oracle, truth_table(plan), ids)
+    rows = np.flatnonzero(survey.usable_N & truth.known_N)
+    if missing := int((survey.usable_N & ~truth.known_N).sum()):
+        log.warning("hunt: %d objects of the survey have no row in the truth, and are left out", missing)
+    positive = truth.positive_N[rows]
+    if positive.sum() <= oracle.num_examples:
+        what = f"the survey has {positive.sum()} objects of the target class, and hunt.oracle.num_examples takes {oracle.num_examples}"
+        raise ArtifactIncompatible(what, survey.pictures.uri, "lower it, or take a larger survey")
+    targets = frozenset(ids[row] for row in rows[positive].tolist())
+    held_out = targets if oracle.setting == "strict" else frozenset()
+    sources = open_sources(plan, curated, open_expert(plan, curated), held_out)
+    return Scripted(survey, rows, positive, targets, held_out, tuple(sources))
+
+
+# Read the truth of a scripted labeller: which objects of a survey are of the target class.
+
+
+class Truth(NamedTuple):
+    """Whether each object of the survey is in the truth, and is a target."""
+
+    known_N: Bools
+    positive_N: Bools
+
+
+def read_truth(oracle: Oracle, uri: str, ids: list[str]) -> Truth:
+    """Return the truth of the objects of a survey.
+
+    Raises
+    ------
+    CatalogError
+        The table cannot be read, has no such column of ids, or no row of any object of the survey.
+    ConfigError
+        The condition is wrong, or no object fulfils it.
+    """
+    keys, fulfils_N = match_rows(uri, oracle.positive, oracle.id, "hunt.oracle.positive", "hunt.oracle.id")
+    wanted = dict(zip(keys, fulfils_N, strict=True))
+    known_N = np.array([object_id in wanted for object_id in ids], bool)
+    positive_N = np.array([wanted.get(object_id, False) for object_id in ids], bool)
+    if not known_N.any():
+        raise CatalogError(f"none of its {len(keys)} ids is of the survey", uri, "check hunt.oracle.id")
+    if not positive_N.any() or positive_N[known_N].all():
+        which = "no" if not positive_N.any() else "every"
+        raise ConfigError(f"{which} object of the survey fulfils it", "hunt.oracle.positive", "correct the condition")
+    return Truth(known_N, positive_N)

@@ -1,0 +1,1 @@
+"""Learn from labels, and rank a survey."""

@@ -1,0 +1,278 @@
+"""Open the source of synthetic galaxies that the config names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.artifacts.manifest import check_parent
+from raydistill.artifacts.tables import decode_images
+from raydistill.config import Config
+from raydistill.diffusion.conditions import ConditionLayout, Conditions
+from raydistill.diffusion.options import Sampling
+from raydistill.errors import ConfigError
+from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, find_class
+from raydistill.galaxies.trees import GZ2, TREES
+from raydistill.pipeline.checks import ALL, SIMULATED
+from raydistill.pipeline.plan import Plan
+from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
+from raydistill.simulation.injections import Injection
+from raydistill.simulation.injections.base import lupton_contrast
+from raydistill.simulation.injections.fitting import fit_ranges
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.classify.embedding import Embedder, open_expert
+from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.stages.sample.artifact import NO_CLASS
+from raydistill.stages.sample.config import GeneratorSource, InjectionSource, SimulatorSource
+from raydistill.stages.sample.sources.galaxies import Galaxies, Survey, read_curated
+from raydistill.stages.sample.sources.pools import Pool, Starts, make_pools
+from raydistill.stages.sample.worker import GeneratorPictures, InjectedPictures, PictureSource, SimulatedPictures
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source, ready to make pictures.
+
+    Attributes
+    ----------
+    pools
+        Where the samples come from.
+    pictures
+        Makes the pictures of a block on a worker.
+    description
+        The part `source` of the summary.
+    generator
+        Content digest of the generator; None for another source.
+    sampling
+        Its solver and guidance.
+    condition
+        Name and size of each group of its conditions.
+    starts
+        Real galaxies from which sampling starts; None: from noise.
+    """
+
+    pools: list[Pool]
+    pictures: PictureSource
+    description: dict[str, Any]
+    generator: str | None = None
+    sampling: Sampling | None = None
+    condition: tuple[tuple[str, int], ...] = ()
+    starts: Starts | None = None
+
+
+def open_source(plan: Plan, curated: CuratedSet) -> OpenedSource:
+    """Return the source of the config.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactIncompatible
+        The generator or an expert does not exist, or was trained on another curated set.
+    ConfigError, CatalogError
+        Conditions, classes or examples are wrong.
+    """
+    source = plan.config.sample.source
+    if isinstance(source, GeneratorSource):
+        return _open_generator(plan, curated, source)
+    survey = Survey(curated, TREES[curated.summary.tree or GZ2.name], paths_of_classes(plan, curated))
+    size = curated.summary.image_size
+    if isinstance(source, InjectionSource):
+        hosts = open_hosts(source, survey, plan.config)
+        description = asdict(source) | {"model": asdict(hosts.model)}
+        return OpenedSource(hosts.pools, InjectedPictures(hosts.model, size), description)
+    telescope = telescope_of(source, plan.config)
+    pictures = SimulatedPictures(
+        ranges=source.parameters,
+        telescope=telescope,
+        picture_size=source.picture_size,
+        crop_fraction=source.crop_fraction or curated.summary.crop_fraction,
+        image_size=size,
+        align=curated.summary.aligned,
+    )
+    return OpenedSource(open_simulator(source, survey), pictures, asdict(source) | {"telescope": asdict(telescope)})
+
+
+def _open_generator(plan: Plan, curated: CuratedSet, source: GeneratorSource) -> OpenedSource:
+    generator = GeneratorArtifact.open(plan.generator.folder)
+    check_parent(generator.manifest, "curated", curated.manifest, generator.folder.uri)
+    tree = TREES[curated.summary.tree or GZ2.name]
+    embedder = None
+    if "embedding" in generator.encoding.groups:
+        embedder = Embedder.read(open_expert(plan, curated), generator.folder)
+    survey = Survey(curated, tree, paths_of_classes(plan, curated), embedder)
+    sampling = plan.config.sample.sampling or generator.summary.sampling
+    return OpenedSource(
+        pools=make_pools(plan.config.sample.conditions, survey, generator.encoding),
+        pictures=GeneratorPictures(plan.generator.folder.uri, sampling, source.strength),
+        description=asdict(source),
+        generator=generator.manifest.content,
+        sampling=sampling,
+        condition=tuple((group.name, group.size) for group in generator.layout.groups),
+        starts=Starts.read(source, survey),
+    )
+
+
+def paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
+    """Return the classes and their tree paths; None if votes determine no class."""
+    if plan.config.curate.classes == ALL or not curated.has_classes:
+        return None
+    return plan.class_tree if all(class_.path for class_ in plan.class_tree.classes) else None
+
+
+# Open the sources that need no generator: injections and the simulator.
+#
+# Injections are into training galaxies.
+
+WHERE = "sample.source"
+HOSTS_OF_FIT = 200  # galaxies, evenly spaced
+NUM_USUAL = len(BUILTIN_TREES["gz2-9"].classes)  # without lenses
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The galaxies of an injection, and the model with its final ranges."""
+
+    pools: list[Pool]
+    model: Injection
+
+
+def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts:
+    """Return pools of training galaxies: one per class, or one if all get one label.
+
+    Raises
+    ------
+    ConfigError
+        A class or an example is unknown, or a class has no galaxy left.
+    """
+    galaxies = read_curated(survey, ("train",))
+    pictures = survey.curated.table("train", ["image"])["image"]  # in the order of `galaxies`
+    is_example = np.isin(np.array(galaxies.origins), source.examples)
+    for name in source.examples:
+        if name not in galaxies.origins:
+            fix = "give ids of the training split; a galaxy of another split must stay unseen"
+            raise ConfigError(f"the training split has no galaxy '{name}'", f"{WHERE}.examples", fix)
+    labels = _labels(source.classes, survey, f"{WHERE}.classes")
+    groups = {label: np.flatnonzero((galaxies.labels_N == label) & ~is_example) for label in labels}
+    for label, rows in groups.items():
+        if not len(rows):
+            name = f"the class '{survey.class_names[label]}'" if label != NO_CLASS else "the training split"
+            raise ConfigError(f"{name} has no galaxy to inject into", f"{WHERE}.classes", "name other classes")
+    if source.label is not None:
+        wanted = find_class(source.label, survey.class_names, f"{WHERE}.label")
+        rows = np.sort(np.concatenate(list(groups.values())))
+        pools = [_pool(source.label, _labelled(galaxies.take(rows), wanted), pictures.take(pa.array(rows)))]
+    else:
+        names = {label: survey.class_names[label] if label != NO_CLASS else "" for label in groups}
+        pools = [_pool(names[k], galaxies.take(rows), pictures.take(pa.array(rows))) for k, rows in groups.items()]
+    model = _with_contrast(source.model, config)
+    if source.examples:
+        size, hosts = survey.curated.summary.image_size, np.sort(np.concatenate(list(groups.values())))
+        spaced = hosts[:: max(1, len(hosts) // HOSTS_OF_FIT)][:HOSTS_OF_FIT]
+        of_hosts, of_examples = (
+            list(decode_images(pictures.take(pa.array(rows)), size).numpy())
+            for rows in (spaced, np.flatnonzero(is_example))
+        )
+        model = fit_ranges(model, of_hosts, of_examples, seed=config.sample.seed)
+    return Hosts(pools, model)
+
+
+def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
+    """Return one pool per class of the curated set.
+
+    Each pool takes its simulated classes in turn.
+
+    Raises
+    ------
+    ConfigError
+        A class is unknown, or the curated set has no class for a simulated one.
+    """
+    names = source.classes or SIMULATED.names[:NUM_USUAL]
+    groups: dict[int, list[int]] = {}
+    for number in [find_class(name, SIMULATED.names, f"{WHERE}.classes") for name in names]:
+        label = _label_of(number, source, survey)
+        if label is not None:
+            groups.setdefault(label, []).append(number)
+        elif source.classes:
+            what = f"the curated set has no class for the simulator's '{SIMULATED.names[number]}'"
+            raise ConfigError(what, f"{WHERE}.classes", "name other classes, or give sample.source.label")
+    if not groups:
+        what = "the curated set has no class of the simulator"
+        raise ConfigError(what, f"{WHERE}.label", "name the class that the simulated galaxies get")
+    pools = []
+    for label, numbers in sorted(groups.items()):
+        unknown = np.full(len(numbers), np.nan)
+        votes_NA = np.full((len(numbers), len(survey.tree.answers)), np.nan, np.float32)
+        confidence_N = unknown if label == NO_CLASS else np.ones(len(numbers))
+        galaxies = Galaxies(
+            votes_NA, np.full(len(numbers), label), confidence_N, unknown, np.full((len(numbers), 2), np.nan),
+            survey.unknown_embeddings(len(numbers)), (None,) * len(numbers),
+        )  # fmt: skip
+        name = "" if label == NO_CLASS else survey.class_names[label]
+        conditions = Conditions.unknown(len(numbers), ConditionLayout(()))
+        columns = {"simulated_class": pa.chunked_array([pa.array(numbers, pa.int64())])}
+        pools.append(Pool(name, galaxies, conditions, columns=columns))
+    return pools
+
+
+def telescope_of(source: SimulatorSource, config: Config) -> Telescope:
+    """Return the telescope of the config, its simulated survey, or SDSS."""
+    if source.telescope is not None:
+        return source.telescope
+    return config.survey.telescope if isinstance(config.survey, SimulatedSurvey) else SDSS
+
+
+def _label_of(number: int, source: SimulatorSource, survey: Survey) -> int | None:
+    """Return the curated set's most specific class that contains a simulated class.
+
+    None: it has none. A curated set without classes gives -1.
+    """
+    if source.label is not None:
+        return find_class(source.label, survey.class_names, f"{WHERE}.label")
+    if not survey.class_names:
+        return NO_CLASS
+    simulated = SIMULATED.classes[number]
+    if simulated.name in survey.class_names:
+        return survey.class_names.index(simulated.name)
+    fitting: dict[int, int] = {}
+    for label, own_class in enumerate(survey.classes.classes if survey.classes else ()):
+        if all(any(set(answers) <= set(step) for answers in simulated.path) for step in own_class.path):
+            fitting[label] = len(own_class.path)
+    return max(fitting, key=lambda label: fitting[label]) if fitting else None
+
+
+def _labels(names: Sequence[str], survey: Survey, where: str) -> list[int]:
+    """Return the labels of named classes, or of all; -1 for a set without classes."""
+    if not survey.class_names:
+        if names:
+            raise ConfigError("the curated set has no classes", where, "leave it empty")
+        return [NO_CLASS]
+    labels = [find_class(name, survey.class_names, where) for name in names]
+    if len(set(labels)) < len(labels):
+        raise ConfigError("a class is named twice", where, "name each once")
+    return labels or [label for label, class_ in enumerate(survey.curated.summary.classes) if class_.train]
+
+
+def _pool(name: str, galaxies: Galaxies, pictures: pa.ChunkedArray) -> Pool:
+    """Return a pool of random galaxies with unknown votes.
+
+    The injection may contradict the votes of the galaxies.
+    """
+    votes_NA = np.full_like(galaxies.votes_NA, np.nan)
+    conditions = Conditions.unknown(len(galaxies), ConditionLayout(()))
+    return Pool(name, replace(galaxies, votes_NA=votes_NA), conditions, random=True, columns={"picture": pictures})
+
+
+def _labelled(galaxies: Galaxies, label: int) -> Galaxies:
+    """Return the galaxies with another class, whose confidence is unknown."""
+    unknown_N = np.full(len(galaxies), np.nan)
+    return replace(galaxies, labels_N=np.full(len(galaxies), label), confidence_N=unknown_N)
+
+
+def _with_contrast(model: Injection, config: Config) -> Injection:
+    """Return the model with the simulated survey's contrast, or the config's if given."""
+    if model.contrast is None and isinstance(config.survey, SimulatedSurvey):
+        return replace(model, contrast=lupton_contrast(config.survey.telescope.softening))
+    return replace(model, contrast=model.stretch)
