@@ -263,8 +263,8 @@ class Distiller:
 
     def _skips(self, result: SegmentResult) -> bool:
         """Return whether the expert is stationary or the loss is not within `skip_above`."""
-        ceiling = None if result.is_outcome else self.recipe.skip_above
-        return result.is_stationary or (ceiling is not None and not float(result.matched.loss) <= ceiling)
+        limit = None if result.is_outcome else self.recipe.skip_above
+        return result.is_stationary or (limit is not None and not float(result.matched.loss) <= limit)
 
     def _lr(self, start_epoch: float) -> float:
         """Return the learning rate of a student that starts at an epoch."""

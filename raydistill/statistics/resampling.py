@@ -121,7 +121,7 @@ def mean_change(before_N: Floats, after_N: Floats, seed: int) -> Change:
 # With balanced accuracies A on the target of networks without adaptation, with it, and trained on the
 # target's labels (the upper bound),
 #
-#     share = (A_with - A_without) / (A_ceiling - A_without).
+#     share = (A_with - A_without) / (A_bound - A_without).
 #
 # A resample draws galaxies within their class, and networks, with replacement. All three kinds of
 # networks see the same galaxies, and those with and without adaptation are paired by their seed, so
@@ -171,13 +171,13 @@ def difference(first_SN: np.ndarray, second_SN: np.ndarray, labels_N: np.ndarray
 
 
 def gap_closed(
-    without_SN: np.ndarray, with_SN: np.ndarray, ceiling_SN: np.ndarray, labels_N: np.ndarray, seed: int
+    without_SN: np.ndarray, with_SN: np.ndarray, upper_bound_SN: np.ndarray, labels_N: np.ndarray, seed: int
 ) -> Interval:
     """Return the share of the gap that the adaptation closes.
 
     All are NaN if the gap is not above 0 in 97.5 % of the resamples: there is no gap to close.
     """
-    plain_M, resampled_RM = bootstrap_accuracies([without_SN, with_SN, ceiling_SN], labels_N, seed)
+    plain_M, resampled_RM = bootstrap_accuracies([without_SN, with_SN, upper_bound_SN], labels_N, seed)
     gap_R = resampled_RM[:, 2] - resampled_RM[:, 0]
     if np.quantile(gap_R, 0.025) <= 0:
         return NO_INTERVAL

@@ -50,7 +50,7 @@ SYNTHETIC_CONFIG_ROWS = [
     R("a hunt with labels and an oracle", "hunt tiny.yaml hunt.labels=votes.csv 'hunt.oracle={positive: truth_class == 0}'", 2,
       "hunt.labels: the oracle labels by itself; leave it out, or set hunt.oracle=null"),
     R("a hunt with an unknown strategy", "hunt tiny.yaml 'hunt.oracle={positive: a > 0, strategies: [magic]}'", 2,
-      "command line, hunt: oracle.strategies names 'magic'; known are ceiling, real, random, attributes, network, fixmatch; "
+      "command line, hunt: oracle.strategies names 'magic'; known are upper_bound, real, random, attributes, network, fixmatch; "
       "fix the value"),
     R("a hunt whose quotas are all 0", "hunt tiny.yaml 'hunt.quotas={high_score: 0, uncertain: 0, diverse: 0, random: 0}'", 2,
       "command line, hunt.quotas: at least one quota must be positive; fix the value"),

@@ -110,7 +110,7 @@ HUNT = (
     "hunt.synthetic={lanes: {positive: {num_images: 10, source: {kind: injection}}, negative: {num_images: 10, "
     "source: {kind: injection, model: {kind: dust_lane, depth: [0, 0]}}}}}",
     "hunt.oracle={positive: truth_class <= 2, rounds: 3, seeds: 3, num_examples: 2, fixmatch: {training: {steps: 20}}, "
-    "attributes: [smooth, dust_lane], strategies: [ceiling, lanes, real, random, attributes, fixmatch]}",
+    "attributes: [smooth, dust_lane], strategies: [upper_bound, lanes, real, random, attributes, fixmatch]}",
 )
 
 

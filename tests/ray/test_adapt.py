@@ -87,12 +87,12 @@ def plain(root: Path, target: str, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_report_has_the_four_figures_of_each_training_set(report: AdaptationReport) -> None:
     assert list(report.figures) == ["source", "distilled"]
     for entry in report.figures.values():
-        for name in ("source", "source_adapted", "none", "matched", "adapted", "ceiling"):
+        for name in ("source", "source_adapted", "none", "matched", "adapted", "upper_bound"):
             assert 0 < entry[name]["mean"] <= 1
             assert entry[name]["n"] == 2
         assert entry["strength"] in (0.5, 2)
         assert set(entry["source_loss"]) == {"value", "low", "high"}
-    assert report.figures["source"]["ceiling"] == report.figures["distilled"]["ceiling"]
+    assert report.figures["source"]["upper_bound"] == report.figures["distilled"]["upper_bound"]
     assert report.summary["unseen"] == ["bar_no_spiral", "no_bar_no_spiral", "lens"]
     assert Path(report.folder.local(FIGURE)).stat().st_size > 10_000
 
@@ -144,7 +144,7 @@ def test_predictions_are_those_of_the_stored_networks(
         assert row["rejection_auroc"] == pytest.approx(roc_auc_score(unseen, entropy))
 
 
-def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(
+def test_labels_of_the_target_change_only_the_upper_bound_and_the_scores(
     plain: AdaptationReport, root: Path, target: str, tmp_path: Path
 ) -> None:
     """Rename the target's classes, hence its labels: the same networks are trained."""
@@ -160,7 +160,7 @@ def test_labels_of_the_target_change_only_the_ceiling_and_the_scores(
         first.loc["adapted"]["target_confusion"], second.loc["adapted"]["target_confusion"], strict=True
     ):
         assert list(first_one) != list(other_one)
-    assert not first.loc["ceiling"]["source"].equals(second.loc["ceiling"]["source"])
+    assert not first.loc["upper_bound"]["source"].equals(second.loc["upper_bound"]["source"])
 
 
 def test_largest_strength_is_taken_if_any_loss_on_the_source_is_allowed(root: Path, target: str) -> None:

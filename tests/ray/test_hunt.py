@@ -26,7 +26,7 @@ FEW = ("sample.sampling={steps: 2}", "sample.num_images=40", "hunt.per_round=5",
 STEPS = "training: {steps: 3}"
 ORACLE = (
     "hunt.oracle={positive: truth_class <= 2, rounds: 2, seeds: 2, num_examples: 2, attributes: [smooth, dust_lane], "
-    f"strategies: [ceiling, gen, real, random, attributes, network, fixmatch], network: {{{STEPS}}}, fixmatch: {{{STEPS}}}}}"
+    f"strategies: [upper_bound, gen, real, random, attributes, network, fixmatch], network: {{{STEPS}}}, fixmatch: {{{STEPS}}}}}"
 )
 
 
@@ -135,8 +135,8 @@ def test_strategies_are_compared(root: Path, compared: HuntReport) -> None:
     result = trials.groupby(["strategy", "seed"])["found"].sum().groupby("strategy").mean()
     assert ends.to_dict() == result.to_dict()
     table = report.table().set_index(["strategy", "moment", "metric"])
-    difference = table.loc[("ceiling", "end", "found")]["difference"]
-    assert difference == pytest.approx(result["ceiling"] - result["real"])
+    difference = table.loc[("upper_bound", "end", "found")]["difference"]
+    assert difference == pytest.approx(result["upper_bound"] - result["real"])
     assert set(report.seen()["by"]) == {"experts", "attributes", "gen"}
 
 
@@ -159,16 +159,16 @@ def test_features_of_a_source_network_join_those_of_predict(root: Path, tmp_path
     plain, joined = (next_round(root, f"hunt.labels={labels}", source(root), *more) for more in ((), network))
     assert joined.summary.learner == "regression"
     assert not joined.scores()["score"].equals(plain.scores()["score"])
-    few = "hunt.oracle={positive: truth_class <= 2, rounds: 1, seeds: 2, num_examples: 2, strategies: [ceiling, gen, real]}"
+    few = "hunt.oracle={positive: truth_class <= 2, rounds: 1, seeds: 2, num_examples: 2, strategies: [upper_bound, gen, real]}"
     start = {}
     for name, more in {"plain": (), "joined": network}.items():
         report = stage.hunt(Plan(tiny(root, *FEW, few, source(root), *more)), SILENT)
         table = report.table().set_index(["strategy", "moment", "metric"])["mean"]
         start[name] = {
-            strategy: table[strategy, "start", "average_precision"] for strategy in ("ceiling", "gen", "real")
+            strategy: table[strategy, "start", "average_precision"] for strategy in ("upper_bound", "gen", "real")
         }
     assert start["plain"]["real"] == start["joined"]["real"]  # it has no source
-    for strategy in ("ceiling", "gen"):
+    for strategy in ("upper_bound", "gen"):
         assert start["plain"][strategy] != start["joined"][strategy]
 
 
@@ -185,7 +185,7 @@ def test_run_samples_the_sources_first(root: Path, tmp_path: Path) -> None:
     needed = [spec.kind for spec in lineage(spec_of(plan, "hunt"), needed=True)]
     assert needed == ["predictions", "synthetic", "synthetic", "hunt"]
     report = run(plan, "hunt")
-    assert report.summary.strategies == ("ceiling", "lanes", "real", "random")
+    assert report.summary.strategies == ("upper_bound", "lanes", "real", "random")
     table = report.table().set_index(["strategy", "moment", "metric"])
     assert table.loc[("lanes", "start", "average_precision"), "seeds"] == 1  # it learns without an example
     assert table.loc[("real", "start", "average_precision"), "seeds"] == 0

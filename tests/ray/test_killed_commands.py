@@ -206,7 +206,7 @@ COMMANDS = {
             "hunt.per_round=5", "hunt.background=10",
             "hunt.synthetic={lanes: {positive: SYNTHETIC, negative: SYNTHETIC}}",
             "hunt.oracle={positive: truth_class <= 2, rounds: 2, seeds: 3, num_examples: 2, "
-            "strategies: [ceiling, lanes, real, random]}",
+            "strategies: [upper_bound, lanes, real, random]}",
         ),
         parts="partial/trial-*.json",
         least=2,

@@ -11,7 +11,7 @@ A network is trained on a training set (`source`, `source_synthetic` or `distill
 - `none`: without the target;
 - `matched`: the same network; the target's pictures are matched with the source's;
 - `adapted`: aligned with the target's pictures, without their labels;
-- `ceiling`: trained on the target's labels instead. It is the same for all training sets.
+- `upper_bound`: trained on the target's labels instead. It is the same for all training sets.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 KIND = kinds.ADAPTATION
 RUNS, REPORT, RELIABILITY, FIGURE = "runs.parquet", "report.json", "reliability.parquet", "adaptation.png"
 TRAINING_SETS = ("source", "source_synthetic", "distilled")
-METHODS = ("none", "matched", "adapted", "ceiling")
+METHODS = ("none", "matched", "adapted", "upper_bound")
 
 RUNS_SCHEMA = pa.schema(
     [
@@ -55,7 +55,7 @@ RUNS_SCHEMA = pa.schema(
         (
             "validation",
             pa.float64(),
-        ),  # balanced accuracy on validation galaxies of the source; "ceiling": of the target
+        ),  # balanced accuracy on validation galaxies of the source; "upper_bound": of the target
         ("source", pa.float64()),  # balanced accuracy on test galaxies
         ("target", pa.float64()),  # the same, of the classes that the source has
         ("ece", pa.float64()),  # expected calibration error on the target
@@ -111,7 +111,7 @@ class AdaptationReport(Displayed):
         """Return the figures of each training set.
 
         - `source`, `source_adapted`: balanced accuracy on the source, {mean, std, n, ci95}.
-        - `none`, `matched`, `adapted`, `ceiling`: the same on the target.
+        - `none`, `matched`, `adapted`, `upper_bound`: the same on the target.
         - `source_loss`, `gap_closed`: {value, low, high} of the difference on the source, and of
           the closed share of the gap; null where there is none.
         - `ece`, `brier`, `rejection_auroc`: by method, {mean, std, n, ci95}.

@@ -111,7 +111,7 @@ def _by_method(trained: Mapping[Fit, TrainedFit], predictions: Predictions) -> d
     tested: dict[Named, dict[Fit, np.ndarray]] = {}
     for fit in trained:
         views = {"none": {"none": "target", "matched": "matched"}, "adapted": {"adapted": "matched"}}
-        for method, view in views.get(fit.method, {"ceiling": "own"}).items():
+        for method, view in views.get(fit.method, {"upper_bound": "own"}).items():
             tested.setdefault((fit.training_set, method), {})[fit] = predictions[fit, view]
     return tested
 
@@ -170,10 +170,10 @@ def _figures(
     """Return the figures of a training set, see `AdaptationReport.figures`."""
 
     def networks(method: str) -> Mapping[Fit, np.ndarray]:
-        return tested["" if method == "ceiling" else name, method]
+        return tested["" if method == "upper_bound" else name, method]
 
     def figure(column: str, method: str) -> dict[str, Any]:
-        set_name = "" if method == "ceiling" else name
+        set_name = "" if method == "upper_bound" else name
         values = [row[column] for row in rows if (row["training_set"], row["method"]) == (set_name, method)]
         return metrics.summarise([math.nan if value is None else value for value in values])
 
@@ -187,7 +187,7 @@ def _figures(
 
     loss = difference(correct_on_source("none"), correct_on_source("adapted"), source, seed)
     closed = {
-        method: gap_closed(correct("none"), correct(method), correct("ceiling"), target[known], seed)
+        method: gap_closed(correct("none"), correct(method), correct("upper_bound"), target[known], seed)
         for method in ("matched", "adapted")
     }
     first = next(iter(networks("adapted")))
@@ -219,7 +219,7 @@ BARS = (
     ("none", "target, without", VERMILION),
     ("matched", "target, pixels matched", PURPLE),
     ("adapted", "target, aligned", BLUE),
-    ("ceiling", "target, trained on its labels", GREEN),
+    ("upper_bound", "target, trained on its labels", GREEN),
 )
 
 
@@ -269,7 +269,7 @@ def _draw_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
 def _draw_reliability(axes: Axes, training_set: str, bins: Sequence[Mapping[str, Any]]) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     for key, name, colour in BARS[1:]:
-        set_name = "" if key == "ceiling" else training_set
+        set_name = "" if key == "upper_bound" else training_set
         kept = [row for row in bins if (row["training_set"], row["method"]) == (set_name, key) and row["count"] >= 10]
         axes.plot(
             [row["confidence"] for row in kept], [row["accuracy"] for row in kept],

@@ -52,12 +52,12 @@ def choose_fits(runner: FitRunner, options: Adapt, training_sets: list[str]) -> 
     The rate of a training set is that of its networks without the target. Only the upper bound uses
     labels of the target, also for its rate.
     """
-    ceiling = _best_rate(runner, options, "", "ceiling")
+    upper_bound = _best_rate(runner, options, "", "upper_bound")
     chosen = []
     for name in training_sets:
         plain = _best_rate(runner, options, name, "none")
         chosen += [*plain, *_strongest(runner, options, plain)]
-    return [*chosen, *ceiling]
+    return [*chosen, *upper_bound]
 
 
 def _best_rate(runner: FitRunner, options: Adapt, training_set: str, method: Method) -> list[Fit]:
@@ -151,7 +151,7 @@ def _runner(
              options.training.steps, arithmetic)  # fmt: skip
     labelled = surveys.target_pictures("train", "channels").known()
     targets = one_hot(labelled.labels, source.num_classes)
-    ceiling = TrainingSet(labelled.images, targets, drawing_probabilities(labelled.labels))
+    upper_bound = TrainingSet(labelled.images, targets, drawing_probabilities(labelled.labels))
     unlabelled = surveys.target_pictures("train", options.matching).images
     common = Common(
         architecture=options.network,
@@ -170,7 +170,9 @@ def _runner(
         folder=spec.folder / FITS,
         resources=plan.config.resources,
         common=common,
-        training_sets={name: ray.put(training_set) for name, training_set in {**training_sets, "": ceiling}.items()},
+        training_sets={
+            name: ray.put(training_set) for name, training_set in {**training_sets, "": upper_bound}.items()
+        },
         unlabelled=ray.put(unlabelled),
         validation={name: ray.put(block) for name, block in validation.items()},
     )
@@ -206,7 +208,7 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
 
     def arguments(self, fit: Fit) -> tuple[Any, ...]:
         unlabelled = self.unlabelled if fit.method == "adapted" else None
-        survey = "target" if fit.method == "ceiling" else "source"
+        survey = "target" if fit.method == "upper_bound" else "source"
         return self.training_sets[fit.training_set], unlabelled, self.validation[survey], fit, self.common
 
     def shown(self, fit: Fit, result: TrainedFit) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def predict(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> np.ndar
 
 # A fit: one network by its training set, method, seed and hyper-parameters.
 
-Method = Literal["none", "adapted", "ceiling"]
+Method = Literal["none", "adapted", "upper_bound"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Fit:
     training_set
         "source", "source_synthetic" or "distilled"; "" for the upper bound.
     method
-        "none": without the target; "adapted": aligned with it; "ceiling": on its labels.
+        "none": without the target; "adapted": aligned with it; "upper_bound": on its labels.
     seed
         Number of the network.
     lr

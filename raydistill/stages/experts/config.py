@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from raydistill.distillation.snapshots import Snapshots, plan_snapshots
 from raydistill.learning.augment import Augmentation
@@ -88,6 +88,8 @@ class Experts:
         Training of each expert.
     decompose
         Train a second head for a nuisance beside the classes. None: classes alone.
+    seed
+        Another number gives other initial parameters and batches; 0: those of the config's seed.
     """
 
     num_experts: PositiveInt = 8
@@ -97,6 +99,7 @@ class Experts:
     decompose: Decompose | None = None
     snapshot_steps: PositiveInt | Literal["auto"] | None = "auto"
     max_snapshots: PositiveInt = 200
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         if self.targets == "counts" and self.decompose is not None:

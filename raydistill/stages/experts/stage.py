@@ -55,6 +55,7 @@ from raydistill.runtime.stages import (
     stage_context,
     tracked_run,
 )
+from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.stages.experts.classify.classifier import MODEL_CODE, PictureClassifier
@@ -181,8 +182,9 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
             snapshots.steps_between,
             len(snapshots.stored),
         )
+    seed = fold_in(config.seed, "experts", recipe.seed) if recipe.seed else config.seed
     task = ExpertTask(
-        folder.uri, curated.folder.uri, plan.expert_network, recipe, training, snapshots, config.seed,
+        folder.uri, curated.folder.uri, plan.expert_network, recipe, training, snapshots, seed,
         Processor.of(resources), plan.class_tree if recipe.targets != "hard" else None,
     )  # fmt: skip
     actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())

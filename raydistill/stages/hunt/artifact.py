@@ -262,7 +262,7 @@ HUNT_METRICS = (("end", "found"), ("start", "found_in_first"))
 
 
 HUNT_STRATEGIES = {
-    "ceiling": "knows all labels, the best to hope for",
+    "upper_bound": "knows all labels, the best to hope for",
     REFERENCE: "learns from labels alone",
     "random": "labels random objects",
     "attributes": "ranks by the predicted answers of volunteers",

@@ -70,7 +70,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 Learner = Regression | NetworkLearner | FixMatchLearner
 # Strategies that need no synthetic source; the name of a source is the strategy that uses it.
 REFERENCE = "real"  # learns from labels alone; the others are compared with it
-STRATEGIES = ("ceiling", REFERENCE, "random", "attributes", "network", "fixmatch")
+STRATEGIES = ("upper_bound", REFERENCE, "random", "attributes", "network", "fixmatch")
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,14 @@ class Oracle:
         "strict": the attributes and the synthetic sets use no galaxy of the target class. "seen":
         they may.
     strategies
-        Strategies to compare: ceiling, real, random, attributes, network, fixmatch, and names of
-        synthetic sources. None: real, random, ceiling, all sources, and the attributes if given.
+        Strategies to compare: upper_bound, real, random, attributes, network, fixmatch, and names of
+        synthetic sources. None: real, random, upper_bound, all sources, and the attributes if given.
     attributes
         Answers of volunteers whose product is a baseline, such as [smooth, dust_lane].
     purity
         Required purity of the recall.
     folds
-        Folds of the upper bound `ceiling`, which knows all labels but those of the fold. It has the features of
+        Folds of `upper_bound`, which knows all labels but those of the fold. It has the features of
         a `source_network` of all sources.
     network, fixmatch
         The learners of these strategies.
@@ -237,7 +237,7 @@ class Hunt:
         if self.oracle is None:
             return ()
         given = ("attributes",) if self.oracle.attributes else ()
-        return self.oracle.strategies or ("ceiling", *self.synthetic, REFERENCE, "random", *given)
+        return self.oracle.strategies or ("upper_bound", *self.synthetic, REFERENCE, "random", *given)
 
     @property
     def samples(self) -> tuple[Sample, ...]:

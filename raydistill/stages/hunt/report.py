@@ -228,7 +228,7 @@ def seen_rows(curated: CuratedSet, scripted: Scripted, oracle: Oracle) -> list[M
 # Draw the curves of a hunt: objects found for labels spent.
 
 COLOURS = (GREEN, VERMILION, PURPLE, "#e69f00", "#56b4e9")  # of sources and learners (Okabe and Ito 2008)
-FIXED = {"real": (BLUE, "-"), "random": (MUTED, ":"), "ceiling": (INK, "--"), "attributes": (FAINT, "-.")}
+FIXED = {"real": (BLUE, "-"), "random": (MUTED, ":"), "upper_bound": (INK, "--"), "attributes": (FAINT, "-.")}
 
 
 @dataclass(frozen=True)

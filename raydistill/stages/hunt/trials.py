@@ -218,7 +218,7 @@ class TrialRunner:
         root = fold_in(self.config.seed, "trial", seed)
         start = draw_examples(inputs, oracle.num_examples, root)
         scorer = self._scorer(inputs, strategy, oracle, start, root)
-        learns = strategy not in ("ceiling", "attributes")
+        learns = strategy not in ("upper_bound", "attributes")
         quotas = self.config.quotas if learns else BEST_ONLY
         trace = hunt(
             scorer, inputs.standardised, inputs.truth_M, start, quotas, oracle.rounds, self.config.per_round, root
@@ -247,15 +247,15 @@ class TrialRunner:
             assert inputs.attributes_M is not None
             attributes_M = inputs.attributes_M
             return lambda rows, labels, number: attributes_M
-        sources = [source for source in inputs.sources if strategy in (source.name, "ceiling")]
+        sources = [source for source in inputs.sources if strategy in (source.name, "upper_bound")]
         if sources and self.config.source_network is not None:
             inputs, sources = self._describe(inputs, sources, start, root)
-        if strategy == "ceiling":
+        if strategy == "upper_bound":
             strength = getattr(self.config.learner, "strength", 10.0)
-            ceiling_M = cross_fitted_scores(
+            upper_bound_M = cross_fitted_scores(
                 inputs.features_MF, inputs.truth_M, inputs.standardiser, strength, oracle.folds, root
             )
-            return lambda rows, labels, number: ceiling_M
+            return lambda rows, labels, number: upper_bound_M
         learners: dict[str, AnyLearner] = {"network": oracle.network, "fixmatch": oracle.fixmatch}
         return self._learning(inputs, learners.get(strategy, self.config.learner), sources, root)
 

@@ -423,12 +423,12 @@ def test_infinite_loss_is_above_the_threshold(monkeypatch: pytest.MonkeyPatch) -
 
 def test_infinite_next_epoch_loss_is_ignored_with_a_threshold() -> None:
     """Without a threshold, it ends the run."""
-    for ceiling in (1.1, None):
-        run = distiller(replace(QUICK, skip_above=ceiling, schedule=SelfAdaptive(max_start_epoch=2)))
+    for limit in (1.1, None):
+        run = distiller(replace(QUICK, skip_above=limit, schedule=SelfAdaptive(max_start_epoch=2)))
         (segment,) = run.measure_all()
         assert segment.next_epoch_loss is not None
         segment = segment._replace(next_epoch_loss=math.inf)
-        if ceiling is None:
+        if limit is None:
             with pytest.raises(DivergenceError):
                 run.advance([segment])
         else:

@@ -126,7 +126,7 @@ def test_drawing_needs_neither_pyplot_nor_torch_nor_ray() -> None:
     code = (
         "import sys, io, numpy as np\n"
         "from raydistill.stages.distill import figures\n"
-        "from raydistill.stages.evaluate import charts\n"
+        "from raydistill.stages.evaluate.report import charts\n"
         "charts.accuracy_table(io.BytesIO(), [charts.AccuracyRow('a', .5)])\n"
         "print([m for m in ('matplotlib.pyplot', 'torch', 'ray', 'mlflow') if m in sys.modules])"
     )

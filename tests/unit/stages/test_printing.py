@@ -107,7 +107,7 @@ def test_names_in_a_notebook_are_text() -> None:
 
 def test_hunt_shows_each_strategy_with_its_meaning(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    strategies = ("ceiling", "lanes", "real", "random")
+    strategies = ("upper_bound", "lanes", "real", "random")
     summary = HuntSummary("lanes", "demo", True, "a > 0", "seen", 1, 53, 3000, 5, 5, 20, 0.5, strategies)
     row = {
         "mean": 28.4,

@@ -42,15 +42,15 @@ def test_spread_of_resamples_is_that_of_galaxies_and_networks() -> None:
 
 
 def test_share_is_the_closed_part_of_the_gap() -> None:
-    without, ceiling = np.zeros((3, 280), bool), np.ones((3, 280), bool)
+    without, upper_bound = np.zeros((3, 280), bool), np.ones((3, 280), bool)
     half = np.zeros((3, 280), bool)
     for label in (0, 1, 3):
         half[:, np.flatnonzero(label == LABELS)[::2]] = True
-    result = gap_closed(without, half, ceiling, LABELS, 0)
+    result = gap_closed(without, half, upper_bound, LABELS, 0)
     assert result.value == pytest.approx(0.5)
     assert 0.35 < result.low < 0.5 < result.high < 0.65
-    assert gap_closed(without, ceiling, ceiling, LABELS, 0) == pytest.approx((1, 1, 1))
-    assert gap_closed(without, without, ceiling, LABELS, 0) == pytest.approx((0, 0, 0))
+    assert gap_closed(without, upper_bound, upper_bound, LABELS, 0) == pytest.approx((1, 1, 1))
+    assert gap_closed(without, without, upper_bound, LABELS, 0) == pytest.approx((0, 0, 0))
 
 
 def test_no_share_without_a_gap() -> None:

@@ -262,7 +262,7 @@ def plans_of_parts(plan: Plan, *, permute: bool) -> list[Plan]:
     config, count = plan.config, plan.config.analyse.disjoint
     return [
         Plan(replace(
-            config, seed=config.seed + 1 + number,
+            config, experts=replace(config.experts, seed=config.experts.seed + 1 + number),
             curate=replace(config.curate, part=TrainingPart(number, count, permute)),
             distill=replace(config.distill, seed=config.distill.seed + number),
         ))

@@ -98,7 +98,7 @@ def _fits(config: Hunt) -> list[tuple[AnyLearner, int]]:
         (oracle.fixmatch, rounds * ("fixmatch" in config.strategies)),
     ]
     if network is not None:
-        fits.append((network, oracle.seeds * (with_source + ("ceiling" in config.strategies))))
+        fits.append((network, oracle.seeds * (with_source + ("upper_bound" in config.strategies))))
     return fits
 
 

@@ -26,7 +26,7 @@ def summary(training_sets: int = 1, ci95: float | None = 0.02) -> dict[str, Any]
 
 def reliability(count: int = 50) -> list[dict[str, Any]]:
     return [
-        {"training_set": "" if key == "ceiling" else "source", "method": key, "bin": n, "count": count if n else 0,
+        {"training_set": "" if key == "upper_bound" else "source", "method": key, "bin": n, "count": count if n else 0,
          "confidence": n / 15 if n else None, "accuracy": n / 20 if n else None}
         for key, _, _ in BARS[1:] for n in range(15)
     ]  # fmt: skip

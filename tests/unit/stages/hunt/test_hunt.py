@@ -118,6 +118,6 @@ def test_default_strategies_are_those_that_apply():
     source = {"injection": SyntheticSource("a", "b")}
     assert Hunt().strategies == ()
     assert Hunt(synthetic=source, oracle=Oracle(positive="a > 0")).strategies == (
-        "ceiling", "injection", "real", "random",
+        "upper_bound", "injection", "real", "random",
     )  # fmt: skip
     assert Hunt(oracle=Oracle(positive="a > 0", attributes=("smooth",))).strategies[-1] == "attributes"
