@@ -50,7 +50,7 @@ coverage: COVERAGE = --cov
 coverage: unit ## run the fast tests and print the lines that they do not run
 
 test: COVERAGE = $(call NEW_PYTHON,--cov,)
-test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, eleven minutes on two cores
+test: check slow ## check (with coverage from Python 3.12), plus tests with Ray, MLflow and the command line, ten minutes on two cores
 
 test-all: COVERAGE = --cov
 test-all: check slow long mutants ## test, plus the long fault and cluster tests, and changes of core modules
