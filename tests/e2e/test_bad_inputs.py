@@ -1,7 +1,8 @@
 """Give bad inputs to the real command line: one error message, and no traceback.
 
 Each input has an exit code. The inputs are the tables in `bad_*.py`.
-`python -m tests.e2e.test_bad_inputs` writes it to docs/errors.md.
+`python -m tests.e2e.test_bad_inputs` writes it to dev/bad-inputs.md, and the exit codes to
+docs/errors.md.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from tests.e2e.bad_surveys import SURVEY_ROWS
 from tests.e2e.bad_synthetics import SYNTHETIC_CONFIG_ROWS, SYNTHETIC_RUN_ROWS
 from tests.private_ray import private_ray, training_here
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT, TABLE = ROOT / "docs" / "errors.md", ROOT / "dev" / "bad-inputs.md"
 
 # ---- the table of bad inputs ----
 
@@ -272,7 +274,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
 
 
-# ---- docs/errors.md ----
+# ---- docs/errors.md and dev/bad-inputs.md ----
 
 HEAD = """# Errors
 
@@ -285,14 +287,21 @@ that the sentence names.
 """
 
 
+TAIL = """
+The sentence says what is wrong, where, and what to do. `dev/bad-inputs.md` has some three hundred bad
+inputs, each with its command and its sentence; a test runs every one.
+"""
+
+
 def document() -> str:
-    """Return docs/errors.md, from the help's exit codes and the table of bad inputs."""
+    """Return docs/errors.md, from the help's exit codes."""
     codes = re.findall(r"^ +(\d+) +(.*)$", base.EXIT_CODES, re.MULTILINE)
-    lines = [f"| {code} | {meaning} |" for code, meaning in codes]
-    parts = [
-        HEAD + "\n".join(lines),
-        "A test runs every line. The page is generated from `tests/e2e/bad_*.py`.",
-    ]
+    return HEAD + "".join(f"| {code} | {meaning} |\n" for code, meaning in codes) + TAIL
+
+
+def table() -> str:
+    """Return dev/bad-inputs.md."""
+    parts = ["# Bad inputs\n\nA test runs every line. The page is generated from `tests/e2e/bad_*.py`."]
     for title, rows in (
         ("Config and command line", [*CONFIG_ROWS, *ANALYSIS_CONFIG_ROWS, *SYNTHETIC_CONFIG_ROWS]),
         ("Vote table and pictures", [*SURVEY_ROWS, *PICTURE_ROWS]),
@@ -312,8 +321,11 @@ def _escape(sentence: str) -> str:
 
 
 def test_the_document_is_up_to_date() -> None:
-    assert DOCUMENT.read_text() == document(), "run: python -m tests.e2e.test_bad_inputs"
+    assert (DOCUMENT.read_text(), TABLE.read_text()) == (document(), table()), (
+        "run: python -m tests.e2e.test_bad_inputs"
+    )
 
 
 if __name__ == "__main__":
     DOCUMENT.write_text(document())
+    TABLE.write_text(table())
