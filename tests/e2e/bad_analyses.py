@@ -9,6 +9,14 @@ R = Row
 TABLE = {"t.csv": "id,u\n0,1\n1,2\n"}
 # fmt: off
 ANALYSIS_CONFIG_ROWS = [
+    R("a class prior of infinite frequency", "run demo 'predict.prior={round: .inf, spiral: 1}'", 2,
+      "command line, predict: prior needs finite frequencies of at least 0, of which one is above 0; fix the value"),
+    R("a temperature of 0", "run demo predict.temperature=0", 2,
+      "command line, predict: temperature must be auto or a finite number above 0, got 0; fix the value"),
+    R("a part of the galaxies that does not exist", "run demo 'curate.part={index: 3, parts: 3}'", 2,
+      "command line, curate.part: index must be less than parts, got 3 of 3; fix the value"),
+    R("a control without parts", "run demo analyse.permuted=true", 2,
+      "command line, analyse: permuted needs disjoint, the number of parts whose labels it permutes; fix the value"),
     R("an analysis with too few permutations", "analyse tiny.yaml analyse.permutations=9", 2,
       "command line, analyse: permutations must be at least 99, got 9; fix the value"),
     R("properties of galaxies without a column", "analyse tiny.yaml 'analyse.properties={table: t.csv, columns: {}}'", 2,

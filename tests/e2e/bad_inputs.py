@@ -268,6 +268,8 @@ RUN_ROWS = [
       "runs/tiny/trajectories-…: there is no set of expert trajectories here; run 'raydistill experts CONFIG' first"),
     R("more experts to predict than there are", "predict tiny.yaml pictures predict.experts=3", 3,
       "runs/tiny/trajectories-…: predict.experts asks for 3 experts, and the run has 1; lower it, or raise experts.num_experts"),
+    R("a class prior of other classes", "predict tiny.yaml pictures 'predict.prior={round: 1}'", 2,
+      "predict.prior: it names round, and the classes of the curated set are round, disk; give the frequency of each of them"),
     R("a survey to predict that is not there", "predict tiny.yaml nowhere", 3,
       "nowhere: there is no such survey; give a config, a curated set or a folder of pictures"),
     R("a folder to predict without a picture", "predict tiny.yaml notes", 3,

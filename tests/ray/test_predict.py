@@ -106,7 +106,7 @@ def test_estimated_prior_is_written_into_every_block(root: Path, curated: Curate
 
 
 def test_prior_of_other_classes_is_rejected(root: Path) -> None:
-    with pytest.raises(ConfigError, match="it names the classes"):
+    with pytest.raises(ConfigError, match="it names round, and the classes"):
         predict(Plan(tiny(root, "predict.prior={round: 1}")), SILENT)
 
 

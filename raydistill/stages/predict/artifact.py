@@ -210,7 +210,7 @@ class PredictionSet(Displayed):
         """
         if prior is None:
             return self._usable("probability", len(self.class_names), np.float32)
-        if set(prior) != set(self.class_names) or not sum(prior.values()) > 0 or min(prior.values()) < 0:
+        if set(prior) != set(self.class_names) or not 0 < sum(prior.values()) < float("inf") or min(prior.values()) < 0:
             raise ValueError(f"prior must give a frequency of at least 0 for each class of {self.class_names}")
         ids, logits_NK = self.logits()
         total = sum(prior.values())

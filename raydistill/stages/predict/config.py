@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
-Prior = Literal["training", "validation", "uniform", "estimated"] | dict[str, NonNegativeFloat]
+Prior = Literal["training", "validation", "uniform", "estimated"] | dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,12 @@ class Predict:
     block_size: PositiveInt = 1024
     batch_size: PositiveInt | None = None
     prior: Prior = "training"
-    temperature: Literal["auto"] | PositiveFloat = "auto"
+    temperature: Literal["auto"] | float = "auto"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prior, str) and not sum(self.prior.values()) > 0:
-            raise ValueError("prior: at least one frequency must be above 0")
+        if not isinstance(self.prior, str):
+            values = list(self.prior.values())
+            if not all(math.isfinite(value) and value >= 0 for value in values) or not sum(values) > 0:
+                raise ValueError("prior needs finite frequencies of at least 0, of which one is above 0")
+        if self.temperature != "auto" and not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be auto or a finite number above 0, got {self.temperature:g}")

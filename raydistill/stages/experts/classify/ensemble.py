@@ -153,7 +153,7 @@ def chosen_prior(prior: str | Mapping[str, float], curated: CuratedSet) -> tuple
             return frequencies([entry.validation + 0.5 for entry in curated.summary.classes])
         return frequencies([entry.train for entry in curated.summary.classes])
     if set(prior) != set(curated.class_names):
-        what = f"it names the classes {sorted(prior)}, and the curated set has {sorted(curated.class_names)}"
-        raise ConfigError(what, "predict.prior", "give the frequency of each class of the curated set")
+        what = f"it names {', '.join(prior)}, and the classes of the curated set are {', '.join(curated.class_names)}"
+        raise ConfigError(what, "predict.prior", "give the frequency of each of them")
     total = sum(prior.values())
     return tuple(prior[name] / total for name in curated.class_names)
