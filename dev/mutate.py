@@ -46,7 +46,6 @@ EQUIVALENT = {  # changes without a consequence, or within rounding: file and ch
     (CROSSED, "error < 1e-12 * max(1.0, abs(mean))"),
     (CROSSED, "1e-12 / max(1.0, abs(mean))"),
     (CROSSED, "abs(mean) <= 1e-12"),
-    (CROSSED, "by_replicate >= by_seed"),
     (RANKING, "exact - 1e-09"),
     (RANKING, "len(keys_N) >= self._size"),
     (LOSSES, "trend(state.recent) >= -self.significance"),

@@ -134,3 +134,28 @@ def test_two_galaxies_that_are_always_right_have_a_wide_interval() -> None:
 def test_strata_have_equal_weight() -> None:
     values = np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
     assert crossed_mean(values, np.array([0, 0, 0, 1])).mean == 0.5
+
+
+def test_difference_without_seeds_or_replicates_is_unknown() -> None:
+    for first, second in ((np.ones((0, 3)), np.ones((2, 3))), (np.ones((2, 0)), np.ones((2, 0)))):
+        result = crossed_difference(first, second)
+        assert np.isnan(result[:4]).all()
+        assert 0 in result[4:]
+
+
+def test_difference_of_two_seeds_each_has_an_interval() -> None:
+    first, second = np.array([[1.0, 2.0, 4.0], [2.0, 2.5, 5.0]]), np.array([[0.0, 1.5, 3.0], [0.5, 1.0, 2.0]])
+    result = crossed_difference(first, second)
+    assert result.mean == pytest.approx(first.mean() - second.mean())
+    assert result.low < result.mean < result.high
+    assert math.isnan(crossed_difference(first[:1], second).low)
+
+
+def test_variances_of_two_strata_add_up() -> None:
+    """Two strata of the same values halve the parts of replicates and interaction."""
+    values = np.array([[3.0, 2.0, 7.0], [7.0, 10.0, 13.0], [11.0, 18.0, 19.0]])
+    squares, freedom = np.array([108.0, 27.0 / 2, -4.0 / 2]) / 9, np.array([2, 4, 8])  # by hand; the rest has 4 in each
+    result = crossed_mean(np.concatenate([values, values], axis=1), np.repeat([0, 1], 3))
+    total = squares.sum()
+    expected = stats.t.interval(0.95, total**2 / (squares**2 / freedom).sum(), 10.0, math.sqrt(total))
+    assert (result.low, result.high) == pytest.approx(expected, rel=1e-9)
