@@ -52,6 +52,7 @@ def recurrence(*, permute: bool) -> list[ClassRecurrence]:
     return recurrence_of_classes(similarity_of_classes(residuals, LABELS.numpy()))
 
 
+@pytest.mark.long  # twenty seconds
 @pytest.mark.slow
 def test_residuals_recur_with_labels_and_not_with_permuted_ones() -> None:
     true, control = recurrence(permute=False), recurrence(permute=True)
