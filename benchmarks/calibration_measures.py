@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import optimize, special
+from scipy import special
 
 from raydistill.learning.architectures import Paths
+from raydistill.learning.calibration import minimise_positive
 from raydistill.learning.dirichlet import negative_log_likelihood
 from raydistill.statistics.intervals import Interval
 
@@ -53,7 +54,9 @@ def fit_temperature(logits_NK: np.ndarray, targets_NK: np.ndarray) -> float:
     targets_NK
         Their labels, one-hot, or the volunteers' class probabilities.
     """
-    return _minimise(lambda t: float(cross_entropy(scale_logits(logits_NK, t), targets_NK).mean()), _TEMPERATURES)
+    return minimise_positive(
+        lambda t: float(cross_entropy(scale_logits(logits_NK, t), targets_NK).mean()), _TEMPERATURES
+    )
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class PathVotes:
 
     def fit_scale(self, probabilities_NK: np.ndarray) -> float:
         """Return the scale s in [0.4, 8000] with the smallest mean `dirichlet_nll`."""
-        return _minimise(lambda s: float(self.dirichlet_nll(probabilities_NK, s).mean()), _SCALES)
+        return minimise_positive(lambda s: float(self.dirichlet_nll(probabilities_NK, s).mean()), _SCALES)
 
 
 def bootstrap(
@@ -165,9 +168,3 @@ def bootstrap(
         drawn.append(np.mean([figure(network, rows) for network in rng.integers(num_networks, size=num_networks)]))
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Interval(value, float(2 * value - high), float(2 * value - low))
-
-
-def _minimise(loss: Callable[[float], float], log_range: tuple[float, float]) -> float:
-    """Return the positive number of least loss, searched on a logarithmic scale."""
-    found = optimize.minimize_scalar(lambda log: loss(float(np.exp(log))), bounds=log_range, method="bounded")
-    return float(np.exp(found.x))

@@ -89,12 +89,9 @@ class Calibration:
 
     def with_estimated_prior(self, logits_NK: npt.ArrayLike) -> Self:
         """Return the calibration with the prior that EM finds in a survey's pictures."""
-        trained, scaled_NK = np.asarray(self.trained), np.asarray(logits_NK, np.float64) / self.temperature
-        prior_K = trained
+        prior_K = np.asarray(self.trained)
         for _ in range(EM_ITERATIONS):
-            with np.errstate(divide="ignore"):
-                shift_K = np.log(prior_K) - np.log(trained)
-            before_K, prior_K = prior_K, _softmax(scaled_NK + shift_K).mean(axis=0)
+            before_K, prior_K = prior_K, self.with_prior(prior_K).apply(logits_NK).mean(axis=0)
             if np.abs(prior_K - before_K).max() < EM_TOLERANCE:
                 break
         return self.with_prior(prior_K / prior_K.sum())
@@ -140,20 +137,21 @@ def fit_temperature(calibration: Calibration, logits_NK: npt.ArrayLike, labels_N
     logits_NK, rows = np.asarray(logits_NK, np.float64), np.arange(len(labels_N))
     own = calibration.with_prior(frequencies(np.bincount(labels_N, minlength=logits_NK.shape[1]).tolist()))
 
-    def loss(log: float) -> float:
-        scaled_NK = replace(own, temperature=float(np.exp(log))).logits(logits_NK)
+    def loss(temperature: float) -> float:
+        probability_NK = replace(own, temperature=temperature).apply(logits_NK)
         with np.errstate(divide="ignore"):
-            return -float(np.log(_softmax(scaled_NK)[rows, labels_N]).clip(SMALLEST_LOG).mean())
+            return -float(np.log(probability_NK[rows, labels_N]).clip(SMALLEST_LOG).mean())
 
-    return replace(calibration, temperature=minimise_positive(loss, TEMPERATURES))
+    low, high = np.log(TEMPERATURES).tolist()
+    return replace(calibration, temperature=minimise_positive(loss, (low, high)))
 
 
-def minimise_positive(loss: Callable[[float], float], limits: tuple[float, float]) -> float:
-    """Return the positive number of least loss, a function of its logarithm."""
+def minimise_positive(loss: Callable[[float], float], log_range: tuple[float, float]) -> float:
+    """Return the positive number of least loss, searched on a logarithmic scale."""
     from scipy import optimize  # a fifth of a second, which commands that open predictions do not need
 
-    bounds = (float(np.log(limits[0])), float(np.log(limits[1])))
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    found = optimize.minimize_scalar(lambda log: loss(float(np.exp(log))), bounds=log_range, method="bounded")
+    return float(np.exp(found.x))
 
 
 def class_reliability(probabilities_NK: Floats, true_N: npt.NDArray[np.int64], num_bins: int = 15) -> list[Reliability]:

@@ -129,9 +129,7 @@ def _over_replicates(means_R: Values, strata: Sequence[npt.NDArray[np.intp]], ad
         values = np.concatenate([means_R[members], added])
         if len(values) > 1:
             parts.append(_Part(float(values.var(ddof=1)) / len(values) / len(strata) ** 2, len(values) - 1))
-    total = sum(part.variance for part in parts)
-    squares = sum(part.variance**2 / part.freedom for part in parts)
-    return _Part(total, total**2 / squares if squares else 1.0)
+    return _sum(parts)
 
 
 def _interaction(values_SR: Values, strata: Sequence[npt.NDArray[np.intp]]) -> _Part:
@@ -174,4 +172,4 @@ def _combine(of_seeds: Sequence[_Part], of_replicates: _Part, rest: Sequence[_Pa
 def _sum(parts: Sequence[_Part]) -> _Part:
     total = sum(part.variance for part in parts)
     squares = sum(part.variance**2 / part.freedom for part in parts)
-    return _Part(total, total**2 / squares if squares else parts[0].freedom)
+    return _Part(total, total**2 / squares if squares else 1.0)

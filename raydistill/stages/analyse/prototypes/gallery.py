@@ -272,12 +272,8 @@ def plans_of_parts(plan: Plan, *, permute: bool) -> list[Plan]:
 
 def plans_with_experts(plan: Plan) -> list[Plan]:
     """Return the plans of repeats that need experts of their own."""
-    options = plan.config.analyse
-    parts = [
-        other
-        for permute in (False, True)[: options.permuted + 1]
-        for other in (plans_of_parts(plan, permute=permute) if options.disjoint else [])
-    ]
+    kinds = (False, True) if plan.config.analyse.permuted else (False,)
+    parts = [other for permute in kinds for other in plans_of_parts(plan, permute=permute)]
     return [*parts, *plans_of_networks(plan)]
 
 
