@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import sub
 from typing import NamedTuple
 
 import numpy as np
@@ -71,16 +73,7 @@ def crossed_mean(
     added
         Values that the scatter of each stratum takes as well, such as `PROPORTIONS`.
     """
-    values_SR = values_SR[np.isfinite(values_SR).all(axis=1)]
-    seeds, replicates = values_SR.shape
-    if not seeds or not replicates:
-        return CrossedMean(*(math.nan,) * 4, seeds, replicates)
-    strata = _strata(strata_R, replicates)
-    mean = float(_row_means(values_SR, strata).mean())
-    if seeds < 2:
-        return CrossedMean(mean, math.nan, math.nan, math.nan, seeds, replicates)
-    of_replicates, rest = _over_replicates(values_SR.mean(axis=0), strata, added), _interaction(values_SR, strata)
-    return _with_interval(mean, [_over_seeds(values_SR, strata)], of_replicates, [rest], seeds, replicates)
+    return _crossed([values_SR[np.isfinite(values_SR).all(axis=1)]], strata_R, added)
 
 
 def crossed_difference(
@@ -90,19 +83,29 @@ def crossed_difference(
 
     Seeds are independent. Parameters are as in `crossed_mean`. The replicates are paired, which leaves out their scatter.
     """
-    seeds, replicates = min(len(first_SR), len(second_TR)), first_SR.shape[1]
-    strata = _strata(strata_R, replicates)
+    return _crossed([first_SR, second_TR], strata_R, added)
+
+
+def _crossed(sets: Sequence[Values], strata_R: npt.NDArray[np.integer] | None, added: Sequence[float]) -> CrossedMean:
+    """Return the mean of the first values, less that of the second if there are two."""
+    seeds, replicates = min(map(len, sets)), sets[0].shape[1]
     if not seeds or not replicates:
         return CrossedMean(*(math.nan,) * 4, seeds, replicates)
-    mean = float(_row_means(first_SR, strata).mean() - _row_means(second_TR, strata).mean())
+    strata = _strata(strata_R, replicates)
+    mean = float(reduce(sub, [_row_means(values, strata).mean() for values in sets]))
     if seeds < 2:
         return CrossedMean(mean, math.nan, math.nan, math.nan, seeds, replicates)
-    both = (first_SR, second_TR)
-    of_replicates = _over_replicates(first_SR.mean(axis=0) - second_TR.mean(axis=0), strata, added)
-    return _with_interval(
-        mean, [_over_seeds(values, strata) for values in both], of_replicates,
-        [_interaction(values, strata) for values in both], seeds, replicates,
-    )  # fmt: skip
+    of_replicates = _over_replicates(reduce(sub, [values.mean(axis=0) for values in sets]), strata, added)
+    of_seeds, rest = ([part(values, strata) for values in sets] for part in (_over_seeds, _interaction))
+    variance, freedom = _combine(of_seeds, of_replicates, rest)
+    error = math.sqrt(variance)
+    if error <= 1e-12 * max(1.0, abs(mean)):  # equal values but for rounding
+        return CrossedMean(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, seeds, replicates)
+    from scipy import special  # a fifth of a second, which commands that open a report do not need
+
+    half = float(special.stdtrit(freedom, 0.975)) * error
+    p_value = 2 * float(special.stdtr(freedom, -abs(mean) / error))
+    return CrossedMean(mean, mean - half, mean + half, p_value, seeds, replicates)
 
 
 def _strata(strata_R: npt.NDArray[np.integer] | None, replicates: int) -> list[npt.NDArray[np.intp]]:
@@ -143,20 +146,6 @@ def _interaction(values_SR: Values, strata: Sequence[npt.NDArray[np.intp]]) -> _
             total += float((rest**2).sum()) / free / values.size / len(strata) ** 2
             freedom += free
     return _Part(total, max(freedom, 1.0))
-
-
-def _with_interval(
-    mean: float, of_seeds: Sequence[_Part], of_replicates: _Part, rest: Sequence[_Part], seeds: int, replicates: int
-) -> CrossedMean:
-    variance, freedom = _combine(of_seeds, of_replicates, rest)
-    error = math.sqrt(variance)
-    if error <= 1e-12 * max(1.0, abs(mean)):  # equal values but for rounding
-        return CrossedMean(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0, seeds, replicates)
-    from scipy import special  # a fifth of a second, which commands that open a report do not need
-
-    half = float(special.stdtrit(freedom, 0.975)) * error
-    p_value = 2 * float(special.stdtr(freedom, -abs(mean) / error))
-    return CrossedMean(mean, mean - half, mean + half, p_value, seeds, replicates)
 
 
 def _combine(of_seeds: Sequence[_Part], of_replicates: _Part, rest: Sequence[_Part]) -> _Part:
