@@ -29,6 +29,13 @@ def confusion(predicted_N: Tensor, true_N: Tensor, num_classes: int) -> np.ndarr
     return flat.view(num_classes, num_classes).cpu().numpy()
 
 
+def confusion_of(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """Return the confusion [K, K] of the most probable classes."""
+    num_classes = probabilities_NK.shape[1]
+    flat = labels_N * num_classes + probabilities_NK.argmax(axis=1)
+    return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
 def accuracy(confusion_KK: np.ndarray) -> float:
     """Return the fraction of correct classifications; NaN if there are no objects."""
     return _ratio(np.trace(confusion_KK), confusion_KK.sum())

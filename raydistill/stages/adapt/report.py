@@ -122,7 +122,7 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     known = target != UNSEEN
     probabilities, labels = on_target[known], target[known]
-    confusion_KK = _confusion(probabilities, labels)
+    confusion_KK = metrics.confusion_of(probabilities, labels)
     return {
         "training_set": named[0],
         "method": named[1],
@@ -131,18 +131,13 @@ def _row(
         "strength": fit.strength if named[1] == "adapted" else None,
         "diverged": result.diverged,
         "validation": result.validation,
-        "source": metrics.balanced_accuracy(_confusion(on_source, source)),
+        "source": metrics.balanced_accuracy(metrics.confusion_of(on_source, source)),
         "target": metrics.balanced_accuracy(confusion_KK),
         "ece": metrics.reliability(probabilities, labels).error,
         "brier": metrics.brier(probabilities, labels),
         "rejection_auroc": None if known.all() else float(roc_auc_score(~known, _entropy(on_target))),
         "target_confusion": confusion_KK.reshape(-1).tolist(),
     }
-
-
-def _confusion(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
-    predicted_N = torch.from_numpy(probabilities_NK.argmax(axis=1))
-    return metrics.confusion(predicted_N, torch.from_numpy(labels_N), probabilities_NK.shape[1])
 
 
 def _entropy(probabilities_NK: np.ndarray) -> np.ndarray:

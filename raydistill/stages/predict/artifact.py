@@ -22,7 +22,7 @@ from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
-from raydistill.learning.calibration import Calibration
+from raydistill.learning.calibration import Calibration, frequencies
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, survey_parts
 from raydistill.stages.curate.summary import Levels
@@ -213,8 +213,8 @@ class PredictionSet(Displayed):
         if set(prior) != set(self.class_names) or not 0 < sum(prior.values()) < float("inf") or min(prior.values()) < 0:
             raise ValueError(f"prior must give a frequency of at least 0 for each class of {self.class_names}")
         ids, logits_NK = self.logits()
-        total = sum(prior.values())
-        calibration = self.summary.calibration.used.with_prior([prior[name] / total for name in self.class_names])
+        prior_K = frequencies([prior[name] for name in self.class_names])
+        calibration = self.summary.calibration.used.with_prior(prior_K)
         return ids, calibration.apply(logits_NK).astype(np.float32)
 
     def logits(self) -> tuple[list[str], np.ndarray]:

@@ -71,14 +71,9 @@ def measure_calibration(
 Metric = Callable[[Probabilities, Labels], float]
 
 
-def _balanced(probability_NK: Probabilities, labels_N: Labels) -> float:
-    right_N = probability_NK.argmax(axis=1) == labels_N
-    return float(np.mean([right_N[labels_N == label].mean() for label in np.unique(labels_N)]))
-
-
 METRICS: dict[str, Metric] = {
-    "accuracy": lambda p_NK, y_N: float((p_NK.argmax(axis=1) == y_N).mean()),
-    "balanced_accuracy": _balanced,
+    "accuracy": lambda p_NK, y_N: metrics.accuracy(metrics.confusion_of(p_NK, y_N)),
+    "balanced_accuracy": lambda p_NK, y_N: metrics.balanced_accuracy(metrics.confusion_of(p_NK, y_N)),
     "brier": metrics.brier,
     "cross_entropy": lambda p_NK, y_N: float(-np.log(np.maximum(p_NK[np.arange(len(y_N)), y_N], 1e-300)).mean()),
     "calibration_error": lambda p_NK, y_N: metrics.reliability(p_NK, y_N).error,
