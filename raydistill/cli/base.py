@@ -246,7 +246,7 @@ def end(plan: Plan, kind: Kind, folder: Folder, words: Sequence[str]) -> None:
     ):  # other programs' sets have none
         look.insert(0, ("Prototypes beside images of their class", f"{plan.evaluated_set.folder.shown}/atlas.png"))
     then = kind.then
-    if kind.name == kinds.CURATED and plan.config.curate.classes == "unlabelled":
+    if kind.name == kinds.CURATED and (tree := plan.known_classes) and tree.name == "unlabelled":
         then = "generate CONFIG"
     if then:
         then = then.replace("CONFIG", shlex.join(words)).replace("FOLDER", shlex.quote(folder.shown))

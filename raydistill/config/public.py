@@ -3,7 +3,7 @@
 from raydistill.config.differences import chosen
 from raydistill.config.reading import EXTENDS, load, override, vary
 from raydistill.config.resources import Resources, Tracking
-from raydistill.config.tree import Config, Survey, network_names, plain, sources
+from raydistill.config.tree import Config, Survey, plain, sources
 from raydistill.stages.adapt.config import Adapt
 from raydistill.stages.audit.config import Audit
 from raydistill.stages.augment.config import Augment

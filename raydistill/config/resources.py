@@ -107,3 +107,8 @@ class Tracking:
         if self.uri and re.search(r"//[^/]*:[^/]*@", self.uri):
             # MLflow's parameters, the best config of a search and logs would contain it.
             raise ValueError("uri must hold no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+
+    @property
+    def registers(self) -> bool:
+        """Return whether networks are registered as models."""
+        return self.enabled and self.models

@@ -22,7 +22,7 @@ from raydistill.datasets.folder import ImageFolder
 from raydistill.datasets.table import ImageTable
 from raydistill.datasets.torchvision import TorchvisionSet
 from raydistill.errors import ConfigError
-from raydistill.learning.architectures import Architecture, ConvNet
+from raydistill.learning.architectures import Architecture, ClassifierArchitecture, ConvNet
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.stages.adapt.config import Adapt
 from raydistill.stages.analyse.config import Analyse
@@ -129,6 +129,16 @@ class Config(ShownByDifferences):
     def __post_init__(self) -> None:
         _check_name(self.name)
 
+    @property
+    def networks(self) -> tuple[ClassifierArchitecture, ...]:
+        """Return the architectures of the evaluation, that of the experts first."""
+        return (self.network, *self.evaluate.other_networks)
+
+    @property
+    def headline(self) -> tuple[str, str]:
+        """Return the names of the protocol and the network of the headline figures."""
+        return self.evaluate.first_protocol[0], self.network.name
+
 
 @functools.cache
 def config_class() -> type[Config]:
@@ -176,8 +186,3 @@ def sources(*networks: Architecture) -> list[str]:
     """
     digests = [getattr(network, "source_sha256", "") for network in networks]
     return [digest for digest in digests if digest]
-
-
-def network_names(config: Config) -> list[str]:
-    """Return the names of the evaluated architectures, that of the experts first."""
-    return list(dict.fromkeys(network.name for network in (config.network, *config.evaluate.other_networks)))

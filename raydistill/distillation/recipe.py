@@ -337,6 +337,10 @@ class Recipe:
             return num_images if self.images_per_class == 1 else num_images // 2
         return min(self.batch_size or num_images, num_images)
 
+    def num_images(self, num_classes: int) -> int:
+        """Return the number of synthetic images of all classes."""
+        return num_classes * self.images_per_class
+
     @property
     def versions(self) -> int:
         """Return the number of symmetric versions of an image in a student step."""

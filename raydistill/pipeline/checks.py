@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 
-from raydistill.config import Config
+from raydistill.config import Config, Distill
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
@@ -46,7 +46,8 @@ def check(config: Config) -> None:
         Two values contradict each other, or a network cannot be built for this image size.
     """
     _check_networks(config)
-    check_recipe(config, _check_classes(config))
+    tree = _check_classes(config)
+    check_recipe(config, tree)
     if config.curate.align:
         _check_augmentation(config)
     matched = len(config.distill.experts or range(config.experts.num_experts))
@@ -56,8 +57,9 @@ def check(config: Config) -> None:
     if config.curate.exclude is not None and isinstance(config.survey, DataSet):
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     _check_expressions(config)
-    _check_conditions(config)
-    _check_source(config)
+    named = None if tree is None or tree.name == UNLABELLED else tree
+    _check_conditions(config, named)
+    _check_source(config, named)
     _check_tracking(config)
 
 
@@ -67,10 +69,9 @@ def check_recipe(config: Config, tree: ClassTree | None) -> None:
     The number of classes limits the training images. None: those of a data set, not known yet.
     """
     check_epochs(config, _most_epochs(config, tree))
-    if config.curate.image_size % config.distill.multi_formation:
-        what = (
-            f"images of {config.curate.image_size} pixels have no {config.distill.multi_formation} equal tiles a side"
-        )
+    side, tiles = config.curate.image_size, config.distill.multi_formation
+    if side % tiles:
+        what = f"images of {side} pixels have no {tiles} equal tiles a side"
         raise ConfigError(what, "distill.multi_formation", "set it to a divisor of curate.image_size, or to 1")
     count, chosen = config.experts.num_experts, config.distill.experts
     if chosen is not None and max(chosen) >= count:
@@ -112,11 +113,12 @@ def _most_epochs(config: Config, tree: ClassTree | None) -> int:
 
 
 def _check_networks(config: Config) -> None:
-    networks = {f"evaluate.other_networks.{i}": network for i, network in enumerate(config.evaluate.other_networks)}
-    repeated = {f"analyse.networks.{i}": network for i, network in enumerate(config.analyse.networks)}
+    main, *others = config.networks
+    networks = {"network": main, **{f"evaluate.other_networks.{i}": network for i, network in enumerate(others)}}
+    networks |= {f"analyse.networks.{i}": network for i, network in enumerate(config.analyse.networks)}
     turns = () if config.distill.outcome is None else config.distill.outcome.networks
-    repeated |= {f"distill.outcome.networks.{i}": network for i, network in enumerate(turns)}
-    for key, architecture in {"network": config.network, **networks, **repeated}.items():
+    networks |= {f"distill.outcome.networks.{i}": network for i, network in enumerate(turns)}
+    for key, architecture in networks.items():
         try:
             if isinstance(architecture, Custom | Timm):
                 _check_foreign(architecture, config.curate.image_size, key == "network" and _needs_features(config))
@@ -124,7 +126,7 @@ def _check_networks(config: Config) -> None:
                 architecture.check(config.curate.image_size)
         except ValueError as error:
             raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
-    names = Counter(network.name for network in (config.network, *config.evaluate.other_networks))
+    names = Counter(network.name for network in config.networks)
     for name in [name for name, count in names.items() if count > 1]:
         what = f"two networks have the name '{name}', and their results would be mixed"
         raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
@@ -146,13 +148,10 @@ def _needs_features(config: Config) -> bool:
 
 def _check_augmentation(config: Config) -> None:
     """Raise ConfigError if augmentation rotates galaxies that `curate.align` aligned."""
-    evaluate = config.evaluate
     augmentations = {
         "experts.training": config.experts.training.augmentation,
         "distill": config.distill.augmentation,
-        **{f"evaluate.protocols.{k}.training": v.training.augmentation for k, v in evaluate.protocols.items()},
-        "evaluate.full_data": evaluate.full_data.augmentation,
-        "evaluate.dm": evaluate.dm.augmentation,
+        **{f"evaluate.{key}": augmentation for key, augmentation in config.evaluate.augmentations.items()},
     }
     for key, augmentation in augmentations.items():
         if augmentation.largest_tilt > MAX_ALIGNED_ROTATION:
@@ -187,25 +186,23 @@ def _check_classes(config: Config) -> ClassTree | None:
 
 def _check_expressions(config: Config) -> None:
     """Raise ConfigError if a condition or a property is not an expression."""
-    exclude, oracle, properties = config.curate.exclude, config.hunt.oracle, config.analyse.properties
+    exclude, properties = config.curate.exclude, config.analyse.properties
     if exclude is not None:
         parse_expression(exclude.where, "curate.exclude.where")
-    if oracle is not None:
-        parse_expression(oracle.positive, "hunt.oracle.positive")
+    config.hunt.check()
     for expression in properties.columns if properties is not None else ():
         parse_expression(expression, "analyse.properties.columns")
 
 
-def _check_conditions(config: Config) -> None:
+def _check_conditions(config: Config, tree: ClassTree | None) -> None:
     """Raise ConfigError if `sample.conditions` has an unknown class or wrong answers.
 
     The classes of a data set, and the votes of a set without classes, are known after curation
-    only.
+    only, and `tree` is None.
     """
-    conditions, classes = config.sample.conditions, config.curate.classes
-    if conditions is None or classes in (ALL, UNLABELLED):
+    conditions = config.sample.conditions
+    if conditions is None or tree is None:
         return
-    tree = load_class_tree(classes)
     if isinstance(conditions, AnswerConditions | GalaxyConditions):
         parse_answers(conditions.answers, tree.tree, "sample.conditions.answers")
     if isinstance(conditions, ClassConditions):
@@ -213,19 +210,18 @@ def _check_conditions(config: Config) -> None:
             find_class(name, tree.names, "sample.conditions.classes")
 
 
-def _check_source(config: Config) -> None:
+def _check_source(config: Config, tree: ClassTree | None) -> None:
     """Raise ConfigError if `sample.source` has an unknown class or parameter.
 
-    The classes of a data set are known after curation only.
+    `tree` is as in `_check_conditions`.
     """
     source, where = config.sample.source, "sample.source"
     if isinstance(source, SimulatorSource):
         check_parameters(tuple(source.parameters), f"{where}.parameters")
         for name in source.classes:
             find_class(name, SIMULATED.names, f"{where}.classes")
-    if config.curate.classes in (ALL, UNLABELLED):
+    if tree is None:
         return
-    names = load_class_tree(config.curate.classes).names
     named: dict[str, tuple[str | None, ...]]
     if isinstance(source, GeneratorSource):
         named = {"start_classes": source.start_classes}
@@ -236,7 +232,7 @@ def _check_source(config: Config) -> None:
     for key, values in named.items():
         for value in values:
             if value is not None:
-                find_class(value, names, f"{where}.{key}")
+                find_class(value, tree.names, f"{where}.{key}")
 
 
 def check_parameters(names: tuple[str, ...], where: str) -> None:
@@ -284,14 +280,14 @@ def warn_of_few_test(counts: Mapping[str, int]) -> None:
         log.warning(what, _show(few), FEW_TEST, MAX_STANDARD_ERROR)
 
 
-def warn_of_few_training(counts: Mapping[str, int], images_per_class: int, stage: str) -> None:
+def warn_of_few_training(counts: Mapping[str, int], recipe: Distill, stage: str) -> None:
     """Warn of classes with fewer training galaxies than distilled images."""
-    if few := {name: count for name, count in counts.items() if 0 < count < images_per_class}:
+    if few := {name: count for name, count in counts.items() if 0 < count < recipe.images_per_class}:
         what = (
             "%s: fewer training galaxies than distill.images_per_class=%d: %s; initial images and baselines repeat them; "
             "add galaxies, merge classes, or lower it"
         )
-        log.warning(what, stage, images_per_class, _show(few))
+        log.warning(what, stage, recipe.images_per_class, _show(few))
 
 
 def _show(counts: Mapping[str, int]) -> str:

@@ -122,6 +122,11 @@ class Plan:
         """The decision tree that assigns the survey's galaxies to classes."""
         return load_class_tree(self.config.curate.classes)
 
+    @property
+    def known_classes(self) -> ClassTree | None:
+        """The same; None for all classes of a data set, which are known after curation."""
+        return None if self.config.curate.classes == ALL else self.class_tree
+
     @cached_property
     def expert_network(self) -> Architecture:
         """Return the experts' network.
@@ -152,9 +157,7 @@ class Plan:
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""
-        _ = self.trajectories
-        if self.config.curate.classes != ALL:
-            _ = self.class_tree
+        _ = self.trajectories, self.known_classes
         return self
 
     def with_recipe(self, distill: Distill) -> Plan:
@@ -170,7 +173,7 @@ class Plan:
         """
         other = copy(self)
         other.config = replace(self.config, distill=distill)
-        check_recipe(other.config, None if self.config.curate.classes == ALL else self.class_tree)
+        check_recipe(other.config, self.known_classes)
         for name in ("distilled", "search", "evaluated_set", "evaluation"):  # cached, and depend on the recipe
             other.__dict__.pop(name, None)
         return other
@@ -245,7 +248,7 @@ class Plan:
     @cached_property
     def evaluation(self) -> ArtifactSpec:
         """The evaluation report."""
-        networks = (self.config.network, *self.config.evaluate.other_networks)
+        networks = self.config.networks
         parts = {"evaluate": self.config.evaluate, "network": networks[0], "sources": configs.sources(*networks)}
         parents = {kinds.CURATED: self.curated, kinds.DISTILLED: self.evaluated_set}
         return self.spec(kinds.EVALUATION, parts, parents, self.config.seed)

@@ -213,7 +213,7 @@ def _distilled(plan: Plan) -> Estimate:
     config, recipe = plan.config, plan.config.distill
     steps_per_epoch = config.experts.snapshots(sizes.train).steps_between
     resolved = recipe.resolved(steps_per_epoch, epochs=config.experts.training.epochs)
-    images = sizes.num_classes * recipe.images_per_class // recipe.multi_formation**2
+    images = recipe.num_images(sizes.num_classes) // recipe.multi_formation**2
     steps = recipe.iterations * recipe.trajectories_per_step * resolved.student_steps
     flops = 12 * sizes.flops * recipe.batch_of(images) * recipe.versions * steps
     validations = math.ceil(recipe.iterations / recipe.validate_every) + 1
@@ -224,10 +224,10 @@ def _distilled(plan: Plan) -> Estimate:
 
 
 def _evaluation(plan: Plan) -> Estimate:
-    if (sizes := _sizes(plan)) is None or plan.config.evaluate.other_networks:
+    if (sizes := _sizes(plan)) is None or len(plan.config.networks) > 1:
         return Estimate()
     config, evaluate = plan.config, plan.config.evaluate
-    images = sizes.num_classes * config.distill.images_per_class
+    images = config.distill.num_images(sizes.num_classes)
     sets = len(evaluate.baselines) + (2 if config.distill.ema else 1)
     flops = steps = networks = 0.0
     for protocol in evaluate.protocols.values():

@@ -70,12 +70,12 @@ def require_classes(curated: CuratedSet) -> None:
 
 def require_votes(config: Config, curated: CuratedSet) -> None:
     """Raise ArtifactIncompatible if the curated set lacks votes that the config needs."""
-    values = {  # key: (its value, its value without votes)
-        "experts.targets": (config.experts.targets, "hard"),
-        "distill.labels": (config.distill.labels, "hard"),
-        "distill.label_init": (config.distill.label_init, "experts"),
+    values = {  # key: (whether it needs votes, its value without votes)
+        "experts.targets": (config.experts.needs_votes, "hard"),
+        "distill.labels": (config.distill.labels == "votes", "hard"),
+        "distill.label_init": (config.distill.label_init == "votes", "experts"),
     }
-    keys = [key for key, (value, _) in values.items() if value in ("votes", "counts")]
+    keys = [key for key, (needed, _) in values.items() if needed]
     if keys and not curated.has_votes:
         fix = " and ".join(f"{key}={values[key][1]}" for key in keys)
         what = (

@@ -207,7 +207,7 @@ def pictures_of_artifact(plan: Plan, folder: Folder) -> SurveyPictures:
         name=last_part(folder.uri), uri=folder.uri, objects=objects,
         reader=ParquetReader(folder.uri, "image", folder.uri),
         images=FolderImages(root=folder.uri, value_range="full", fit="crop"),  # decodes PNG
-        preparation=Preparation(curate.image_size, 1.0, align=False, min_size=1, min_contrast=0),
+        preparation=Preparation.of_prepared(curate),
         identity={"content": manifest.content}, parents={"survey": spec},
     )  # fmt: skip
 

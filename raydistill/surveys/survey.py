@@ -179,6 +179,15 @@ class Preparation:
         limits |= {"min_contrast": 0} if isinstance(images, DataSet) else {}
         return cls(curate.image_size, curate.crop_fraction, curate.align, curate.min_picture_size, **limits)
 
+    @classmethod
+    def of_prepared(cls, curate: Curate) -> Preparation:
+        """Return the preparation of cropped pictures: they are only resized."""
+        return cls(curate.image_size, 1.0, align=False, min_size=1, min_contrast=0)
+
+    def apply(self, original: np.ndarray) -> np.ndarray:
+        """Return a checked picture, uint8 `[H, W, 3]`, as uint8 `[size, size, 3]`."""
+        return prepare(original, self.crop_fraction, self.image_size, self.align)
+
 
 def prepare_picture(
     source: Source, path: str, images: Images | DataSet, preparation: Preparation
@@ -209,7 +218,7 @@ def prepare_picture(
         If the storage fails; no single picture explains that.
     """
     contents, original = read_original(source, path, images, preparation)
-    return contents, prepare(original, preparation.crop_fraction, preparation.image_size, preparation.align)
+    return contents, preparation.apply(original)
 
 
 def read_original(
@@ -228,8 +237,7 @@ def prepare_original(original: np.ndarray, name: str, fit: Fit, preparation: Pre
 
     The result is uint8 `[size, size, 3]`.
     """
-    checked = _checked(original, name, fit, preparation)
-    return prepare(checked, preparation.crop_fraction, preparation.image_size, preparation.align)
+    return preparation.apply(_checked(original, name, fit, preparation))
 
 
 def _checked(original: np.ndarray, path: str, fit: Fit, preparation: Preparation) -> np.ndarray:

@@ -149,7 +149,7 @@ def test_nuisance_that_the_set_lacks_is_rejected(
 ) -> None:
     survey = survey_with(tmp_path, sizes)
     with pytest.raises(ArtifactIncompatible, match=message):
-        check_nuisance(replace(tiny(tmp_path), experts=Experts(decompose=Decompose())), survey)
+        check_nuisance(Plan(replace(tiny(tmp_path), experts=Experts(decompose=Decompose()))), survey)
 
 
 def test_missing_sizes_are_counted_and_accepted(
@@ -157,6 +157,6 @@ def test_missing_sizes_are_counted_and_accepted(
 ) -> None:
     sizes = {object_id: None if number % 3 == 0 else 2.0 + number for number, object_id in enumerate(labels(60))}
     survey = survey_with(tmp_path, sizes)
-    check_nuisance(replace(tiny(tmp_path), experts=Experts(decompose=Decompose())), survey)
+    check_nuisance(Plan(replace(tiny(tmp_path), experts=Experts(decompose=Decompose()))), survey)
     missing = survey.table("train", ["petro_r90"])["petro_r90"].null_count
     assert f"experts: {missing} of " in caplog.text

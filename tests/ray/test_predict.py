@@ -147,7 +147,7 @@ def test_the_experts_in_mlflow_predict_picture_files_as_predict_does(root: Path)
     assert isinstance(images, FolderImages)
     paths = images.paths(list(whole.index))
     classifier = PictureClassifier.of_run(
-        plan.expert_network, plan.config.curate, images, curated, curated.normalisation, store.ends(),
+        plan, plan.expert_network, curated, curated.normalisation, store.ends(),
         predict(plan, SILENT).summary.calibration.used,
     )  # fmt: skip
     frame = classifier.predict(pd.DataFrame({"path": paths}, index=whole.index))

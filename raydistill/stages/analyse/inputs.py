@@ -32,7 +32,6 @@ from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.figures import class_means, distances_in_any_pose
 from raydistill.stages.experts import artifact as trajectories
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.classifier import own_networks
 from raydistill.stages.experts.classify.ensemble import check_experts, load_experts
 from raydistill.stages.generate import artifact as generator
 from raydistill.stages.generate.artifact import GeneratorArtifact
@@ -282,7 +281,7 @@ class AnalysisInputs:
     def describer(self, store: TrajectoryStore) -> Describer:
         """Return what describes pictures by these experts."""
         config = self.plan.config
-        return Describer(store.folder.uri, self.curated.folder.uri, config.resources, own_networks(config))
+        return Describer(store.folder.uri, self.curated.folder.uri, config.resources, config.networks)
 
     @cached_property
     def distances(self) -> dict[str, tuple[Floats, Floats]]:

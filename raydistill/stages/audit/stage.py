@@ -61,7 +61,6 @@ from raydistill.stages.audit.worker import (
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.select.conditions import votes_of
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.classifier import own_networks
 from raydistill.stages.experts.classify.ensemble import check_experts
 from raydistill.statistics.copies import closest_copies, isolation, twins
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, num_nearest, picture_distances
@@ -158,7 +157,7 @@ def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
         image_size=curated.summary.image_size,
         spaces=spaces_of(plan),
         trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
-        networks=own_networks(plan.config),
+        networks=plan.config.networks,
         nearest=num_nearest(len(blocks.training), len(blocks.held_out)),
         processor=Processor.of(resources),
     )

@@ -24,7 +24,7 @@ from raydistill.datasets.base import DataSet, PackedDataSet
 from raydistill.errors import CatalogError, describe_arrow_error
 from raydistill.galaxies.pictures.files import below
 from raydistill.galaxies.pictures.fits import FitsImages
-from raydistill.galaxies.pictures.images import RejectedImage, encode_png, prepare
+from raydistill.galaxies.pictures.images import RejectedImage, encode_png
 from raydistill.galaxies.pictures.mosaics import BandImages, MosaicImages
 from raydistill.galaxies.pictures.perceptual_hash import perceptual_hashes
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
@@ -244,7 +244,7 @@ def decode_row(
         return {"rank": rank, "path": tried, "reason": error.reason, "detail": error.fix}
     except CatalogError as error:  # the storage, not this picture, is at fault
         return _error_row(rank, path, error, source if isinstance(source, str) else path)
-    pixels = prepare(original, curate.crop_fraction, curate.image_size, curate.align)
+    pixels = preparation.apply(original)
     row = {
         "rank": rank,
         "path": path,

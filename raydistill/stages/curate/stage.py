@@ -45,6 +45,7 @@ from raydistill.stages.curate.summary import Levels, Summary, log_existing, log_
 from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder, disk_errors
 from raydistill.surveys.levels import LevelChecks, chosen_levels, resolve_levels
+from raydistill.surveys.survey import Preparation
 from raydistill.tracking.tracker import Run, Tracker
 
 log = get_logger(__name__)
@@ -81,7 +82,7 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
     selection = select_galaxies(config.curate, survey, plan.truth)  # raises errors of tables before a cluster starts
     filter_training.check_filter(config.curate.filter, selection.galaxies)
     train = selection.class_counts(SPLITS.index("train"))
-    warn_of_few_training(train, config.distill.images_per_class, "curate")
+    warn_of_few_training(train, config.distill, "curate")
     configured = survey if isinstance(survey, DataSet) else survey.images
     images = resolve_levels(configured, selection.galaxies)
     levels = chosen_levels(configured, images)
@@ -94,11 +95,12 @@ def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Curat
 
 def _write(config: Config, images: Images | DataSet, levels: Levels, selection: Selection, folder: Folder) -> Summary:
     """Write the files of the curated set, and return its summary."""
-    recipe, num_pixels = config.curate, 3 * config.curate.image_size**2
+    recipe, preparation = config.curate, Preparation.of(config.curate, images)
+    num_pixels = 3 * preparation.image_size**2
     for name in ("data", NEAR_DUPLICATES):  # of an interrupted attempt, whose pictures may have been others
         folder.remove(name)
     pixel_sums = PixelSums(num_pixels) if recipe.whitening is not None else None
-    writer = CuratedWriter(folder, selection, recipe.image_size, pixel_sums, recipe.duplicates == "drop")
+    writer = CuratedWriter(folder, selection, preparation, pixel_sums, recipe.duplicates == "drop")
     checks = LevelChecks()
     with disk_errors(folder.uri):
         with translate_errors("curate"):

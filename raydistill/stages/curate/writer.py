@@ -35,6 +35,7 @@ from raydistill.stages.curate.filter.rejections import Rejection, describe_rejec
 from raydistill.stages.curate.select.selection import Selection
 from raydistill.stages.curate.summary import ClassSummary, Levels, Summary
 from raydistill.storage import Folder
+from raydistill.surveys.survey import Preparation
 
 log = get_logger(__name__)
 
@@ -50,8 +51,8 @@ class CuratedWriter:
         Of the curated set.
     selection
         The galaxies to which the ranks refer.
-    size
-        Width and height of a picture in pixels.
+    preparation
+        Of the pictures.
     pixel_sums
         Accumulates the training pixels; None if no whitening is requested.
     drop_duplicates
@@ -62,11 +63,11 @@ class CuratedWriter:
         self,
         folder: Folder,
         selection: Selection,
-        size: int,
+        preparation: Preparation,
         pixel_sums: PixelSums | None,
         drop_duplicates: bool = False,
     ) -> None:
-        self._folder, self._selection, self._size, self._pixel_sums = folder, selection, size, pixel_sums
+        self._folder, self._selection, self._preparation, self._pixel_sums = folder, selection, preparation, pixel_sums
         self._galaxies = selection.galaxies
         self._duplicates = DuplicateFinder(selection.galaxies["split"].to_numpy())
         self._near_duplicates = NearDuplicateFinder(selection.galaxies["split"].to_numpy())
@@ -148,13 +149,13 @@ class CuratedWriter:
         summary = Summary(
             survey=config.name,
             simulated=config.survey.kind == "simulated",
-            image_size=config.curate.image_size,
-            crop_fraction=config.curate.crop_fraction,
+            image_size=self._preparation.image_size,
+            crop_fraction=self._preparation.crop_fraction,
             mean=tuple(mean.tolist()),
             std=tuple(np.maximum(std, MINIMUM_STD).tolist()),
             classes=classes,
             rejected=rejected,
-            aligned=config.curate.align,
+            aligned=self._preparation.align,
             unassigned=self._selection.unassigned,
             duplicates=self._duplicates.counts | self._duplicates.repeated().counts,
             near_duplicates=near_duplicates,
@@ -224,7 +225,7 @@ class CuratedWriter:
         if SPLITS[split] != "train":
             return
         self._channel_sums += np.array([[row["sum"] for row in rows], [row["squares"] for row in rows]]).sum(axis=1)
-        self._num_train_pixels += len(rows) * self._size**2
+        self._num_train_pixels += len(rows) * self._preparation.image_size**2
         if self._pixel_sums is not None:
             pictures = [np.asarray(Image.open(io.BytesIO(row["image"]), formats=["PNG"])) for row in rows]
             self._pixel_sums.add(torch.from_numpy(np.stack(pictures)))

@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 
 from raydistill.figures.drawing import BLUE, CHART_DPI, VERMILION, Target, save, styled
 from raydistill.morphology.structure import Box, Floats
-from raydistill.stages.detect.config import Detect
 from raydistill.stages.detect.scenes.fields import boxes_of
 from raydistill.statistics.resampling import bootstrap_interval
 
@@ -54,7 +53,7 @@ class Evaluated:
 
 
 def figures_of(
-    evaluated: dict[str, Evaluated], central_box: Box, detect: Detect, class_names: tuple[str, ...] | None
+    evaluated: dict[str, Evaluated], central_box: Box, side: int, seed: int, class_names: tuple[str, ...] | None
 ) -> dict[str, Any]:
     """Return the contents of `metrics.json`.
 
@@ -64,18 +63,18 @@ def figures_of(
         "validation" and "test" fields, and real "frames".
     central_box
         The box of the baseline, which detects the same in every frame.
-    detect
-        Side and seed.
+    side, seed
+        Of the frames in pixels, and of the bootstrap.
     class_names
         Classes of the central galaxies, if they are those of the detector; else None.
     """
-    threshold, side = best_threshold(evaluated["validation"].detector()), detect.fields.side
+    threshold = best_threshold(evaluated["validation"].detector())
     test, frames = evaluated["test"], evaluated["frames"]
     fixed = [match(_array([central_box]), np.ones(1), boxes_of(record)) for record in frames.found]
     rows: list[dict[str, Any]] = []
 
     def add(images: str, truth: str, method: str, metric: str, items: Sequence[Any], of: Callable[..., float]) -> None:
-        interval = bootstrap_interval(items, of, detect.seed)
+        interval = bootstrap_interval(items, of, seed)
         values = {name: round(value, 5) for name, value in interval._asdict().items()}
         rows.append({"images": images, "truth": truth, "method": method, "metric": metric, **values, "n": len(items)})
 

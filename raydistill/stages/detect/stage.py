@@ -130,7 +130,8 @@ class _Stage:
             self._find("frames", frames["image"].to_pylist()), None, frames["label"].to_pylist()
         )
         same_classes = tuple(self.frames.class_names) == self.names
-        metrics = figures_of(evaluated, central_box, self.detect, self.names if same_classes else None)
+        side, names = self.detect.fields.side, self.names if same_classes else None
+        metrics = figures_of(evaluated, central_box, side, self.detect.seed, names)
         metrics |= {"synthetic": self.synthetic.manifest.content, "survey": self.frames.summary.survey}
         metrics |= {"pictures": {split: self.rows["split"].to_pylist().count(split) for split in FIELD_SPLITS}}
         self._write(fields, evaluated, frames, metrics)

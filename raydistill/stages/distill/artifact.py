@@ -87,6 +87,12 @@ class SyntheticImages:
         """Return whether any image has more than one class with non-zero probability."""
         return bool((self.targets_SK.amax(dim=1) < 1).any())
 
+    @property
+    def images_per_class(self) -> int:
+        """Return the number of images of each class."""
+        num_images, num_classes = self.targets_SK.shape
+        return num_images // num_classes
+
     def display(self) -> Tensor:
         """Return the images for display: float32 [S, H, W, 3], clipped to [0, 1]."""
         return self.pixels().clamp(0, 1)
@@ -326,12 +332,12 @@ def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[
     )
 
 
-def write_frame(folder: Folder, images: SyntheticImages, images_per_class: int) -> None:
+def write_frame(folder: Folder, images: SyntheticImages) -> None:
     """Write the images after an iteration as one picture, a row per class."""
     pixels = (images.display().numpy() * 255).round().astype(np.uint8)
     _, height, width, channels = pixels.shape
-    tiles = pixels.reshape(-1, images_per_class, height, width, channels).swapaxes(1, 2)
-    mosaic = tiles.reshape(-1, images_per_class * width, channels)
+    tiles = pixels.reshape(-1, images.images_per_class, height, width, channels).swapaxes(1, 2)
+    mosaic = tiles.reshape(-1, images.images_per_class * width, channels)
     folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic))
 
 

@@ -27,9 +27,9 @@ from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
 
 
-def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: list[str], ipc: int) -> None:
+def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: list[str]) -> None:
     """Draw the images, one row per class."""
-    labels = np.repeat(np.arange(len(class_names)), ipc)
+    labels = np.repeat(np.arange(len(class_names)), images.images_per_class)
     with folder.writing(name) as path:
         image_grid(images.display().numpy(), labels, class_names, path)
 
@@ -37,8 +37,8 @@ def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: l
 def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -> None:
     """Write figures, FITS and summary of the selected images, before the manifest."""
     selected, info = read_images(spec.folder, SELECTED)
-    ipc, names = config.distill.images_per_class, curated.class_names
-    draw_grid(spec.folder, "grid.png", selected, names, ipc)
+    ipc, names = selected.images_per_class, curated.class_names
+    draw_grid(spec.folder, "grid.png", selected, names)
     run.artifact(spec.folder.local("grid.png"))
     save_figure(spec, run, "atlas.png", partial(_atlas, spec=spec, curated=curated, selected=selected, info=info))
     save_figure(spec, run, "history.png", partial(_history, folder=spec.folder))

@@ -74,7 +74,7 @@ def distill(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Dist
     if not is_complete(spec):
         curated = load_inputs(plan)
         train = {entry.name: entry.train for entry in curated.summary.classes}
-        warn_of_few_training(train, config.distill.images_per_class, "distill")
+        warn_of_few_training(train, config.distill, "distill")
         register = partial(_register, config=config, curated=curated, spec=spec)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
             if not is_finished(spec.folder):  # an earlier run may have ended between its last file and the manifest
@@ -91,12 +91,8 @@ def _register(run: Run, manifest: Manifest, *, config: Config, curated: CuratedS
     selected, _ = read_images(spec.folder, SELECTED)
     validations = read_table(spec.folder, "validation.parquet").to_pylist()
     accuracies = {row["iteration"]: row["balanced_accuracy"] for row in validations}
-    name = model_name(config.name, config.distill.images_per_class)
-    run.register(
-        model_of(
-            name, DISTILLED_SET, accuracies[selected.iteration], manifest, spec, curated, config, selected.iteration
-        )
-    )
+    name, iteration = model_name(config.name, selected.images_per_class), selected.iteration
+    run.register(model_of(name, DISTILLED_SET, accuracies[iteration], manifest, spec, curated, config, iteration))
 
 
 def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
@@ -107,7 +103,7 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
     task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
     log.info(
         "distill: %d images, students of %d steps to targets %d %s ahead%s, %d %s%s, %s",
-        curated.num_classes * task.distill.images_per_class,
+        task.distill.num_images(curated.num_classes),
         task.recipe.student_steps,
         task.recipe.expert_epochs,
         "epoch" if task.recipe.expert_epochs == 1 else "epochs",

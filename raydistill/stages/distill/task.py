@@ -104,7 +104,7 @@ def recipe_and_estimate(plan: Plan, curated: CuratedSet) -> tuple[ResolvedRecipe
     """Return the recipe with its number of student steps, and the estimated work."""
     config = plan.config
     side, num_train = curated.summary.image_size, curated.summary.num_train
-    images = torch.Size((curated.num_classes * config.distill.images_per_class, 3, side, side))
+    images = torch.Size((config.distill.num_images(curated.num_classes), 3, side, side))
     snapshots = config.experts.snapshots(num_train)
     check_epochs(config, snapshots.num_epochs)
     recipe = config.distill.resolved(snapshots.steps_between, epochs=snapshots.num_epochs)

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import WHITENING
-from raydistill.config import Distill
 from raydistill.distillation.coreset import Coreset, random_real
 from raydistill.distillation.diagnostics import (
     WINDOW,
@@ -123,7 +122,7 @@ class Trainer:
         self.distiller = self._start(inputs)
         write_images(self.folder, INITIAL, self.current_images(), self._info())
         self._validate()
-        self._write_frame()
+        write_frame(self.folder, self.current_images())
 
     def _start(self, inputs: TrainerInputs) -> Distiller:
         """Return the distiller before its first step."""
@@ -168,17 +167,18 @@ class Trainer:
         They move a student as distilled images will. Class means move it too little, so real images
         replace them; otherwise these are the initial images.
         """
-        recipe: Distill = self.task.distill
-        if recipe.init != "mean" or self.task.recipe.student_lr is not None:
+        if self.task.distill.init != "mean" or self.task.recipe.student_lr is not None:
             return initial_SCHW[None]
         g = generator(self.seed, "typical")
-        classes, ipc = self.curated.num_classes, recipe.images_per_class
+        classes = self.curated.num_classes
+        ipc = len(initial_SCHW) // classes
         sets = [random_real(train_NCHW, labels_N, classes, ipc, g).images_SCHW for _ in range(TYPICAL_SETS)]
         return torch.stack(sets).to(initial_SCHW)
 
     def _warn_of_misclassified(self, initial: Coreset, network: Network, experts_P: list[Tensor]) -> None:
         """Warn of classes with too few correctly classified galaxies (`init: correct`)."""
-        ipc, names = self.task.distill.images_per_class, self.curated.class_names
+        names = self.curated.class_names
+        ipc = len(initial.images_SCHW) // len(names)
         labels_S = torch.arange(len(names)).repeat_interleave(ipc)
         wrong = (margin(network, experts_P, initial.images_SCHW, labels_S) <= 0).view(-1, ipc).sum(dim=1).tolist()
         if classes := ", ".join(f"{name} ({count})" for name, count in zip(names, wrong, strict=True) if count):
@@ -206,9 +206,11 @@ class Trainer:
         if iteration % recipe.validate_every == 0 or self.distiller.finished:
             self._validate()
         if iteration % recipe.picture_every == 0:
-            self._draw()
+            name = f"prototypes/iteration-{iteration:06d}.png"
+            draw_grid(self.folder, name, self.current_images(), self.curated.class_names)
+            self._new_pictures.append(name)
         if iteration % max(1, recipe.iterations // NUM_FRAMES) == 0 or self.distiller.finished:
-            self._write_frame()
+            write_frame(self.folder, self.current_images())
         if time.monotonic() - self._saved_at > self.task.checkpoint_seconds:
             self.save()
 
@@ -268,21 +270,11 @@ class Trainer:
             self.best = images
         self.validations.append(validation)
 
-    def _write_frame(self) -> None:
-        write_frame(self.folder, self.current_images(), self.task.distill.images_per_class)
-
-    def _draw(self) -> None:
-        name = f"prototypes/iteration-{self.distiller.iteration:06d}.png"
-        draw_grid(
-            self.folder, name, self.current_images(), self.curated.class_names, self.task.distill.images_per_class
-        )
-        self._new_pictures.append(name)
-
     def _info(self) -> dict[str, Any]:
         summary = self.curated.summary
         return {
             "class_names": self.curated.class_names,
-            "images_per_class": self.task.distill.images_per_class,
+            "images_per_class": self.current_images().images_per_class,
             "multi_formation": self.task.distill.multi_formation,
             "survey": summary.survey,
             "simulated": summary.simulated,

@@ -147,8 +147,19 @@ class Evaluate:
             raise ValueError(f"baselines must not name one twice, got {', '.join(self.baselines)}")
         if self.scores and not self.full_data_networks:
             raise ValueError("scores compare with networks trained on all the data, but full_data_networks is 0")
-        name, first = next(iter(self.protocols.items()))
+        name, first = self.first_protocol
         if self.scores and not first.training.augmentation.operations:
             raise ValueError(
                 f"scores compare the first protocol with itself without augmentation, but '{name}' has none"
             )
+
+    @property
+    def first_protocol(self) -> tuple[str, Protocol]:
+        """Return the name and the protocol of the headline figures."""
+        return next(iter(self.protocols.items()))
+
+    @property
+    def augmentations(self) -> dict[str, Augmentation]:
+        """Return the augmentation of each training, by its key below `evaluate`."""
+        protocols = {f"protocols.{name}.training": each.training.augmentation for name, each in self.protocols.items()}
+        return protocols | {"full_data": self.full_data.augmentation, "dm": self.dm.augmentation}

@@ -68,7 +68,7 @@ def write_groups(
     options = config.evaluate.groups
     if groups is None or options is None:
         return
-    protocol, network = next(iter(config.evaluate.protocols)), config.network.name
+    protocol, network = config.headline
     contents: dict[str, Any] = {}
     for subject in subjects({row["subject"] for row in rows}):
         these = [row for row in rows if row["subject"] == subject]

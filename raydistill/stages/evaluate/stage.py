@@ -132,7 +132,7 @@ def _train_networks(
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
     searches = plan_searches(config, root, training_sets)
     rows = evaluator.evaluate(searches)
-    if config.tracking.enabled and config.tracking.models:
+    if config.tracking.registers:
         classifiers += train_classifier(evaluator, searches, rows)
     return rows + (evaluator.experts(teachers.store, teachers.architecture) if teachers else [])
 
@@ -146,21 +146,13 @@ def _register(
     name = f"{model_name(config.name, distilled.images_per_class)}_classifier"
     for trained in classifiers:
         classifier = PictureClassifier.of_run(
-            config.network, config.curate, plan.pictures(), curated, distilled.selected.normalisation, [trained.theta_P]
+            plan, config.networks[0], curated, distilled.selected.normalisation, [trained.theta_P]
         )
-        run.register(
-            model_of(
-                name,
-                CLASSIFIER,
-                trained.validation,
-                manifest,
-                plan.evaluation,
-                curated,
-                config,
-                save=classifier.save,
-                code=MODEL_CODE,
-            )
-        )
+        model = model_of(
+            name, CLASSIFIER, trained.validation, manifest, plan.evaluation, curated, config, save=classifier.save,
+            code=MODEL_CODE,
+        )  # fmt: skip
+        run.register(model)
 
 
 def load_split(curated: CuratedSet, name: selection.Split, normalisation: AnyNormalisation) -> Split:
@@ -208,7 +200,6 @@ def _searches(config: Config, root: int, training_sets: TrainingSets) -> Iterato
     Each small set is trained under every protocol and on every network.
     """
     options = config.evaluate
-    architectures = tuple(dict.fromkeys((config.network, *options.other_networks)))
     num_seeds = max(options.num_networks, options.full_data_networks)
     seeds = [fold_in(root, "network", number) for number in range(num_seeds)]
 
@@ -230,15 +221,15 @@ def _searches(config: Config, root: int, training_sets: TrainingSets) -> Iterato
 
     small = list(training_sets.small())
     for name, protocol in options.protocols.items():
-        for architecture in architectures:
+        for architecture in config.networks:
             for sets in small:
                 yield under(protocol, name, sets, architecture)
     if options.scores:
         for sets, name, protocol in training_sets.for_scores():
-            yield under(protocol, name, sets, config.network)
+            yield under(protocol, name, sets, config.networks[0])
     if options.full_data_networks:
         sets = [training_sets.full_data()] * options.full_data_networks
-        yield with_lrs((options.full_data.lr,), sets, "", options.full_data, config.network)
+        yield with_lrs((options.full_data.lr,), sets, "", options.full_data, config.networks[0])
 
 
 def _resolve(config: Config, searches: list[LrSearch]) -> list[LrSearch]:

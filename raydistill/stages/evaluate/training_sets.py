@@ -40,7 +40,7 @@ from raydistill.stages.evaluate.artifact import unaugmented
 from raydistill.stages.evaluate.config import BASELINES
 from raydistill.stages.evaluate.fits import Split, TrainingSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.classifier import expert_architecture, expert_network, own_networks
+from raydistill.stages.experts.classify.classifier import expert_architecture, expert_network
 from raydistill.storage import Folder, checked
 from raydistill.table import revision
 
@@ -82,7 +82,7 @@ class TrainingSets:
         They use the first protocol, also without augmentation. A set with soft labels is also
         trained with hard ones.
         """
-        name, protocol = next(iter(self.options.protocols.items()))
+        name, protocol = self.options.first_protocol
         plain = replace(protocol, training=replace(protocol.training, augmentation=Augmentation()))
         distilled, count = _from_images("distilled", self.distilled.selected), self.options.num_networks
         random = self._baseline("random_real")
@@ -171,7 +171,7 @@ def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> T
     try:
         store = TrajectoryStore.open(experts.folder if experts.identity == parent.identity else parent.uri)
         check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
-        networks = own_networks(plan.config)
+        networks = plan.config.networks
         architecture, network = expert_architecture(store, networks), expert_network(store, curated, networks)
     except RaydistillError as error:
         log.warning("evaluate: the experts are left out (%s)", error)
@@ -248,8 +248,8 @@ class Baselines:
         inputs = {
             "revision": revision("evaluation"),
             name: plain(options),
-            "network": plain(config.network),
-            "sources": sources(config.network),
+            "network": plain(config.networks[0]),
+            "sources": sources(config.networks[0]),
             "ipc": self.ipc,
         }
         if name == "ncfm":
@@ -286,7 +286,7 @@ def _match(
     """
     device = Processor.of(config.resources).enter()
     images, labels = (tensor.to(device) for tensor in train)
-    network = build_network(config.network, num_classes, images.shape[-1])
+    network = build_network(config.networks[0], num_classes, images.shape[-1])
     options, reported, arguments = (
         _options(config, name),
         time.monotonic(),

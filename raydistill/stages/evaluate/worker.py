@@ -257,17 +257,8 @@ class Evaluator(FitRunner[Fit, dict[str, Any]]):
 # Retrain a network of an evaluation to keep its parameters, which are not cached.
 
 
-@dataclass(frozen=True)
-class TrainedClassifier:
-    """A network trained on the distilled set.
-
-    Parameters
-    ----------
-    theta_P
-        float32, its parameters.
-    validation
-        Its balanced accuracy on validation images, in [0, 1].
-    """
+class TrainedClassifier(NamedTuple):
+    """Parameters of a network, float32 [P], and its validation balanced accuracy."""
 
     theta_P: Tensor
     validation: float

@@ -107,6 +107,11 @@ class Experts:
         if self.max_snapshots < 2:
             raise ValueError(f"max_snapshots must be at least 2, got {self.max_snapshots}")
 
+    @property
+    def needs_votes(self) -> bool:
+        """Return whether the targets are votes."""
+        return self.targets != "hard"
+
     def snapshots(self, num_images: int) -> Snapshots:
         """Return when the parameters are stored, for a training on this number of images."""
         steps = self.training.steps_per_epoch(num_images)

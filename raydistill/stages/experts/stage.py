@@ -35,6 +35,7 @@ from raydistill.distillation.cost_model import estimate_training
 from raydistill.distillation.diagnostics import Undertrained, check_undertrained
 from raydistill.errors import ClusterError, DivergenceError, RaydistillError
 from raydistill.figures.drawing import BLUE, CHART_DPI, VERMILION, Target, save, styled
+from raydistill.learning.architectures import AnswerNetwork
 from raydistill.learning.arithmetic import fill_auto
 from raydistill.learning.networks import Network, build_network
 from raydistill.learning.options import Training
@@ -106,8 +107,8 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     require_classes(curated)
     curated.require_splits("train", "validation")
     require_votes(config, curated)
-    check_nuisance(config, curated)
-    if config.experts.targets == "counts":
+    check_nuisance(plan, curated)
+    if isinstance(plan.expert_network, AnswerNetwork):
         log_counts(curated)
     register = partial(_register, plan=plan, curated=curated)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated, on_commit=register) as run:
@@ -128,7 +129,7 @@ def _draw_curves(path: Path, curated: CuratedSet, folder: Folder, recipe: Expert
 def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) -> None:
     """Register the experts as one picture classifier, with `tracking.models`."""
     config, spec = plan.config, plan.trajectories
-    if not (config.tracking.enabled and config.tracking.models):
+    if not config.tracking.registers:
         return
     store = TrajectoryStore.open(spec.folder, verify=False)
     count = min(config.predict.experts or store.num_experts, store.num_experts)
@@ -136,9 +137,9 @@ def _register(run: Run, manifest: Manifest, *, plan: Plan, curated: CuratedSet) 
 
     def save(folder: Folder) -> None:
         thetas = [store(expert, store.num_epochs) for expert in range(count)]
-        PictureClassifier.of_run(
-            plan.expert_network, config.curate, plan.pictures(), curated, curated.normalisation, thetas, calibration
-        ).save(folder)
+        PictureClassifier.of_run(plan, plan.expert_network, curated, curated.normalisation, thetas, calibration).save(
+            folder
+        )
 
     source = ensemble_source(plan, curated, store, count)
     calibration = calibrate(config, curated, split_logits(config, curated, source, "validation"))
@@ -185,7 +186,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     seed = fold_in(config.seed, "experts", recipe.seed) if recipe.seed else config.seed
     task = ExpertTask(
         folder.uri, curated.folder.uri, plan.expert_network, recipe, training, snapshots, seed,
-        Processor.of(resources), plan.class_tree if recipe.targets != "hard" else None,
+        Processor.of(resources), plan.class_tree if recipe.needs_votes else None,
     )  # fmt: skip
     actor: Any = ray.remote(num_cpus=0)(Coordinator).options(scheduling_strategy=on_driver_node())
     coordinator = actor.remote(missing, resources.max_restarts)

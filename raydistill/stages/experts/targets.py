@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.config import Config, Decompose
+from raydistill.config import Decompose
 from raydistill.errors import ArtifactIncompatible, ConfigError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.galaxies.votes import ASSUMED_VOLUNTEERS, PathQuestions
@@ -14,6 +14,7 @@ from raydistill.learning.decomposition import Decomposition, bin_targets
 from raydistill.learning.networks import Network, build_network
 from raydistill.learning.vote_likelihood import VoteLikelihood
 from raydistill.log import get_logger
+from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.writer import load_vote_counts, load_vote_totals
 
@@ -22,7 +23,7 @@ from raydistill.stages.curate.writer import load_vote_counts, load_vote_totals
 log = get_logger(__name__)
 
 
-def check_nuisance(config: Config, curated: CuratedSet) -> None:
+def check_nuisance(plan: Plan, curated: CuratedSet) -> None:
     """Raise unless the set has the nuisance and the network has features.
 
     Warn of missing values.
@@ -34,14 +35,14 @@ def check_nuisance(config: Config, curated: CuratedSet) -> None:
     ArtifactIncompatible
         If no training galaxy has a value, or the values do not differ within any class.
     """
-    decompose = config.experts.decompose
+    decompose = plan.config.experts.decompose
     if decompose is None:
         return
-    network = build_network(config.network, curated.num_classes, curated.summary.image_size)
+    network = build_network(plan.expert_network, curated.num_classes, curated.summary.image_size)
     try:
         build_decomposition(decompose, network, curated).check(curated.summary.image_size)
     except ValueError as error:
-        what = f"the network {config.network.name} cannot be decomposed: {error}"
+        what = f"the network {plan.expert_network.name} cannot be decomposed: {error}"
         raise ConfigError(what, "experts.decompose", "take another network, or set experts.decompose=null") from error
     known = np.isfinite(_values(decompose, curated))
     where, fix = curated.folder.uri, "choose another experts.decompose.nuisance, or set experts.decompose=null"

@@ -16,7 +16,7 @@ from raydistill.config import Experts
 from raydistill.distillation.snapshots import Snapshots
 from raydistill.errors import RaydistillError, find_known_error
 from raydistill.galaxies.classes import ClassTree
-from raydistill.learning.architectures import Architecture
+from raydistill.learning.architectures import AnswerNetwork, Architecture
 from raydistill.learning.decomposition import Decomposition
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, one_hot
@@ -109,7 +109,7 @@ class _ExpertTrainer:
         if (decompose := task.experts.decompose) is not None:
             self._objective = build_decomposition(decompose, self._network, curated)
             targets = torch.cat([targets, nuisance_targets(decompose, curated)], dim=1)
-        if task.experts.targets == "counts":
+        if isinstance(task.architecture, AnswerNetwork):
             assert tree is not None
             self._objective = build_likelihood(self._network, tree)
             targets = torch.cat([one_hot(labels, curated.num_classes), count_targets(curated, tree)], dim=1)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.kinds import BY_KIND, infer_kind
+from raydistill.galaxies.tables.grammar import parse_expression
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
@@ -230,6 +231,17 @@ class Hunt:
             for name in self.oracle.strategies:
                 if name not in known:
                     raise ValueError(f"oracle.strategies names '{name}'; known are {', '.join(known)}")
+
+    def check(self) -> None:
+        """Raise ConfigError if the oracle's condition is not an expression."""
+        if self.oracle is not None:
+            parse_expression(self.oracle.positive, "hunt.oracle.positive")
+
+    @property
+    def scripted(self) -> Oracle:
+        """Return the oracle of a hunt that has one."""
+        assert self.oracle is not None
+        return self.oracle
 
     @property
     def strategies(self) -> tuple[str, ...]:

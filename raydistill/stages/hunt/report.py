@@ -48,7 +48,7 @@ from raydistill.stages.hunt.artifact import (
 )
 from raydistill.stages.hunt.config import REFERENCE, Oracle
 from raydistill.stages.hunt.inputs.labels import COLUMNS, FILENAME, LABEL, WORDS, new_labels, read_labels
-from raydistill.stages.hunt.inputs.survey import Scripted, oracle_of
+from raydistill.stages.hunt.inputs.survey import Scripted
 from raydistill.stages.hunt.learn.ranking import Candidate, Reason
 from raydistill.stages.hunt.round import write_sheet
 from raydistill.stages.hunt.trials import RANKED_METRICS, discovery_curve
@@ -65,7 +65,7 @@ def write_files(
 ) -> None:  # fmt: skip
     """Write the tables, the figure, the summary and the round after the first trial."""
     config, folder, survey = plan.config.hunt, spec.folder, scripted.survey
-    oracle, curves, metrics = oracle_of(config), discovery_curves(trials), metric_rows(trials)
+    oracle, curves, metrics = config.scripted, discovery_curves(trials), metric_rows(trials)
     every_id = survey.ids
     ids = [every_id[row] for row in scripted.rows.tolist()]
     write_rows(folder, CURVES, curve_rows(curves), CURVES_SCHEMA)
@@ -97,7 +97,7 @@ def write_files(
 def _write_next_round(plan: Plan, spec: ArtifactSpec, scripted: Scripted, trials: Trials) -> None:
     """Write the labels of a learning strategy's first seed, and the next sheet."""
     config, survey = plan.config.hunt, scripted.survey
-    oracle = oracle_of(config)
+    oracle = config.scripted
     learning = [name for name in (*config.synthetic, REFERENCE, "network", "fixmatch") if name in trials]
     trial = trials[(learning or list(trials))[0]][0]
     rows = [*trial["start_rows"], *trial["rows"]]

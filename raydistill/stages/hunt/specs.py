@@ -47,10 +47,8 @@ def truth_table(plan: Plan) -> str:
     ConfigError
         The config names none, and the survey is not simulated.
     """
-    oracle = plan.config.hunt.oracle
-    assert oracle is not None
-    if oracle.table is not None:
-        return oracle.table
+    if (table := plan.config.hunt.scripted.table) is not None:
+        return table
     if plan.truth is not None and plan.config.hunt.survey is None:
         return plan.truth
     what = "no table of the truth is given, and the survey is not the simulated one of this config"

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import pack_tensors
 from raydistill.log import get_logger
@@ -27,7 +28,7 @@ from raydistill.stages.hunt.artifact import HuntReport, HuntRound
 from raydistill.stages.hunt.config import Hunt
 from raydistill.stages.hunt.inputs.labels import known_labels, read_label_file
 from raydistill.stages.hunt.inputs.sources import attribute_scores
-from raydistill.stages.hunt.inputs.survey import HuntedSurvey, Scripted, open_hunted, open_objects, oracle_of
+from raydistill.stages.hunt.inputs.survey import HuntedSurvey, Scripted, open_hunted, open_objects
 from raydistill.stages.hunt.learn.learners import (
     choose_arithmetic,
     hunt_of,
@@ -73,7 +74,8 @@ def hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRou
     ConfigError
         The condition of the oracle is wrong.
     """
-    spec, scripted = hunt_spec(plan), plan.config.hunt.oracle is not None
+    spec = hunt_spec(plan)
+    scripted = spec.kind == kinds.HUNT
     if not is_complete(spec):
         if plan.config.hunt.labels is not None:  # a wrong file is reported before anything is opened
             read_label_file(plan.config.hunt.labels).decisions(plan.config.hunt.threshold)
@@ -109,7 +111,7 @@ def write_report(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hu
     _run_trials(plan, curated, partial, hunt_of(plan, arithmetic))
     trials = {
         strategy: [
-            json.loads(checked.require(partial, trial_name(strategy, seed))) for seed in range(oracle_of(config).seeds)
+            json.loads(checked.require(partial, trial_name(strategy, seed))) for seed in range(config.scripted.seeds)
         ]
         for strategy in config.strategies
     }
@@ -119,7 +121,7 @@ def write_report(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hu
 def _inputs(plan: Plan, curated: CuratedSet, scripted: Scripted, partial: Folder) -> Inputs:
     """Return what the trials read."""
     config, survey = plan.config.hunt, scripted.survey
-    oracle = oracle_of(config)
+    oracle = config.scripted
     pixels = None
     if reads_pictures(config) or {"network", "fixmatch"} & set(config.strategies):
         prepare_pictures(plan, survey, partial)
@@ -145,7 +147,7 @@ def _run_trials(plan: Plan, curated: CuratedSet, partial: Folder, config: Hunt) 
     trials = (
         (trial_name(name, seed), 1, pa.table({"strategy": [name], "seed": [seed]}))
         for name in config.strategies
-        for seed in range(oracle_of(config).seeds)
+        for seed in range(config.scripted.seeds)
     )
     runner = TrialRunner(partial.uri, config, curated.normalisation, replace(Processor.of(resources), gpus=0))
     finish_blocks(partial, trials, runner, resources, stage="hunt", doing="hunting", unit="trials")

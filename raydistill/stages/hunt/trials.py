@@ -213,8 +213,7 @@ class TrialRunner:
 
     def run(self, inputs: Inputs, strategy: str, seed: int) -> dict[str, Any]:
         """Return what was labelled and found, and the metrics at the start and at the end."""
-        oracle = self.config.oracle
-        assert oracle is not None
+        oracle = self.config.scripted
         root = fold_in(self.config.seed, "trial", seed)
         start = draw_examples(inputs, oracle.num_examples, root)
         scorer = self._scorer(inputs, strategy, oracle, start, root)

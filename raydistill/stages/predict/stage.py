@@ -118,7 +118,7 @@ def load_experts(plan: Plan) -> tuple[CuratedSet, EnsembleSource]:
         raise ArtifactIncompatible(what, store.folder.uri, "lower it, or raise experts.num_experts")
     if config.predict.features:
         try:
-            last_linear(build_network(plan.expert_network, curated.num_classes, config.curate.image_size))
+            last_linear(build_network(plan.expert_network, curated.num_classes, curated.summary.image_size))
         except ValueError as error:
             raise ConfigError(str(error), "network", "set predict.features=false") from error
     return curated, ensemble_source(plan, curated, store, count, features=config.predict.features)

@@ -36,7 +36,7 @@ from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.classifier import expert_network, own_networks
+from raydistill.stages.experts.classify.classifier import expert_network
 from raydistill.stages.experts.classify.ensemble import check_experts
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticClass, SyntheticSet
 from raydistill.stages.sample.report import draw_grid, log_summary, merge_blocks, summarise
@@ -121,7 +121,7 @@ def _check_filter(plan: Plan, curated: CuratedSet, pools: Sequence[Pool]) -> Non
     """
     store = TrajectoryStore.open(plan.filter_experts.folder)
     check_experts(store, curated)
-    expert_network(store, curated, own_networks(plan.config))
+    expert_network(store, curated, plan.config.networks)
     for pool in pools:
         if (pool.galaxies.labels_N == NO_CLASS).any():
             row = int(np.argmax(pool.galaxies.labels_N == NO_CLASS))
@@ -176,7 +176,7 @@ def _sample_blocks(
         folder=blocks.uri,
         pictures=pictures,
         recogniser=experts,
-        networks=own_networks(plan.config),
+        networks=plan.config.networks,
         min_probability=0.0 if config.filter is None else config.filter.min_probability,
         processor=Processor.of(resources),
     )

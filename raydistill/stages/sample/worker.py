@@ -22,7 +22,7 @@ from raydistill.artifacts.tables import decode_images, pack_table
 from raydistill.diffusion.model import Generator, to_pixels, to_tensors
 from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
-from raydistill.galaxies.pictures.images import encode_png, prepare
+from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.normalise import AnyNormalisation
@@ -36,6 +36,7 @@ from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.sample.artifact import png_text
 from raydistill.stages.sample.sources.requests import BLOCK_SCHEMA, read_conditions
 from raydistill.storage import Folder, checked
+from raydistill.surveys.survey import Preparation
 
 FINISHED = pa.schema([("block", pa.string()), ("kept", pa.int64())])
 
@@ -201,16 +202,14 @@ class SimulatedPictures(PictureSource):
         The instrument.
     picture_size
         Side of the picture before it is cropped [px].
-    crop_fraction, image_size, align
-        Of the preparation, see `galaxies.pictures.images.prepare`.
+    preparation
+        Of the picture.
     """
 
     ranges: Mapping[str, tuple[float, float]]
     telescope: Telescope
     picture_size: int
-    crop_fraction: float
-    image_size: int
-    align: bool
+    preparation: Preparation
 
     def make(self, request: pa.Table, device: str) -> tuple[np.ndarray, Columns]:
         """Return the pictures, passed through JPEG as those of the simulated survey."""
@@ -222,7 +221,7 @@ class SimulatedPictures(PictureSource):
             truth = self._truth(root, label)
             jpeg = encode_jpeg(render(truth, self.picture_size, fold_in(root, "picture"), self.telescope))
             picture = np.asarray(Image.open(io.BytesIO(jpeg), formats=["JPEG"]))
-            pictures.append(prepare(picture, self.crop_fraction, self.image_size, self.align))
+            pictures.append(self.preparation.apply(picture))
             truths.append({field.name.rstrip("_"): float(getattr(truth, field.name)) for field in fields(truth)})
         known = {"petro_r90": [t["petro_r90"] for t in truths], "parameters": [list(t.items()) for t in truths]}
         return np.stack(pictures), known

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raydistill.config import Population, plain
+from raydistill.config import plain
 from raydistill.errors import ClusterError, ConfigError, DivergenceError, RaydistillError
 from raydistill.escaping import for_config
 from raydistill.figures.drawing import CHART_DPI, MUTED, VERMILION, Target, save, styled
@@ -38,7 +38,7 @@ def write_report(plan: Plan, trials: Iterable[Trial], curated: CuratedSet, run: 
     if all(trial.status in UNSUCCESSFUL for trial in ranking):
         raise no_success_error(ranking)
     best = ranking[0]
-    if isinstance(search.stopping, Population):
+    if not best.folder:  # a member of a population
         best.folder = publish_best(plan, best, curated, run)
     with spec.folder.writing(TRIALS) as path:
         pq.write_table(pa.Table.from_pylist([_row(trial) for trial in ranking], TRIALS_SCHEMA), path)

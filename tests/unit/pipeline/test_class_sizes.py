@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raydistill.config import Distill
 from raydistill.pipeline.checks import FEW_TEST, MAX_STANDARD_ERROR, warn_of_few_test, warn_of_few_training
 
 
@@ -28,18 +29,18 @@ def test_classes_with_few_test_galaxies_are_named(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("stage", ["curate", "distill"])
 def test_classes_with_fewer_galaxies_than_images_are_named(caplog: pytest.LogCaptureFixture, stage: str) -> None:
-    warn_of_few_training({"a": 10, "b": 9, "c": 1, "d": 0}, 10, stage)
+    warn_of_few_training({"a": 10, "b": 9, "c": 1, "d": 0}, Distill(images_per_class=10), stage)
     assert messages(caplog) == [
         f"{stage}: fewer training galaxies than distill.images_per_class=10: c (1), b (9); initial images and baselines "
         "repeat them; add galaxies, merge classes, or lower it"
     ]
     caplog.clear()
-    warn_of_few_training({"a": 1}, 1, stage)
+    warn_of_few_training({"a": 1}, Distill(images_per_class=1), stage)
     assert not caplog.records
 
 
 def test_long_lists_are_cut(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_few_training({f"c{n:03d}": 1 + n % 3 for n in range(150)}, 5, "curate")
+    warn_of_few_training({f"c{n:03d}": 1 + n % 3 for n in range(150)}, Distill(images_per_class=5), "curate")
     (text,) = messages(caplog)
     assert ": c000 (1), c003 (1)," in text
     assert "and 140 more; initial" in text

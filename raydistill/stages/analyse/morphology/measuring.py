@@ -76,10 +76,9 @@ def measured_pictures(inputs: AnalysisInputs) -> tuple[pa.Table, pa.Table]:
         their order; galaxies are sorted by class.
     """
     size, folder = inputs.curated.summary.image_size, inputs.spec.folder / PARTIAL
-    options = inputs.plan.config.analyse
     pixels = inputs.distilled.selected.pixels().numpy()
     prototypes = list(_prototype_blocks(pixels, inputs.distilled.labels.numpy()))
-    galaxies = list(_galaxy_blocks(inputs.curated, options.max_galaxies, options.seed))
+    galaxies = list(_galaxy_blocks(inputs.curated, inputs.plan.config.analyse.max_galaxies, inputs.spec.seed))
     blocks = ((_name(block), len(block["rows"][0]), block) for block in (*prototypes, *galaxies))
     resources = replace(inputs.plan.config.resources, gpus=0)  # statmorph runs on CPUs
     measurer = PictureMeasurer(folder.uri, size)

@@ -107,7 +107,7 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
     testable = find_testable(counts, options.permutations)
     joint = compare_jointly(
         [(of_prototypes[label], others[label]) for label in classes], list(MEASURES), options.permutations,
-        fold_in(options.seed, "morphology of all classes"),
+        fold_in(inputs.spec.seed, "morphology of all classes"),
     )  # fmt: skip
     compared = {
         label: compare_class(
@@ -116,7 +116,7 @@ def morphology_section(inputs: AnalysisInputs) -> Section:
             list(MEASURES),
             sum(testable) if testable[label] else 0,
             options.permutations,
-            fold_in(options.seed, "morphology", label),
+            fold_in(inputs.spec.seed, "morphology", label),
         )
         for label in classes
     }

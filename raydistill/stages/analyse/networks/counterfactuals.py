@@ -218,7 +218,7 @@ def counterfactuals_section(inputs: AnalysisInputs) -> Section:
     if len(held_out.votes_NA) < FEWEST:
         reason = f"fewer than {FEWEST} galaxies are held out; enlarge the validation part in curate.split"
         return Section("counterfactuals", TITLE, missing=reason)
-    seed = fold_in(inputs.plan.config.analyse.seed, "counterfactuals")
+    seed = fold_in(inputs.spec.seed, "counterfactuals")
     rows = np.random.default_rng(seed).permutation(len(held_out.votes_NA))
     training, measuring = held_out.take(rows[len(rows) // MEASURED :]), held_out.take(rows[: len(rows) // MEASURED])
     resources = inputs.plan.config.resources

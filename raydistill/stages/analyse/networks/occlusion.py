@@ -40,7 +40,7 @@ from raydistill.stages.analyse.science.occlusion import (
 from raydistill.stages.analyse.science.stability import contrasts, poses
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.classifier import expert_network, own_networks
+from raydistill.stages.experts.classify.classifier import expert_network
 from raydistill.statistics.intervals import Interval, mean_interval
 from raydistill.statistics.resampling import Change, bootstrap_mean, mean_change
 from raydistill.statistics.testing import holm
@@ -132,7 +132,7 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
         return torch.from_numpy(describe(pixels, "changed galaxies").probabilities_NK)
 
     means_KHWC = torch.from_numpy(inputs.class_means)
-    seed = fold_in(inputs.plan.config.analyse.seed, "occlusion")
+    seed = fold_in(inputs.spec.seed, "occlusion")
     losses = completeness_losses(classify, sample.pictures_NHWC, sample.labels_N, means_KHWC, seed)
     of_prototypes = prototype_losses(inputs, inputs.trajectories, means_KHWC, seed)
     curves, rankings = patch_rankings(inputs, sample.head(MAX_OF_CLASS_PATCHES), means_KHWC, classify, seed)
@@ -173,7 +173,7 @@ def occlusion_section(inputs: AnalysisInputs) -> Section:
 def validation_sample(inputs: AnalysisInputs) -> Sample:
     """Return up to `MAX_OF_CLASS` validation galaxies of each class, in random order."""
     split = inputs.curated.load("validation")
-    rng = np.random.default_rng(fold_in(inputs.plan.config.analyse.seed, "occlusion", "galaxies"))
+    rng = np.random.default_rng(fold_in(inputs.spec.seed, "occlusion", "galaxies"))
     rows = torch.from_numpy(rng.permutation(len(split.labels_N)))
     return Sample(split.images_NHWC[rows].float() / 255, split.labels_N[rows]).head(MAX_OF_CLASS)
 
@@ -213,7 +213,7 @@ def expert_probabilities(
 ) -> Floats:
     """Return each expert's probability of the class of each picture, float64 [E, S]."""
     normalised = inputs.curated.normalisation.apply(pictures_SHWC * 255)
-    network = expert_network(store, inputs.curated, own_networks(inputs.plan.config))
+    network = expert_network(store, inputs.curated, inputs.plan.config.networks)
     logits_ESK = torch.stack([network(theta_P, normalised).double() for theta_P in store.ends()])
     return logits_ESK.softmax(dim=2).gather(2, labels_S[None, :, None].expand(len(logits_ESK), -1, 1))[..., 0].numpy()
 

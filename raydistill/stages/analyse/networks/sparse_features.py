@@ -44,7 +44,7 @@ from raydistill.stages.analyse.science.sparse_features import (
 from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.classifier import expert_network, own_networks
+from raydistill.stages.experts.classify.classifier import expert_network
 from raydistill.statistics.testing import holm
 
 Floats = npt.NDArray[np.float64]
@@ -194,7 +194,7 @@ def sparse_features_section(inputs: AnalysisInputs) -> Section:
     first, last = len(inputs.train.labels_N), len(inputs.train.labels_N) + len(ids)
     votes = known_votes(inputs)
     again = recurrence(z_TM[first:last], [other[first:last] for other in others])
-    seed = fold_in(inputs.plan.config.analyse.seed, "sparse features")
+    seed = fold_in(inputs.spec.seed, "sparse features")
     alignments = align(z_TM[:first], votes.train_NA, z_TM[first:last], votes.held_out_NA, seed)
     recurring = np.flatnonzero(again.recurring).tolist()
     adjusted = holm(np.array([alignments[m].p_value for m in recurring])).tolist()
@@ -235,7 +235,7 @@ def _decompose(
     resources, train = inputs.plan.config.resources, inputs.train.images_NHWC.numpy()
     decomposer = Decomposer(
         store.folder.uri, inputs.curated.folder.uri, len(train), len(held_out), resources,
-        inputs.plan.config.analyse.seed, own_networks(inputs.plan.config),
+        inputs.spec.seed, inputs.plan.config.networks,
     )  # fmt: skip
     images: Any = ray.put(np.concatenate([train, held_out, inputs.prototypes]))
     words = "analyse", "decomposing features", "autoencoders"

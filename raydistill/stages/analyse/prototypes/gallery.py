@@ -79,7 +79,7 @@ def frames(inputs: AnalysisInputs) -> dict[int, Pixels]:
 def typical_distance(inputs: AnalysisInputs) -> float:
     """Return the median nearest-neighbour distance of training galaxies, in any pose."""
     images = inputs.train.images_NHWC.numpy()
-    rng = np.random.default_rng(inputs.plan.config.analyse.seed)
+    rng = np.random.default_rng(inputs.spec.seed)
     chosen = np.sort(rng.permutation(len(images))[:MAX_TYPICAL])
     distances = np.sort(distances_in_any_pose(images[chosen], images), axis=1)
     return float(np.median(distances[:, min(1, distances.shape[1] - 1)]))  # the first is the galaxy itself
@@ -241,7 +241,7 @@ def plan_repeats(plan: Plan) -> list[Repeats]:
     if options.permuted:
         repeats.append(Repeats("permuted labels", parts, tuple(plans_of_parts(plan, permute=True))))
     if options.networks:
-        names = (plan.config.network.name, *(network.name for network in options.networks))
+        names = (plan.config.headline[1], *(network.name for network in options.networks))
         repeats.append(Repeats("networks", names, (plan, *plans_of_networks(plan))))
     return repeats
 

@@ -108,7 +108,7 @@ def compare(inputs: AnalysisInputs, space: str, label: int, measured: Property) 
         return ((weights_2BM * values[rows]).sum(axis=2) / np.maximum(weights_2BM.sum(axis=2), 1)).T
 
     ((difference, of_control),) = means(np.arange(len(members))[None])
-    resampled_B2 = bootstrap(means, len(members), fold_in(inputs.plan.config.analyse.seed, "neighbours", space, label))
+    resampled_B2 = bootstrap(means, len(members), fold_in(inputs.spec.seed, "neighbours", space, label))
     excess, p_value = normal_test(float(difference - of_control), resampled_B2[:, 0] - resampled_B2[:, 1])
     return Comparison(
         space, label, measured, members[near], members, float(difference), float(of_control), excess, p_value

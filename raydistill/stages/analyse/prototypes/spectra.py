@@ -289,7 +289,7 @@ def compare_breaks(inputs: AnalysisInputs, stack: Stack, classes: list[ClassSpec
 
     observed, null, intervals = [], [], []
     for group in classes:
-        rng = np.random.default_rng(fold_in(options.seed, "spectra", group.label))
+        rng = np.random.default_rng(fold_in(inputs.spec.seed, "spectra", group.label))
         count, whole = len(group.nearest), of(group.members)
         value = of(group.nearest) - whole
         resampled = [of(rng.choice(group.nearest, count)) - whole for _ in range(options.permutations)]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydistill.artifacts.tables import write_rows
-from raydistill.config import Config, network_names
+from raydistill.config import Config
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
@@ -40,7 +40,7 @@ def write_report(
     write_rows(spec.folder, "galaxies.parquet", galaxies.to_pylist(), GALAXIES_SCHEMA)
     with spec.folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(rows, RUNS_SCHEMA), path)
-    protocol, network = next(iter(config.evaluate.protocols)), config.network.name
+    protocol, network = config.headline
     summary = summarise(rows, galaxies["label"].to_numpy(), curated.class_names, protocol, network)
     if config.evaluate.scores:
         summary["distilled"]["scores"] = robust_scores(rows, protocol, network)
@@ -60,7 +60,7 @@ def write_report(
     matrices = [np.array(row["confusion"]) for row in rows if (row["subject"], row["protocol"], row["network"]) == main]
     save_figure(spec, run, "confusion.png", lambda path: _draw_confusion(path, matrices, curated))
     save_figure(spec, run, "accuracy.png", lambda path: _draw_accuracy(path, summary, curated, network))
-    if config.evaluate.other_networks:
+    if len(config.networks) > 1:
         save_figure(spec, run, "networks.png", lambda path: _draw_networks(path, summary, curated, config))
     return summary
 
@@ -88,12 +88,12 @@ def _draw_accuracy(path: Path, summary: dict[str, Any], curated: CuratedSet, net
 
 
 def _draw_networks(path: Path, summary: dict[str, Any], curated: CuratedSet, config: Config) -> None:
-    accuracies = by_network(summary, next(iter(config.evaluate.protocols)))
+    accuracies = by_network(summary, config.headline[0])
     rows = [
-        _accuracy_row(name, network, mean)
+        _accuracy_row(name, network.name, mean)
         for name, means in accuracies.items()
-        for network in network_names(config)
-        if (mean := means.get(network)) and mean["mean"] is not None
+        for network in config.networks
+        if (mean := means.get(network.name)) and mean["mean"] is not None
     ]
     title = f"{curated.summary.survey}: accuracy of other networks trained on the same images"
     charts.network_matrix(path, rows, title, 1 / curated.num_classes)

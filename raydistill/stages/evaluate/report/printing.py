@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raydistill.config import Config, network_names
+from raydistill.config import Config
 from raydistill.stages.evaluate.artifact import EvaluationReport, by_network, trained_network
 from raydistill.stages.evaluate.report.text import HEAD, accuracy_table, format_figure, verdict
 from raydistill.text import glossary, sentence, shown_name, text_table
@@ -31,7 +31,7 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
         sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
         f"{glossary(TRAINING_SETS, report.summary)}\n",
     ]
-    if config.evaluate.other_networks:
+    if len(config.networks) > 1:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
     if scores := score_table(report):
         title = "DD-Ranking's scores of the distilled set"
@@ -50,7 +50,7 @@ def fraction_of_experts(report: EvaluationReport, config: Config) -> float | Non
     distilled, experts = (
         report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
     )
-    name = config.network.name
+    _, name = config.headline
     if distilled and experts and trained_network(report.summary["experts"], name) == name:
         return float(distilled / experts)
     return None
@@ -61,7 +61,7 @@ def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, .
 
     A cell has two lines.
     """
-    networks, accuracies = network_names(config), by_network(report.summary, next(iter(config.evaluate.protocols)))
+    networks, accuracies = [network.name for network in config.networks], by_network(report.summary, config.headline[0])
     rows = [
         (shown_name(subject), *(format_figure(means.get(name)).replace(" ±", "\n±") for name in networks))
         for subject, means in accuracies.items()

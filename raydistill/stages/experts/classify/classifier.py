@@ -22,10 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
-from raydistill.config import Config, Curate, Images
 from raydistill.config.kinds import BY_KIND
 from raydistill.config.tree import plain
-from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.galaxies.pictures.files import Source
 from raydistill.galaxies.pictures.images import RejectedImage
@@ -43,6 +41,8 @@ from raydistill.surveys.survey import Preparation, prepare_original, prepare_pic
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from raydistill.pipeline.plan import Plan
 
 
 NETWORKS = "networks.safetensors"
@@ -86,19 +86,17 @@ class PictureClassifier:
 
     @staticmethod
     def of_run(
-        architecture: Architecture, curate: Curate, images: Images | DataSet, curated: CuratedSet,
-        normalisation: AnyNormalisation, parameters_P: Sequence[Tensor], calibration: Calibration | None = None,
+        plan: Plan, architecture: Architecture, curated: CuratedSet, normalisation: AnyNormalisation,
+        parameters_P: Sequence[Tensor], calibration: Calibration | None = None,
     ) -> PictureClassifier:  # fmt: skip
         """Return networks that read pictures as the curated set of a run did.
 
         Parameters
         ----------
+        plan
+            How the curated set was made, and the pictures of its survey.
         architecture
             Of the networks.
-        curate
-            How the curated set was made.
-        images
-            The pictures of its survey.
         curated
             The curated set.
         normalisation
@@ -108,10 +106,11 @@ class PictureClassifier:
         calibration
             Of their probabilities; None: as the networks give them.
         """
+        images = plan.pictures()
         levels = curated.summary.levels.get("value_range", getattr(images, "value_range", "full"))
         value_range = "full" if levels == "auto" else tuple(levels) if isinstance(levels, list) else levels
         return PictureClassifier(
-            architecture, tuple(curated.class_names), normalisation, Preparation.of(curate, images),
+            architecture, tuple(curated.class_names), normalisation, Preparation.of(plan.config.curate, images),
             value_range, images.fit, torch.stack(list(parameters_P)), calibration or Calibration.none(curated.num_classes),
         )  # fmt: skip
 
@@ -232,11 +231,6 @@ def _argmax(probabilities_NK: np.ndarray) -> np.ndarray:
 # of the config alone: an artifact has the parameters.
 
 
-def own_networks(config: Config) -> tuple[Architecture, ...]:
-    """Return the networks of a config that artifacts of others may have too."""
-    return (config.network, *config.evaluate.other_networks)
-
-
 TRUST_BY_NAME = "if you trust this code, name it in evaluate.other_networks"
 
 
@@ -252,7 +246,7 @@ def read_architecture(
     where
         The artifact.
     networks
-        The networks that the user names, see `own_networks`.
+        The networks that the user names, see `Config.networks`.
     trust
         How to name the code, for an error message.
 

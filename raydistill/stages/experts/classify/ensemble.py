@@ -74,7 +74,7 @@ def ensemble_source(
     """Return the first `count` experts of a store."""
     config = plan.config
     return EnsembleSource(
-        store.folder.uri, plan.expert_network, config.curate.image_size, curated.normalisation, tuple(curated.class_names),
+        store.folder.uri, plan.expert_network, curated.summary.image_size, curated.normalisation, tuple(curated.class_names),
         count, features, config.predict.batch_size, Processor.of(config.resources),
     )  # fmt: skip
 
@@ -155,5 +155,4 @@ def chosen_prior(prior: str | Mapping[str, float], curated: CuratedSet) -> tuple
     if set(prior) != set(curated.class_names):
         what = f"it names {', '.join(prior)}, and the classes of the curated set are {', '.join(curated.class_names)}"
         raise ConfigError(what, "predict.prior", "give the frequency of each of them")
-    total = sum(prior.values())
-    return tuple(prior[name] / total for name in curated.class_names)
+    return frequencies([prior[name] for name in curated.class_names])

@@ -174,8 +174,7 @@ def attribute_scores(
     ConfigError
         An answer is unknown, or all galaxies have the same fraction of it.
     """
-    oracle, tree = plan.config.hunt.oracle, plan.class_tree.tree
-    assert oracle is not None
+    tree = plan.class_tree.tree
     if not curated.has_votes:
         what = "its galaxies have no votes, which the attributes need"
         raise ArtifactIncompatible(what, curated.folder.uri, f"leave out {WHERE}, or take a survey with votes")
@@ -188,7 +187,7 @@ def attribute_scores(
     learner = plan.config.hunt.learner
     strength = learner.strength if isinstance(learner, Regression) else Regression().strength
     heads = []
-    for word in oracle.attributes:
+    for word in plan.config.hunt.scripted.attributes:
         fractions_N = answer_fractions(votes_NA, tree, tree.resolve(word, WHERE))
         if not 0 < fractions_N.mean() < 1:
             what = f"all training galaxies have the same fraction of '{word}'"

@@ -18,7 +18,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.classify.embedding import open_expert
-from raydistill.stages.hunt.config import Hunt, Oracle
+from raydistill.stages.hunt.config import Oracle
 from raydistill.stages.hunt.inputs.sources import Source, open_sources
 from raydistill.stages.hunt.learn.learning import Pixels
 from raydistill.stages.hunt.learn.ranking import Rows
@@ -165,12 +165,6 @@ class Scripted:
     sources: tuple[Source, ...]
 
 
-def oracle_of(config: Hunt) -> Oracle:
-    """Return the oracle of a hunt that has one."""
-    assert config.oracle is not None
-    return config.oracle
-
-
 def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scripted:
     """Return the objects and the sources.
 
@@ -179,7 +173,7 @@ def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scrip
     ArtifactIncompatible
         The survey has no more objects of the target class than the hunt takes as examples.
     """
-    oracle, ids = oracle_of(plan.config.hunt), survey.ids
+    oracle, ids = plan.config.hunt.scripted, survey.ids
     truth = read_truth(oracle, truth_table(plan), ids)
     rows = np.flatnonzero(survey.usable_N & truth.known_N)
     if missing := int((survey.usable_N & ~truth.known_N).sum()):

@@ -17,7 +17,7 @@ from raydistill.diffusion.options import Sampling
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, find_class
 from raydistill.galaxies.trees import GZ2, TREES
-from raydistill.pipeline.checks import ALL, SIMULATED
+from raydistill.pipeline.checks import SIMULATED
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
 from raydistill.simulation.injections import Injection
@@ -31,6 +31,7 @@ from raydistill.stages.sample.config import GeneratorSource, InjectionSource, Si
 from raydistill.stages.sample.sources.galaxies import Galaxies, Survey, read_curated
 from raydistill.stages.sample.sources.pools import Pool, Starts, make_pools
 from raydistill.stages.sample.worker import GeneratorPictures, InjectedPictures, PictureSource, SimulatedPictures
+from raydistill.surveys.survey import Preparation
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,9 @@ def open_source(plan: Plan, curated: CuratedSet) -> OpenedSource:
         description = asdict(source) | {"model": asdict(hosts.model)}
         return OpenedSource(hosts.pools, InjectedPictures(hosts.model, size), description)
     telescope = telescope_of(source, plan.config)
-    pictures = SimulatedPictures(
-        ranges=source.parameters,
-        telescope=telescope,
-        picture_size=source.picture_size,
-        crop_fraction=source.crop_fraction or curated.summary.crop_fraction,
-        image_size=size,
-        align=curated.summary.aligned,
-    )
+    crop_fraction = source.crop_fraction or curated.summary.crop_fraction
+    preparation = Preparation(size, crop_fraction, curated.summary.aligned, min_size=1)
+    pictures = SimulatedPictures(source.parameters, telescope, source.picture_size, preparation)
     return OpenedSource(open_simulator(source, survey), pictures, asdict(source) | {"telescope": asdict(telescope)})
 
 
@@ -117,9 +113,8 @@ def _open_generator(plan: Plan, curated: CuratedSet, source: GeneratorSource) ->
 
 def paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
     """Return the classes and their tree paths; None if votes determine no class."""
-    if plan.config.curate.classes == ALL or not curated.has_classes:
-        return None
-    return plan.class_tree if all(class_.path for class_ in plan.class_tree.classes) else None
+    tree = plan.known_classes
+    return tree if tree and curated.has_classes and all(class_.path for class_ in tree.classes) else None
 
 
 # Open the sources that need no generator: injections and the simulator.

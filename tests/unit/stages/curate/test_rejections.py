@@ -24,6 +24,7 @@ from raydistill.stages.curate.filter.rejections import describe_rejections, fix_
 from raydistill.stages.curate.select.selection import select_galaxies
 from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder
+from raydistill.surveys.survey import Preparation
 
 IDS = [f"{n:02d}" for n in range(24)]
 
@@ -45,7 +46,7 @@ def sentence(root: Path, content: Callable[[int], bytes], **curate: Any) -> str:
     survey = CatalogSurvey(catalog=str(root / "table.csv"), images=images)
     recipe = Curate(**{"classes": ("a", "b"), "image_size": 16} | curate)
     selection = select_galaxies(recipe, survey)
-    writer = CuratedWriter(Folder(root / "curated"), selection, 16, None)
+    writer = CuratedWriter(Folder(root / "curated"), selection, Preparation.of(recipe, images), None)
     ranks, paths = (selection.galaxies[name].to_pylist() for name in ("rank", "path"))
     rows = [
         decode_row(rank, f"{images.root}/{path}", path, images, recipe) for rank, path in zip(ranks, paths, strict=True)

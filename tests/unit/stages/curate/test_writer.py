@@ -22,6 +22,7 @@ from raydistill.stages.curate.summary import Summary, format_levels
 from raydistill.stages.curate.writer import CuratedWriter
 from raydistill.storage import Folder
 from raydistill.surveys.levels import chosen_levels, resolve_levels
+from raydistill.surveys.survey import Preparation
 
 COUNT = 20
 
@@ -52,7 +53,7 @@ def write(
     configured = survey_ if isinstance(survey_, ImageFolder) else survey_.images
     images = resolve_levels(configured, selection.galaxies)
     folder = Folder(root / "curated")
-    writer = CuratedWriter(folder, selection, 16, None)
+    writer = CuratedWriter(folder, selection, Preparation.of(config.curate, images), None)
     ranks, paths = (selection.galaxies[name].to_pylist() for name in ("rank", "path"))
     rows = [
         decode_row(rank, f"{configured.root}/{path}", path, images, config.curate)

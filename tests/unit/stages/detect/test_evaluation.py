@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from raydistill.morphology.structure import Box
-from raydistill.stages.detect.config import Detect
 from raydistill.stages.detect.evaluation import Evaluated, figures_of
 
 CENTRE, SIDEWAYS, NOWHERE = [54.0, 54.0, 74.0, 74.0], [10.0, 10.0, 30.0, 30.0], [90.0, 90.0, 100.0, 100.0]
@@ -29,9 +28,7 @@ def found(
     }
 
 
-def figures(
-    detect: Detect, class_names: tuple[str, ...] | None = ("round", "spiral")
-) -> dict[tuple[str, str, str], float]:
+def figures(class_names: tuple[str, ...] | None = ("round", "spiral")) -> dict[tuple[str, str, str], float]:
     truth = [{"annotations": [source(CENTRE, 1), source(SIDEWAYS, 2)]}] * 3
     fields = [found([CENTRE, SIDEWAYS, NOWHERE], [0.9, 0.8, 0.3], [0, 0, 1], [CENTRE])] * 3
     frames = [
@@ -43,13 +40,13 @@ def figures(
         "test": Evaluated(fields, truth),
         "frames": Evaluated(frames, None, [1, 0]),
     }
-    metrics = figures_of(evaluated, Box(*CENTRE), detect, class_names)
+    metrics = figures_of(evaluated, Box(*CENTRE), 128, 0, class_names)
     assert metrics["threshold"] == 0.8, "chosen on validation fields"
     return {(figure["images"], figure["method"], figure["metric"]): figure["value"] for figure in metrics["figures"]}
 
 
 def test_figures_are_those_of_the_hand_made_detections() -> None:
-    values = figures(Detect())
+    values = figures()
     assert values["fields", "detector", "average_precision"] == 1
     assert values["fields", "detector", "precision"] == 1
     assert values["fields", "detector", "recall"] == 1
@@ -67,4 +64,4 @@ def test_figures_are_those_of_the_hand_made_detections() -> None:
 
 
 def test_frames_with_other_classes_have_no_class_accuracy() -> None:
-    assert ("frames", "detector", "class_accuracy") not in figures(Detect(), None)
+    assert ("frames", "detector", "class_accuracy") not in figures(None)

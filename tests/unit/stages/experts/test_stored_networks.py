@@ -86,14 +86,14 @@ def test_experts_of_another_distilled_set_are_left_out(module: Path, caplog: pyt
     distilled: Any = SimpleNamespace(
         manifest=SimpleNamespace(kind="distilled", parents=parents), folder=Folder("distilled")
     )
-    config = SimpleNamespace(network=ConvNet(), evaluate=SimpleNamespace(other_networks=()))
+    config = SimpleNamespace(networks=(ConvNet(),))
     plan: Any = SimpleNamespace(trajectories=SimpleNamespace(identity="other", folder=Folder("none")), config=config)
     with caplog.at_level(logging.WARNING):
         assert load_teachers(plan, distilled, GALAXIES) is None
     assert "the experts are left out (" in caplog.text
     assert f"its network is the code '{MODULE}:make'" in caplog.text
     assert not module.exists()
-    config.network = CUSTOM
+    config.networks = (CUSTOM,)
     teachers = load_teachers(plan, distilled, GALAXIES)
     assert teachers is not None
     assert teachers.architecture == CUSTOM

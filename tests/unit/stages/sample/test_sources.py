@@ -22,6 +22,7 @@ from raydistill.stages.sample.sources.pools import Starts
 from raydistill.stages.sample.sources.requests import Block, Requests
 from raydistill.stages.sample.worker import InjectedPictures, SimulatedPictures
 from raydistill.storage import Folder
+from raydistill.surveys.survey import Preparation
 from tests.unit.stages.sample_tools import CLASSES, NAMES, SIZE, write_curated
 
 
@@ -98,7 +99,7 @@ def test_simulator_has_the_given_parameters(survey: Survey) -> None:
     requests = Requests(open_simulator(source, survey), NAMES, "0123456789abcdef", None, None, 5, made_by="simulator")
     request = requests.table(Block(0, 0), np.arange(3))
     ranges = {"dust_lane": (0.5, 1.0), "num_arms": (3.0, 3.0)}
-    pictures = SimulatedPictures(ranges, Telescope(psf_fwhm=0.65), 48, 0.5, SIZE, True)
+    pictures = SimulatedPictures(ranges, Telescope(psf_fwhm=0.65), 48, Preparation(SIZE, 0.5, True, min_size=1))
     images, known = pictures.make(request, "cpu")
     truths = [dict(truth) for truth in known["parameters"]]
     assert images.shape == (3, SIZE, SIZE, 3)
