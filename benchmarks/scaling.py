@@ -99,27 +99,16 @@ def curate(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
     catalog, root = _repeated(scratch, images)
     few = scratch / "few.csv"
     few.write_text("".join(catalog.read_text().splitlines(keepends=True)[: SMALL + 1]))
-    words = [
-        "curate",
-        "gz2_kaggle5",
-        f"survey.images.root={root}",
-        f"output={scratch / 'runs'}",
-        "tracking.enabled=false",
-        "name=many",
-        f"resources.object_store_mb={STORE_MB}",
-    ]
-    small = _measured([sys.executable, "-m", "raydistill.cli", *words, f"survey.catalog={few}"])
-    large = _measured([sys.executable, "-m", "raydistill.cli", *words, f"survey.catalog={catalog}"])
-    loop = _measured([sys.executable, __file__, "--loop", str(catalog), str(root), str(scratch / "loop.parquet")])
+    small, large = (
+        _command(scratch, "curate", f"survey.images.root={root}", "name=many", f"survey.catalog={table}")
+        for table in (few, catalog)
+    )
+    loop = _measured(__file__, "--loop", catalog, root, scratch / "loop.parquet")
     rates = {"Ray Data": images / large.seconds, "a pool": images / loop.seconds}
     detail = ", ".join(f"{name} {rate:.0f} images a second" for name, rate in rates.items())
     detail += f"; {large.driver_seconds / images * 1000:.2f} ms of an image are the driver's"
-    yield row(
-        f"curate: {images} images, speed against a plain pool of processes",
-        rates["Ray Data"] / rates["a pool"],
-        "≥0.8",
-        detail,
-    )
+    ratio = rates["Ray Data"] / rates["a pool"]
+    yield row(f"curate: {images} images, speed against a plain pool of processes", ratio, "≥0.8", detail)
     detail = f"{small.peak_mb:.0f} and {large.peak_mb:.0f} MB, with an object store of {STORE_MB} MB; the pool {loop.peak_mb:.0f} MB"
     yield row(f"curate: peak memory of {images} images against {SMALL}", large.peak_mb / small.peak_mb, "≤1.2", detail)
 
@@ -130,9 +119,15 @@ class _Cost(NamedTuple):
     driver_seconds: float  # CPU time of the first process
 
 
-def _measured(command: list[str]) -> _Cost:
-    """Run a command; return its seconds and the peak memory of all its processes."""
-    began = time.monotonic()
+def _command(scratch: Path, stage: str, *words: object) -> _Cost:
+    """Measure a stage of the command line."""
+    settings = (f"output={scratch / 'runs'}", "tracking.enabled=false", f"resources.object_store_mb={STORE_MB}")
+    return _measured("-m", "raydistill.cli", stage, "gz2_kaggle5", *words, *settings)
+
+
+def _measured(*words: object) -> _Cost:
+    """Run Python; return its seconds and the peak memory of all its processes."""
+    began, command = time.monotonic(), [sys.executable, *map(str, words)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     driver, peak, busy = psutil.Process(process.pid), 0.0, 0.0
     log: list[bytes] = []
@@ -308,20 +303,12 @@ def segments(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
             distill_stage.distill(plan, SILENT)
             took[workers] = time.monotonic() - began
             digests.add(open_manifest(plan.distilled.folder, "distilled").content)
-    yield row(
-        "segments: different results of one, two and four workers",
-        len(digests),
-        "≤1",
-        "content digests of the distilled sets",
-    )
-    seconds = ", ".join(f"{workers}: {time_:.1f} s" for workers, time_ in took.items())
-    yield row(
-        "segments: two workers against one (speed)",
-        took[1] / took[2],
-        "≥1.5",
-        f"{seconds}; the start of a worker included",
-    )
-    images = plan.config.distill.images_per_class * CuratedSet.open(plan.curated.folder).num_classes
+    detail = "content digests of the distilled sets"
+    yield row("segments: different results of one, two and four workers", len(digests), "≤1", detail)
+    detail = ", ".join(f"{workers}: {time_:.1f} s" for workers, time_ in took.items())
+    detail += "; the start of a worker included"
+    yield row("segments: two workers against one (speed)", took[1] / took[2], "≥1.5", detail)
+    images = plan.config.distill.num_images(CuratedSet.open(plan.curated.folder).num_classes)
     floats = images * 3 * plan.config.curate.image_size**2
     detail = "images sent to each worker, one gradient per segment returned; kB per iteration with two workers"
     yield row("segments: data sent between two workers", 4 * floats * (1 + 2) / 1000, "≤1000", detail)
@@ -342,19 +329,12 @@ def prediction(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
     half.mkdir()
     for path in sorted(root.iterdir())[: images // 2]:
         os.link(path, half / path.name)
-    words = [
-        f"output={scratch / 'runs'}",
-        "tracking.enabled=false",
-        f"resources.object_store_mb={STORE_MB}",
-        *PREDICTED,
-    ]
-    command = [sys.executable, "-m", "raydistill.cli", "predict", "gz2_kaggle5"]
-    small = _measured([*command, str(half), *words])
+    small = _command(scratch, "predict", half, *PREDICTED)
     ours, pool = [], []
     for number in range(ROUNDS):
-        again = [f"predict.block_size={1024 + number}"]  # another identity, so that nothing is skipped
-        ours.append(_measured([*command, str(root), *words, *again]))
-        pool.append(_measured([sys.executable, __file__, "--predict", str(scratch), str(root)]))
+        again = f"predict.block_size={1024 + number}"  # another identity, so that nothing is skipped
+        ours.append(_command(scratch, "predict", root, *PREDICTED, again))
+        pool.append(_measured(__file__, "--predict", scratch, root))
     ratios = [other.seconds / own.seconds for own, other in zip(ours, pool, strict=True)]
     rates = [images / statistics.median(cost.seconds for cost in costs) for costs in (ours, pool)]
     detail = f"Ray Data {rates[0]:.0f}, a pool {rates[1]:.0f} images a second, start included; rounds "
@@ -408,11 +388,8 @@ def auditing(scratch: Path, images: int) -> Iterator[dict[str, Any]]:
     costs = []
     for count in (images // 2, images):
         catalog.write_text("".join(lines[: count + 1]))
-        words = [f"survey.catalog={catalog}", f"survey.images.root={root}", f"output={scratch / 'runs'}", *AUDITED]
-        words += ["tracking.enabled=false", f"resources.object_store_mb={STORE_MB}", f"name=of_{count}"]
-        for stage in ("curate", "generate", "sample"):
-            _measured([sys.executable, "-m", "raydistill.cli", stage, "gz2_kaggle5", *words])
-        costs.append(_measured([sys.executable, "-m", "raydistill.cli", "audit", "gz2_kaggle5", *words]))
+        words = [f"survey.catalog={catalog}", f"survey.images.root={root}", f"name=of_{count}", *AUDITED]
+        costs.append([_command(scratch, stage, *words) for stage in ("curate", "generate", "sample", "audit")][-1])
     small, large = costs
     rate = images / 2 / (large.seconds - small.seconds)
     detail = f"{small.peak_mb:.0f} and {large.peak_mb:.0f} MB, with an object store of {STORE_MB} MB; {small.seconds:.0f} and "
