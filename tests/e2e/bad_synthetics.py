@@ -52,6 +52,8 @@ SYNTHETIC_CONFIG_ROWS = [
     R("a hunt with an unknown strategy", "hunt tiny.yaml 'hunt.oracle={positive: a > 0, strategies: [magic]}'", 2,
       "command line, hunt: oracle.strategies names 'magic'; known are upper_bound, real, random, attributes, network, fixmatch; "
       "fix the value"),
+    R("a hunt on a part that does not exist", "hunt tiny.yaml 'hunt.oracle={positive: a > 0, part: {index: 2, parts: 2}}'", 2,
+      "command line, hunt.oracle.part: index must be less than parts, got 2 of 2; fix the value"),
     R("a hunt whose quotas are all 0", "hunt tiny.yaml 'hunt.quotas={high_score: 0, uncertain: 0, diverse: 0, random: 0}'", 2,
       "command line, hunt.quotas: at least one quota must be positive; fix the value"),
     R("an oracle without a table of the truth", "hunt own.yaml 'hunt.oracle={positive: a > 0}'", 2,

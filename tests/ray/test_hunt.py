@@ -12,8 +12,11 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import lineage, run, spec_of
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.config import Part
 from raydistill.stages.hunt import stage
 from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, SCORES, SHEET, HuntReport, HuntRound
+from raydistill.stages.hunt.inputs.survey import in_part, open_hunted, open_objects
 from raydistill.stages.hunt.specs import hunt_spec
 from raydistill.stages.predict.stage import predict
 from raydistill.stages.sample.stage import sample
@@ -138,6 +141,42 @@ def test_strategies_are_compared(root: Path, compared: HuntReport) -> None:
     difference = table.loc[("upper_bound", "end", "found")]["difference"]
     assert difference == pytest.approx(result["upper_bound"] - result["real"])
     assert set(report.seen()["by"]) == {"experts", "attributes", "gen"}
+
+
+def test_hunt_on_a_part_knows_and_shows_no_object_of_another_part(root: Path) -> None:
+    few = (
+        "positive: truth_class <= 2, rounds: 2, seeds: 2, num_examples: 2, strategies: [upper_bound, gen, real, random]"
+    )
+    sizes = []
+    for index in range(2):
+        part = Part(index, 2)
+        oracle = f"hunt.oracle={{{few}, part: {{index: {index}, parts: 2}}}}"
+        plan = Plan(tiny(root, *FEW, oracle, source(root)))
+        report = stage.hunt(plan, SILENT)
+        assert isinstance(report, HuntReport)
+        labels = csv.read_csv(f"{report.folder.uri}/{LABELS}")["filename"].to_pylist()
+        following = csv.read_csv(f"{report.folder.uri}/{CANDIDATES}")["object_id"].to_pylist()
+        shown = [*report.trials()["object_id"], *labels, *following]
+        assert len(shown) == 4 * 2 * 10 + (4 + 10) + 5
+        assert in_part(shown, part).all()
+        curated = CuratedSet.open(plan.curated.folder)
+        survey = open_hunted(plan, curated)
+        members = open_objects(plan, curated, survey)  # trials know these objects alone
+        expected = in_part(survey.ids, part)
+        assert members.rows.tolist() == expected.nonzero()[0].tolist()
+        assert in_part(sorted(members.targets), part).all()
+        assert report.summary.num_objects == expected.sum()
+        sizes.append(report.summary.num_objects)
+    assert sum(sizes) == 90
+    assert min(sizes) > 25
+
+
+def test_part_with_too_few_targets_is_rejected(root: Path) -> None:
+    oracle = "hunt.oracle={positive: truth_class <= 2, num_examples: 0, part: {index: 0, parts: 10000}}"
+    with pytest.raises(
+        ArtifactIncompatible, match=r"part of the survey \(hunt\.oracle\.part\) has 0 objects of the target"
+    ):
+        stage.hunt(Plan(tiny(root, *FEW, oracle)), SILENT)
 
 
 @pytest.mark.long

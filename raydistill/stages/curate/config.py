@@ -103,28 +103,38 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
-class TrainingPart:
-    """Keep one of several disjoint parts of the training galaxies.
-
-    Experts of different parts have no galaxy in common. Validation and test galaxies are those of the
-    whole set.
+class Part:
+    """Name one of several disjoint parts.
 
     Parameters
     ----------
     index, parts
-        Number of the part, from 0, and how many there are. Every part has a share of each class.
+        Number of the part, from 0, and how many there are.
+    """
+
+    index: NonNegativeInt
+    parts: PositiveInt
+
+    def __post_init__(self) -> None:
+        if self.index >= self.parts:
+            raise ValueError(f"index must be less than parts, got {self.index} of {self.parts}")
+
+
+@dataclass(frozen=True)
+class TrainingPart(Part):
+    """Keep one of several disjoint parts of the training galaxies.
+
+    Experts of different parts have no galaxy in common. Validation and test galaxies are those of the
+    whole set. Every part has a share of each class.
+
+    Parameters
+    ----------
     permute
         Permute the labels of the part's galaxies, as a control: experts then learn nothing about
         classes.
     """
 
-    index: NonNegativeInt
-    parts: PositiveInt
     permute: bool = False
-
-    def __post_init__(self) -> None:
-        if self.index >= self.parts:
-            raise ValueError(f"index must be less than parts, got {self.index} of {self.parts}")
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,8 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
         mean, low, high = (metrics[0][key] for key in ("difference", "difference_low", "difference_high"))
         more = interval(mean, low, high, sign="+", between=TWO_LINES)
         rows.append((shown_name(name), shown[0], more, *shown[1:]))
-    spent = summary.rounds * summary.per_round
+    spent, part = summary.rounds * summary.per_round, config.hunt.oracle and config.hunt.oracle.part
+    which = f"the galaxies of part {part.index} of {part.parts}, from 0" if part else "these galaxies"
     title = f"{summary.num_positive} of {summary.num_objects} are targets; {spent} labels, {summary.seeds} seeds"
     sources = [name for name in summary.strategies if name not in STRATEGIES]
     verdicts = [
@@ -303,7 +304,7 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
     ]
     words = HUNT_STRATEGIES | dict.fromkeys(sources, "learns from labels and from synthetic examples")
     explained = [
-        sentence(f"found: targets among {spent} labels, with the 95 % interval over the seeds", indent="  "),
+        sentence(f"found: targets among {spent} labels; 95 % intervals over the seeds, for {which}", indent="  "),
         glossary(words, summary.strategies),
     ]
     return "\n".join(
@@ -329,4 +330,4 @@ def hunt_verdict(source: str, labels: int, result: Mapping[Any, Any]) -> str:
     if low != low:  # one seed has no interval
         return f"{what}; one seed does not show whether that is chance."
     beyond = "more than chance explains" if low > 0 or high < 0 else "which may be chance"
-    return f"{what} (95 % interval {low:+.1f} to {high:+.1f}): {beyond}."
+    return f"{what} (95 % interval over the seeds {low:+.1f} to {high:+.1f}): {beyond}."

@@ -15,6 +15,7 @@ from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.checks import not_negative, strictly_between_0_and_1
 from raydistill.learning.options import FixMatch, WeightedTraining
+from raydistill.stages.curate.config import Part
 from raydistill.stages.hunt.learn.ranking import Quotas
 from raydistill.stages.hunt.learn.regression import Regression
 from raydistill.stages.sample.config import Sample
@@ -106,6 +107,10 @@ class Oracle:
         Table of any format. None: the truth of the simulated survey.
     id
         Its column of object ids. None: objid, or the first column.
+    part
+        Search one of several disjoint parts of the survey alone. A digest of its id decides the part
+        of an object. Background, examples and upper bound are of the part too. Choose settings on
+        one part, and report on another. None: the whole survey.
     rounds
         Rounds of `hunt.per_round` labels.
     seeds
@@ -134,6 +139,7 @@ class Oracle:
     positive: str
     table: str | None = None
     id: str | None = None
+    part: Part | None = None
     rounds: PositiveInt = 5
     seeds: PositiveInt = 5
     num_examples: NonNegativeInt = 5

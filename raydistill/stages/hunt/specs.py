@@ -76,7 +76,8 @@ def hunt_spec(plan: Plan) -> ArtifactSpec:
     part = {key: value for key, value in plain(config).items() if key not in ("survey", "labels")}
     part["synthetic"] = sorted(config.synthetic)  # the identities of the sets are those of the parents
     if oracle is not None:
-        part["oracle"] = {key: value for key, value in part["oracle"].items() if key not in ("table", "examples")}
+        left_out = {"table", "examples"} | ({"part"} if oracle.part is None else set())
+        part["oracle"] = {key: value for key, value in part["oracle"].items() if key not in left_out}
     parts["hunt"] = part
     parents = {
         kinds.CURATED: plan.curated,

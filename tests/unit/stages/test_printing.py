@@ -31,10 +31,20 @@ NO_MANIFEST: Any = SimpleNamespace(files={})
 @pytest.mark.parametrize(
     ("difference", "low", "high", "expected"),
     [
-        (7.8, 2.1, 13.5, "7.8 more than without (95 % interval +2.1 to +13.5): more than chance explains."),
-        (9.4, -0.5, 19.3, "9.4 more than without (95 % interval -0.5 to +19.3): which may be chance."),
-        (-3.0, -7.6, 1.6, "3.0 fewer than without (95 % interval -7.6 to +1.6): which may be chance."),
-        (-5.0, -7.6, -2.0, "5.0 fewer than without (95 % interval -7.6 to -2.0): more than chance explains."),
+        (
+            7.8,
+            2.1,
+            13.5,
+            "7.8 more than without (95 % interval over the seeds +2.1 to +13.5): more than chance explains.",
+        ),
+        (9.4, -0.5, 19.3, "9.4 more than without (95 % interval over the seeds -0.5 to +19.3): which may be chance."),
+        (-3.0, -7.6, 1.6, "3.0 fewer than without (95 % interval over the seeds -7.6 to +1.6): which may be chance."),
+        (
+            -5.0,
+            -7.6,
+            -2.0,
+            "5.0 fewer than without (95 % interval over the seeds -7.6 to -2.0): more than chance explains.",
+        ),
         (5.0, math.nan, math.nan, "5.0 more than without; one seed does not show whether that is chance."),
     ],
 )
@@ -129,3 +139,8 @@ def test_hunt_shows_each_strategy_with_its_meaning(tmp_path: Path) -> None:
     assert "lanes: learns from labels and from synthetic examples" in text
     assert "survey_only: learns from labels alone" in text
     assert text.count("strategy") == 1, "one table holds all columns"
+    assert "95 % intervals over the seeds, for these galaxies" in " ".join(text.split())
+    part = hunt_report(
+        load("demo_hunt", ["hunt.oracle.part={index: 1, parts: 2}"]), HuntReport(folder, NO_MANIFEST, summary)
+    )
+    assert "for the galaxies of part 1 of 2, from 0" in " ".join(part.split())

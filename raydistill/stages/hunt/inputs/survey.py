@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,7 +16,9 @@ from raydistill.galaxies.tables.expressions import match_rows
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.config import Part
 from raydistill.stages.experts.classify.embedding import open_expert
 from raydistill.stages.hunt.config import Oracle
 from raydistill.stages.hunt.inputs.sources import Source, open_sources
@@ -146,13 +148,13 @@ class Scripted:
     survey
         The survey.
     rows
-        Rows of its objects with a picture and a truth.
+        Rows of its objects with a picture and a truth, of the part that is searched.
     truth
         Whether each of them is of the target class.
     targets
-        Ids of the objects of the target class.
+        Ids of the objects of the target class among them.
     held_out
-        Those of which no example may be made, and from which no attribute may learn.
+        Objects of which no example may be made, and from which no attribute may learn.
     sources
         The synthetic sources.
     """
@@ -171,21 +173,29 @@ def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scrip
     Raises
     ------
     ArtifactIncompatible
-        The survey has no more objects of the target class than the hunt takes as examples.
+        The survey, or the part, has no more objects of the target class than the hunt takes as examples.
     """
     oracle, ids = plan.config.hunt.scripted, survey.ids
     truth = read_truth(oracle, truth_table(plan), ids)
     rows = np.flatnonzero(survey.usable_N & truth.known_N)
     if missing := int((survey.usable_N & ~truth.known_N).sum()):
         log.warning("hunt: %d objects of the survey have no row in the truth, and are left out", missing)
+    every_target = frozenset(ids[row] for row in rows[truth.positive_N[rows]].tolist())
+    rows = rows[in_part([ids[row] for row in rows.tolist()], oracle.part)]
     positive = truth.positive_N[rows]
     if positive.sum() <= oracle.num_examples:
-        what = f"the survey has {positive.sum()} objects of the target class, and hunt.oracle.num_examples takes {oracle.num_examples}"
+        where = "the survey" if oracle.part is None else "this part of the survey (hunt.oracle.part)"
+        what = f"{where} has {positive.sum()} objects of the target class, and hunt.oracle.num_examples takes {oracle.num_examples}"
         raise ArtifactIncompatible(what, survey.pictures.uri, "lower it, or take a larger survey")
     targets = frozenset(ids[row] for row in rows[positive].tolist())
-    held_out = targets if oracle.setting == "strict" else frozenset()
+    held_out = every_target if oracle.setting == "strict" else frozenset()
     sources = open_sources(plan, curated, open_expert(plan, curated), held_out)
     return Scripted(survey, rows, positive, targets, held_out, tuple(sources))
+
+
+def in_part(ids: Sequence[str], part: Part | None) -> Bools:
+    """Return whether each object is of a part, bool [N]; its id alone decides."""
+    return np.array([part is None or fold_in(0, "part", name) % part.parts == part.index for name in ids], bool)
 
 
 # Read the truth of a scripted labeller: which objects of a survey are of the target class.

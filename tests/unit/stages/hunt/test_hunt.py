@@ -7,12 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from raydistill.config import load
 from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.galaxies.trees import GZ2
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.config import Part
 from raydistill.stages.hunt.config import Hunt, Oracle, SyntheticSource
 from raydistill.stages.hunt.inputs.sources import answer_fractions, check_pictures
-from raydistill.stages.hunt.inputs.survey import read_truth
+from raydistill.stages.hunt.inputs.survey import in_part, read_truth
 from raydistill.stages.hunt.report import metric_rows
+from raydistill.stages.hunt.specs import hunt_spec
 from raydistill.stages.hunt.trials import RANKED_METRICS as METRICS
 
 TABLE = "objid,kind,lane,note\n1,0,0.5,a\n2,1,0.0,b\n3,5,0.9,c\n4,2,,d\n"
@@ -60,6 +64,26 @@ def test_wrong_ids_get_one_sentence(tmp_path):
         truth(tmp_path, "kind > 0", id="objids")
     with pytest.raises(CatalogError, match="none of its 4 ids is of the survey"):
         truth(tmp_path, "kind > 0", ids=("x", "y"))
+
+
+def test_parts_are_disjoint_and_follow_the_ids_alone():
+    ids = [f"PGC{number:07d}" for number in range(1200)]
+    members = {index: in_part(ids, Part(index, 3)) for index in range(3)}
+    assert (sum(member.astype(int) for member in members.values()) == 1).all()
+    assert all(340 < member.sum() < 460 for member in members.values())  # 400 ± 16
+    for index, member in members.items():
+        part = Part(index, 3)
+        assert in_part(ids[::-1], part).tolist() == member[::-1].tolist()
+        assert in_part(ids[5::7], part).tolist() == member[5::7].tolist()  # whatever else the survey has
+    assert in_part(ids, None).all()
+    assert in_part([], Part(0, 3)).shape == (0,)
+
+
+def test_identity_of_a_hunt_follows_its_part():
+    parts = [None, "{index: 0, parts: 2}", "{index: 1, parts: 2}"]
+    specs = [hunt_spec(Plan(load("demo_hunt", [f"hunt.oracle.part={part}"] if part else []))) for part in parts]
+    assert len({spec.identity for spec in specs}) == 3
+    assert "part" not in specs[0].config["hunt"]["oracle"]  # reports of the whole survey keep their identity
 
 
 @pytest.mark.parametrize("key", ["image_size", "crop_fraction", "aligned"])
