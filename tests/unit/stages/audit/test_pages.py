@@ -17,6 +17,7 @@ from PIL import Image
 
 from raydistill.morphology.pictures import QUANTITIES
 from raydistill.stages.audit.artifact import AuditSummary
+from raydistill.stages.audit.metrics.classes import wrong_labels
 from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare
 from raydistill.stages.audit.metrics.realism import Seen, consistency
 from raydistill.stages.audit.pages import quiz_page
@@ -31,7 +32,7 @@ from raydistill.stages.audit.report import (
     value_range,
 )
 from raydistill.statistics.copies import closest_copies, isolation, twins
-from raydistill.statistics.memorisation import RealNeighbours, memorisation
+from raydistill.statistics.memorisation import RealNeighbours, memorisation, two_generators
 from raydistill.statistics.testing import Finding, combine
 from raydistill.text import format_number
 from tests.words import words_of
@@ -93,8 +94,10 @@ def findings() -> list[Finding]:
         for block in (synthetic, held_out, training)
     ]
     return combine(
-        compare(held_out, synthetic, training, permutations=99),
+        compare(held_out, synthetic, training, permutations=199),
         memorisation({"pixels": RealNeighbours.of(distances, 40)}, permutations=99),
+        wrong_labels(held_out, synthetic, training, permutations=99),
+        two_generators(RealNeighbours.of(np.concatenate([distances, distances]), 40), 40, permutations=99),
         consistency(*seen, class_names=NAMES, answers=QUANTITIES),  # type: ignore[misc]
         [closest_copies(isolation(distances[:, :40]), isolation(distances[:, 40:]), 0)],
         twins(np.concatenate([distances, distances]), 0, 99),
