@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from raydistill.errors import RaydistillError
+from raydistill.stages.audit.config import MIN_PICTURES
 from raydistill.stages.audit.metrics.classes import linear_classifier, wrong_labels
 from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare
 from raydistill.stages.audit.metrics.distances import wasserstein
 from raydistill.stages.audit.metrics.realism import area_under_roc, classifier_auc
+from raydistill.statistics.copies import twins
 from raydistill.statistics.memorisation import (
     Neighbours,
     RealNeighbours,
@@ -181,6 +183,15 @@ def test_memorisation_finds_copies(noise: float, num_training: int, copies: int)
     assert log_ratio.floor_high < log_ratio.value
     assert np.isin(neighbours.closest(10), np.arange(copies)).sum() >= 8
     assert (neighbours.training.rows_SK[:copies, 0] == np.arange(num_training)[-copies:]).mean() > 0.8
+
+
+def test_twins_are_found_in_the_smallest_audit() -> None:
+    """All other pictures are then among the nearest ones that are searched."""
+    points = np.random.default_rng(0).normal(size=(2 * MIN_PICTURES, 8))
+    points[-6:] = points[-12:-6] + 1e-3
+    (finding,) = twins(to_reference(points, points), seed=0, permutations=199)
+    assert finding.testable
+    assert finding.significant
 
 
 def test_merged_neighbours_of_blocks_are_those_of_all_pictures() -> None:
