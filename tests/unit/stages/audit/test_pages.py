@@ -169,6 +169,14 @@ def test_report_without_a_difference_says_so(findings: list[Finding]) -> None:
     assert "● yes" not in text
 
 
+def test_report_says_what_is_not_testable(findings: list[Finding]) -> None:
+    nan = float("nan")
+    unknown = Finding("class_kernel", "cigar, morphology", "higher", nan, nan, nan, nan, nan, nan, 1.0, False)
+    text = write_report([*findings, unknown])
+    assert text.count("not testable") == 1 + write_report(findings).count("not testable")
+    assert f"of {len(findings)} metrics show a difference" in text
+
+
 def test_names_are_text_and_never_markup(report: str) -> None:
     assert "<script>alert" not in report
     assert "<b>odd" not in report
