@@ -156,10 +156,10 @@ def twins(
 def _twin_statistic(distances_NN: Floats) -> PooledStatistic:
     """Return the mean `isolation` of synthetic pictures within their own set."""
     others_NN = distances_NN + np.diag(np.full(len(distances_NN), np.inf))
-    rows_NK = np.argsort(others_NN, axis=1, kind="stable")[:, :NEAREST]
+    rows_NK = np.argsort(others_NN, axis=1, kind="stable")[:, : min(NEAREST, len(others_NN) - 1)]
     nearest_NK = np.take_along_axis(others_NN, rows_NK, axis=1)
     softening = SOFTENING * np.median(nearest_NK[:, -1]) + np.finfo(float).tiny
-    logs_NK = np.log(np.where(np.isfinite(nearest_NK), nearest_NK, nearest_NK[:, :1]) + softening)
+    logs_NK = np.log(nearest_NK + softening)
 
     def mean_isolation(groups_N: Groups) -> Floats:
         of_set = groups_N == SYNTHETIC

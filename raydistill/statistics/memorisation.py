@@ -66,36 +66,83 @@ def memorisation(
     -----
     A neighbour beyond the K nearest counts as if it were at the distance of the last one.
     """
-    _, training_R = next(iter(neighbours.values())).pooled()
-    statistics = [_Statistic(statistic) for statistic in neighbours.values()]
-    values_M = np.concatenate([statistic(training_R).mean(1) for statistic in statistics])
-    drawn = permuted_groups(training_R.astype(np.int8), permutations, fold_in(seed, "memorisation"), labels_R).astype(
-        bool
-    )
-    null_BM = np.stack(
-        [np.concatenate([statistic(is_training_R).mean(1) for statistic in statistics]) for is_training_R in drawn]
-    )
-    errors_M = np.concatenate([_jackknife_error(statistic(training_R)) for statistic in statistics])
+    statistics = {space: _Statistic(nearest) for space, nearest in neighbours.items()}
+    names = ("nearer_to_training", "memorisation")
+    return _findings(statistics, names, fold_in(seed, "memorisation"), permutations, labels_R)
+
+
+def two_generators(
+    halves: RealNeighbours, num_first: int, seed: int = 0, permutations: int = NUM_PERMUTATIONS,
+    labels_R: npt.NDArray[np.int64] | None = None,
+) -> list[Finding]:  # fmt: skip
+    r"""Return two findings about generators of disjoint halves of the galaxies.
+
+    Parameters
+    ----------
+    halves
+        Nearest pictures of both training halves (the first as `training`, the second as
+        `held_out`) of the first generator's pictures, followed by those of the second.
+    num_first
+        Pictures of the first generator.
+    seed, permutations, labels_R
+        As of `memorisation`; the classes are those of the first, then of the second half.
+
+    Returns
+    -------
+    list of Finding
+        "nearer_to_own_half": the share of pictures whose nearest training picture is one of their
+        own generator. "own_half": the mean of :math:`\ln(d_\text{other} / d_\text{own})`.
+
+    Notes
+    -----
+    Generators of disjoint galaxies tell memorisation from generalisation: Kadkhodaie et al. 2024
+    (arXiv:2310.02557), for galaxies Campagne 2025 (arXiv:2503.23127). They look at samples beside
+    their nearest training picture; this is a test of it. Without memorisation the pictures do not
+    depend on the division of the galaxies into halves, which the test permutes. It needs no
+    held-out galaxies, and the generators may differ in quality.
+    """
+    of_second_S = np.arange(len(halves.training.rows_SK)) >= num_first
+    statistics = {"pixels": _Statistic(halves, of_second_S)}
+    names = ("nearer_to_own_half", "own_half")
+    return _findings(statistics, names, fold_in(seed, "two generators"), permutations, labels_R)
+
+
+def _findings(
+    statistics: Mapping[str, _Statistic], names: tuple[str, str], seed: int, permutations: int,
+    labels_R: npt.NDArray[np.int64] | None,
+) -> list[Finding]:  # fmt: skip
+    """Return two findings of these names per feature space."""
+    training_R = next(iter(statistics.values())).training_R
+
+    def means(is_training_R: Bools) -> Floats:
+        return np.concatenate([statistic(is_training_R).mean(1) for statistic in statistics.values()])
+
+    values_M = means(training_R)
+    drawn = permuted_groups(training_R.astype(np.int8), permutations, seed, labels_R).astype(bool)
+    null_BM = np.stack([means(is_training_R) for is_training_R in drawn])
+    errors_M = np.concatenate([_jackknife_error(statistic(training_R)) for statistic in statistics.values()])
     metrics = [
-        metric
-        for space in neighbours
-        for metric in (Metric("nearer_to_training", space, bounds=(0, 1)), Metric("memorisation", space))
+        metric for space in statistics for metric in (Metric(names[0], space, bounds=(0, 1)), Metric(names[1], space))
     ]
     p_values_M = adjusted_p_values(values_M, null_BM, ["higher"] * len(values_M))
     return make_findings(metrics, values_M, interval(values_M, errors_M, metrics), null_BM, p_values_M)
 
 
 class _Statistic:
-    """Map a mask of training pictures [R] to two values per synthetic picture, [2, S]."""
+    """Map a mask of training pictures [R] to two values per synthetic picture, [2, S].
 
-    def __init__(self, neighbours: RealNeighbours) -> None:
-        nearest, _ = neighbours.pooled()
+    For the pictures of `swapped_S`, the training pictures are those outside the mask.
+    """
+
+    def __init__(self, neighbours: RealNeighbours, swapped_S: Bools | None = None) -> None:
+        nearest, self.training_R = neighbours.pooled()
         self.rows_SK = nearest.rows_SK
+        self.swapped_S1 = np.zeros((len(self.rows_SK), 1), bool) if swapped_S is None else swapped_S[:, None]
         softening = SOFTENING * np.median(nearest.distances_SK[:, -1]) + np.finfo(float).tiny
         self.logs_SK = np.log(nearest.distances_SK + softening)
 
     def __call__(self, is_training_R: Bools) -> Floats:
-        training_SK = is_training_R[self.rows_SK]
+        training_SK = is_training_R[self.rows_SK] ^ self.swapped_S1
         to_training, to_held_out = self._nearest(training_SK), self._nearest(~training_SK)
         return np.stack([training_SK[:, 0].astype(float), to_held_out - to_training])
 

@@ -138,7 +138,7 @@ class Finding:
     worse
         The direction that counts against the synthetic set.
     value
-        Its value for the synthetic set.
+        Its value for the synthetic set; NaN: not testable.
     low, high
         95 % interval of the value.
     floor
@@ -164,6 +164,11 @@ class Finding:
     floor_high: float
     p_value: float
     significant: bool
+
+    @property
+    def testable(self) -> bool:
+        """Return whether the value could be measured."""
+        return bool(np.isfinite(self.value))
 
     @property
     def beyond_floor(self) -> bool:
@@ -192,7 +197,9 @@ def make_findings(
     p_values_M
         Adjusted p-values.
     """
-    low, high = np.nanquantile(floors_BM, (0.025, 0.975), axis=0)
+    known_M = np.isfinite(floors_BM).any(0)
+    quantiles = np.nanquantile(np.where(known_M, floors_BM, 0.0), (0.025, 0.975), axis=0)
+    low, high = np.where(known_M, quantiles, np.nan)
     columns = (values_M, *ends, floors_BM.mean(0), low, high, p_values_M)
     numbers = ("value", "low", "high", "floor", "floor_low", "floor_high", "p_value")
     rows = np.stack(columns, axis=1).tolist()

@@ -163,6 +163,8 @@ SYNTHETIC_RUN_ROWS = [
       "given: its pictures were made from another curated set than runs/tiny/curated-…; give the config with which they were "
       "made",
       prepare=distilled_with(["round", "disk"], 8)),
+    R("an audit with a second set that does not exist", "audit tiny.yaml audit.second=nope", 3,
+      "nope: no finished synthetic set is here; correct audit.second=PATH"),
     R("an audit of too few pictures", "audit tiny.yaml given", 3,
       "given: 2 distilled, 10 held-out and 38 training pictures give samples of 2 of the same class proportions, and an audit "
       "needs 20; give more pictures, or set audit.match_classes=false",

@@ -16,14 +16,14 @@ from ray_tools import SILENT, copy_of, killing, tiny
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime import ray_data
-from raydistill.stages.audit import stage
+from raydistill.stages.audit import inputs, stage
 from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditReport, audit_spec
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.artifact import SyntheticSet
 from raydistill.stages.sample.stage import sample
 from raydistill.stages.simulate.stage import simulate
-from raydistill.statistics.memorisation import picture_distances
+from raydistill.statistics.memorisation import RealNeighbours, picture_distances, two_generators
 from tests.unit.stages.sample_tools import write_generator
 from tests.words import check_simulated
 
@@ -168,6 +168,36 @@ def test_another_survey_is_compared_and_an_equal_one_does_not_differ(root: Path,
     assert "own against own" in page
     assert "synthetic pictures" not in page
     assert "Which survey?" in quiz
+
+
+def test_two_generators_of_disjoint_halves_are_compared(tiny_root: Path, tmp_path: Path) -> None:
+    """The neighbours in both halves equal those of a plain search."""
+    root = copy_of(tiny_root, tmp_path, "survey")
+    few = (*FEW, "audit.spaces=[morphology]")
+    parts = [(*few, f"curate.part={{index: {number}, parts: 2}}") for number in (0, 1)]
+    halves = [curate(Plan(tiny(root, *part)), SILENT) for part in parts]
+    for part in parts:
+        write_generator(Plan(tiny(root, *part)))
+    first, second = (sample(Plan(tiny(root, *part)), SILENT).folder.uri for part in parts)
+    plan = Plan(tiny(root, *parts[0], f"audit.second={second}"))
+    report = stage.audit(plan, SILENT)
+    found = {finding.metric: finding for finding in report.findings if "own_half" in finding.metric}
+    assert set(found) == {"own_half", "nearer_to_own_half"}
+    assert report.summary.second
+
+    blocks = stage._draw(plan, halves[0], inputs.open_audited(plan.synthetic, halves[0]), first)
+    assert blocks.second is not None
+    pictures = np.concatenate([blocks.synthetic_images, blocks.second]) / 255
+    galaxies = [half.load("train") for half in halves]
+    distances = picture_distances(pictures, np.concatenate([half.images_NHWC for half in galaxies]) / 255)
+    count = len(galaxies[0].object_ids)
+    by_hand = two_generators(RealNeighbours.of(distances, count), len(blocks.second), permutations=19)
+    assert {f.metric: f.value for f in by_hand} == pytest.approx({name: f.value for name, f in found.items()})
+
+    with pytest.raises(ArtifactIncompatible, match=f"{count} of its generator's {count} training galaxies are also"):
+        audited(root, *parts[0][len(FEW) :], f"audit.second={first}")
+    with pytest.raises(ArtifactIncompatible, match="the first set is curated, and two synthetic sets are compared"):
+        audited(root, *parts[0][len(FEW) :], f"audit.second={second}", path=halves[1].folder.uri)
 
 
 def test_sets_that_cannot_be_audited_are_rejected(root: Path, tiny_root: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 KIND = kinds.AUDIT
+SECOND = "second"  # role of the set of `audit.second`
 SUMMARY, FINDINGS, NEAREST = "audit.json", "findings.parquet", "nearest.parquet"
 REPORT, QUIZ = "report.html", "quiz.html"
 
@@ -106,6 +107,8 @@ class AuditSummary(Record):
         Seed of samples and permutations.
     other_survey
         Name of the survey of another curated set, else "".
+    second
+        Identity of the set of `audit.second`, else "".
     """
 
     audited: str
@@ -123,6 +126,7 @@ class AuditSummary(Record):
     permutations: int
     seed: int
     other_survey: str = ""
+    second: str = ""
 
     @property
     def words(self) -> Words:
@@ -164,12 +168,17 @@ class AuditReport(Displayed):
 
     def _contents(self) -> str:
         of = self.summary
-        return f"{of.num_pictures} {of.words.audited} pictures, {len(self.significant)} of {len(self.findings)} metrics significant"
+        return f"{of.num_pictures} {of.words.audited} pictures, {len(self.significant)} of {self.num_tested} metrics significant"
 
     @property
     def significant(self) -> tuple[Finding, ...]:
         """Return the findings that chance does not explain."""
         return tuple(finding for finding in self.findings if finding.significant)
+
+    @property
+    def num_tested(self) -> int:
+        """Return the number of findings that are testable."""
+        return sum(finding.testable for finding in self.findings)
 
     def table(self) -> pd.DataFrame:
         """Return one row per metric.
@@ -233,12 +242,12 @@ def audit_verdict(report: AuditReport) -> str:
     if not differing:
         return (
             f"The {words.audited} pictures cannot be distinguished from {words.reference} galaxies: none of the "
-            f"{len(report.findings)} metrics differs by more than chance."
+            f"{report.num_tested} metrics differs by more than chance."
         )
     light = any(finding.feature in LIGHT for finding in differing)
     return (
         f"The {words.audited} pictures can be distinguished from {words.reference} galaxies: {len(differing)} of "
-        f"{len(report.findings)} metrics differ by more than chance, {'some' if light else 'none'} of them in flux or colour."
+        f"{report.num_tested} metrics differ by more than chance, {'some' if light else 'none'} of them in flux or colour."
     )
 
 
@@ -275,8 +284,10 @@ def audit_spec(plan: Plan) -> ArtifactSpec:
     parents = {kinds.CURATED: plan.curated, role: audited}
     if uses_experts(plan):
         parents[kinds.TRAJECTORIES] = plan.trajectories
-    # The path of the set does not matter, but its identity does.
-    parts = {"audit": replace(plan.config.audit, set=None)}
+    if plan.config.audit.second is not None:
+        parents[SECOND] = existing_spec(kinds.SYNTHETIC, plan.config.audit.second, "correct audit.second=PATH")
+    # The paths of the sets do not matter, but their identities do.
+    parts = {"audit": replace(plan.config.audit, set=None, second=None)}
     return plan.spec(kinds.AUDIT, parts, parents, plan.config.audit.seed)
 
 

@@ -31,6 +31,10 @@ class Audit:
     set
         Folder of the set to audit: a synthetic set, a distilled set, or the curated set of another
         survey. None: that of `sample`.
+    second
+        Folder of a second synthetic set, whose generator was trained on other galaxies, such as the
+        other half of `curate.part`. The audit then tests whether each generator's pictures are nearer
+        to its own training galaxies than to those of the other. None: no such test.
     num_pictures
         Pictures of each of three samples: synthetic, held-out and training. The smallest of them
         limits all. Memory and time grow with the square.
@@ -50,6 +54,7 @@ class Audit:
     """
 
     set: str | None = None
+    second: str | None = None
     num_pictures: PositiveInt = MAX_PICTURES
     spaces: tuple[Space, ...] | None = None
     match_classes: bool = True

@@ -212,6 +212,32 @@ def other_survey(other: CuratedSet, curated: CuratedSet) -> AuditedSet:
     )
 
 
+def open_second(folder: Folder, curated: CuratedSet, audited: AuditedSet) -> tuple[Pixels, CuratedSet]:
+    """Return the pictures of `audit.second`, and the curated set of its generator.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        The generators share training galaxies, or the sets do not fit together.
+    """
+    samples = SyntheticSet.open(folder)
+    other = CuratedSet.open(samples.manifest.parents[curated_sets.KIND].uri)
+    ids, others = (set(part.table("train", ["object_id"])["object_id"].to_pylist()) for part in (curated, other))
+    what = ""
+    if audited.kind != synthetic.KIND:
+        what = f"the first set is {audited.kind}, and two synthetic sets are compared"
+    elif (other.class_names, other.summary.image_size) != (curated.class_names, curated.summary.image_size):
+        what = "its classes or its image size are not those of the first set"
+    elif audited.extra_sets or _extra_sets(samples.manifest, folder.uri):
+        what = "a generator was trained on the galaxies of generate.extra_sets, too"
+    elif ids & others:
+        what = f"{len(ids & others)} of its generator's {len(others)} training galaxies are also those of the first set"
+    if what:
+        fix = "train one generator with curate.part={index: 0, parts: 2} and one with {index: 1, parts: 2}"
+        raise ArtifactIncompatible(what, folder.uri, fix)
+    return samples.load().images_NHWC.numpy(), other
+
+
 def _extra_sets(manifest: Manifest, where: str) -> tuple[CuratedSet, ...]:
     """Return the further curated sets of the generator; warn if the generator is gone."""
     parent = manifest.parents.get(generator.KIND)
@@ -299,6 +325,12 @@ def draw_samples(
     return Samples(
         *(_rows(labels_N, count, seed, n) for n, (labels_N, count) in enumerate(zip(labels, counts_K, strict=True)))
     )
+
+
+def with_others(rows: Ints, total: int, largest: int, seed: int) -> Ints:
+    """Return these rows of `total` and others at random, up to `largest`, sorted."""
+    order = np.random.default_rng(fold_in(seed, "others")).permutation(np.setdiff1d(np.arange(total), rows))
+    return np.sort(np.concatenate([rows, order[: max(0, largest - len(rows))]]))
 
 
 def _divide(size: int, shares_K: npt.NDArray[np.float64]) -> Ints:

@@ -126,9 +126,25 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     "class_share": ("class share", "share of pictures that look like the class, {audited} less {reference}"),
     "total_variation": ("class proportions", "share of pictures whose label must change for equal proportions"),
+    "class_kernel": (
+        "kernel distance",
+        "squared maximum mean discrepancy of the class's pictures; about 0 for equal ones",
+    ),
+    "wrong_labels": (
+        "wrong labels",
+        "log likelihood ratio per picture of 10 % wrong labels against none, {audited} less {reference}",
+    ),
     "class_recognised": ("recognised", "share of the class's pictures that the experts assign to it"),
     "answer_predicted": ("answer", "correlation of the asked vote fraction with the experts' prediction"),
     "nearer_to_training": ("nearest is a training picture", "share of {audited} pictures"),
+    "nearer_to_own_half": (
+        "nearest is a training picture of its own generator",
+        "share of the pictures of both generators; 0.5 for equal halves without memorisation",
+    ),
+    "own_half": (
+        "nearer to its own training galaxies",
+        "mean log of the distance to the nearest training picture of the other generator over that of its own",
+    ),
     "closest_copies": (
         "closest copies",
         "-log10 of the chance that as many new pictures lie as near to a training picture, compared with the next ones",
@@ -147,7 +163,14 @@ SPACE_TITLES = {
     "morphology": "Morphology, all quantities together",
     "experts": "Features of the trained experts",
 }
-NAMED = ("wasserstein", "class_share", "class_recognised", "answer_predicted")  # their feature has a name of its own
+NAMED = (
+    "wasserstein",
+    "class_share",
+    "class_kernel",
+    "wrong_labels",
+    "class_recognised",
+    "answer_predicted",
+)  # their feature has a name of its own
 NUM_PAIRS = 12
 
 
@@ -249,7 +272,7 @@ def report_page(
         summary=summary,
         level=SIGNIFICANCE,
         num_significant=sum(finding.significant for finding in findings),
-        num_metrics=len(findings),
+        num_metrics=sum(finding.testable for finding in findings),
         groups=group_findings(findings, summary.words),
         grid=grid,
         pairs=pairs,
@@ -268,9 +291,12 @@ def group_findings(findings: Sequence[Finding], words: Words = SYNTHETIC) -> lis
         "Morphology, each quantity": ("wasserstein",),
         "Classes by their look": ("class_share",),
         "Classes by their labels": ("total_variation",),
+        "Each class on its own": ("class_kernel",),
+        "Labels that the pictures do not show": ("wrong_labels",),
         "Classes that the experts recognise": ("class_recognised",),
         "Answers that the experts predict": ("answer_predicted",),
         "Copies of training pictures": ("nearer_to_training", "memorisation", "closest_copies"),
+        "Two generators, trained on different galaxies": ("nearer_to_own_half", "own_half"),
         "Pictures that repeat each other": ("twins",),
     }
     rest = [

@@ -11,6 +11,7 @@ the same bits. A killed audit resumes with the blocks that are missing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,13 @@ from raydistill.pipeline.plan import Plan
 from raydistill.runtime.ray_data import finish_blocks
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
+from raydistill.seeding import fold_in
 from raydistill.stages.audit.artifact import NEAREST as NEAREST_FILE
 from raydistill.stages.audit.artifact import (
     NEAREST_SCHEMA,
     QUIZ,
     REPORT,
+    SECOND,
     AuditReport,
     AuditSummary,
     Words,
@@ -45,7 +48,8 @@ from raydistill.stages.audit.artifact import (
 )
 from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
 from raydistill.stages.audit.config import MIN_PICTURES, SPACES
-from raydistill.stages.audit.inputs import AuditedSet, Galaxies, draw_samples, open_audited
+from raydistill.stages.audit.inputs import AuditedSet, Galaxies, draw_samples, open_audited, open_second, with_others
+from raydistill.stages.audit.metrics.classes import wrong_labels
 from raydistill.stages.audit.metrics.comparison import compare, matched_classes
 from raydistill.stages.audit.metrics.realism import Seen, consistency
 from raydistill.stages.audit.pages import write_pages
@@ -63,7 +67,13 @@ from raydistill.stages.curate.select.conditions import votes_of
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.ensemble import check_experts
 from raydistill.statistics.copies import closest_copies, isolation, twins
-from raydistill.statistics.memorisation import RealNeighbours, memorisation, num_nearest, picture_distances
+from raydistill.statistics.memorisation import (
+    RealNeighbours,
+    memorisation,
+    num_nearest,
+    picture_distances,
+    two_generators,
+)
 from raydistill.statistics.testing import Finding, combine
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run, Tracker
@@ -139,7 +149,20 @@ def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> B
         raise ArtifactIncompatible(what, where, fix)
     if len(samples) < min(config.num_pictures, len(audited)):
         log.warning("audit: %s allow samples of %d; small differences stay unseen", sizes, len(samples))
-    return Blocks(audited, held_out, training, searched, samples)
+    held_out_rows, training_rows = (
+        with_others(rows, len(galaxies), config.num_pictures if audited.labels_N is not None else 0, config.seed)
+        for rows, galaxies in ((samples.held_out, held_out), (samples.training, training))
+    )
+    blocks = Blocks(audited, held_out, training, searched, samples, (held_out_rows, training_rows))
+    return blocks if config.second is None else _add_second(blocks, curated, Folder(config.second), config.seed)
+
+
+def _add_second(blocks: Blocks, curated: CuratedSet, folder: Folder, seed: int) -> Blocks:
+    """Return the blocks with the second generator's pictures and galaxies."""
+    pictures, other = open_second(folder, curated, blocks.audited)
+    order = np.random.default_rng(fold_in(seed, "second")).permutation(len(pictures))
+    rows = np.sort(order[: len(blocks.samples)])
+    return replace(blocks, second=pictures[rows], halves=Galaxies([curated, other], ("train",)))
 
 
 def spaces_of(plan: Plan) -> tuple[str, ...]:
@@ -151,6 +174,9 @@ def spaces_of(plan: Plan) -> tuple[str, ...]:
 def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
     """Write the files of all blocks that are not finished."""
     resources, folder = plan.config.resources, audit_spec(plan).folder / PARTIAL
+    nearest = num_nearest(len(blocks.training), len(blocks.held_out))
+    if blocks.halves is not None:
+        nearest = max(nearest, num_nearest(len(blocks.training), len(blocks.halves) - len(blocks.training)))
     measurer = BlockMeasurer(
         folder=folder.uri,
         curated=curated.folder.uri,
@@ -158,12 +184,13 @@ def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
         spaces=spaces_of(plan),
         trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
         networks=plan.config.networks,
-        nearest=num_nearest(len(blocks.training), len(blocks.held_out)),
+        nearest=nearest,
         processor=Processor.of(resources),
     )
     if not checked.is_intact(folder, SHRUNK):
         held_out = blocks.held_out.images(blocks.samples.held_out)
         samples = {"synthetic": blocks.synthetic_images, "held_out": held_out}
+        samples |= {} if blocks.second is None else {"second": blocks.second}
         pictures = {name: torch.tensor(shrink_pixels(images)) for name, images in samples.items()}
         checked.write(folder, SHRUNK, pack_tensors(pictures))
     tables = ((table["block"][0].as_py(), table["size"][0].as_py(), table) for table in blocks.tables())
@@ -179,10 +206,14 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     differences = compare(measured.held_out, measured.synthetic, measured.training, config.seed, config.permutations)
     labels_R = np.concatenate([blocks.training.labels_N, blocks.held_out.labels_N]) if summary.matched_classes else None
     memorised = memorisation({PIXELS: measured.neighbours}, config.seed, config.permutations, labels_R)
+    if measured.halves is not None and blocks.halves is not None:
+        labels_R = blocks.halves.labels_N
+        pair = two_generators(measured.halves, len(blocks.samples), config.seed, labels_R=labels_R)
+        memorised = combine(memorised, pair)
     findings = combine(
         differences,
         memorised,
-        consistency_findings(curated, blocks, measured),
+        combine(consistency_findings(curated, blocks, measured), label_findings(measured, config.seed)),
         *_copies(folder / PARTIAL, plan, measured),
     )
     folder.write(SUMMARY_FILE, summary.to_json())
@@ -226,6 +257,7 @@ def _summarise(plan: Plan, curated: CuratedSet, blocks: Blocks) -> AuditSummary:
         matched_classes=config.match_classes and blocks.audited.labels_N is not None,
         permutations=config.permutations,
         seed=config.seed,
+        second="" if config.second is None else audit_spec(plan).parents[SECOND].identity,
     )
 
 
@@ -243,7 +275,8 @@ def nearest_table(blocks: Blocks, neighbours: RealNeighbours) -> pa.Table:
 
 
 def _log(findings: list[Finding], words: Words, run: Run) -> None:
-    """Record the metrics, and log what is significant."""
+    """Record the metrics that are testable, and log what is significant."""
+    findings = [finding for finding in findings if finding.testable]
     names = [f"{finding.metric}/{finding.feature}".replace(" ", "_") for finding in findings]
     run.metrics({f"audit/{name}": finding.value for name, finding in zip(names, findings, strict=True)}, 0)
     run.metrics({f"floor/{name}": finding.floor for name, finding in zip(names, findings, strict=True)}, 0)
@@ -278,6 +311,16 @@ def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured
         for probability_NK, sample, votes_NA in zip(measured.probabilities, features, votes, strict=True)
     )
     return consistency(synthetic, held_out, training, curated.class_names, tree.answers)
+
+
+def label_findings(measured: Measured, seed: int) -> list[Finding]:
+    """Return the findings about wrong labels, by features that are not learned.
+
+    The experts' features of their training galaxies are not those of other galaxies.
+    """
+    held_out, training = measured.labelled
+    fixed = {name: array for name, array in training.spaces.items() if name != EXPERTS} or training.spaces
+    return wrong_labels(held_out, measured.synthetic, replace(training, spaces=fixed), seed)
 
 
 def reliable_votes(

@@ -34,10 +34,12 @@ from raydistill.storage import Folder, checked
 # `pixels` holds the pictures of a synthetic block, uint8 [n, H, W, 3]; it is null for a row group of
 # the curated set, of which `rows` get features and all are compared with the synthetic pictures.
 BLOCK = pa.schema([*BLOCK_FIELDS, ("set_number", pa.int64()), ("split", pa.string())])
-SHRUNK = "compared.safetensors"  # the synthetic and held-out pictures with which training pictures are compared
+SHRUNK = "compared.safetensors"  # the pictures with which training pictures are compared, by name
 BATCH = 128  # pictures
 PROBABILITY, NEAREST, DISTANCE = "probability", "nearest", "distance"  # names in a block's file
 FRESH = "distance of held-out pictures"
+OF_BOTH, TO_BOTH = "nearest of both generators", "distance of both generators"
+NEIGHBOURS = (NEAREST, DISTANCE, FRESH, OF_BOTH, TO_BOTH)
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,16 @@ class BlockMeasurer:
             group = AuditedGroup(**{field.name: row[field.name] for field in fields(AuditedGroup)})
             images = group.images(self.image_size)
             shrunk, compared = shrink_pixels(images), compared_pictures(self.folder)
-            nearest = Neighbours.of(picture_distances(compared["synthetic"], shrunk), self.nearest)
+            distances = picture_distances(compared["synthetic"], shrunk)
+            nearest = Neighbours.of(distances, self.nearest)
             tensors = {NEAREST: torch.tensor(nearest.rows_SK), DISTANCE: torch.tensor(nearest.distances_SK)}
             if group.split == "train":
                 fresh = Neighbours.of(picture_distances(compared["held_out"], shrunk), RANK)
                 tensors[FRESH] = torch.tensor(fresh.distances_SK)
+            if group.split == "train" and "second" in compared:
+                both = np.concatenate([distances, picture_distances(compared["second"], shrunk)])
+                nearest = Neighbours.of(both, self.nearest)
+                tensors |= {OF_BOTH: torch.tensor(nearest.rows_SK), TO_BOTH: torch.tensor(nearest.distances_SK)}
             images = images[np.array(row["rows"], np.int64)]
         checked.write(Folder(self.folder), row["block"], pack_tensors(tensors | self.features(images, device)))
         return int(row["size"])
@@ -122,7 +129,7 @@ def shrink_pixels(images_NHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]
 
 @lru_cache(maxsize=1)
 def compared_pictures(folder: str) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the "synthetic" and "held_out" samples, shrunk as `memorisation.shrink`."""
+    """Return the samples "synthetic", "held_out" and any "second", shrunk."""
     tensors, _ = unpack_tensors(checked.require(Folder(folder), SHRUNK))
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
@@ -151,6 +158,13 @@ class Blocks:
         curated sets.
     samples
         Rows of the three samples.
+    labelled
+        Rows of held-out and training galaxies for the test of labels. They include the samples, and
+        are more where the synthetic set is small.
+    second
+        Pictures uint8 [n, H, W, 3] of the second generator, if any.
+    halves
+        The training galaxies of both generators: those of `training`, then those of the second.
     """
 
     audited: AuditedSet
@@ -158,26 +172,27 @@ class Blocks:
     training: Galaxies
     searched: Galaxies
     samples: Samples
+    labelled: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    second: npt.NDArray[np.uint8] | None = None
+    halves: Galaxies | None = None
 
     @cached_property
     def synthetic_images(self) -> npt.NDArray[np.uint8]:
         """Return the sampled synthetic pictures, uint8 [n, H, W, 3]."""
         return self.audited.images(self.samples.synthetic)
 
-    @property
-    def num_pictures(self) -> int:
-        """Return the number of pictures in all blocks."""
-        return len(self.samples) + len(self.held_out) + len(self.searched)
-
     def tables(self) -> Iterator[pa.Table]:
         """Yield one table of `BLOCK` per block."""
         for first, name in self.synthetic_blocks():
             pixels = self.synthetic_images[first : first + SYNTHETIC_BLOCK]
             yield _table({"block": name, "size": len(pixels), "pixels": pixels.tobytes()})
-        for galaxies, rows in ((self.searched, self.samples.training), (self.held_out, self.samples.held_out)):
+        for galaxies, rows in ((self.searched, self.labelled[1]), (self.held_out, self.labelled[0])):
             for number, group in enumerate(galaxies.groups):
                 inside = galaxies.rows_in(number, rows).tolist()
                 yield _table({"block": file_name(group.name), "rows": inside, **asdict(group)})
+        for group in [] if self.halves is None else self.halves.groups:
+            if group.set_number:  # those of the first half are above
+                yield _table({"block": file_name(group.name), "rows": [], **asdict(group)})
 
     def synthetic_blocks(self) -> list[tuple[int, str]]:
         """Return the first picture and the file of each block of synthetic pictures."""
@@ -193,6 +208,8 @@ class Measured:
     ----------
     synthetic, held_out, training
         Features of the three samples.
+    labelled
+        Features of the held-out and training galaxies of `Blocks.labelled`.
     neighbours
         Nearest real pictures of each synthetic picture, for the test: training and held-out
         pictures of one survey.
@@ -203,15 +220,19 @@ class Measured:
         without experts.
     fresh_HK
         Distances of the held-out sample to its nearest pictures of `Blocks.searched`.
+    halves
+        Nearest pictures of both training halves, of both generators' pictures.
     """
 
     synthetic: Features
     held_out: Features
     training: Features
+    labelled: tuple[Features, Features]
     neighbours: RealNeighbours
     nearest: RealNeighbours
     probabilities: tuple[Floats, Floats, Floats] | None
     fresh_HK: Floats
+    halves: RealNeighbours | None = None
 
 
 def file_name(name: str) -> str:
@@ -229,22 +250,30 @@ def read_measured(folder: Folder, blocks: Blocks, spaces: tuple[str, ...], class
     fresh = [
         unpack_tensors(checked.require(folder, file_name(group.name)))[0][FRESH] for group in blocks.searched.groups
     ]
+    samples, (held_out_rows, training_rows) = blocks.samples, blocks.labelled
     labels = (
-        None if blocks.audited.labels_N is None else blocks.audited.labels_N[blocks.samples.synthetic],
-        blocks.held_out.labels_N[blocks.samples.held_out],
-        blocks.training.labels_N[blocks.samples.training],
+        None if blocks.audited.labels_N is None else blocks.audited.labels_N[samples.synthetic],
+        blocks.held_out.labels_N[held_out_rows],
+        blocks.training.labels_N[training_rows],
     )
     parts = (synthetic, held_out, training)
-    first, second, third = (part.features(labels_N, class_names) for part, labels_N in zip(parts, labels, strict=True))
-    probabilities = [part.joined(PROBABILITY) for part in parts] if "experts" in spaces else None
+    first, *labelled = (part.features(labels_N, class_names) for part, labels_N in zip(parts, labels, strict=True))
+    chosen = (
+        np.arange(len(samples)),
+        np.searchsorted(held_out_rows, samples.held_out),
+        np.searchsorted(training_rows, samples.training),
+    )
+    seen = [part.joined(PROBABILITY)[rows] for part, rows in zip(parts, chosen, strict=True) if "experts" in spaces]
     return Measured(
         synthetic=first,
-        held_out=second,
-        training=third,
+        held_out=labelled[0].take(chosen[1]),
+        training=labelled[1].take(chosen[2]),
+        labelled=(labelled[0], labelled[1]),
         neighbours=RealNeighbours(of_training, of_held_out, len(blocks.training), len(blocks.held_out)),
         nearest=RealNeighbours(of_searched, of_held_out, len(blocks.searched), len(blocks.held_out)),
-        probabilities=None if probabilities is None else (probabilities[0], probabilities[1], probabilities[2]),
+        probabilities=(seen[0], seen[1], seen[2]) if seen else None,
         fresh_HK=np.concatenate([tensor.numpy() for tensor in fresh], axis=1),
+        halves=_read_halves(folder, blocks),
     )
 
 
@@ -271,6 +300,20 @@ def _read_galaxies(
     return parts, of_config, nearest
 
 
+def _read_halves(folder: Folder, blocks: Blocks) -> RealNeighbours | None:
+    """Return the nearest pictures of both halves, with the rows of their half."""
+    if blocks.second is None or blocks.halves is None:
+        return None
+    first_size, size = len(blocks.training), len(blocks.halves)
+    halves = [Neighbours.none(len(blocks.samples) + len(blocks.second)) for _ in range(2)]
+    for first, group in zip(blocks.halves.firsts, blocks.halves.groups, strict=False):
+        tensors, _ = unpack_tensors(checked.require(folder, file_name(group.name)))
+        rows_SK = tensors[OF_BOTH].numpy() + first - first_size * group.set_number
+        block = Neighbours(rows_SK, tensors[TO_BOTH].numpy())
+        halves[group.set_number] = halves[group.set_number].merged(block, num_nearest(first_size, size - first_size))
+    return RealNeighbours(halves[0], halves[1], first_size, size - first_size)
+
+
 class _Parts:
     """Collect the features of the blocks of one sample."""
 
@@ -279,7 +322,7 @@ class _Parts:
         self.tensors: list[dict[str, Tensor]] = []
 
     def add(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors.append({name: value for name, value in tensors.items() if name not in (NEAREST, DISTANCE, FRESH)})
+        self.tensors.append({name: value for name, value in tensors.items() if name not in NEIGHBOURS})
 
     def joined(self, name: str) -> Floats:
         return np.concatenate([tensors[name].numpy() for tensors in self.tensors if name in tensors])

@@ -9,11 +9,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from raydistill.morphology.pictures import QUANTITIES, morphology
-from raydistill.stages.audit.inputs import draw_samples
+from raydistill.stages.audit.inputs import draw_samples, with_others
+from raydistill.stages.audit.metrics.classes import wrong_labels
 from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare, matched_classes
 from raydistill.stages.audit.metrics.features import scattering
 from raydistill.statistics.copies import closest_copies, isolation, twins
-from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances
+from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances, two_generators
 from raydistill.statistics.testing import Finding, combine
 
 COPIED = 10  # one in this many pictures is a copy of a training picture
@@ -68,6 +69,26 @@ def repeated(synthetic: Pictures, training: Pictures, rng: np.random.Generator) 
     return Pictures(images, labels)
 
 
+def mislabelled(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+    """Label a tenth of the pictures wrongly; each class keeps its number."""
+    rows = np.sort(rng.permutation(len(synthetic.labels))[: len(synthetic.labels) // 10])
+    rows = rows[np.argsort(synthetic.labels[rows], kind="stable")]
+    labels, largest = synthetic.labels.copy(), int(np.bincount(synthetic.labels[rows]).max())
+    labels[rows] = np.roll(synthetic.labels[rows], largest)
+    return Pictures(synthetic.images, labels)
+
+
+def blurred_class(label: int) -> Defect:
+    """Blur the pictures of one class alone."""
+
+    def plant(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
+        images = synthetic.images.copy()
+        images[synthetic.labels == label] = blurred(synthetic, training, rng).images[synthetic.labels == label]
+        return Pictures(images, synthetic.labels)
+
+    return plant
+
+
 def missing_class(missing: int) -> Defect:
     """Replace the pictures of a class by pictures of all others."""
 
@@ -110,10 +131,12 @@ def audited(
     samples are drawn as `raydistill audit` draws them: of at most this size, with equal class
     proportions.
     """
-    training, test, clean = draw(pictures, size, seed)
+    training, test, clean, *wide = draw(pictures, size, seed)
     rng = np.random.default_rng(seed)
     names = tuple(f"class {label}" for label in range(pictures.labels.max() + 1))
-    others, reference = (picture_features(part.images, part.labels, names) for part in (training, test))
+    others, reference, wide_training, wide_test = (
+        picture_features(part.images, part.labels, names) for part in (training, test, *wide)
+    )
     real = np.concatenate([training.images, test.images]) / 255
     fresh = isolation(picture_distances(test.images / 255, training.images / 255))
     result = {}
@@ -127,17 +150,41 @@ def audited(
             compare(reference, features, others, seed, permutations), memorisation(neighbours, seed, permutations),
             [closest_copies(isolation(distances_SR[:, : len(training.images)]), fresh, seed)],
             twins(picture_distances(pooled, pooled), seed, permutations, matched_classes(test.labels, synthetic.labels)),
+            wrong_labels(wide_test, features, wide_training, seed),
         )  # fmt: skip
         result[name] = significant(findings)
     return result
 
 
+def audited_pair(pictures: Pictures, plant: Defect, seed: int, permutations: int) -> set[tuple[str, str]]:
+    """Return the significant (metric, feature) of two generators.
+
+    Random quarters of the pictures play the training half and the synthetic pictures of each.
+    """
+    rng = np.random.default_rng(seed)
+    quarters = np.array_split(rng.permutation(len(pictures.images)), 4)
+    first, second, *clean = (pictures.take(part) for part in quarters)
+    synthetic = [plant(part, half, rng) for part, half in zip(clean, (first, second), strict=True)]
+    images = np.concatenate([part.images for part in synthetic]) / 255
+    real = np.concatenate([first.images, second.images]) / 255
+    halves = RealNeighbours.of(picture_distances(images, real), len(first.images))
+    labels = np.concatenate([first.labels, second.labels])
+    return significant(two_generators(halves, len(synthetic[0].images), seed, permutations, labels))
+
+
 def draw(pictures: Pictures, size: int, seed: int) -> list[Pictures]:
-    """Return samples of training, held-out and synthetic pictures, without defects."""
+    """Return samples of training, held-out and synthetic pictures, without defects.
+
+    Then the training and held-out pictures for the test of labels, as many as there are.
+    """
     order = np.random.default_rng(seed).permutation(len(pictures.images))
     training, test, clean = (pictures.take(part) for part in np.array_split(order, 3))
     rows = draw_samples(clean.labels, test.labels, training.labels, size, seed)
-    return [training.take(rows.training), test.take(rows.held_out), clean.take(rows.synthetic)]
+    wide = (
+        part.take(with_others(chosen, len(part.labels), 1000, seed))
+        for part, chosen in ((training, rows.training), (test, rows.held_out))
+    )
+    return [training.take(rows.training), test.take(rows.held_out), clean.take(rows.synthetic), *wide]
 
 
 def significant(findings: list[Finding]) -> set[tuple[str, str]]:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from raydistill.morphology.pictures import QUANTITIES
 from raydistill.stages.audit.artifact import AuditSummary
+from raydistill.stages.audit.metrics.classes import wrong_labels
 from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare
 from raydistill.stages.audit.metrics.realism import Seen, consistency
 from raydistill.stages.audit.pages import quiz_page
@@ -31,7 +32,7 @@ from raydistill.stages.audit.report import (
     value_range,
 )
 from raydistill.statistics.copies import closest_copies, isolation, twins
-from raydistill.statistics.memorisation import RealNeighbours, memorisation
+from raydistill.statistics.memorisation import RealNeighbours, memorisation, two_generators
 from raydistill.statistics.testing import Finding, combine
 from raydistill.text import format_number
 from tests.words import words_of
@@ -93,8 +94,10 @@ def findings() -> list[Finding]:
         for block in (synthetic, held_out, training)
     ]
     return combine(
-        compare(held_out, synthetic, training, permutations=99),
+        compare(held_out, synthetic, training, permutations=199),
         memorisation({"pixels": RealNeighbours.of(distances, 40)}, permutations=99),
+        wrong_labels(held_out, synthetic, training, permutations=99),
+        two_generators(RealNeighbours.of(np.concatenate([distances, distances]), 40), 40, permutations=99),
         consistency(*seen, class_names=NAMES, answers=QUANTITIES),  # type: ignore[misc]
         [closest_copies(isolation(distances[:, :40]), isolation(distances[:, 40:]), 0)],
         twins(np.concatenate([distances, distances]), 0, 99),
@@ -164,6 +167,14 @@ def test_report_without_a_difference_says_so(findings: list[Finding]) -> None:
     assert "No metric shows a difference from real galaxies." in text
     assert "small differences stay unseen" in text
     assert "● yes" not in text
+
+
+def test_report_says_what_is_not_testable(findings: list[Finding]) -> None:
+    nan = float("nan")
+    unknown = Finding("class_kernel", "cigar, morphology", "higher", nan, nan, nan, nan, nan, nan, 1.0, False)
+    text = write_report([*findings, unknown])
+    assert text.count("not testable") == 1 + write_report(findings).count("not testable")
+    assert f"of {len(findings)} metrics show a difference" in text
 
 
 def test_names_are_text_and_never_markup(report: str) -> None:

@@ -19,12 +19,15 @@ from tests.unit.stages.audit.planted import (
     Defect,
     Pictures,
     audited,
+    audited_pair,
     blurred,
+    blurred_class,
     brighter,
     collapsed,
     copies,
     few_copies,
     honest,
+    mislabelled,
     missing_class,
     redder,
     repeated,
@@ -43,6 +46,8 @@ EXPECTED: dict[str, set[tuple[str, str]]] = {
     "colour": {("wasserstein", "colour_red_green"), ("wasserstein", "colour_green_blue")},
     "blur": {("frechet", "scattering"), ("wasserstein", "concentration")},
     "mode collapse": {("coverage", "scattering"), ("coverage", "morphology")},
+    "wrong labels": {("wrong_labels", "all classes")},
+    "blurred class": {("class_kernel", "class 1, scattering"), ("class_kernel", "class 1, morphology")},
 }
 DEFECTS: dict[str, Defect] = {
     "copies": copies,
@@ -53,6 +58,8 @@ DEFECTS: dict[str, Defect] = {
     "colour": redder,
     "blur": blurred,
     "mode collapse": collapsed,
+    "wrong labels": mislabelled,
+    "blurred class": blurred_class(1),
 }
 
 
@@ -89,6 +96,14 @@ def test_planted_defects_are_found_and_held_out_pictures_are_not() -> None:
         ("closest_copies", "pixels"),
     }
     assert (result["few copies"], result["repeated"]) == (EXPECTED["few copies"], EXPECTED["repeated"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_generators_that_copy_their_own_half_are_found_and_honest_ones_are_not(seed: int) -> None:
+    pictures = toy_galaxies(480)
+    found = {("own_half", "pixels"), ("nearer_to_own_half", "pixels")}
+    assert ("own_half", "pixels") in audited_pair(pictures, copies, seed, 199) <= found
+    assert not audited_pair(pictures, honest, seed, 199)
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +148,20 @@ def test_ten_seeds_find_every_defect_and_no_false_one(source: str, request: pyte
             print(seed, name, sorted(metrics & EXPECTED[name]), len(metrics), flush=True)
     assert not alarms
     assert not missed
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("source", ["simulated", "observed"])
+def test_ten_seeds_find_wrong_labels_and_copies_of_a_training_half_in_300_pictures(
+    source: str, request: pytest.FixtureRequest
+) -> None:
+    pictures: Pictures = request.getfixturevalue(source)
+    defects: dict[str, Defect] = {"none": honest, "wrong labels": mislabelled}
+    labels = [audited(pictures, defects, 300, seed, permutations=399) for seed in SEEDS]
+    assert [result["none"] for result in labels] == [set()] * len(SEEDS)
+    assert sum(("wrong_labels", "all classes") in result["wrong labels"] for result in labels) >= 9
+    few = pictures.take(np.arange(1200))
+    assert [audited_pair(few, honest, seed, 999) for seed in SEEDS].count(set()) >= 9  # one in twenty at most
+    assert all(("own_half", "pixels") in audited_pair(few, few_copies, seed, 999) for seed in SEEDS)

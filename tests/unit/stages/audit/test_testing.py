@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 
 from raydistill.errors import RaydistillError
-from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare, linear_classifier
+from raydistill.stages.audit.config import MIN_PICTURES
+from raydistill.stages.audit.metrics.classes import linear_classifier, wrong_labels
+from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare
 from raydistill.stages.audit.metrics.distances import wasserstein
 from raydistill.stages.audit.metrics.realism import area_under_roc, classifier_auc
-from raydistill.statistics.memorisation import Neighbours, RealNeighbours, memorisation, picture_distances, shrink
+from raydistill.statistics.copies import twins
+from raydistill.statistics.memorisation import (
+    Neighbours,
+    RealNeighbours,
+    memorisation,
+    picture_distances,
+    shrink,
+    two_generators,
+)
 from raydistill.statistics.permutation import two_groups
 from raydistill.statistics.testing import adjusted_p_values, jackknife_error
 
@@ -87,6 +97,79 @@ def test_memorisation_raises_one_false_alarm_in_twenty(num_training: int) -> Non
     assert 2 <= alarms < MOST_ALARMS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [1.0, 0.5])  # of the second generator: a worse one is no memorisation
+def test_two_generators_raise_one_false_alarm_in_twenty(spread: float) -> None:
+    alarms = 0
+    for seed in range(TRIALS):
+        rng = np.random.default_rng(seed)
+        synthetic = np.concatenate([clustered(rng, 60), spread * clustered(rng, 60)])
+        halves = RealNeighbours.of(to_reference(synthetic, clustered(rng, 70)), 40)
+        alarms += any(f.significant for f in two_generators(halves, 60, seed, permutations=99))
+    assert 2 <= alarms < MOST_ALARMS
+
+
+def test_two_generators_are_exchangeable() -> None:
+    rng = np.random.default_rng(0)
+    first, second, halves = clustered(rng, 30), clustered(rng, 30), clustered(rng, 80)
+    one = RealNeighbours.of(to_reference(np.concatenate([first, second]), halves), 40)
+    other = RealNeighbours.of(to_reference(np.concatenate([second, first]), np.roll(halves, 40, axis=0)), 40)
+    values = [[f.value for f in two_generators(pair, 30, permutations=19)] for pair in (one, other)]
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_wrong_labels_raise_one_false_alarm_in_twenty_and_are_found() -> None:
+    """The sets differ in number and class proportions, and the classes overlap."""
+    centres, alarms, found = np.random.default_rng(1).normal(size=(3, 4)), 0, 0
+
+    def labelled(rng: np.random.Generator, *counts: int, wrong: int = 0) -> Features:
+        labels = np.repeat(np.arange(3), counts)
+        values = centres[labels] + rng.normal(size=(len(labels), 4))
+        labels[:wrong] = (labels[:wrong] + 1) % 3
+        return Features({"space": FeatureArray(values)}, labels, ("a", "b", "c"))
+
+    for seed in range(TRIALS):
+        rng = np.random.default_rng(seed)
+        training, real = labelled(rng, 60, 30, 20), labelled(rng, 90, 40, 20)
+        alarms += any(f.significant for f in wrong_labels(real, labelled(rng, 20, 20, 20), training, seed, 99))
+        found += wrong_labels(real, labelled(rng, 100, 100, 100, wrong=60), training, seed, 99)[0].significant
+    assert 2 <= alarms < MOST_ALARMS
+    assert found > 0.9 * TRIALS
+
+
+def test_a_small_class_is_not_testable_and_unlabelled_sets_have_no_labels_to_test() -> None:
+    rng = np.random.default_rng(0)
+
+    def labelled(*counts: int) -> Features:
+        labels = np.repeat(np.arange(3), counts)
+        return Features({"space": FeatureArray(rng.normal(size=(len(labels), 4)))}, labels, ("a", "b", "c"))
+
+    training, real = labelled(30, 20, 0), labelled(30, 30, 1)
+    for synthetic in (labelled(30, 30, 1), labelled(30, 0, 20), labelled(1, 1, 1)):
+        findings = wrong_labels(real, synthetic, training, permutations=99)
+        assert [f.feature for f in findings] == ["all classes", "a", "b", "c"]
+        assert synthetic.labels_N is not None
+        counts = np.bincount(synthetic.labels_N, minlength=3)
+        testable = [count >= 10 and name != "c" for name, count in zip("abc", counts, strict=True)]
+        assert [f.testable for f in findings] == [any(testable), *testable]
+        assert all(f.p_value == 1 and not f.significant for f in findings if not f.testable)
+    assert wrong_labels(real, Features(real.spaces), training) == []
+    one = Features(real.spaces, np.zeros(len(real), int), ("a",))
+    assert wrong_labels(one, one, one) == []
+
+
+def test_a_class_is_compared_on_its_own_and_a_small_one_is_not_testable() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), (60, 60, 5))
+    three = [rng.normal(size=(125, 3)) for _ in range(3)]
+    three[1][labels == 1] *= 0.3  # of the synthetic pictures
+    reference, synthetic, others = (Features({"x": FeatureArray(v)}, labels, ("a", "b", "c")) for v in three)
+    of_class = {f.feature: f for f in compare(reference, synthetic, others) if f.metric == "class_kernel"}
+    assert [of_class[f"{name}, x"].significant for name in "abc"] == [False, True, False]
+    assert [of_class[f"{name}, x"].testable for name in "abc"] == [True, True, False]
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 @pytest.mark.parametrize(("num_training", "copies"), [(150, 15), (600, 45)])  # more training pictures need more copies
 def test_memorisation_finds_copies(noise: float, num_training: int, copies: int) -> None:
@@ -100,6 +183,15 @@ def test_memorisation_finds_copies(noise: float, num_training: int, copies: int)
     assert log_ratio.floor_high < log_ratio.value
     assert np.isin(neighbours.closest(10), np.arange(copies)).sum() >= 8
     assert (neighbours.training.rows_SK[:copies, 0] == np.arange(num_training)[-copies:]).mean() > 0.8
+
+
+def test_twins_are_found_in_the_smallest_audit() -> None:
+    """All other pictures are then among the nearest ones that are searched."""
+    points = np.random.default_rng(0).normal(size=(2 * MIN_PICTURES, 8))
+    points[-6:] = points[-12:-6] + 1e-3
+    (finding,) = twins(to_reference(points, points), seed=0, permutations=199)
+    assert finding.testable
+    assert finding.significant
 
 
 def test_merged_neighbours_of_blocks_are_those_of_all_pictures() -> None:
