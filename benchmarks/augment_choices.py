@@ -26,13 +26,12 @@ import numpy as np
 
 import raydistill as rd
 from raydistill.learning import metrics
-from raydistill.log import setup_logging
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import stage_context
 from raydistill.stages.augment.inputs import load_split, open_images
 from raydistill.stages.augment.stage import Chooser, Search, build_runner, plan_searches
 from raydistill.stages.augment.worker import MIXED, Fit, FitRunner, TrainedFit
-from raydistill.statistics.crossed import CHANGES, crossed_mean
+from raydistill.statistics.crossed import crossed_mean
 from raydistill.text import shown_name, text_table
 from raydistill.tracking.tracker import Run
 
@@ -93,7 +92,7 @@ def print_tables(runner: FitRunner, chosen: Mapping[str, Mapping[Search, Fit]], 
                 metrics.balanced_accuracy(runner.confusion(trained[fit].predicted_RV[-1], runner.labels_V))
                 for search, fit in chosen[name].items() if search.shots == count
             ])  # fmt: skip
-            result = crossed_mean(means[name] - means[FEW], labels_N, CHANGES)
+            result = crossed_mean(means[name] - means[FEW], labels_N)
             rows.append((str(count), name, f"{validation:.3f}", f"{balanced(means[name], labels_N):.3f}",
                          "" if name == FEW else f"{result.mean:+.3f} [{result.low:+.3f}, {result.high:+.3f}]"))  # fmt: skip
     print(text_table("Means over the methods", [("labels", "rule", "validation", "test", f"minus {FEW}"), *rows]))
@@ -107,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
     options, overrides = parser.parse_known_args()
-    setup_logging()
+    rd.setup_logging()
     plan = Plan(rd.load_config(options.config, *overrides))
     images, augment = open_images(plan), plan.config.augment
     searches = plan_searches(augment, list(images.sources))

@@ -60,7 +60,7 @@ def used(fit: Fit) -> np.ndarray:
 @pytest.mark.parametrize(("shots", "counts"), [(1, [1, 1, 1]), (5, [5, 5, 3]), (30, [30, 12, 3]), (None, [40, 12, 3])])
 def test_score_uses_at_most_as_many_labels_of_a_class_as_the_fit_has(shots: int | None, counts: list[int]) -> None:
     for method in ("flips", "distilled_only"):
-        part = used(Fit(method, shots=shots))  # type: ignore[arg-type]
+        part = used(Fit(method, shots=shots))
         assert np.bincount(LABELS[part], minlength=3).tolist() == counts
 
 
