@@ -5,7 +5,6 @@ Also test choices on validation, and rejected sets.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from ray_tools import SILENT, copy_of, tiny
 
+from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
@@ -23,6 +23,7 @@ from raydistill.stages.augment.worker import FitRunner
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.stage import sample
+from raydistill.statistics.crossed import CHANGES, crossed_mean
 from tests.unit.stages.sample_tools import write_generator
 from tests.words import check_simulated
 
@@ -118,39 +119,42 @@ def test_figures_are_those_of_the_counts_of_test_galaxies(report: AugmentationRe
 
 
 def test_candidates_are_chosen_on_validation_galaxies(report: AugmentationReport) -> None:
-    trials, final = report.trials.to_pandas(), report.table()
-    for row in final[final["source"] != "(chosen)"].to_dict("records"):
-        runs = trials[(trials["method"] == row["method"]) & (trials["source"] == row["source"])]
-        if row["method"] not in ("synthetic_only", "distilled_only", "generator_labels"):
-            runs = runs[runs["shots"].isna() if row["shots"] == "all" else runs["shots"] == 2]
-        assert set(runs["lr"]) == {0.01, 0.03}
-        chosen = runs[runs["lr"] == row["lr"]]
-        best = chosen["validation"].max()
-        for name in ("ratio", "min_recognised"):
-            chosen = chosen[chosen[name].isna() if math.isnan(row[name] or math.nan) else chosen[name] == row[name]]
-        assert chosen["validation"].tolist() == [best]
+    trials, final = report.trials.to_pandas(), report.runs.to_pandas().query("step == 12 and replicate == 0")
+    keys = ["method", "source", "shots", "seed"]
+    chosen_by = dict(iter(final.groupby(keys, dropna=False)))
+    tried_by = dict(iter(trials.groupby(keys, dropna=False)))
+    assert len(chosen_by) == len(tried_by) == 2 * 2 * (len(METHODS) + 2)
+    for (key, chosen), tried in zip(chosen_by.items(), tried_by.values(), strict=True):
+        assert set(tried["lr"]) == {0.01, 0.03}
+        assert chosen["validation"].tolist() == [tried[tried["lr"] == chosen["lr"].item()]["validation"].max()], key
+        if key[0] in ("real_synthetic", "real_distilled"):
+            assert {0.5, 2} < set(tried["ratio"]), "the best of two ratios is at an end"
     for entry in report.summary["baselines"]:
         baselines = [
             result["validation"]
             for result in report.summary["results"]
-            if result["compared_at"] == entry["shots"] and result["method"] in BASELINES
+            if result["shots"] == entry["shots"] and result["method"] in BASELINES
         ]
         assert entry["validation"] == max(baselines)
 
 
-def test_differences_are_paired(report: AugmentationReport) -> None:
+def test_differences_are_paired_by_seeds_and_test_galaxies(report: AugmentationReport) -> None:
+    labels = read_table(report.folder, "galaxies.parquet")["label"].to_numpy()
     runs = report.runs.to_pandas()
+    assert runs[runs["step"] == 4]["predicted"].isna().all()
     final = runs[(runs["step"] == 12) & (runs["shots"] == 2)]
-    first, other = (final[final["method"] == name].set_index("seed")["macro_f1"] for name in ("focal", "mixup"))
+    first, other = (
+        np.stack(final[final["method"] == name].sort_values("seed")["predicted"]) == labels
+        for name in ("focal", "mixup")
+    )
     (entry,) = (
         report.differences(all_baselines=True)
         .query("shots == '2' and method == 'focal' and baseline == 'mixup'")
         .to_dict("records")
     )
-    difference = (first - other).to_numpy()
-    half = 12.706204736174694 * difference.std(ddof=1) / math.sqrt(2)  # t quantile of one degree of freedom
-    assert entry["macro_f1"] == pytest.approx(difference.mean(), abs=1e-12)
-    assert entry["macro_f1_high"] - entry["macro_f1"] == pytest.approx(half, abs=1e-9)
+    expected = crossed_mean(first.astype(float) - other, labels, CHANGES)
+    figures = [entry[f"balanced_accuracy{end}"] for end in ("", "_low", "_high")]
+    assert figures == pytest.approx(list(expected[:3]), abs=1e-12)
 
 
 @pytest.mark.long

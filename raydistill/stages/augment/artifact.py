@@ -2,7 +2,9 @@
 
 They are trained on real, synthetic and distilled galaxies.
 
-- `runs.parquet`: a row per classifier and recorded step, with its counts on test galaxies.
+- `runs.parquet`: a row per classifier and recorded step, with its counts on test galaxies, and the
+  predicted class of each at the last step.
+- `galaxies.parquet`: id and class of the test galaxies, in the order of `predicted` of the runs.
 - `trials.parquet`: a row per candidate of a learning rate, a ratio or a filter, on validation
   galaxies.
 - `report.json`: means with 95 % intervals, and paired differences to every baseline.
@@ -12,19 +14,22 @@ They are trained on real, synthetic and distilled galaxies.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from raydistill import config as configs
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
+from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
 from raydistill.stages.augment.config import DISTILLED
+from raydistill.storage import Folder
 from raydistill.text import shown_name, text_table
 
 if TYPE_CHECKING:
@@ -33,18 +38,22 @@ if TYPE_CHECKING:
 
 KIND = kinds.AUGMENTATION
 RUNS, TRIALS, REPORT = "runs.parquet", "trials.parquet", "report.json"
+GALAXIES = "galaxies.parquet"
 
 _FIT = [
     ("method", pa.string()),
     ("source", pa.string()),  # name of the source of added images, or ""
     ("replicate", pa.int32()),  # number of the source's set, from 0
-    ("shots", pa.int32()),  # labelled galaxies per class; null: all; 0: none
+    ("shots", pa.int32()),  # labelled galaxies per class, to train and to choose with; null: all
     ("seed", pa.int32()),
     ("lr", pa.float64()),
     ("ratio", pa.float64()),  # added images drawn for each real one; null for a method without both
     ("min_recognised", pa.float64()),  # threshold of the filter; null: no filter
 ]
-_SCORE = [("validation", pa.float64()), ("diverged", pa.bool_())]  # balanced accuracy on validation galaxies
+_SCORE = [
+    ("validation", pa.float64()),  # balanced accuracy on validation galaxies, `shots` of each class
+    ("diverged", pa.bool_()),
+]
 TRIALS_SCHEMA = pa.schema([*_FIT, *_SCORE])
 RUNS_SCHEMA = pa.schema(
     [
@@ -56,9 +65,31 @@ RUNS_SCHEMA = pa.schema(
         ("balanced_accuracy", pa.float64()),  # on test galaxies, like all that follows
         ("macro_f1", pa.float64()),
         ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
+        ("predicted", pa.list_(pa.int16())),  # class of each test galaxy; null before the last step
     ]
 )
+GALAXIES_SCHEMA = pa.schema([("object_id", pa.string()), ("label", pa.int32())])
 FIGURES = ("balanced_accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class _Result:
+    """The settings of a result in `report.json`, by seed."""
+
+    shots: int | None
+    method: str
+    source: str
+    lr: list[float]
+    ratio: list[float | None]
+    min_recognised: list[float | None]
+
+
+@dataclass(frozen=True)
+class _Report:
+    """The keys that every `report.json` has."""
+
+    class_names: list[str]
+    results: list[_Result]
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,8 +115,13 @@ class AugmentationReport(Displayed):
     summary: dict[str, Any]
 
     kind = KIND
-    _json = ((REPORT, dict[str, Any]),)
     _pictures = "few_shot.png"
+
+    @classmethod
+    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
+        summary = read_json(folder, REPORT, dict[str, Any])
+        checked(folder, REPORT, _Report, summary)
+        return cls(folder, manifest, summary)
 
     def _contents(self) -> str:
         return "classifiers by training set, with paired differences"
@@ -112,15 +148,15 @@ class AugmentationReport(Displayed):
         -------
         pandas.DataFrame
             - `shots` ("all" for all labelled galaxies), `method` and `source`.
-            - `lr`, `ratio` and `min_recognised`: chosen on validation galaxies.
+            - `lr`, `ratio` and `min_recognised`: chosen on validation galaxies, by each seed.
             - `balanced_accuracy` and `macro_f1` on test galaxies, with `_low` and `_high`, the ends
-              of the 95 % interval over seeds and replicates.
+              of the 95 % interval over seeds, replicates and test galaxies.
         """
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
-            | {name: entry[name] for name in ("lr", "ratio", "min_recognised")}
+            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
+            | {name: tuple(entry[name]) for name in ("lr", "ratio", "min_recognised")}
             | _interval(entry)
             for entry in self.summary["results"]
         ]
@@ -148,7 +184,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
+            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
             | {"baseline": entry["baseline"]}
             | _interval(entry)
             | {f"{figure}_p": entry[figure].get("p_holm") for figure in FIGURES}
@@ -171,7 +207,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
+            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
             | {"baseline": entry["baseline"], "class_name": name}
             | _interval(figures, tuple(figures))
             for entry in self.summary["comparisons"]
@@ -192,7 +228,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["compared_at"]), "method": entry["method"], "source": entry["source"]}
+            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
             | {"class_name": name}
             | _interval(figures, tuple(figures))
             for entry in self.summary["results"]
@@ -235,25 +271,27 @@ def table_rows(summary: dict[str, Any], shots: int | None) -> list[tuple[str, ..
     differences = {
         (row["method"], row["source"]): row
         for row in summary["comparisons"]
-        if row["compared_at"] == shots and row["best_baseline"]
+        if row["shots"] == shots and row["best_baseline"]
     }
     rows: list[tuple[str, ...]] = []
     for entry in summary["results"]:
-        if entry["compared_at"] == shots:
+        if entry["shots"] == shots:
             other = differences.get((entry["method"], entry["source"]), {})
             rows.append(
                 (
-                    shown_name(entry["method"]), entry["source"], _number(entry["ratio"]), _number(entry["min_recognised"]),
+                    shown_name(entry["method"]), entry["source"], _values(entry["ratio"]), _values(entry["min_recognised"]),
                     _interval_text(entry["balanced_accuracy"]), _interval_text(other.get("balanced_accuracy"), "+"),
                     _interval_text(entry["macro_f1"]), _interval_text(other.get("macro_f1"), "+"),
-                    _number(other.get("macro_f1", {}).get("p_holm"), ".3f"),
+                    "" if (p_value := other.get("macro_f1", {}).get("p_holm")) is None else format(p_value, ".3f"),
                 )
             )  # fmt: skip
     return rows
 
 
-def _number(value: float | None, form: str = "g") -> str:
-    return "" if value is None else format(value, form)
+def _values(chosen: list[float | None]) -> str:
+    """Return what the seeds chose, each value once; "" if they had no choice."""
+    values = sorted({value or 0.0 for value in chosen})
+    return "" if values == [0.0] else ", ".join(f"{value:g}" if value else "none" for value in values)
 
 
 def _interval_text(figure: dict[str, Any] | None, sign: str = "") -> str:

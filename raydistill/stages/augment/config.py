@@ -59,12 +59,14 @@ class Augment:
         Path of a smaller curated set, whose training galaxies are the labelled ones; null: those of
         the run's own curated set.
     shots
-        Numbers of labelled real galaxies of each class. A class with fewer keeps all. null: all.
-        The galaxies of a smaller number are among those of a larger one.
+        Numbers of labelled real galaxies of each class, to train with. As many validation galaxies
+        choose the settings. A class with fewer keeps all. null: all. The galaxies of a smaller
+        number are among those of a larger one.
     methods
         Training sets and losses to compare; docs/how-to/augment.md has the list.
     ratios
-        Candidates for the number of synthetic images drawn for each real one of a class.
+        Candidates for the number of synthetic images drawn for each real one of a class. While the
+        best one is at an end, one beyond it is tried too.
     min_recognised
         Candidates for a filter: the least probability that the classifier of the method
         `oversampling`, trained on the same real galaxies, gives to the class of a synthetic image.
@@ -84,9 +86,8 @@ class Augment:
     mixup
         alpha of the method `mixup`.
     seeds
-        Number of seeds. A seed decides the real galaxies, the initial parameters and the batches.
-    trials
-        Seeds with which a candidate is tried. The best one on validation galaxies is used.
+        Number of seeds. A seed decides the real galaxies, the initial parameters and the batches,
+        and chooses its own settings.
     """
 
     synthetics: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class Augment:
     labelled: str | None = None
     shots: tuple[PositiveInt | None, ...] = (10, 30, 100, None)
     methods: tuple[Method, ...] = METHODS
-    ratios: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0)
+    ratios: tuple[PositiveFloat, ...] = (0.25, 1.0, 4.0)
     min_recognised: tuple[Probability | None, ...] = (None, 0.5)
     network: AnyArchitecture = field(default_factory=lambda: ConvNet(depth=3, width=32))
     training: AugmentTraining = field(default_factory=AugmentTraining)
@@ -104,7 +105,6 @@ class Augment:
     class_balance: Annotated[float, Gt(0)] = 0.99
     mixup: PositiveFloat = 0.2
     seeds: PositiveInt = 5
-    trials: PositiveInt = 1
 
     def __post_init__(self) -> None:
         for name in ("shots", "methods", "ratios", "min_recognised", "lr_grid"):
@@ -122,8 +122,6 @@ class Augment:
             raise ValueError(f"class_balance must lie in (0, 1), got {self.class_balance:g}")
         if self.seeds < MIN_SEEDS:
             raise ValueError(f"seeds must be at least {MIN_SEEDS}, or no interval can be given, got {self.seeds}")
-        if self.trials > self.seeds:
-            raise ValueError(f"trials must be at most seeds, which is {self.seeds}, got {self.trials}")
         if late := [step for step in self.record_at if step >= self.training.steps]:
             raise ValueError(f"record_at must lie below training.steps, which is {self.training.steps}, got {late[0]}")
         if self.training.lr != AugmentTraining().lr:

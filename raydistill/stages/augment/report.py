@@ -31,10 +31,19 @@ from raydistill.figures.drawing import (
 from raydistill.learning import metrics
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
-from raydistill.stages.augment.artifact import REPORT, RUNS, RUNS_SCHEMA, TRIALS, TRIALS_SCHEMA
-from raydistill.stages.augment.inputs import Images
+from raydistill.stages.augment.artifact import (
+    GALAXIES,
+    GALAXIES_SCHEMA,
+    REPORT,
+    RUNS,
+    RUNS_SCHEMA,
+    TRIALS,
+    TRIALS_SCHEMA,
+)
+from raydistill.stages.augment.inputs import Images, Pool
 from raydistill.stages.augment.summary import summarise
-from raydistill.stages.augment.worker import Fit, TrainedFit
+from raydistill.stages.augment.worker import Fit, FitRunner, TrainedFit
+from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.text import shown_name
 from raydistill.tracking.tracker import Run
 
@@ -42,24 +51,23 @@ FEW_SHOT = "few_shot.png"
 Rows = list[dict[str, Any]]
 
 
-def run_rows(
-    trained: Mapping[Fit, TrainedFit], tested: Mapping[Fit, np.ndarray], recorded: tuple[int, ...]
-) -> list[dict[str, Any]]:
+def run_rows(runner: FitRunner, trained: Mapping[Fit, TrainedFit], test: Pool) -> list[dict[str, Any]]:
     """Return a row per fit and recorded step, in the columns of `RUNS_SCHEMA`."""
-    rows = []
+    rows, tested, recorded = [], runner.test(list(trained), test), runner.common.recorded
     for fit, result in trained.items():
         for number, step in enumerate(recorded):
-            confusion_KK = tested[fit][number]
+            confusion_KK = runner.confusion(tested[fit][number], test.labels_N)
             rows.append(
                 fit.labels()
                 | {
                     "step": step,
                     "images": result.images,
                     "loss": float(result.loss_R[number]),
-                    "validation": metrics.balanced_accuracy(result.confusion_RKK[number]),
+                    "validation": runner.validation_accuracy(fit, result.predicted_RV[number]),
                     "balanced_accuracy": metrics.balanced_accuracy(confusion_KK),
                     "macro_f1": metrics.macro_f1(confusion_KK),
                     "confusion": confusion_KK.reshape(-1).tolist(),
+                    "predicted": tested[fit][number] if step == recorded[-1] else None,
                     "diverged": result.diverged,
                 }
             )
@@ -71,18 +79,21 @@ def write_report(config: Config, spec: ArtifactSpec, images: Images, rows: Rows,
     write_rows(spec.folder, RUNS, rows, RUNS_SCHEMA)
     write_rows(spec.folder, TRIALS, tried, TRIALS_SCHEMA)
     curated = images.curated
+    galaxies = curated.table("test", ["object_id"])
+    write_rows(spec.folder, GALAXIES, galaxies.to_pylist(), GALAXIES_SCHEMA)
     summary = {
         "survey": curated.summary.survey,
         "simulated": curated.summary.simulated,
         "class_names": curated.class_names,
-        "labelled": _labelled(images, config.augment.shots),
+        "labelled": _labelled(images.real, curated, config.augment.shots),
+        "validation": _labelled(images.validation, curated, config.augment.shots),
         "test": [entry.test for entry in curated.summary.classes],
         "steps": config.augment.training.steps,
         "batch_size": config.augment.training.batch_size,
         "recorded": list(config.augment.recorded),
         "seeds": config.augment.seeds,
         "sources": {name: [len(pool) for pool in pools] for name, pools in images.sources.items()},
-        **summarise(rows, curated.class_names, config.augment.shots),
+        **summarise(rows, galaxies["label"].to_numpy(), curated.class_names, config.augment.shots),
     }
     spec.folder.write(REPORT, json.dumps(summary, indent=1).encode())
     run.artifact(spec.folder.local(REPORT))
@@ -95,9 +106,9 @@ def write_report(config: Config, spec: ArtifactSpec, images: Images, rows: Rows,
         save_figure(spec, run, f"steps-{_shots(shots)}.png", draw)
 
 
-def _labelled(images: Images, shots: tuple[int | None, ...]) -> dict[str, list[int]]:
+def _labelled(pool: Pool, curated: CuratedSet, shots: tuple[int | None, ...]) -> dict[str, list[int]]:
     """Return the number of labelled galaxies of each class, by shots."""
-    counts_K = torch.bincount(images.real.labels_N, minlength=images.curated.num_classes).tolist()
+    counts_K = torch.bincount(pool.labels_N, minlength=curated.num_classes).tolist()
     return {_shots(count): [n if count is None else min(n, count) for n in counts_K] for count in shots}
 
 
@@ -130,10 +141,10 @@ def few_shot_curves(path: Target, summary: Mapping[str, Any]) -> None:
         The contents of `report.json`.
     """
     shots = [entry["shots"] for entry in summary["baselines"]]
-    figure, panels = _panels(summary, "test galaxies, mean and 95 % interval over seeds and replicates")
+    figure, panels = _panels(summary, "test galaxies, mean and 95 % interval over seeds, sets and galaxies")
     for axes, (name, label) in zip(panels, PANELS, strict=True):
         for series in _series(summary["results"]):
-            entries = {entry["compared_at"]: entry[name] for entry in series}
+            entries = {entry["shots"]: entry[name] for entry in series}
             points = [entries[count] for count in shots if count in entries]
             _draw(axes, list(range(len(points))), points, series[0])
         axes.set_xticks(range(len(shots)), ["all" if count is None else str(count) for count in shots])
@@ -160,7 +171,7 @@ def step_curves(path: Target, summary: Mapping[str, Any], rows: Sequence[Mapping
     """
     title = f"{'all' if shots is None else shots} labelled galaxies of each class, test galaxies, mean over seeds"
     figure, panels = _panels(summary, title)
-    shown = [entry for entry in summary["results"] if entry["compared_at"] == shots and entry["source"] != CHOSEN]
+    shown = [entry for entry in summary["results"] if entry["shots"] == shots and entry["source"] != CHOSEN]
     for axes, (name, label) in zip(panels, PANELS, strict=True):
         for entry in shown:
             key = (entry["method"], entry["source"], entry["shots"])

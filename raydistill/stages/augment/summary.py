@@ -8,20 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.learning import metrics
 from raydistill.stages.augment.config import BASELINES
-from raydistill.stages.augment.worker import NO_SHOTS
-from raydistill.statistics.crossed import crossed_mean
+from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_mean, ratio_values
 from raydistill.statistics.intervals import known
 from raydistill.statistics.testing import holm
 
 FIGURES = ("balanced_accuracy", "macro_f1")
-PER_CLASS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "completeness": metrics.completeness,
-    "purity": metrics.purity,
-    "f1": metrics.f1,
-}
+PER_CLASS = ("completeness", "purity", "f1")
 CHOSEN = "(chosen)"  # stands for the source that is best on validation galaxies
+
+Labels = npt.NDArray[np.integer]
 
 
 class Entrant(NamedTuple):
@@ -30,9 +26,9 @@ class Entrant(NamedTuple):
     Parameters
     ----------
     method, source, shots
-        As in `fits.Fit`.
+        As in `worker.Fit`.
     rows
-        Rows of `runs.parquet` at the last step.
+        Rows of `runs.parquet` at the last step, by seed and replicate.
     """
 
     method: str
@@ -40,38 +36,42 @@ class Entrant(NamedTuple):
     shots: int | None
     rows: list[dict[str, Any]]
 
-    def values(self, figure: Callable[[dict[str, Any]], float]) -> npt.NDArray[np.float64]:
-        """Return a figure of each fit, float64 [S, R], seeds and replicates in order."""
-        seeds = sorted({row["seed"] for row in self.rows})
-        replicates = sorted({row["replicate"] for row in self.rows})
-        by_fit = {(row["seed"], row["replicate"]): figure(row) for row in self.rows}
-        return np.array([[by_fit[seed, number] for number in replicates] for seed in seeds])
+    @property
+    def predicted(self) -> Labels:
+        """Return the predicted classes of test galaxies, [S, M, N], by seed and replicate."""
+        replicates = len({row["replicate"] for row in self.rows})
+        predicted = np.stack([row["predicted"] for row in self.rows])
+        return predicted.reshape(-1, replicates, predicted.shape[1])
 
     @property
     def validation(self) -> float:
         """Return the mean balanced accuracy on validation galaxies."""
-        return float(self.values(_column("validation")).mean())
+        return float(np.mean([row["validation"] for row in self.rows]))
 
     def named(self) -> dict[str, Any]:
         """Return the keys of `report.json` that name the entrant."""
         return {"method": self.method, "source": self.source, "shots": self.shots}
 
 
-def summarise(rows: list[dict[str, Any]], class_names: Sequence[str], shots: Sequence[int | None]) -> dict[str, Any]:
+def summarise(
+    rows: list[dict[str, Any]], labels_N: Labels, class_names: Sequence[str], shots: Sequence[int | None]
+) -> dict[str, Any]:
     """Return `results`, `baselines`, `chosen_sources`, `comparisons` of `report.json`.
 
     Parameters
     ----------
     rows
         Rows of `runs.parquet`.
+    labels_N
+        Classes of the test galaxies.
     class_names
         Names of the K classes.
     shots
         Numbers of labelled galaxies. At each of them, every method is compared with the baselines
-        on the same galaxies. Methods without labelled galaxies enter at each.
+        on the same galaxies.
     """
     last = max(row["step"] for row in rows)
-    final = [row for row in rows if row["step"] == last]
+    final = sorted((row for row in rows if row["step"] == last), key=lambda row: (row["seed"], row["replicate"]))
     results, comparisons, baselines, sources = [], [], [], []
     for count in shots:
         entrants = _entrants(final, count)
@@ -79,11 +79,11 @@ def summarise(rows: list[dict[str, Any]], class_names: Sequence[str], shots: Seq
         baselines.append({"shots": count, "method": best.method, "validation": best.validation})
         if (chosen := _chosen(entrants)) is not None:
             sources.append({"shots": count, "source": chosen.source, "validation": chosen.validation})
-        results += [_result(entrant, class_names) | {"compared_at": count} for entrant in entrants]
+        results += [_result(entrant, labels_N, class_names) for entrant in entrants]
         for entrant in entrants:
             references = [other for other in entrants if other.method in BASELINES and other.method != entrant.method]
             comparisons += [
-                _compare(entrant, other, class_names) | {"compared_at": count, "best_baseline": other == best}
+                _compare(entrant, other, labels_N, class_names) | {"best_baseline": other == best}
                 for other in references
             ]
     _adjust(comparisons)
@@ -94,9 +94,9 @@ def summarise(rows: list[dict[str, Any]], class_names: Sequence[str], shots: Seq
 
 
 def _entrants(final: list[dict[str, Any]], shots: int | None) -> list[Entrant]:
-    of_shots = [row for row in final if row["shots"] in (shots, NO_SHOTS)]
-    names = dict.fromkeys((row["method"], row["source"], row["shots"]) for row in of_shots)
-    return [Entrant(*name, [r for r in of_shots if (r["method"], r["source"], r["shots"]) == name]) for name in names]
+    of_shots = [row for row in final if row["shots"] == shots]
+    names = dict.fromkeys((row["method"], row["source"]) for row in of_shots)
+    return [Entrant(*name, shots, [r for r in of_shots if (r["method"], r["source"]) == name]) for name in names]
 
 
 def _chosen(entrants: list[Entrant]) -> Entrant | None:
@@ -105,54 +105,68 @@ def _chosen(entrants: list[Entrant]) -> Entrant | None:
     return max(mixed, key=lambda entrant: entrant.validation) if len(mixed) > 1 else None
 
 
-def _column(name: str) -> Callable[[dict[str, Any]], float]:
-    return lambda row: float(row[name])
+def _result(entrant: Entrant, labels_N: Labels, class_names: Sequence[str]) -> dict[str, Any]:
+    def figure(name: str, label: int | None = None) -> dict[str, Any]:
+        mean = _interval(entrant, None, labels_N, name, label)
+        return {key: value for key, value in mean.items() if key != "p_value"}
 
-
-def _of_class(metric: Callable[[np.ndarray], np.ndarray], label: int, k: int) -> Callable[[dict[str, Any]], float]:
-    return lambda row: float(metric(np.asarray(row["confusion"]).reshape(k, k))[label])
-
-
-def _result(entrant: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
-    row, k = entrant.rows[0], len(class_names)
     return {
         **entrant.named(),
-        **{name: row[name] for name in ("lr", "ratio", "min_recognised")},
+        **{name: [row[name] for row in entrant.rows if not row["replicate"]] for name in ("lr", "ratio", "min_recognised")},
         "validation": entrant.validation,
         "diverged": sum(row["diverged"] for row in entrant.rows),
-        **{name: _mean(entrant.values(_column(name))) for name in FIGURES},
-        "per_class": {
-            name: {figure: _mean(entrant.values(_of_class(metric, i, k))) for figure, metric in PER_CLASS.items()}
-            for i, name in enumerate(class_names)
-        },
-    }
+        **_figures(figure, class_names),
+    }  # fmt: skip
 
 
-def _mean(values_SR: npt.NDArray[np.float64]) -> dict[str, Any]:
-    result = crossed_mean(values_SR)
-    return {name: known(getattr(result, name)) for name in ("mean", "low", "high", "seeds", "replicates")}
-
-
-def _compare(entrant: Entrant, other: Entrant, class_names: Sequence[str]) -> dict[str, Any]:
+def _compare(entrant: Entrant, other: Entrant, labels_N: Labels, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the paired differences of two entrants.
 
-    Pairs have the same seed, galaxies and initial parameters.
+    Pairs have the same seed, labelled galaxies, initial parameters and test galaxies.
     """
 
-    def difference(figure: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
-        result = crossed_mean(entrant.values(figure) - other.values(figure))
-        return {name: known(value) for name, value in result._asdict().items()}
+    def figure(name: str, label: int | None = None) -> dict[str, Any]:
+        return _interval(entrant, other, labels_N, name, label)
 
-    k = len(class_names)
-    return {
-        **entrant.named(),
-        "baseline": other.method,
-        **{name: difference(_column(name)) for name in FIGURES},
-        "per_class": {
-            name: {figure: difference(_of_class(metric, i, k)) for figure, metric in PER_CLASS.items()}
-            for i, name in enumerate(class_names)
-        },
-    }
+    return {**entrant.named(), "baseline": other.method, **_figures(figure, class_names)}
+
+
+def _figures(figure: Callable[..., dict[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+    per_class = {name: {key: figure(key, i) for key in PER_CLASS} for i, name in enumerate(class_names)}
+    return {**{key: figure(key) for key in FIGURES}, "per_class": per_class}
+
+
+def _interval(
+    entrant: Entrant, other: Entrant | None, labels_N: Labels, figure: str, label: int | None
+) -> dict[str, Any]:
+    """Return a figure, or its paired difference to the other's, with an interval."""
+    values_SMN = galaxy_values(entrant.predicted, labels_N, figure, label)
+    if other is not None:
+        values_SMN = values_SMN - galaxy_values(other.predicted, labels_N, figure, label)
+    added = (PROPORTIONS if other is None else CHANGES) if figure in ("balanced_accuracy", "completeness") else ()
+    result = crossed_mean(values_SMN, labels_N if figure == "balanced_accuracy" else None, added)
+    counts = {"replicates": values_SMN.shape[1], "galaxies": result.replicates}
+    return {name: known(value) for name, value in (result._asdict() | counts).items()}
+
+
+def galaxy_values(predicted_SMN: Labels, labels_N: Labels, figure: str, label: int | None) -> npt.NDArray[np.float64]:
+    """Return values of test galaxies, [S, M, N], whose mean is the figure.
+
+    Ratios are linearised. The completeness of a class has values of its own galaxies alone, and the
+    mean of the balanced accuracy is that over classes.
+    """
+    if figure == "balanced_accuracy":
+        return (predicted_SMN == labels_N).astype(np.float64)
+    if figure == "macro_f1":
+        occurring = np.unique(labels_N)
+        return np.mean([galaxy_values(predicted_SMN, labels_N, "f1", int(other)) for other in occurring], axis=0)
+    chosen_SMN, true_N = predicted_SMN == label, labels_N == label
+    if figure == "completeness":
+        return chosen_SMN[..., true_N].astype(np.float64)
+    hits_SMN = chosen_SMN & true_N
+    if figure == "purity":
+        return ratio_values(hits_SMN, chosen_SMN)
+    return ratio_values(2 * hits_SMN, chosen_SMN.astype(int) + true_N)
 
 
 def _adjust(comparisons: list[dict[str, Any]]) -> None:
@@ -180,5 +194,5 @@ def _under_chosen(entries: list[dict[str, Any]], chosen: dict[str, Any]) -> list
     return [
         row | {"source": CHOSEN}
         for row in entries
-        if (row["method"], row["source"], row["compared_at"]) == ("real_synthetic", chosen["source"], chosen["shots"])
+        if (row["method"], row["source"], row["shots"]) == ("real_synthetic", chosen["source"], chosen["shots"])
     ]

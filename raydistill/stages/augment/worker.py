@@ -58,8 +58,8 @@ class TrainedFit(NamedTuple):
     ----------
     theta_RP
         float32, the parameters.
-    confusion_RKK
-        int64, counts on the validation split.
+    predicted_RV
+        int16, predicted classes of the V validation galaxies.
     loss_R
         float64, mean training loss since the last recorded step.
     images
@@ -69,7 +69,7 @@ class TrainedFit(NamedTuple):
     """
 
     theta_RP: np.ndarray
-    confusion_RKK: np.ndarray
+    predicted_RV: np.ndarray
     loss_R: np.ndarray
     images: int
     diverged: bool
@@ -79,7 +79,7 @@ def train_fit(
     real: Pool, added: Pool | None, validation: Pool, fit: Fit, training: WeightedTraining,
     classifier_P: np.ndarray | None, common: Common,
 ) -> TrainedFit:  # fmt: skip
-    """Train a classifier, and score it on the validation split at the recorded steps.
+    """Train a classifier, and apply it to the validation split at the recorded steps.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def train_fit(
     thetas = [theta for theta, _ in states]
     return TrainedFit(
         torch.stack(thetas).cpu().numpy(),
-        score(thetas, validation, common, device),
+        classify(thetas, validation, common, device),
         np.array([loss for _, loss in states]),
         len(data.probabilities_N),
         diverged,
@@ -118,17 +118,15 @@ def train_fit(
 
 
 def test_fits(thetas_FRP: Sequence[np.ndarray], test: Pool, common: Common) -> list[np.ndarray]:
-    """Return the counts [R, K, K] on the test split of each fit's parameters [R, P]."""
+    """Return the predicted classes [R, N] for each fit's parameters [R, P]."""
     device = common.processor.enter()
-    return [score(list(torch.tensor(thetas).to(device)), test, common, device) for thetas in thetas_FRP]
+    return [classify(list(torch.tensor(thetas).to(device)), test, common, device) for thetas in thetas_FRP]
 
 
-def score(thetas: Sequence[Tensor], pool: Pool, common: Common, device: str) -> np.ndarray:
-    """Return each classifier's confusion matrix, true by predicted, int64 [R, K, K]."""
-    images, labels = common.normalised(pool.images).to(device), pool.labels_N.to(device)
-    return np.stack(
-        [metrics.confusion(predict(common.network, theta_P, images), labels, common.num_classes) for theta_P in thetas]
-    )
+def classify(thetas: Sequence[Tensor], pool: Pool, common: Common, device: str) -> np.ndarray:
+    """Return the classes that each classifier predicts, int16 [R, N]."""
+    images = common.normalised(pool.images).to(device)
+    return np.stack([predict(common.network, theta_P, images).cpu().numpy() for theta_P in thetas]).astype(np.int16)
 
 
 def compose(real: Pool, added: Pool | None, fit: Fit, classifier_P: np.ndarray | None, common: Common) -> TrainingSet:
@@ -188,7 +186,6 @@ ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labe
 MIXED: tuple[Method, ...] = ("real_synthetic", "real_distilled")
 UNIFORM: tuple[Method, ...] = ("real", "flips", "class_balanced", "focal")
 WITH_SOURCE = (*SYNTHETIC_METHODS, *DISTILLED_METHODS)
-NO_SHOTS = 0  # the value of `shots` for a method that uses no labelled galaxies
 
 
 @dataclass(frozen=True)
@@ -202,7 +199,8 @@ class Fit:
     source
         Name of the source of added images; "" without one.
     shots
-        Labelled real galaxies per class; None: all. 0 for a method without them.
+        Labelled galaxies per class, to train and to choose with; None: all. Methods of `ALONE`
+        only choose with them.
     seed
         Number of the seed.
     replicate
@@ -217,7 +215,7 @@ class Fit:
 
     method: Method
     source: str = ""
-    shots: int | None = NO_SHOTS
+    shots: int | None = None
     seed: int = 0
     replicate: int = 0
     lr: float = 0.0
@@ -228,8 +226,7 @@ class Fit:
     def title(self) -> str:
         """Return method, source and number of galaxies, for the log."""
         added = f" of {self.source}" if self.method in SYNTHETIC_METHODS else ""
-        shots = "" if self.shots == NO_SHOTS else f" at {'all' if self.shots is None else self.shots} a class"
-        return f"{shown_name(self.method)}{added}{shots}"
+        return f"{shown_name(self.method)}{added} at {'all' if self.shots is None else self.shots} a class"
 
     def labels(self) -> dict[str, Any]:
         """Return the columns of `runs.parquet` that name the fit."""
@@ -248,17 +245,17 @@ class Fit:
         }
         return replace(resolved, lr=self.lr, **changes.get(self.method, {}))
 
-    def filter_classifier(self, lrs: dict[int | None, float]) -> Fit | None:
+    def filter_classifier(self, lrs: dict[tuple[int | None, int], float]) -> Fit | None:
         """Return the fit whose classifier filters synthetic images; None without a filter.
 
         Parameters
         ----------
         lrs
-            Learning rate of the method `oversampling` by `shots`.
+            Learning rate of the method `oversampling` by `shots` and seed.
         """
         if self.min_recognised is None:
             return None
-        return Fit("oversampling", shots=self.shots, seed=self.seed, lr=lrs[self.shots])
+        return Fit("oversampling", shots=self.shots, seed=self.seed, lr=lrs[self.shots, self.seed])
 
 
 # Train and test the fits of a comparison as Ray tasks.
@@ -280,11 +277,13 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     real, votes, validation
         Pools of real galaxies, in Ray's object store: the training split with its labels and with
         its votes, and the validation split.
+    labels_V
+        Classes of the validation galaxies.
     sources
         Pools of each source, in Ray's object store.
     filter_lrs
-        Learning rate of `oversampling` by shots; its fits must be trained before those with a
-        filter.
+        Learning rate of `oversampling` by shots and seed; its fits must be trained before those
+        with a filter.
     """
 
     stage, task, result, unit = "augment", train_fit, TrainedFit, "classifiers"
@@ -294,8 +293,25 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     real: Any
     votes: Any
     validation: Any
+    labels_V: Tensor
     sources: Mapping[str, Sequence[Any]]
-    filter_lrs: dict[int | None, float] = field(default_factory=dict)
+    filter_lrs: dict[tuple[int | None, int], float] = field(default_factory=dict)
+
+    def key(self, fit: Fit) -> str:
+        """Return the name of a fit's file; without labelled galaxies `shots` is no part."""
+        return super().key(replace(fit, shots=None) if fit.method in ALONE else fit)
+
+    def validation_accuracy(self, fit: Fit, predicted_V: np.ndarray) -> float:
+        """Return the balanced accuracy on the fit's own validation galaxies.
+
+        The seed draws as many of each class as the fit has labelled ones.
+        """
+        rows = draw_shots(self.labels_V, fit.shots, fold_in(self.common.root, "validation", fit.seed))
+        return metrics.balanced_accuracy(self.confusion(predicted_V[rows], self.labels_V[rows]))
+
+    def confusion(self, predicted_N: np.ndarray, labels_N: Tensor) -> np.ndarray:
+        """Return the counts [K, K], true by predicted class."""
+        return metrics.confusion(torch.tensor(predicted_N), labels_N, self.common.num_classes)
 
     def missing(self, fits: Sequence[Fit]) -> list[Fit]:
         """Return the fits without a result; those of one compiled code are neighbours."""
@@ -313,12 +329,12 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
         return super().unpack(data)._replace(theta_RP=np.empty(0))
 
     def shown(self, fit: Fit, result: TrainedFit) -> dict[str, Any]:
-        accuracy = metrics.balanced_accuracy(result.confusion_RKK[-1])
+        accuracy = self.validation_accuracy(fit, result.predicted_RV[-1])
         return {"training_set": shown_name(fit.method), "validation": accuracy}
 
     def test(self, fits: Sequence[Fit], test: Pool) -> dict[Fit, np.ndarray]:
-        """Return the counts [R, K, K] of each fit on the test split."""
-        wanted = list(dict.fromkeys(fits))
+        """Return the predicted classes [R, N] of the test galaxies by each fit."""
+        wanted = list({self.key(fit): fit for fit in fits}.values())
         groups = [wanted[n : n + FITS_PER_TEST_TASK] for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
         stored = ray.put(test)
 
@@ -326,8 +342,9 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
             return [self._theta(fit) for fit in group], stored, self.common
 
         sizes = [len(group) for group in groups]
-        counts = map_tasks(test_fits, groups, arguments, self.resources, "augment", "testing", "classifiers", sizes)
-        return dict(zip(wanted, (counted for group in counts for counted in group), strict=True))
+        tested = map_tasks(test_fits, groups, arguments, self.resources, "augment", "testing", "classifiers", sizes)
+        by_key = dict(zip(map(self.key, wanted), (predicted for group in tested for predicted in group), strict=True))
+        return {fit: by_key[self.key(fit)] for fit in fits}
 
     def _training(self, fit: Fit) -> WeightedTraining:
         return fit.training(self.options, self.training)

@@ -30,7 +30,7 @@ from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.learning import metrics
 from raydistill.stages.evaluate.report.text import evaluation_text, html_of
-from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_difference, crossed_mean
+from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_difference, crossed_mean, ratio_values
 from raydistill.statistics.intervals import known
 from raydistill.storage import Folder
 
@@ -334,11 +334,9 @@ def _per_class(runs: list[dict[str, Any]], labels_N: Labels, class_names: list[s
 
     def purity(label: int) -> dict[str, Any]:
         """Return the purity; its interval is that of the linearised ratio."""
-        chosen_SN, values = predicted_SN == label, np.array(figure(metrics.purity, label))[:, None]
-        share_S1 = chosen_SN.mean(axis=1, keepdims=True)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result = crossed_mean(values + chosen_SN * ((labels_N == label) - values) / share_S1)
-        return metrics.summarise(values[:, 0].tolist()) | {"ci95": known((result.high - result.low) / 2)}
+        chosen_SN = predicted_SN == label
+        result = crossed_mean(ratio_values(chosen_SN & (labels_N == label), chosen_SN))
+        return metrics.summarise(figure(metrics.purity, label)) | {"ci95": known((result.high - result.low) / 2)}
 
     return {
         name: {

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raydistill.config import plain, sources
 from raydistill.learning.architectures import Architecture
+from raydistill.learning.grids import value_beyond
 from raydistill.learning.options import Training
 from raydistill.table import revision
 from raydistill.text import shown_name
@@ -88,7 +89,6 @@ class Fit:
 
 NUM_TRIALS = 3  # networks that try a finalist
 NUM_FINALISTS = 2
-MAX_ROUNDS = 4  # of trials: first the grid, then one more rate in each round
 
 Scores = Mapping[LearningRate, float]  # learning rate -> mean balanced accuracy on validation images
 
@@ -137,13 +137,9 @@ class LrSearch:
             return []
         if not scores:
             return grid
-        tried, best = sorted(lr for lr in scores if lr is not None), self.best_lr(scores)
-        if len(tried) < 2:
-            return []
-        for end, inner in ((tried[0], tried[1]), (tried[-1], tried[-2])):
-            if best == end:
-                return [float(f"{end * end / inner:.2g}")]
-        return []
+        best = self.best_lr(scores)
+        beyond = None if best is None else value_beyond([lr for lr in scores if lr is not None], best)
+        return [] if beyond is None else [beyond]
 
     def best_lr(self, scores: Scores) -> LearningRate:
         """Return the best rate on validation images.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raydistill.errors import DivergenceError
 from raydistill.learning.architectures import Architecture
+from raydistill.learning.grids import MAX_ROUNDS
 from raydistill.learning.networks import Network, initial_parameters, shared_network
 from raydistill.learning.options import Training
 from raydistill.learning.training import Evaluation, evaluate, lr_schedule, train
@@ -23,7 +24,7 @@ from raydistill.runtime.resources import Processor, choose_num_workers
 from raydistill.runtime.tasks import FitRunner, worker_task
 from raydistill.seeding import fold_in
 from raydistill.stages.evaluate.artifact import DIVERGED
-from raydistill.stages.evaluate.fits import MAX_ROUNDS, Fit, LearningRate, LrSearch, Split, TrainingSet
+from raydistill.stages.evaluate.fits import Fit, LearningRate, LrSearch, Split, TrainingSet
 from raydistill.stages.evaluate.groups import Groups, measure, predict_probabilities
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.text import shown_name

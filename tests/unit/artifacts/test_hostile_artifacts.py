@@ -93,7 +93,7 @@ def _files(kind: str) -> dict[str, Any]:
         adaptation.KIND: {adaptation.REPORT: {"class_names": ["a"], "sets": {}}},
         analysis.KIND: {analysis.ORDER: ["morphology"]},
         audit.KIND: {audit.SUMMARY: AuditSummary("synthetic", "0", "s", False, 8, 1, 1, 1, 1, 1, ("scattering",), True, 9, 0)},
-        augmentation.KIND: {augmentation.REPORT: {"class_names": ["a"], "sets": {}}},
+        augmentation.KIND: {augmentation.REPORT: {"class_names": ["a"], "results": []}},
         curated.KIND: {"summary.json": Summary("s", False, 8, 0.5, (0.1,) * 3, (0.1,) * 3, (ClassSummary("a", 1, 0, 0, 0, 0, None),), {})},
         detection.KIND: {detection.METRICS: {"figures": []}},
         evaluation.KIND: {evaluation.SUMMARY: summarise([EVALUATED], np.zeros(1, int), ["a"], "", "n")},

@@ -159,3 +159,33 @@ def test_variances_of_two_strata_add_up() -> None:
     total = squares.sum()
     expected = stats.t.interval(0.95, total**2 / (squares**2 / freedom).sum(), 10.0, math.sqrt(total))
     assert (result.low, result.high) == pytest.approx(expected, rel=1e-9)
+
+
+def test_equal_sets_change_nothing() -> None:
+    values = np.random.default_rng(4).normal(size=(4, 30))
+    repeated = crossed_mean(np.repeat(values[:, None], 3, axis=1), CLASSES[:30])
+    assert repeated == pytest.approx(crossed_mean(values, CLASSES[:30]), rel=1e-9)
+
+
+def test_galaxies_that_do_not_matter_leave_seeds_and_sets() -> None:
+    values = np.array([[3.0, 2.0, 7.0], [7.0, 10.0, 13.0], [11.0, 18.0, 19.0]])
+    result = crossed_mean(np.repeat(values[:, :, None], 5, axis=2))
+    assert result[:4] == pytest.approx(crossed_mean(values)[:4], rel=1e-9)
+
+
+@pytest.mark.parametrize("of_pairs", [0.0, 0.7], ids=["no interactions", "interactions"])
+def test_interval_covers_new_seeds_sets_and_galaxies(of_pairs: float) -> None:
+    """That over seeds and sets alone covers the mean too rarely."""
+    rng, count, held, held_without = np.random.default_rng(5), 1500, 0, 0
+    for _ in range(count):
+        seeds, sets, galaxies = (
+            rng.normal(size=shape) * scale for shape, scale in (((5, 1, 1), 0.4), ((1, 3, 1), 0.2), ((1, 1, 40), 2.0))
+        )
+        pairs = sum(rng.normal(size=shape) for shape in ((5, 3, 1), (5, 1, 40), (1, 3, 40)))
+        values = 0.7 + seeds + sets + galaxies + of_pairs * pairs + rng.normal(size=(5, 3, 40))
+        result, without = crossed_mean(values), crossed_mean(values.mean(axis=2))
+        held += result.low <= 0.7 <= result.high
+        held_without += without.low <= 0.7 <= without.high
+    assert held / count > 0.95 - 4 * math.sqrt(0.95 * 0.05 / count)
+    assert held / count < 0.995
+    assert held_without / count < 0.94

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor
 
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tables import write_rows
+from raydistill.errors import ArtifactCorrupt
 from raydistill.learning import metrics
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.networks import build_network, initial_parameters
@@ -27,8 +27,9 @@ from raydistill.stages.augment.artifact import KIND, REPORT, RUNS, RUNS_SCHEMA, 
 from raydistill.stages.augment.config import Augment, AugmentTraining
 from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
 from raydistill.stages.augment.stage import plan_searches
-from raydistill.stages.augment.summary import CHOSEN, summarise
+from raydistill.stages.augment.summary import CHOSEN, galaxy_values, summarise
 from raydistill.stages.augment.worker import Common, Fit, compose
+from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_mean
 from raydistill.storage import Folder
 from raydistill.text import shown_name
 
@@ -107,7 +108,7 @@ def test_filter_keeps_images_that_the_classifier_recognises() -> None:
 
 def test_classifier_of_the_filter_has_the_same_galaxies() -> None:
     fit = Fit("real_synthetic", "a", 10, seed=3, replicate=2, lr=0.03, ratio=1.0, min_recognised=0.5)
-    assert fit.filter_classifier({10: 0.01}) == Fit("oversampling", shots=10, seed=3, lr=0.01)
+    assert fit.filter_classifier({(10, 2): 0.03, (10, 3): 0.01}) == Fit("oversampling", shots=10, seed=3, lr=0.01)
     assert Fit("real_synthetic", "a", 10, ratio=1.0).filter_classifier({}) is None
 
 
@@ -123,10 +124,9 @@ def test_losses_and_augmentation_belong_to_their_methods() -> None:
 
 
 def test_methods_without_a_source_are_left_out() -> None:
-    searches = plan_searches(Augment(shots=(10, None)), ["a", "b"])
+    searches = plan_searches(Augment(shots=(10, None), seeds=2), ["a", "b"])
     mixed = [(search.source, search.shots) for search in searches if search.method == "real_synthetic"]
-    assert mixed == [("a", 10), ("a", None), ("b", 10), ("b", None)]
-    assert [search.shots for search in searches if search.method == "synthetic_only"] == [0, 0]
+    assert mixed == [("a", 10)] * 2 + [("a", None)] * 2 + [("b", 10)] * 2 + [("b", None)] * 2
     assert not [search for search in searches if "distilled" in search.method]
     prototypes = plan_searches(Augment(shots=(10,)), ["distilled"])
     assert {(search.method, search.source) for search in prototypes if search.source} == {
@@ -136,11 +136,11 @@ def test_methods_without_a_source_are_left_out() -> None:
 
 
 SEEDS, REPLICATES, CLASSES = 4, 2, ("round", "disk")
+TEST = np.array([0] * 30 + [1] * 20)
 
 
-def counts(rng: np.random.Generator, accuracy: float) -> np.ndarray:
-    right = rng.binomial((30, 20), accuracy)
-    return np.array([[right[0], 30 - right[0]], [20 - right[1], right[1]]])
+def predictions(rng: np.random.Generator, accuracy: float) -> np.ndarray:
+    return np.where(rng.random(len(TEST)) < accuracy, TEST, 1 - TEST)
 
 
 def rows_of(
@@ -150,12 +150,14 @@ def rows_of(
     for step in (4, 12):
         for seed in range(SEEDS):
             for replicate in range(replicates):
-                confusion = counts(rng, accuracy)
+                predicted = predictions(rng, accuracy)
+                confusion = metrics.confusion(torch.tensor(predicted), torch.tensor(TEST), 2)
                 rows.append(
                     {
                         "method": method, "source": source, "replicate": replicate, "shots": shots, "seed": seed,
                         "lr": 0.01, "ratio": None, "min_recognised": None, "step": step, "images": 20, "loss": 1.0,
                         "validation": validation, "diverged": False, "confusion": confusion.reshape(-1).tolist(),
+                        "predicted": predicted.tolist() if step == 12 else None,
                         "balanced_accuracy": metrics.balanced_accuracy(confusion),
                         "macro_f1": metrics.macro_f1(confusion),
                     }
@@ -168,7 +170,7 @@ ROWS = [
     *rows_of("focal", "", 1, 0.7, validation=0.6),  # better on test galaxies than the best on validation galaxies
     *rows_of("real_synthetic", "a", REPLICATES, 0.9, validation=0.8),
     *rows_of("real_synthetic", "b", 1, 0.95, validation=0.75),
-    *rows_of("generator_labels", "", 1, 0.97, validation=0.9, shots=0),
+    *rows_of("generator_labels", "", 1, 0.97, validation=0.9),
 ]
 
 
@@ -179,7 +181,7 @@ def final(method: str, source: str, figure: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def summary() -> dict[str, Any]:
-    return summarise(ROWS, CLASSES, (10,))
+    return summarise(ROWS, TEST, CLASSES, (10,))
 
 
 def test_baseline_and_source_are_chosen_on_validation_galaxies(summary: dict[str, Any]) -> None:
@@ -191,21 +193,57 @@ def test_baseline_and_source_are_chosen_on_validation_galaxies(summary: dict[str
     assert best == {"flips"}
 
 
-@pytest.mark.parametrize("figure", ["balanced_accuracy", "macro_f1"])
-def test_paired_difference_of_one_replicate_equals_the_paired_t_test(summary: dict[str, Any], figure: str) -> None:
-    (entry,) = (row[figure] for row in summary["comparisons"] if (row["source"], row["baseline"]) == ("b", "flips"))
-    expected = stats.ttest_rel(final("real_synthetic", "b", figure)[:, 0], final("flips", "", figure)[:, 0])
-    interval = expected.confidence_interval(0.95)
-    assert (entry["low"], entry["high"]) == pytest.approx((interval.low, interval.high), rel=1e-9)
-    assert entry["p_value"] == pytest.approx(expected.pvalue, rel=1e-9)
+def right(method: str, source: str, replicates: int) -> np.ndarray:
+    """Return whether test galaxies are classified correctly, [S, M, N]."""
+    return (final(method, source, "predicted").reshape(SEEDS, replicates, -1) == TEST).astype(float)
+
+
+def compared(summary: dict[str, Any], source: str) -> dict[str, Any]:
+    (entry,) = (row for row in summary["comparisons"] if (row["source"], row["baseline"]) == (source, "flips"))
+    return dict(entry)
+
+
+@pytest.mark.parametrize(("source", "replicates"), [("a", REPLICATES), ("b", 1)])
+def test_intervals_are_those_of_seeds_replicates_and_galaxies(
+    summary: dict[str, Any], source: str, replicates: int
+) -> None:
+    ours, theirs = right("real_synthetic", source, replicates), right("flips", "", 1)
+    (result,) = (entry for entry in summary["results"] if entry["source"] == source)
+    for values, entry, added in (
+        (ours, result["balanced_accuracy"], PROPORTIONS),
+        (ours - theirs, compared(summary, source)["balanced_accuracy"], CHANGES),
+    ):
+        expected = crossed_mean(values, TEST, added)
+        assert [entry[name] for name in ("mean", "low", "high")] == pytest.approx(list(expected[:3]), rel=1e-12)
+        assert [entry[name] for name in ("seeds", "replicates", "galaxies")] == [SEEDS, replicates, len(TEST)]
+    assert compared(summary, source)["balanced_accuracy"]["p_value"] == expected.p_value
+
+
+@pytest.mark.parametrize(("figure", "label"), [("macro_f1", None), ("f1", 1), ("purity", 1), ("completeness", 0)])
+def test_values_of_galaxies_are_those_of_the_jackknife(figure: str, label: int | None) -> None:
+    """Without a galaxy the figure falls by the excess of its value, divided by n - 1."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    predicted = np.where(rng.random(400) < 0.8, labels, 1 - labels)
+
+    def of(kept: np.ndarray) -> float:
+        counts = metrics.confusion(torch.tensor(predicted[kept]), torch.tensor(labels[kept]), 2)
+        return metrics.macro_f1(counts) if label is None else float(getattr(metrics, figure)(counts)[label])
+
+    values, every = galaxy_values(predicted, labels, figure, label), np.ones(400, bool)
+    assert values.mean() == pytest.approx(of(every), rel=1e-12)
+    members = np.flatnonzero(labels == label) if figure == "completeness" else np.arange(400)
+    for value, row in zip(values[:20], members[:20], strict=True):
+        every[row] = False
+        without, every[row] = of(every), True
+        assert (len(members) - 1) * (values.mean() - without) == pytest.approx(value - values.mean(), abs=0.02)
 
 
 def test_replicates_are_paired_with_the_baseline_of_their_seed(summary: dict[str, Any]) -> None:
-    (entry,) = (row["macro_f1"] for row in summary["comparisons"] if (row["source"], row["baseline"]) == ("a", "flips"))
+    entry = compared(summary, "a")["macro_f1"]
     differences = final("real_synthetic", "a", "macro_f1") - final("flips", "", "macro_f1")
     assert differences.shape == (SEEDS, REPLICATES)
     assert entry["mean"] == pytest.approx(differences.mean(), rel=1e-12)
-    assert (entry["seeds"], entry["replicates"]) == (SEEDS, REPLICATES)
 
 
 def test_p_values_are_adjusted_for_the_number_of_comparisons(summary: dict[str, Any]) -> None:
@@ -239,6 +277,14 @@ def test_printed_rows_hold_means_and_intervals(summary: dict[str, Any]) -> None:
     assert difference.endswith("]")
 
 
+def test_report_with_one_setting_for_all_seeds_is_rejected(summary: dict[str, Any], tmp_path: Path) -> None:
+    folder, older = Folder(str(tmp_path)), [{**summary["results"][0], "lr": 0.01}]
+    folder.write(REPORT, json.dumps({"class_names": CLASSES, "results": older}).encode())
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    with pytest.raises(ArtifactCorrupt, match=r"results\.0\.lr: .*make it again, or install the release"):
+        AugmentationReport.open(folder)
+
+
 def test_report_returns_the_summary_as_tables(summary: dict[str, Any], tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     folder.write(REPORT, json.dumps({**summary, "class_names": CLASSES}).encode())
@@ -264,7 +310,6 @@ def test_report_returns_the_summary_as_tables(summary: dict[str, Any], tmp_path:
     ("change", "message"),
     [
         ({"seeds": 1}, "seeds must be at least 2"),
-        ({"trials": 6}, "trials must be at most seeds, which is 5, got 6"),
         ({"record_at": (1000,)}, "record_at must lie below training.steps, which is 1000, got 1000"),
         ({"shots": (10, 10)}, "shots must not name one twice, got 10, 10"),
         ({"methods": ("synthetic_only",)}, "methods must name at least one of real, flips"),

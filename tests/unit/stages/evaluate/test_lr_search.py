@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from raydistill.learning.architectures import ConvNet
+from raydistill.learning.grids import MAX_ROUNDS
 from raydistill.learning.options import Training
-from raydistill.stages.evaluate.fits import MAX_ROUNDS, NUM_TRIALS, Fit, LearningRate, LrSearch, TrainingSet
+from raydistill.stages.evaluate.fits import NUM_TRIALS, Fit, LearningRate, LrSearch, TrainingSet
 
 GRID = (0.001, 0.003, 0.01)
 
