@@ -16,7 +16,7 @@ from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, PackedDataSet, rows_in_block
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import ALLOW_IMAGES, Source, below, check_source, read_source
-from raydistill.galaxies.pictures.images import Fit, inspect, pad_to_square, pixels_of_crop, prepare
+from raydistill.galaxies.pictures.images import Fit, around, inspect, pad_to_square, pixels_of_crop, prepare
 from raydistill.galaxies.pictures.mosaics import BandImages
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import arrow_filesystem
@@ -160,6 +160,8 @@ class Preparation:
         Largest ratio of its sides.
     min_contrast
         Smallest range of its levels in at least one channel.
+    centre
+        Centre of the galaxy, to the right and downwards of the middle of a source picture, in pixels.
     """
 
     image_size: int
@@ -168,6 +170,7 @@ class Preparation:
     min_size: int
     max_aspect: float = 1.05
     min_contrast: int = 3
+    centre: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(cls, curate: Curate, images: Images | DataSet) -> Preparation:
@@ -175,7 +178,8 @@ class Preparation:
 
         Pictures of a data set may have any shape and a single colour; those of a survey may not.
         """
-        limits: dict[str, Any] = {} if images.fit == "square" else {"max_aspect": math.inf}
+        limits: dict[str, Any] = {"centre": tuple(curate.centre)}
+        limits |= {} if images.fit == "square" else {"max_aspect": math.inf}
         limits |= {"min_contrast": 0} if isinstance(images, DataSet) else {}
         return cls(curate.image_size, curate.crop_fraction, curate.align, curate.min_picture_size, **limits)
 
@@ -186,7 +190,7 @@ class Preparation:
 
     def apply(self, original: np.ndarray) -> np.ndarray:
         """Return a checked picture, uint8 `[H, W, 3]`, as uint8 `[size, size, 3]`."""
-        return prepare(original, self.crop_fraction, self.image_size, self.align)
+        return prepare(original, self.crop_fraction, self.image_size, self.align, self.centre)
 
 
 def prepare_picture(
@@ -259,6 +263,7 @@ def _decode_original(images: Images | DataSet, contents: list[bytes], preparatio
     picture, missing = images.decode_bands(contents, "")
     if missing.any():
         missing = pad_to_square(missing) if images.fit == "pad" else missing
+        missing = around(missing, preparation.centre)
         height, width = missing.shape
         crop, size, align = preparation.crop_fraction, preparation.image_size, preparation.align
         within = pixels_of_crop(height, width, crop, size, align)

@@ -306,7 +306,25 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
     return np.pad(image, [(margin, margin) for margin in margins[: image.ndim]])
 
 
-def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = False) -> np.ndarray:
+def around(image: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
+    """Return the largest part `[h, w, …]` of `[H, W, …]` whose middle is a point.
+
+    Whole pixels are cut off, so the middle is the point to a quarter of a pixel.
+
+    Parameters
+    ----------
+    image : array `[H, W, …]`
+    centre : (float, float)
+        The point, to the right and downwards of the middle of the image [px].
+    """
+    height, width = image.shape[:2]
+    x, y = (round(2 * value) for value in centre)
+    return image[max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)]
+
+
+def prepare(
+    image: np.ndarray, crop_fraction: float, size: int, align: bool = False, centre: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
     """Crop the centred square and resize it to uint8 `[size, size, 3]`.
 
     Parameters
@@ -318,6 +336,8 @@ def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = Fa
         Side of the result [px].
     align : bool
         First rotate the image so that the galaxy's major axis is horizontal.
+    centre : (float, float)
+        Centre of the galaxy, to the right and downwards of the middle of the image [px].
 
     Raises
     ------
@@ -336,8 +356,10 @@ def prepare(image: np.ndarray, crop_fraction: float, size: int, align: bool = Fa
         raise ConfigError(f"crop_fraction is {crop_fraction}", "crop_fraction", "give a number in (0, 1]")
     if size < 1:
         raise ConfigError(f"size is {size}", "size", "give the side of the picture in px, at least 1")
+    side = crop_fraction * min(image.shape[:2])
+    image = around(image, centre)
     height, width = image.shape[:2]
-    side = crop_fraction * min(height, width)
+    side = min(side, height, width)
     if align:
         image, side = align_major_axis(image, side, 2 * size)
         height, width = image.shape[:2]

@@ -137,6 +137,9 @@ class TrainingPart(Part):
     permute: bool = False
 
 
+MAX_OFFSET = 100  # px, of `centre`
+
+
 @dataclass(frozen=True)
 class Curate:
     """Select classes, galaxies, pixels and splits of a survey.
@@ -154,6 +157,10 @@ class Curate:
     crop_fraction
         Side of the central square, as a fraction of the image's shorter side. The default of a data
         set is 1.
+    centre
+        Where the galaxies are in the survey's pictures: to the right and downwards of the middle, in
+        pixels of the source. Cut-outs are often centred on another pixel than their middle;
+        `python benchmarks/picture_centre.py FOLDER` measures it.
     align
         Rotate every image so that the galaxy's major axis is horizontal. The default augmentation
         is then `mirror`, because the quarter turns of `dihedral` would undo the alignment.
@@ -198,6 +205,7 @@ class Curate:
     classes: Annotated[str | tuple[str | StrictInt | LabelledClass, ...], BeforeValidator(parse_classes)] = "gz2-9"
     image_size: int = 32
     crop_fraction: float = 0.5
+    centre: tuple[float, float] = (0.0, 0.0)
     align: bool = False
     thresholds: Literal["n10", "n20"] | None = None
     min_votes: float = 0
@@ -218,6 +226,8 @@ class Curate:
         object.__setattr__(self, "classes", parse_classes(self.classes))  # Python may give a dict
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
+        if not all(math.isfinite(value) and abs(value) <= MAX_OFFSET for value in self.centre):
+            raise ValueError(f"centre must be two numbers within {MAX_OFFSET} px of 0, got {list(self.centre)}")
         if self.image_size < 8:
             raise ValueError(f"image_size must be at least 8, got {self.image_size}")
         if min(self.split) <= 0 or not math.isclose(sum(self.split), 1, abs_tol=SPLIT_TOLERANCE):

@@ -253,7 +253,9 @@ def decode_row(
         "fingerprint": fingerprint(pixels),
         "pixels": pixels,  # for `to_table`
     }
-    return row if trained is None else row | {FILTER_VIEW: filter_view(original, curate.crop_fraction)}
+    return (
+        row if trained is None else row | {FILTER_VIEW: filter_view(original, curate.crop_fraction, preparation.centre)}
+    )
 
 
 def to_table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -17,7 +17,7 @@ from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import Source, read_source
 from raydistill.galaxies.pictures.fits import FitsImages
-from raydistill.galaxies.pictures.images import RejectedImage, decode_picture, encode_png, inspect, prepare
+from raydistill.galaxies.pictures.images import RejectedImage, around, decode_picture, encode_png, inspect, prepare
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 
 
@@ -376,3 +376,37 @@ def test_real_folder_and_parquet_file_are_decoded(data_root):
     parquet = ParquetImages(str(data_root / "gz2_unlabelled.parquet"), "galaxy_id", "jpeg")
     assert "100037" in parquet.rows()["object_id"].to_pylist()
     assert parquet.decode(stored(parquet)[0]).shape == (424, 424, 3)
+
+
+def blob(x: float, y: float, side: int = 200, axis_ratio: float = 1.0) -> np.ndarray:
+    """Return a picture of a galaxy, x to the right and y below the middle [px]."""
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    light = 200 * np.exp(-((columns - x) ** 2 + ((rows - y) / axis_ratio) ** 2) / (2 * 20**2))
+    return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)
+
+
+def offset(image: np.ndarray) -> np.ndarray:
+    """Return the centroid of the light, to the right and downwards of the middle [px]."""
+    light = image.sum(axis=2).astype(float)
+    rows, columns = np.mgrid[: len(light), : len(light)] - (len(light) - 1) / 2
+    return np.array([(light * columns).sum(), (light * rows).sum()]) / light.sum()
+
+
+@pytest.mark.parametrize("centre", [(2.0, 1.9), (-3.5, 0.0), (0.4, -7.1)])
+@pytest.mark.parametrize("align", [False, True])
+def test_prepared_galaxy_lies_in_the_middle_if_its_centre_is_known(centre, align):
+    picture = blob(*centre, axis_ratio=0.5)
+    prepared = prepare(picture, 0.5, 50, align, centre)
+    assert prepared.shape == (50, 50, 3)
+    source_pixels = 100 / 50
+    assert np.abs(offset(prepared)).max() * source_pixels < 0.4
+    if not align:
+        np.testing.assert_allclose(offset(prepare(picture, 0.5, 50)) * source_pixels, centre, atol=0.4)
+
+
+def test_scale_is_that_of_the_whole_picture_and_nothing_beyond_it_is_invented():
+    known, unknown = prepare(blob(6, -4), 0.5, 50, centre=(6, -4)), prepare(blob(0, 0), 0.5, 50)
+    assert np.abs(known.astype(int) - unknown.astype(int)).max() <= 1
+    assert prepare(blob(6, -4), 1.0, 50, centre=(6, -4)).shape == (50, 50, 3)
+    np.testing.assert_array_equal(around(np.arange(5)[:, None] * np.ones((1, 5)), (0, 1))[:, 0], [2, 3, 4])
+    np.testing.assert_array_equal(around(np.arange(5)[:, None] * np.ones((1, 5)), (0, -0.5))[:, 0], [0, 1, 2, 3])

@@ -209,12 +209,12 @@ FOLDS = 2  # each picture is scored by the network that was trained on pictures 
 FILTER_VIEW = "view"  # of a row: the picture that the filter sees
 
 
-def filter_view(original: np.ndarray, crop_fraction: float) -> np.ndarray:
+def filter_view(original: np.ndarray, crop_fraction: float, centre: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
     """Return the curated part of a picture as the filter sees it, uint8 `[V, V, 3]`.
 
     It is not aligned.
     """
-    return prepare(original, crop_fraction, VIEW)
+    return prepare(original, crop_fraction, VIEW, centre=centre)
 
 
 @dataclass(frozen=True)
