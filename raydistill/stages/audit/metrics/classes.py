@@ -158,9 +158,9 @@ def wrong_labels(
     picture x has the probability
     :math:`(1 - \varepsilon)\,p(y|x) + \varepsilon\,(1 - p(y|x)) / (K - 1)`. The value is the mean
     logarithm of its ratio to p(y|x) for :math:`\varepsilon` = `WRONG`, synthetic less real: by the
-    lemma of Neyman and Pearson the most powerful statistic if p is right. A wrong p only costs power,
-    because it treats real and synthetic pictures alike. The share of pictures that a classifier
-    assigns to their label finds much less: its own errors hide the wrong labels.
+    lemma of Neyman and Pearson the most powerful statistic if p is right. A wrong p raises no false
+    alarm, because real pictures have the same p. The share of pictures that a classifier assigns to
+    their label finds much less: its own errors hide the wrong labels.
     """
     names = training.class_names
     if real.labels_N is None or synthetic.labels_N is None or training.labels_N is None or len(names) < 2:
