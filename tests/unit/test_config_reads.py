@@ -40,7 +40,7 @@ def dataclasses_in(hint: object) -> Iterator[Any]:
 
 
 def reads(source: str) -> set[Key]:
-    """Return the last two names of attributes: `config.curate.align` reads curate.align."""
+    """Return the last two names of attributes, such as (curate, align)."""
     attributes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
     return {(ast.unparse(node.value).rpartition(".")[2], node.attr) for node in attributes}
 
