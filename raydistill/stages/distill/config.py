@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
-from raydistill.distillation.options import OutcomeMatching
+from raydistill.config.kinds import AnyArchitecture, AnyObjective, AnySchedule, AnySpace, AnyStep
+from raydistill.distillation.options import MatchTrajectories, OutcomeMatching, PixelSpace
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import LossWeighted
 from raydistill.learning.augment import Augmentation, Symmetries
@@ -59,10 +59,17 @@ class Distill(Recipe):
         fresh network. None: trajectories alone.
     multi_formation
         f: f x f of the images are tiles of one stored image, and are learned at 1/f of the
-        resolution (`distillation.formation`). `images_per_class` counts the images, and must be a multiple
+        resolution (`distillation.space`). `images_per_class` counts the images, and must be a multiple
         of f^2. 1: every image is stored.
+    space
+        What is optimised, see `distillation.space`. "pixels"; "components": whitened principal
+        components of the training images, which have no noise of single pixels and keep the values
+        in the range of pictures.
+    objective
+        "trajectories"; "ridge": the outcome of a linear head on the experts' features, see
+        `distillation.heads`. It needs hard labels, and uses neither the schedule nor students.
     experts
-        Numbers of the experts to match, from 0. None: all.
+        Numbers of the experts to match, or to take features of, from 0. None: all.
     seed
         Another value gives another run on the same experts.
     validate_every
@@ -85,6 +92,8 @@ class Distill(Recipe):
     average_over: Symmetries = "none"
     outcome: OutcomeOptions | None = None
     multi_formation: PositiveInt = 1
+    space: AnySpace = field(default_factory=PixelSpace)
+    objective: AnyObjective = field(default_factory=MatchTrajectories)
     experts: tuple[NonNegativeInt, ...] | None = None
     seed: int = 0
     validate_every: PositiveInt = 100
