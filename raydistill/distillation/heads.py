@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from raydistill.distillation.distiller import Record
-from raydistill.distillation.distribution import without_last_layer
 from raydistill.distillation.divergence import check_finite
 from raydistill.distillation.options import RidgeHead
 from raydistill.distillation.outcome import RealImages
@@ -36,59 +34,12 @@ from raydistill.distillation.segments import OUTCOME
 from raydistill.distillation.space import Space, Tiles
 from raydistill.learning.augment import GROUPS
 from raydistill.learning.augmenting import orbit
+from raydistill.learning.encoders import BATCH, Encoder, features_of
 from raydistill.learning.heads import ridge_head
-from raydistill.learning.networks import Network, embedding
 from raydistill.seeding import generator
 
-Features = Callable[[Tensor], Tensor]  # of normalised images [B, C, H, W]: [B, F]
 FIRST_SCALE = 10.0  # of the head's scores, which lie near [-1, 1]
-BATCH = 256  # images whose features are computed at once
 MOST_FEATURES = 2**26  # numbers kept of an encoder: 256 MB
-SMALLEST_DEVIATION = 1e-6  # of a feature that is constant
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """A frozen network without its last layer; calling it gives standardised features.
-
-    Parameters
-    ----------
-    network, theta_P
-        The network (`learning.networks.embedding`) and its parameters.
-    mean_F, deviation_F
-        Of the features of real images.
-    """
-
-    network: Network
-    theta_P: Tensor
-    mean_F: Tensor
-    deviation_F: Tensor
-
-    def __call__(self, images_BCHW: Tensor) -> Tensor:
-        """Return the features [B, F], differentiable in the images."""
-        features_BF = self.network(self.theta_P, images_BCHW).flatten(1)
-        return (features_BF - self.mean_F) / self.deviation_F
-
-    @classmethod
-    def fit(cls, network: Network, theta_P: Tensor, images_NCHW: Tensor) -> Encoder:
-        """Return the encoder, standardised on real images."""
-        features_NF = features_of(lambda images: network(theta_P, images).flatten(1), images_NCHW)
-        return cls(network, theta_P, features_NF.mean(dim=0), features_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION))
-
-
-@torch.no_grad()
-def features_of(features: Features, images_NCHW: Tensor) -> Tensor:
-    """Return the features [N, F] of images, in batches."""
-    return torch.cat([features(images) for images in images_NCHW.split(BATCH)])
-
-
-def frozen_encoders(network: Network, ends_P: Sequence[Tensor], images_NCHW: Tensor) -> list[Encoder]:
-    """Return trained networks without their last layer, standardised on real images.
-
-    ValueError if the network's last layer is not linear.
-    """
-    psi = embedding(network)
-    return [Encoder.fit(psi, without_last_layer(end_P.to(images_NCHW), network, psi), images_NCHW) for end_P in ends_P]
 
 
 class HeadResult(NamedTuple):

@@ -6,7 +6,7 @@ from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.engines import Adjoint, Unrolled
 from raydistill.distillation.engines.base import matching_loss
-from raydistill.distillation.heads import Encoder, HeadDistiller, frozen_encoders
+from raydistill.distillation.heads import HeadDistiller
 from raydistill.distillation.initial import expert_labels, hard_labels, initial_images, initial_labels
 from raydistill.distillation.matching import Batch, Matcher, MatchResult
 from raydistill.distillation.methods import att, datm, ftd, mct, mtt, pad, stm, tesla
@@ -34,8 +34,9 @@ from raydistill.distillation.schedule import (
 )
 from raydistill.distillation.space import Components, Tiles
 from raydistill.distillation.trajectories import InMemoryTrajectories, Trajectories, final_parameters
-from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, ResNet18, ViT
+from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, PooledConvNet, ResNet18, ViT
 from raydistill.learning.augment import Augmentation
+from raydistill.learning.encoders import Encoder, frozen_encoders
 from raydistill.learning.heads import ridge_head
 from raydistill.learning.losses import LossFunction, cross_entropy, student_loss
 from raydistill.learning.networks import Network, build_network, embedding, initial_parameters

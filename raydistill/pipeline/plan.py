@@ -142,6 +142,22 @@ class Plan:
         return self.spec(kinds.TRAJECTORIES, parts, {kinds.CURATED: self.curated}, self.config.seed)
 
     @cached_property
+    def encoder(self) -> ArtifactSpec:
+        """The self-supervised encoder."""
+        pretrain = self.config.pretrain
+        # Paths of extra sets do not matter, but their identities do.
+        parts = {"pretrain": replace(pretrain, extra_sets=()), "sources": configs.sources(pretrain.network)}
+        parents = {kinds.CURATED: self.curated}
+        parents |= {f"{kinds.CURATED}_{n}": spec for n, spec in enumerate(self.pretrain_sets, start=2)}
+        return self.spec(kinds.ENCODER, parts, parents, self.config.seed if pretrain.seed is None else pretrain.seed)
+
+    @cached_property
+    def pretrain_sets(self) -> list[ArtifactSpec]:
+        """The curated sets of `pretrain.extra_sets`. Raises as `extra_sets`."""
+        fix = "correct pretrain.extra_sets, or run 'raydistill curate CONFIG'"
+        return [existing_spec(kinds.CURATED, uri, fix) for uri in self.config.pretrain.extra_sets]
+
+    @cached_property
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
         parents = {kinds.CURATED: self.curated, kinds.TRAJECTORIES: self.trajectories}

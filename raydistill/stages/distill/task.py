@@ -16,7 +16,7 @@ from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Distill
 from raydistill.distillation.cost_model import WorkEstimate, estimate_distillation
 from raydistill.distillation.distiller import Distiller, Record
-from raydistill.distillation.heads import HeadDistiller, features_of, frozen_encoders
+from raydistill.distillation.heads import HeadDistiller
 from raydistill.distillation.options import ComponentSpace
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import ResolvedRecipe
@@ -26,6 +26,7 @@ from raydistill.distillation.trajectories import SomeTrajectories, Trajectories,
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.learning.architectures import Architecture
+from raydistill.learning.encoders import features_of, frozen_encoders
 from raydistill.learning.metrics import balanced_accuracy, confusion, summarise
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, one_hot

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from raydistill.config import Resources
-from raydistill.distillation.heads import Encoder, features_of, frozen_encoders
 from raydistill.learning.augment import Augmentation, Symmetries
 from raydistill.learning.augmenting import orbit
+from raydistill.learning.encoders import Encoder, features_of, frozen_encoders
 from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.networks import Network
 from raydistill.learning.training import Evaluation, evaluation_of

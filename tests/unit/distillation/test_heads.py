@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from raydistill.distillation.heads import Encoder, HeadDistiller
+from raydistill.distillation.heads import HeadDistiller
 from raydistill.distillation.options import ComponentSpace, RidgeHead
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import SGD, Adam, Recipe
@@ -18,6 +18,7 @@ from raydistill.distillation.space import Components
 from raydistill.errors import DivergenceError
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.augmenting import orbit
+from raydistill.learning.encoders import Encoder
 from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.networks import build_network, embedding, initial_parameters
 from raydistill.learning.normalise import Normalisation, one_hot
