@@ -34,6 +34,7 @@ from raydistill.learning.architectures import AnswerNetwork, Architecture
 from raydistill.pipeline.checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
+from raydistill.stages.distill.config import OWN
 from raydistill.stages.sample.config import SimulatorSource
 from raydistill.stages.simulate.artifact import CATALOG, TRUTH
 from raydistill.storage import Folder
@@ -160,11 +161,29 @@ class Plan:
     @cached_property
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
-        parents = {kinds.CURATED: self.curated, kinds.TRAJECTORIES: self.trajectories}
-        parts: dict[str, Any] = {"distill": self.config.distill}
-        if (outcome := self.config.distill.outcome) is not None:
+        recipe, parents = self.config.distill, {kinds.CURATED: self.curated}
+        if recipe.encoders:
+            parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.encoders)}
+        else:
+            parents[kinds.TRAJECTORIES] = self.trajectories
+        # Paths of encoders do not matter, but their identities do.
+        parts: dict[str, Any] = {"distill": recipe.without_paths()}
+        if (outcome := recipe.outcome) is not None:
             parts["sources"] = configs.sources(*outcome.networks)
         return self.spec(kinds.DISTILLED, parts, parents, self.config.seed)
+
+    @cached_property
+    def encoders(self) -> list[ArtifactSpec]:
+        """The encoders of `distill.objective.encoders`.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            A path is not a finished encoder.
+        """
+        fix = "correct distill.objective.encoders, or run 'raydistill pretrain CONFIG'"
+        named = self.config.distill.encoders
+        return [self.encoder if uri == OWN else existing_spec(kinds.ENCODER, uri, fix) for uri in named]
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""
@@ -187,7 +206,13 @@ class Plan:
         other = copy(self)
         other.config = replace(self.config, distill=distill)
         check_recipe(other.config, None if self.config.curate.classes == ALL else self.class_tree)
-        for name in ("distilled", "search", "evaluated_set", "evaluation"):  # cached, and depend on the recipe
+        for name in (
+            "distilled",
+            "encoders",
+            "search",
+            "evaluated_set",
+            "evaluation",
+        ):  # cached, and depend on the recipe
             other.__dict__.pop(name, None)
         return other
 

@@ -89,6 +89,7 @@ class Monitor:
         self._updates, self.run, self._title, self._steps = updates, run, title, steps
         self._seen = -1  # last step that was shown
         self._saved = 0  # step of the last checkpoint
+        self._described = -1  # step of the last row of the validation that was shown
 
     def record(self, update: Update, seen: int) -> None:
         """Record in MLflow the rows of an update that are newer than step `seen`."""
@@ -145,8 +146,9 @@ class Monitor:
         metrics = {"loss": update.history[-1]["loss"]} if update.history else {}
         shown.update(max(update.step, self._seen), **metrics)
         for row in update.validation:
-            if row["step"] > self._seen or update.pictures:
+            if row["step"] > self._described:
                 log.info("%s", self.describe(row))
+                self._described = row["step"]
 
 
 @dataclass(frozen=True)

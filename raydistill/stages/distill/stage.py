@@ -106,9 +106,10 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
     threads = choose_distill_cpus(resources, segments, useful_threads(work))
     task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
     if task.distill.objective.kind == "ridge":
-        what = "distill: %d images, for ridge heads on the features of %d experts"
         experts = plan.config.experts.num_experts if task.distill.experts is None else len(task.distill.experts)
-        log.info(what, curated.num_classes * task.distill.images_per_class, experts)
+        count, noun = (len(task.encoders), "encoder") if task.encoders else (experts, "expert")
+        what = "distill: %d images, for ridge heads on the features of %d %s"
+        log.info(what, curated.num_classes * task.distill.images_per_class, count, noun if count == 1 else f"{noun}s")
         return task
     log.info(
         "distill: %d images, students of %d steps to targets %d %s ahead%s, %d %s%s, %s",

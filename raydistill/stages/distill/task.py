@@ -26,7 +26,7 @@ from raydistill.distillation.trajectories import SomeTrajectories, Trajectories,
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.encoders import features_of, frozen_encoders
+from raydistill.learning.encoders import Encoder, features_of, frozen_encoders
 from raydistill.learning.metrics import balanced_accuracy, confusion, summarise
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, one_hot
@@ -40,6 +40,7 @@ from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import SyntheticImages
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
 
@@ -65,6 +66,7 @@ class DistillTask:
     extra_workers: int  # that evaluate segments in addition to the trainer
     max_restarts: int
     tree: ClassTree | None  # turns votes into labels; None if the recipe needs no votes
+    encoders: tuple[str, ...] = ()  # URIs; empty: the experts give the features
 
     @property
     def ray_options(self) -> dict[str, Any]:
@@ -103,6 +105,7 @@ def make_task(
         spec.seed, processor, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
+        encoders=tuple(encoder.folder.uri for encoder in plan.encoders),
     )  # fmt: skip
 
 
@@ -121,7 +124,7 @@ class TrainerInputs(NamedTuple):
     """The opened artifacts of a task, its network, device and seed."""
 
     curated: CuratedSet
-    trajectories: Trajectories
+    trajectories: Trajectories | None  # None: encoders take their place
     network: Network
     device: str
     seed: int
@@ -131,9 +134,11 @@ class TrainerInputs(NamedTuple):
         """Open the inputs of a task; the driver has verified them. Set the threads."""
         device = task.processor.enter()
         curated = CuratedSet.open(task.curated, verify=False)
-        trajectories: Trajectories = TrajectoryStore.open(task.trajectories, verify=False)
-        if task.distill.experts is not None:
-            trajectories = SomeTrajectories(trajectories, task.distill.experts)
+        trajectories: Trajectories | None = None
+        if not task.encoders:
+            trajectories = TrajectoryStore.open(task.trajectories, verify=False)
+            if task.distill.experts is not None:
+                trajectories = SomeTrajectories(trajectories, task.distill.experts)
         network = build_network(task.architecture, curated.num_classes, curated.summary.image_size)
         seed = fold_in(task.seed, "distill", task.distill.seed)
         return cls(curated, trajectories, network, device, seed)
@@ -143,8 +148,9 @@ class TrainerInputs(NamedTuple):
         images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
         if task.distill.objective.kind == "ridge":
             real = self._train_images()
-            encoders = frozen_encoders(self.network, final_parameters(self.trajectories), real.images_NCHW)
+            encoders = self._encoders(task, real.images_NCHW)
             return HeadDistiller(task.distill, encoders, images, labels, real, self._steps_seed, self._space(task))
+        assert self.trajectories is not None
         return Distiller(
             task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb,
             self._real(task), self._space(task),
@@ -152,9 +158,17 @@ class TrainerInputs(NamedTuple):
 
     def evaluator(self, task: DistillTask) -> SegmentEvaluator:
         """Return the segment evaluator of the task's distiller."""
+        assert self.trajectories is not None
         return SegmentEvaluator(
             task.recipe, self.network, self.trajectories, self._steps_seed, task.memory_mb, self._real(task)
         )
+
+    def _encoders(self, task: DistillTask, images_NCHW: Tensor) -> list[Encoder]:
+        """Return the frozen encoders, standardised on the training images."""
+        if self.trajectories is not None:
+            return frozen_encoders(self.network, final_parameters(self.trajectories), images_NCHW)
+        opened = [EncoderArtifact.open(uri, verify=False) for uri in task.encoders]  # the driver has verified them
+        return [artifact.encoder(images_NCHW, self.curated.normalisation) for artifact in opened]
 
     def _real(self, task: DistillTask) -> RealImages | None:
         """Return the training images on this worker's device, or None if not needed."""

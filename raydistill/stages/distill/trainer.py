@@ -141,12 +141,11 @@ class Trainer:
         votes = None if self.task.tree is None else curated.probabilities("train", self.task.tree)
         # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
         # them.
-        experts = (self.network, final_parameters(inputs.trajectories) if recipe.needs_experts else [])
+        known = inputs.trajectories
+        experts = (self.network, final_parameters(known) if known is not None and recipe.needs_experts else [])
         device = inputs.device if recipe.starts_by_matching else "cpu"
         images = pixels.to(device), train.labels_N.to(device)
-        initial = initial_images(
-            recipe, *images, curated.num_classes, *experts, inputs.trajectories, generator(self.seed, "initial")
-        )
+        initial = initial_images(recipe, *images, curated.num_classes, *experts, known, generator(self.seed, "initial"))
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)

@@ -1,4 +1,4 @@
-"""Evaluate linear heads on the experts' frozen features, for a set that was distilled for them.
+"""Evaluate linear heads on frozen features, for a set that was distilled for them.
 
 Every training set gets the same head (`learning.heads`), seen in the same symmetric versions, and its
 regularisation is chosen on validation galaxies. Two further training sets show the limits:
@@ -10,18 +10,22 @@ regularisation is chosen on validation galaxies. Two further training sets show 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import ray
 import torch
 from torch import Tensor
 
+from raydistill.artifacts import kinds
 from raydistill.config import Resources
+from raydistill.errors import ArtifactIncompatible
 from raydistill.learning.augment import Augmentation, Symmetries
 from raydistill.learning.augmenting import orbit
 from raydistill.learning.encoders import Encoder, features_of, frozen_encoders
 from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.networks import Network
+from raydistill.learning.normalise import AnyNormalisation
 from raydistill.learning.training import Evaluation, evaluation_of
 from raydistill.log import progress
 from raydistill.runtime.failures import translate_errors
@@ -32,6 +36,7 @@ from raydistill.stages.evaluate.artifact import HEAD
 from raydistill.stages.evaluate.fits import Split, TrainingSet
 from raydistill.stages.evaluate.training_sets import Teachers
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.pretrain.artifact import EncoderArtifact
 
 REGULARISATIONS = (0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -44,34 +49,75 @@ class Splits(NamedTuple):
     test: Split
 
 
-def made_for_heads(distilled: DistilledSet) -> bool:
-    """Return whether a distilled set was made for heads on features."""
-    kind = distilled.manifest.config.get("distill", {}).get("objective", {}).get("kind")
-    return bool(kind == "ridge")
+@dataclass(frozen=True)
+class HeadTask:
+    """What a Ray task needs to make the encoders of a distilled set.
 
+    Parameters
+    ----------
+    experts
+        URI of the experts, and their network; None with encoders.
+    encoders
+        URIs of encoders in place of experts.
+    normalisation
+        Of all images.
+    augmentation
+        Its symmetries are those in which images are seen.
+    num_classes
+        K.
+    processor
+        Of the worker.
+    """
 
-def augmentation_of(distilled: DistilledSet) -> Augmentation:
-    """Return the operations of the augmentation with which a set was made."""
-    return Augmentation(tuple(distilled.manifest.config["distill"]["augmentation"]["operations"]))
+    experts: tuple[str, Network] | None
+    encoders: tuple[str, ...]
+    normalisation: AnyNormalisation
+    augmentation: Augmentation
+    num_classes: int
+    processor: Processor
+
+    @classmethod
+    def of(cls, distilled: DistilledSet, teachers: Teachers | None, resources: Resources) -> HeadTask | None:
+        """Return the task of a set that was made for heads; None without its experts or encoders."""
+        config, parents = distilled.manifest.config.get("distill", {}), distilled.manifest.parents
+        if config.get("objective", {}).get("kind") != "ridge":
+            return None
+        named = [parent for role, parent in parents.items() if role.startswith(f"{kinds.ENCODER}_")]
+        opened = [EncoderArtifact.open(parent.uri) for parent in named]
+        for artifact, parent in zip(opened, named, strict=True):
+            if artifact.manifest.identity != parent.identity:
+                what = "this is not the encoder that the distilled set was made with"
+                raise ArtifactIncompatible(what, artifact.folder.uri, "restore it, or distil the set again")
+        if not opened and teachers is None:
+            return None
+        experts = None if opened or teachers is None else (teachers.store.folder.uri, teachers.network)
+        return cls(
+            experts, tuple(artifact.folder.uri for artifact in opened), distilled.selected.normalisation,
+            Augmentation(tuple(config["augmentation"]["operations"])), len(distilled.class_names),
+            Processor.of(resources),
+        )  # fmt: skip
+
+    def make(self, images_NCHW: Tensor) -> Iterator[Encoder]:
+        """Yield the encoders, standardised on real images."""
+        for uri in self.encoders:
+            yield EncoderArtifact.open(uri, verify=False).encoder(images_NCHW, self.normalisation)
+        if self.experts is not None:
+            store, network = self.experts
+            for end_P in TrajectoryStore.open(store, verify=False).ends():
+                yield from frozen_encoders(network, [end_P], images_NCHW)
 
 
 def head_rows(
-    resources: Resources,
-    distilled: DistilledSet,
-    teachers: Teachers,
-    splits: Splits,
-    sets: list[list[TrainingSet]],
+    resources: Resources, head_task: HeadTask, splits: Splits, sets: list[list[TrainingSet]]
 ) -> list[dict[str, Any]]:
-    """Return the rows of `runs.parquet`: a head on each expert for each training set.
+    """Return the rows of `runs.parquet`: a head on each encoder for each training set.
 
     Parameters
     ----------
     resources
         Of the run.
-    distilled
-        The set, whose augmentation gives the symmetries.
-    teachers
-        Its experts.
+    head_task
+        The encoders.
     splits
         All galaxies.
     sets
@@ -80,53 +126,23 @@ def head_rows(
     ensure_schedulable(resources)
     task = worker_task(evaluate_heads, resources, num_returns="streaming")
     rows: list[dict[str, Any]] = []
-    with progress(teachers.store.num_experts, "evaluating heads", "experts") as shown, translate_errors("evaluate"):
-        for reference in task.remote(
-            teachers.store.folder.uri, teachers.network, ray.put(splits), sets, augmentation_of(distilled),
-            len(distilled.class_names), Processor.of(resources),
-        ):  # fmt: skip
-            of_expert = ray.get(reference)
-            rows += of_expert
-            shown.advance(1, accuracy=of_expert[0]["balanced_accuracy"])
+    with progress(None, "evaluating heads", "encoders") as shown, translate_errors("evaluate"):
+        for reference in task.remote(head_task, ray.put(splits), sets):
+            of_encoder = ray.get(reference)
+            rows += of_encoder
+            shown.advance(1, accuracy=of_encoder[0]["balanced_accuracy"])
     return rows
 
 
-def evaluate_heads(
-    store: str,
-    network: Network,
-    splits: Splits,
-    sets: list[list[TrainingSet]],
-    augmentation: Augmentation,
-    num_classes: int,
-    processor: Processor,
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of each expert: one per training set. This function runs in a Ray task.
-
-    Parameters
-    ----------
-    store
-        URI of the experts.
-    network
-        Their network.
-    splits
-        All galaxies.
-    sets
-        Training sets, each with an entry per draw.
-    augmentation
-        Its symmetries are those in which images are seen.
-    num_classes
-        K.
-    processor
-        Of the worker.
-    """
-    device = processor.enter()
+def evaluate_heads(task: HeadTask, splits: Splits, sets: list[list[TrainingSet]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each encoder: one per training set. This function runs in a Ray task."""
+    device = task.processor.enter()
     moved = Splits(*((images.to(device), labels.to(device)) for images, labels in splits))
-    for expert, end_P in enumerate(TrajectoryStore.open(store, verify=False).ends()):
-        (encoder,) = frozen_encoders(network, [end_P], moved.train[0])
-        bench = _Bench(encoder, moved, augmentation.symmetries, num_classes)
-        rows = [bench.row(draws[expert % len(draws)]) for draws in sets]
-        ipc = len(sets[0][0].images_NCHW) // num_classes
-        yield [row | {"seed": expert} for row in [*rows, bench.nearest(ipc), bench.full_data()]]
+    ipc = len(sets[0][0].images_NCHW) // task.num_classes
+    for number, encoder in enumerate(task.make(moved.train[0])):
+        bench = _Bench(encoder, moved, task.augmentation.symmetries, task.num_classes)
+        rows = [bench.row(draws[number % len(draws)]) for draws in sets]
+        yield [row | {"seed": number} for row in [*rows, bench.nearest(ipc), bench.full_data()]]
 
 
 class _Bench:

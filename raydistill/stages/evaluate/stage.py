@@ -39,7 +39,7 @@ from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.fits import FIT_CACHE, Fit, LearningRate, LrSearch, Split, TrainingSet
 from raydistill.stages.evaluate.groups import LabelledGroups, load_groups, write_groups
-from raydistill.stages.evaluate.heads import Splits, head_rows, made_for_heads
+from raydistill.stages.evaluate.heads import HeadTask, Splits, head_rows
 from raydistill.stages.evaluate.report.files import record_with_model, write_report
 from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers, load_votes
 from raydistill.stages.evaluate.worker import Evaluator, TrainedClassifier, train_classifier
@@ -131,20 +131,18 @@ def _train_networks(
         groups=bins,
     )
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
-    if not config.evaluate.from_scratch and (teachers is None or not made_for_heads(distilled)):
+    heads = HeadTask.of(distilled, teachers, config.resources)
+    if not config.evaluate.from_scratch and heads is None:
         what = "there are no heads to evaluate: it was not distilled for heads, or its experts are missing"
         raise ArtifactIncompatible(what, distilled.folder.uri, "set evaluate.from_scratch=true")
     searches = plan_searches(config, root, training_sets) if config.evaluate.from_scratch else []
     rows = evaluator.evaluate(searches) if searches else []
     if searches and config.tracking.enabled and config.tracking.models:
         classifiers += train_classifier(evaluator, searches, rows)
-    if teachers is None:
-        return rows
-    rows += evaluator.experts(teachers.store, teachers.architecture)
-    if made_for_heads(distilled):
-        rows += head_rows(
-            config.resources, distilled, teachers, Splits(train, validation, test), list(training_sets.small())
-        )
+    if teachers is not None:
+        rows += evaluator.experts(teachers.store, teachers.architecture)
+    if heads is not None:
+        rows += head_rows(config.resources, heads, Splits(train, validation, test), list(training_sets.small()))
     return rows
 
 

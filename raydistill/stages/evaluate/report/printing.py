@@ -26,7 +26,7 @@ TRAINING_SETS = {
 
 def evaluation_report(config: Config, report: EvaluationReport) -> str:
     """Return the accuracies by training set, and the verdict."""
-    trained = "linear heads on the experts' features" if "full_data_head" in report.summary else "new networks"
+    trained = "linear heads on frozen features" if "full_data_head" in report.summary else "new networks"
     title = f"{config.name}: accuracy on test images of {trained}, by what they were trained on"
     parts = [
         text_table(title, [HEAD, *accuracy_table(report.summary)]),
