@@ -21,7 +21,7 @@ from raydistill.stages.evaluate.stage import evaluate
 
 HEADS = (
     "distill.objective={kind: ridge, per_class: 8}", "distill.space={kind: components, components: 20}", "distill.iterations=6",
-    "distill.validate_every=3", "evaluate.num_networks=1", "evaluate.baselines=[random_real,class_mean]",
+    "distill.validate_every=3", "distill.expert_epochs=1", "distill.student_steps=2", "evaluate.num_networks=1", "evaluate.baselines=[random_real,class_mean]",
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_images_have_values_of_pictures_and_no_learning_rate(config: Config) -> 
     assert -1e-6 <= float(pixels.min()) <= float(pixels.max()) <= 1 + 1e-6
     assert not len(made.selected.student_lrs)
     assert not torch.equal(made.last.images_SCHW, made.initial.images_SCHW)
-    assert made.residual(last=True).mean.shape == pixels.shape
+    assert made.residual(last=True).mean_SHWC.shape == pixels.shape
 
 
 def test_resumed_trainer_has_the_same_bits(config: Config, tmp_path: Path) -> None:
