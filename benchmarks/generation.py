@@ -138,7 +138,7 @@ def _our_training(images_NHWC: Tensor, shards: int) -> Callable[[], float]:
         began = time.process_time()
         for _ in range(STEPS):
             gradients = [
-                shard_gradient(state.generator, data.rows(rows), training, 0, state.step, shard).gradient_P
+                shard_gradient(state.model, data.rows(rows), training, 0, state.step, shard).gradient_P
                 for shard, rows in enumerate(order.batch(state.step, BATCH).chunk(shards))
             ]
             state.apply(gradients, training.lr_at(state.step), training.max_norm)

@@ -14,8 +14,10 @@ averaged         galaxies in any orientation; each student step averages over al
                  turns
 aligned          the major axes of galaxies are level, and each student step applies a random mirror
                  to each image
+components       as aligned, and the images are mixtures of 200 principal components of the galaxies
+head             as components, distilled for a linear head on the experts' features
 
-The first three share their experts. All sets start from random real galaxies, and are evaluated on
+The first three share their experts, and so do the others. All sets start from random real galaxies, and are evaluated on
 the same galaxies in any orientation: fresh networks train on turned versions, at the rate that is
 best on validation galaxies. Measures of the pictures, with real galaxies beside them:
 
@@ -74,11 +76,14 @@ RECIPE = [
     "distill.schedule={kind: fixed, max_start_epoch: 11}", "resources.distill_cpus=1",
 ]  # fmt: skip
 PAPER = "distill.augmentation={operations: [color, crop, cutout, flip, scale, rotate], mode: single}"
-WAYS = {
+COMPONENTS = "distill.space={kind: components}"
+WAYS: dict[str, tuple[str, ...]] = {
     "published": (UNALIGNED, PAPER),
     "one symmetry": (UNALIGNED, "distill.average_over=none"),
     "averaged": (UNALIGNED, "distill.average_over=dihedral"),
     "aligned": (ALIGNED, "distill.average_over=none"),
+    "components": (ALIGNED, COMPONENTS),
+    "head": (ALIGNED, COMPONENTS, "distill.objective={kind: ridge}"),
 }
 CLASSIFIER = AlexNet(width=32)
 ANY_ANGLE = Augmentation(("rotate", "flip"), max_rotation=180.0, padding="border")
@@ -108,9 +113,9 @@ def main() -> None:
 
 def distilling(way: str, seed: int, iterations: int, output: str) -> list[str]:
     """Return the arguments that distil one set."""
-    config, override = WAYS[way]
+    config, *overrides = WAYS[way]
     length = [f"distill.iterations={iterations}", f"distill.validate_every={iterations}"]
-    return [config, *COMMON, f"output={output}", *RECIPE, *length, override, f"distill.seed={seed}"]
+    return [config, *COMMON, f"output={output}", *RECIPE, *length, *overrides, f"distill.seed={seed}"]
 
 
 class Evaluation:

@@ -22,7 +22,7 @@ from raydistill.imports import bad_entry_point, load_entry_point
 DISTIL, GENERATE, SURVEY = GROUPS = ("Distil", "Generate and search", "Survey and data")
 ENTRY_POINTS = "raydistill.stages"
 SHIPPED = (
-    "simulate", "curate", "experts", "distill", "evaluate", "predict", "tune",  # the main path
+    "simulate", "curate", "experts", "pretrain", "distill", "evaluate", "predict", "tune",  # the main path
     "analyse", "generate", "sample", "audit", "augment", "detect", "hunt", "adapt",
 )  # fmt: skip
 

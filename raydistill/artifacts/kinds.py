@@ -6,6 +6,7 @@ A plan names artifacts that it does not open, so nothing else is imported here.
 SURVEY = "survey"
 CURATED = "curated"
 TRAJECTORIES = "trajectories"
+ENCODER = "encoder"
 DISTILLED = "distilled"
 EVALUATION = "evaluation"
 SEARCH = "search"

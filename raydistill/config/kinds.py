@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args
 
 from pydantic import BeforeValidator, Field
 
+from raydistill.distillation.options import ImageSpace
 from raydistill.distillation.recipe import Step
 from raydistill.distillation.schedule import Schedule, ScheduleBase
 from raydistill.imports import bad_entry_point, load_entry_point
@@ -71,3 +72,4 @@ else:
     AnyArchitecture = by_kind(with_added(ClassifierArchitecture, "raydistill.networks"))
     AnySchedule = by_kind(with_added(Schedule, "raydistill.schedules"))
 AnyStep = Annotated[Step, BY_KIND, infer_kind(Step)]
+AnySpace = Annotated[ImageSpace, BY_KIND, infer_kind(ImageSpace)]

@@ -36,6 +36,7 @@ from raydistill.stages.experts.config import Experts
 from raydistill.stages.generate.config import Generate
 from raydistill.stages.hunt.config import Hunt
 from raydistill.stages.predict.config import Predict
+from raydistill.stages.pretrain.config import Pretrain
 from raydistill.stages.sample.config import Sample
 from raydistill.stages.tune.config import Search
 
@@ -85,6 +86,8 @@ class Config(ShownByDifferences):
         Search of `raydistill tune`.
     predict
         Ensemble and blocks of `raydistill predict`.
+    pretrain
+        Encoder of `raydistill pretrain`.
     generate
         Generator of `raydistill generate`.
     sample
@@ -117,6 +120,7 @@ class Config(ShownByDifferences):
     distilled: str | None = None
     search: Search = field(default_factory=Search)
     predict: Predict = field(default_factory=Predict)
+    pretrain: Pretrain = field(default_factory=Pretrain)
     generate: Generate = field(default_factory=Generate)
     sample: Sample = field(default_factory=Sample)
     audit: Audit = field(default_factory=Audit)

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation.divergence import check_finite, check_student_lr
-from raydistill.distillation.formation import form, form_gradient, store
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.distillation.schedule import Decision, Matched, ScheduleState
 from raydistill.distillation.schedule.base import check_step
 from raydistill.distillation.segments import FIRST_STEP, SegmentEvaluator, SegmentResult, SharedState, StepSizes
+from raydistill.distillation.space import Space, Tiles, gradient
 from raydistill.distillation.trajectories import Trajectories
 from raydistill.learning.networks import Network
 
@@ -71,11 +71,14 @@ class Distiller:
         Memory that the engine may use to store student steps; it does not change the result.
     real
         Training images, which `recipe.outcome` needs.
+    space
+        Where the images are stored, for `recipe.space: components`: `Components.fit`. None: the
+        pixels, or tiles of `recipe.multi_formation`.
 
     Raises
     ------
     ValueError
-        If the experts have too few epochs for the recipe, or real images are missing.
+        If the experts have too few epochs for the recipe, or real images or the space are missing.
 
     Notes
     -----
@@ -93,12 +96,15 @@ class Distiller:
         seed: int,
         memory_mb: float | None = None,
         real: RealImages | None = None,
+        space: Space | None = None,
     ) -> None:
         self.resolved = resolve_recipe(recipe)
         self.recipe = self.resolved.options
         self.segments = SegmentEvaluator(self.resolved, network, trajectories, seed, memory_mb, real)
-        self._factor = self.recipe.multi_formation
-        self.stored = store(images_SCHW, self._factor).clone()
+        if space is None and self.recipe.space.kind == "components":
+            raise ValueError("recipe.space is components: give the space, Components.fit of real images")
+        self._space = space or Tiles(self.recipe.multi_formation)
+        self.stored = self._space.encode(images_SCHW).clone()
         self.average = self.stored.clone()
         self.labels = labels_SK.clone()
         self._lr_is_chosen = self.resolved.student_lr is not None
@@ -126,12 +132,12 @@ class Distiller:
     @property
     def published_images(self) -> Tensor:
         """Return the images' moving average to publish, or the images if there is none."""
-        return form(self.average, self._factor) if self.recipe.ema else self.images
+        return self._space.decode(self.average) if self.recipe.ema else self.images
 
     @property
     def images(self) -> Tensor:
         """Return the images [S, C, H, W] on which a student is trained."""
-        return form(self.stored, self._factor)
+        return self._space.decode(self.stored)
 
     @property
     def student_lrs(self) -> Tensor:
@@ -284,7 +290,7 @@ class Distiller:
         d_images_SCHW = _mean(
             [recipe.image_step.gradient_scale(norm) * result.matched.d_images_SCHW for result, norm in with_norms]
         )
-        self.stored.grad = form_gradient(self.stored, d_images_SCHW, self._factor)
+        self.stored.grad = gradient(self._space, self.stored, d_images_SCHW)
         d_log_lrs = defaultdict(list)
         for result, norm in with_norms:
             index = self.segments.lr_index(result.start_epoch)

@@ -33,13 +33,13 @@ def initial_images(
     num_classes: int,
     network: Network,
     experts_P: Sequence[Tensor],
-    trajectories: Trajectories,
+    trajectories: Trajectories | None,
     g: torch.Generator,
 ) -> Coreset:
     """Return classes * ipc initial images, sorted by class; `recipe.init` chooses how.
 
     experts_P: the final parameters of the experts, empty unless `recipe.needs_experts`.
-    trajectories: their parameters by epoch.
+    trajectories: their parameters by epoch, which `init: tgdd` needs.
     """
     data = (images_NCHW, labels_N, num_classes, recipe.images_per_class, g)
     match recipe.init:
@@ -52,7 +52,10 @@ def initial_images(
         case "herding":
             return coreset.herding(*data[:-1])
         case "dm" | "tgdd":
-            draw = None if recipe.init == "dm" else partial(random_snapshot, trajectories)
+            draw = None
+            if recipe.init == "tgdd":
+                assert trajectories is not None
+                draw = partial(random_snapshot, trajectories)
             matched = _matched(recipe, images_NCHW, labels_N, num_classes, network, draw, g)
             return coreset.with_class_origins(matched, labels_N.cpu(), num_classes)
         case "correct":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from raydistill.learning.architectures import ClassifierArchitecture
 from raydistill.learning.augment import DSA, Augmentation
@@ -137,3 +138,74 @@ class OutcomeMatching:
         positive(self, "student_steps", "student_lr", "batch_size", "image_step")
         at_least(0, after=self.after, max_warmup=self.max_warmup)
         at_least_0_below_1(momentum=self.momentum)
+
+
+# Define the spaces of the images (`distillation.space`).
+
+
+@dataclass(frozen=True)
+class PixelSpace:
+    """Optimise the pixels of the images."""
+
+    kind: Literal["pixels"] = "pixels"
+
+
+@dataclass(frozen=True)
+class ComponentSpace:
+    """Optimise whitened principal components of the training images.
+
+    Parameters
+    ----------
+    components
+        Largest number of components. The initial images lose what lies beyond them.
+    """
+
+    kind: Literal["components"] = "components"
+    components: int = 200
+
+    def __post_init__(self) -> None:
+        positive(self, "components")
+
+
+ImageSpace = PixelSpace | ComponentSpace
+
+
+# Define what is matched (`distillation.distiller`, `distillation.heads`).
+
+
+@dataclass(frozen=True)
+class MatchTrajectories:
+    """Match the experts' trajectories: the images train a network from scratch."""
+
+    kind: Literal["trajectories"] = "trajectories"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeHead:
+    """Match the outcome of a ridge head on frozen features (`distillation.heads`).
+
+    The images train a linear classifier on these features, and no network from scratch. A run takes
+    seconds to minutes.
+
+    Parameters
+    ----------
+    regularisation
+        lambda of the head.
+    per_class
+        Real images of each class in an iteration.
+    shrinkage
+        Weight of the mean squared norm of the stored values, for `space: components`. It draws the
+        images towards the mean image.
+    """
+
+    kind: Literal["ridge"] = "ridge"
+    regularisation: float = 0.1
+    per_class: int = 200
+    shrinkage: float = 0.001
+
+    def __post_init__(self) -> None:
+        positive(self, "regularisation", "per_class")
+        not_negative(self, "shrinkage")
+
+
+Objective = MatchTrajectories | RidgeHead

@@ -6,10 +6,20 @@ from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.engines import Adjoint, Unrolled
 from raydistill.distillation.engines.base import matching_loss
+from raydistill.distillation.heads import HeadDistiller
 from raydistill.distillation.initial import expert_labels, hard_labels, initial_images, initial_labels
 from raydistill.distillation.matching import Batch, Matcher, MatchResult
 from raydistill.distillation.methods import att, datm, ftd, mct, mtt, pad, stm, tesla
-from raydistill.distillation.options import CharacteristicMatching, DistributionMatching, OutcomeMatching
+from raydistill.distillation.options import (
+    CharacteristicMatching,
+    ComponentSpace,
+    DistributionMatching,
+    MatchTrajectories,
+    OutcomeMatching,
+    PixelSpace,
+    RidgeHead,
+)
+from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import SGD, Adam, Recipe
 from raydistill.distillation.schedule import (
     Decision,
@@ -22,11 +32,14 @@ from raydistill.distillation.schedule import (
     SelfAdaptive,
     StepwiseWindow,
 )
-from raydistill.distillation.trajectories import InMemoryTrajectories, Trajectories
-from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, ResNet18, ViT
+from raydistill.distillation.space import Components, Tiles
+from raydistill.distillation.trajectories import InMemoryTrajectories, Trajectories, final_parameters
+from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, PooledConvNet, ResNet18, ViT
 from raydistill.learning.augment import Augmentation
+from raydistill.learning.encoders import Encoder, frozen_encoders
+from raydistill.learning.heads import ridge_head
 from raydistill.learning.losses import LossFunction, cross_entropy, student_loss
-from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.networks import Network, build_network, embedding, initial_parameters
 from raydistill.learning.normalise import Normalisation, one_hot
 from raydistill.learning.options import Training
 from raydistill.learning.sharpness import SharpnessAware

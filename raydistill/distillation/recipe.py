@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from raydistill.distillation.options import OutcomeMatching
+from raydistill.distillation.options import ImageSpace, MatchTrajectories, Objective, OutcomeMatching, PixelSpace
 from raydistill.distillation.schedule import LossWeighted, Schedule, ScheduleBase
 from raydistill.distillation.snapshots import EXPERT_STEPS
 from raydistill.learning.arithmetic import EAGER, Arithmetic, EngineName, Precision, fill_auto
@@ -159,7 +159,8 @@ class Recipe:
         iterations of distribution matching (`distillation.distribution`); "tgdd": the same with random
         experts at random epochs in place of new networks.
     image_step, lr_step
-        Optimisers of the images and of the logarithm of the student's learning rate.
+        Optimisers of the images and of the logarithm of the student's learning rate. In
+        `space: components` the rate is in standard deviations of a component.
     engine
         Gradient engine. "exact": adjoint, which keeps the graph of one step and the parameters of all;
         "constant-adjoint": TESLA's
@@ -185,8 +186,15 @@ class Recipe:
         turns. A step then costs the time and memory of four or eight times as many images.
     multi_formation
         f: f x f of the images are tiles of one stored image, and are learned at 1/f of the
-        resolution (`distillation.formation`). `images_per_class` counts the images, and must be a multiple
+        resolution (`distillation.space`). `images_per_class` counts the images, and must be a multiple
         of f^2. 1: every image is stored.
+    space
+        What is optimised, see `distillation.space`. "pixels"; "components": whitened principal
+        components of the training images, which have no noise of single pixels and keep the values
+        in the range of pictures.
+    objective
+        "trajectories"; "ridge": the outcome of a linear head on the experts' features, see
+        `distillation.heads`. It needs hard labels, and uses neither the schedule nor students.
     outcome
         Match the outcome in the last iterations, see `distillation.outcome`. None: trajectories alone.
     """
@@ -219,6 +227,8 @@ class Recipe:
     average_over: Symmetries = "none"
     outcome: OutcomeMatching | None = None
     multi_formation: int = 1
+    space: ImageSpace = field(default_factory=PixelSpace)
+    objective: Objective = field(default_factory=MatchTrajectories)
 
     def __post_init__(self) -> None:
         positive(self, "images_per_class", "iterations", "trajectories_per_step", "multi_formation")
@@ -235,6 +245,10 @@ class Recipe:
                 f"images_per_class must be a multiple of {self.multi_formation**2} for multi_formation = {self.multi_formation}, "
                 f"got {self.images_per_class}"
             )
+        if self.multi_formation > 1 and self.space.kind != "pixels":
+            raise ValueError(f"multi_formation goes with space: pixels, not with {self.space.kind}")
+        if self.objective.kind == "ridge":
+            self._check_ridge()
         if self.expert_epochs != "auto":
             positive(self, "expert_epochs")
         if self.student_steps != "auto":
@@ -265,6 +279,14 @@ class Recipe:
             raise ValueError(
                 "compile goes with engine: exact or constant-adjoint; the unrolled engine differentiates a graph twice"
             )
+
+    def _check_ridge(self) -> None:
+        """Raise ValueError if the recipe names what a head has no use for."""
+        for name, needed in (("labels", "hard"), ("outcome", None), ("trajectories_per_step", 1)):
+            if getattr(self, name) != needed:
+                raise ValueError(f"objective: ridge needs {name}: {'null' if needed is None else needed}")
+        if self.image_step.lr == "auto":
+            raise ValueError("objective: ridge needs a number as the lr of image_step")
 
     def resolved(
         self, steps_per_epoch: int | None = None, arithmetic: Arithmetic | None = None, epochs: int | None = None

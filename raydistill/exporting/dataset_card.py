@@ -190,7 +190,12 @@ def _training(pictures: PictureSet) -> str:
         )
         text = (
             "Pictures of galaxies must get the same normalisation before the network sees them. Without it the accuracy "
-            f"falls to chance. SGD of the student used the learned rate {rates}; `info.json` has all rates."
+            "falls to chance. "
+            + (
+                f"SGD of the student used the learned rate {rates}; `info.json` has all rates."
+                if rates
+                else "The images were made for a linear head on features, so there is no learned rate."
+            )
         )
     else:
         code = (

@@ -147,7 +147,10 @@ def _write_split(to: Folder, name: str, split: HubSplit, schema: pa.Schema) -> i
 def _write_tensors(images: SyntheticImages, to: Folder) -> None:
     tiny = torch.finfo(torch.float32).tiny  # the logarithm of 0 would make every loss infinite
     labels = images.targets_SK.clamp_min(tiny).log() if images.soft else images.targets_SK.argmax(dim=1)
-    for name, tensor in (("images", images.images_SCHW), ("labels", labels), ("lr", images.student_lrs.mean())):
+    tensors = {"images": images.images_SCHW, "labels": labels}
+    if len(images.student_lrs):
+        tensors["lr"] = images.student_lrs.mean()
+    for name, tensor in tensors.items():
         to.write(f"{name}.pt", _to_bytes(tensor))
 
 

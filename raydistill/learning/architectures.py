@@ -76,6 +76,40 @@ class ConvNet(BuiltIn):
 
 
 @dataclass(frozen=True)
+class PooledConvNet(BuiltIn):
+    """Blocks of conv, group norm, GELU and pooling, then the mean over the frame.
+
+    Few features, which do not depend on where in the frame something is.
+
+    Parameters
+    ----------
+    widths
+        Channels of each block; each but the last halves the sides of the feature maps. The last is
+        the number of features.
+    groups
+        Groups of the norm; must divide every width.
+    """
+
+    kind: Literal["pooled"] = "pooled"
+    widths: tuple[int, ...] = (32, 64, 128, 128)
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(1, groups=self.groups)
+        if not self.widths or any(width < 1 or width % self.groups for width in self.widths):
+            raise ValueError(
+                f"widths must be multiples of groups = {self.groups}, at least one, got {list(self.widths)}"
+            )
+
+    @property
+    def name(self) -> str:
+        return f"pooled-{'-'.join(map(str, self.widths))}"
+
+    def check(self, image_size: int) -> None:
+        _check_pixels(image_size, 2 ** (len(self.widths) - 1), f"{len(self.widths) - 1} poolings")
+
+
+@dataclass(frozen=True)
 class MLP(BuiltIn):
     """Two hidden layers on the pixels, the simplest for cross-architecture tests.
 
@@ -265,7 +299,7 @@ class Custom:
         return module
 
 
-ClassifierArchitecture = ConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom | Timm
+ClassifierArchitecture = ConvNet | PooledConvNet | MLP | AlexNet | VGG11 | ResNet18 | ViT | Custom | Timm
 
 
 @dataclass(frozen=True)

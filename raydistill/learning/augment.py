@@ -100,6 +100,12 @@ class Augmentation:
         rotation = min(self.max_rotation, 90.0) if "rotate" in self.operations else 0.0
         return 90.0 if "dihedral" in self.operations else rotation
 
+    @property
+    def symmetries(self) -> Symmetries:
+        """Return the group of symmetries from which the operations draw."""
+        groups: tuple[Symmetries, ...] = ("dihedral", "mirror")
+        return next((name for name in groups if name in self.operations), "none")
+
     def sample(self, generator: torch.Generator, batch: int) -> AugmentationParameters:
         """Return a batch's parameters: tensors [batch, ...], or {} without operations."""
         from raydistill.learning.augmenting import draw

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from raydistill.learning.architectures import MLP, VGG11, AlexNet, BuiltIn, ConvNet, ResNet18, ViT
+from raydistill.learning.architectures import MLP, VGG11, AlexNet, BuiltIn, ConvNet, PooledConvNet, ResNet18, ViT
 
 
 @singledispatch
@@ -31,6 +31,17 @@ def _(architecture: ConvNet, num_classes: int, image_size: int, channels: int) -
         blocks += [*([nn.GroupNorm(groups, width)] if groups else []), nn.ReLU(), nn.AvgPool2d(2)]
     side = image_size // 2**depth
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width * side * side, num_classes))
+
+
+@build.register
+def _(architecture: PooledConvNet, num_classes: int, image_size: int, channels: int) -> nn.Module:
+    blocks: list[nn.Module] = []
+    for index, (before, width) in enumerate(pairwise([channels, *architecture.widths])):
+        blocks += [nn.AvgPool2d(2)] if index else []
+        blocks += [nn.Conv2d(before, width, 3, padding=1), nn.GroupNorm(architecture.groups, width), nn.GELU()]
+    return nn.Sequential(
+        *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(architecture.widths[-1], num_classes)
+    )
 
 
 @build.register

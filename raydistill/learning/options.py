@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from raydistill.learning.arithmetic import Arithmetic, Precision, fill_auto
 from raydistill.learning.augment import Augmentation
-from raydistill.learning.checks import at_least_0_below_1, not_negative, positive
+from raydistill.learning.checks import at_least, at_least_0_below_1, between_0_and_1, not_negative, positive
 from raydistill.learning.sharpness import SharpnessAware
 
 # Define the hyper-parameters of training by epochs (`learning.training`).
@@ -215,3 +215,138 @@ class FixMatch:
         at_least_0_below_1(momentum=self.momentum)
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold must lie in (0, 1], got {self.threshold:g}")
+
+
+# Define the hyper-parameters of a training whose batches several workers share.
+
+
+@dataclass(frozen=True)
+class ShardedTraining:
+    """AdamW on batches that workers share, for a number of steps.
+
+    Parameters
+    ----------
+    steps
+        Steps of the optimizer.
+    batch_size
+        Images per step, a multiple of `shards`.
+    lr
+        Largest learning rate.
+    warmup
+        Steps in which the learning rate rises linearly to `lr`.
+    decay
+        Last fraction of the steps, in which the learning rate falls linearly to 0.
+    weight_decay
+        Of AdamW.
+    max_norm
+        Longer gradients are scaled down to this norm.
+    ema_decay
+        Largest decay of the moving average of the parameters, which is the result.
+    ema_power
+        The decay after n steps is 1 - n^-power where that is less (`diffusers.EMAModel`). A constant
+        decay of 0.9999 would keep the initial noise for 10,000 steps.
+    shards
+        Parts of a batch whose gradients are computed separately. More than the workers is useless and
+        slower, because small batches are; another number changes the bits of the result.
+    precision
+        "bfloat16" applies to matrix products and convolutions; parameters stay float32.
+    """
+
+    steps: int = 4000
+    batch_size: int = 64
+    lr: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.4
+    weight_decay: float = 0.01
+    max_norm: float = 1.0
+    ema_decay: float = 0.999
+    ema_power: float = 0.75
+    shards: int = 4
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "batch_size", "lr", "max_norm", "ema_power")
+        not_negative(self, "warmup", "weight_decay")
+        at_least(1, shards=self.shards)
+        at_least_0_below_1(ema_decay=self.ema_decay)
+        between_0_and_1(decay=self.decay)
+        if self.batch_size % self.shards:
+            raise ValueError(f"batch_size must be a multiple of shards, got {self.batch_size} and {self.shards}")
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of step number `step` (from 0)."""
+        rising = (step + 1) / (self.warmup + 1)
+        falling = (self.steps - step) / (self.decay * self.steps) if self.decay else 1.0
+        return self.lr * min(rising, falling, 1.0)
+
+
+# Define the hyper-parameters of self-supervised training (`learning.contrast`).
+
+
+@dataclass(frozen=True)
+class SkyViews:
+    """Draw a random view of a picture: any orientation, distance and weather.
+
+    Parameters
+    ----------
+    zoom
+        Smallest and largest side of the part that is seen, relative to the picture.
+    gain
+        Largest relative change of the brightness of each band.
+    blur
+        Largest weight of a blurred copy, as by a wider point spread function, in [0, 1].
+    noise
+        Largest standard deviation of the added noise, where white is 1.
+    neighbours
+        Probability that the galaxy of another picture lies at the edge.
+    """
+
+    zoom: tuple[float, float] = (0.62, 0.97)
+    gain: float = 0.2
+    blur: float = 1.0
+    noise: float = 0.03
+    neighbours: float = 0.1
+
+    def __post_init__(self) -> None:
+        between_0_and_1(blur=self.blur, neighbours=self.neighbours)
+        not_negative(self, "gain", "noise")
+        if not 0 < self.zoom[0] <= self.zoom[1] <= 1:
+            raise ValueError(f"zoom must be two numbers in (0, 1], the smaller first, got {list(self.zoom)}")
+
+
+@dataclass(frozen=True)
+class ContrastiveTraining(ShardedTraining):
+    """Self-supervised training: two views of a picture get similar projections.
+
+    Parameters
+    ----------
+    loss
+        "simclr": those of other pictures get different ones (NT-Xent, Chen et al. 2020,
+        arXiv:2002.05709). "vicreg": the projections keep their variance and are uncorrelated (Bardes
+        et al. 2022, arXiv:2105.04906).
+    temperature
+        Of "simclr".
+    projection
+        Size of the projections.
+    views
+        How a view is drawn.
+    """
+
+    steps: int = 1500
+    batch_size: int = 256
+    lr: float = 1.5e-3
+    warmup: int = 50
+    decay: float = 0.7
+    weight_decay: float = 1e-4
+    ema_decay: float = 0.99
+    shards: int = 2
+    loss: Literal["simclr", "vicreg"] = "simclr"
+    temperature: float = 0.2
+    projection: int = 64
+    views: SkyViews = field(default_factory=SkyViews)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "temperature", "projection")
+        if self.batch_size // self.shards < 2:
+            raise ValueError(f"batch_size / shards must be at least 2, got {self.batch_size} and {self.shards}")

@@ -220,7 +220,11 @@ class Evaluation(NamedTuple):
 
 def evaluate(network: Network, theta_P: Tensor, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> Evaluation:
     """Return the accuracy of a network on labelled images; all tensors on one device."""
-    logits_NK = predict_logits(network, theta_P, images_NCHW)
+    return evaluation_of(predict_logits(network, theta_P, images_NCHW), labels_N, num_classes)
+
+
+def evaluation_of(logits_NK: Tensor, labels_N: Tensor, num_classes: int) -> Evaluation:
+    """Return the accuracy of logits on labelled images."""
     predicted_N, probabilities_NK = logits_NK.argmax(dim=1), logits_NK.double().softmax(dim=1).cpu().numpy()
     confusion_KK = metrics.confusion(predicted_N, labels_N, num_classes)
     error = metrics.reliability(probabilities_NK, labels_N.cpu().numpy()).error

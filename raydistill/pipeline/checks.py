@@ -143,7 +143,9 @@ def _check_foreign(architecture: ClassifierArchitecture, image_size: int, needs_
 
 
 def _needs_features(config: Config) -> bool:
-    return bool({"dm", "ncfm"} & set(config.evaluate.baselines)) or config.distill.starts_by_matching
+    recipe = config.distill
+    matches = recipe.starts_by_matching or recipe.objective.kind == "ridge"
+    return matches or bool({"dm", "ncfm"} & set(config.evaluate.baselines))
 
 
 def _check_augmentation(config: Config) -> None:

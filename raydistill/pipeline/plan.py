@@ -34,6 +34,7 @@ from raydistill.learning.architectures import AnswerNetwork, Architecture
 from raydistill.pipeline.checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
+from raydistill.stages.distill.config import OWN
 from raydistill.stages.sample.config import SimulatorSource
 from raydistill.stages.simulate.artifact import CATALOG, TRUTH
 from raydistill.storage import Folder
@@ -147,13 +148,47 @@ class Plan:
         return self.spec(kinds.TRAJECTORIES, parts, {kinds.CURATED: self.curated}, self.config.seed)
 
     @cached_property
+    def encoder(self) -> ArtifactSpec:
+        """The self-supervised encoder."""
+        pretrain = self.config.pretrain
+        # Paths of extra sets do not matter, but their identities do.
+        parts = {"pretrain": replace(pretrain, extra_sets=()), "sources": configs.sources(pretrain.network)}
+        parents = {kinds.CURATED: self.curated}
+        parents |= {f"{kinds.CURATED}_{n}": spec for n, spec in enumerate(self.pretrain_sets, start=2)}
+        return self.spec(kinds.ENCODER, parts, parents, self.config.seed if pretrain.seed is None else pretrain.seed)
+
+    @cached_property
+    def pretrain_sets(self) -> list[ArtifactSpec]:
+        """The curated sets of `pretrain.extra_sets`. Raises as `extra_sets`."""
+        fix = "correct pretrain.extra_sets, or run 'raydistill curate CONFIG'"
+        return [existing_spec(kinds.CURATED, uri, fix) for uri in self.config.pretrain.extra_sets]
+
+    @cached_property
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
-        parents = {kinds.CURATED: self.curated, kinds.TRAJECTORIES: self.trajectories}
-        parts: dict[str, Any] = {"distill": self.config.distill}
-        if (outcome := self.config.distill.outcome) is not None:
+        recipe, parents = self.config.distill, {kinds.CURATED: self.curated}
+        if recipe.encoders:
+            parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.encoders)}
+        else:
+            parents[kinds.TRAJECTORIES] = self.trajectories
+        # Paths of encoders do not matter, but their identities do.
+        parts: dict[str, Any] = {"distill": recipe.without_paths()}
+        if (outcome := recipe.outcome) is not None:
             parts["sources"] = configs.sources(*outcome.networks)
         return self.spec(kinds.DISTILLED, parts, parents, self.config.seed)
+
+    @cached_property
+    def encoders(self) -> list[ArtifactSpec]:
+        """The encoders of `distill.objective.encoders`.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            A path is not a finished encoder.
+        """
+        fix = "correct distill.objective.encoders, or run 'raydistill pretrain CONFIG'"
+        named = self.config.distill.encoders
+        return [self.encoder if uri == OWN else existing_spec(kinds.ENCODER, uri, fix) for uri in named]
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""
@@ -174,7 +209,8 @@ class Plan:
         other = copy(self)
         other.config = replace(self.config, distill=distill)
         check_recipe(other.config, self.known_classes)
-        for name in ("distilled", "search", "evaluated_set", "evaluation"):  # cached, and depend on the recipe
+        # These are cached, and depend on the recipe.
+        for name in ("distilled", "encoders", "search", "evaluated_set", "evaluation"):
             other.__dict__.pop(name, None)
         return other
 

@@ -15,6 +15,7 @@ from raydistill.artifacts.records import read_json
 from raydistill.config import plain
 from raydistill.distillation.cost_model import EAGER_FLOPS, EAGER_STEP_SECONDS
 from raydistill.learning.architectures import ConvNet
+from raydistill.learning.augment import GROUPS
 from raydistill.learning.options import Training
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
@@ -211,6 +212,8 @@ def _distilled(plan: Plan) -> Estimate:
     if (sizes := _sizes(plan)) is None:
         return Estimate()
     config, recipe = plan.config, plan.config.distill
+    if recipe.objective.kind == "ridge":
+        return _for_heads(plan, sizes)
     steps_per_epoch = config.experts.snapshots(sizes.train).steps_between
     resolved = recipe.resolved(steps_per_epoch, epochs=config.experts.training.epochs)
     images = recipe.num_images(sizes.num_classes) // recipe.multi_formation**2
@@ -223,10 +226,26 @@ def _distilled(plan: Plan) -> Estimate:
     return Estimate(_seconds(flops, 2 * steps + tried, cores), COPIES * 12.0 * images * config.curate.image_size**2)
 
 
+def _for_heads(plan: Plan, sizes: _Sizes) -> Estimate:
+    """Return the estimate of a set for heads.
+
+    Features of real images are computed once, and those of the images in each iteration.
+    """
+    config, recipe = plan.config, plan.config.distill
+    encoders = config.experts.num_experts if recipe.experts is None else len(recipe.experts)
+    images = recipe.num_images(sizes.num_classes)
+    versions = len(GROUPS[recipe.augmentation.symmetries])
+    flops = encoders * versions * sizes.flops * (sizes.train + 3 * images * recipe.iterations)
+    steps = encoders * recipe.iterations
+    return Estimate(_seconds(flops, steps, 1), COPIES * 12.0 * images * config.curate.image_size**2)
+
+
 def _evaluation(plan: Plan) -> Estimate:
     if (sizes := _sizes(plan)) is None or len(plan.config.networks) > 1:
         return Estimate()
     config, evaluate = plan.config, plan.config.evaluate
+    if not evaluate.from_scratch:
+        return Estimate(START_SECONDS, 1e6)
     images = config.distill.num_images(sizes.num_classes)
     sets = len(evaluate.baselines) + (2 if config.distill.ema else 1)
     flops = steps = networks = 0.0

@@ -21,6 +21,7 @@ from raydistill.runtime.lease import AlreadyBuilt, hold_lease, wait_for_artifact
 from raydistill.runtime.resources import Processor
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.storage import Folder, checked
 from raydistill.tracking.formatting import InputDataset, search_tags
 from raydistill.tracking.registry import Model
@@ -47,14 +48,19 @@ def load_inputs(plan: Plan) -> CuratedSet:
     Raises
     ------
     ArtifactMissing
-        The curated set or the experts do not exist.
+        The curated set, or the experts or encoders, do not exist.
     ArtifactIncompatible
         The experts were trained on another curated set.
         Or the set lacks a split, or the votes that the config needs.
     """
     curated = CuratedSet.open(plan.curated.folder)
-    store = TrajectoryStore.open(plan.trajectories.folder)
-    check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+    for encoder in map(EncoderArtifact.open, [spec.folder for spec in plan.encoders]):
+        if encoder.manifest.parents["curated"].identity != curated.manifest.identity:
+            what = "distill: %s was trained on another curated set, which may hold test galaxies of this one"
+            log.warning(what, encoder.folder.shown)
+    if not plan.encoders:
+        store = TrajectoryStore.open(plan.trajectories.folder)
+        check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
     require_classes(curated)
     curated.require_splits("train", "validation")
     require_votes(plan.config, curated)

@@ -21,8 +21,9 @@ from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.group_training import num_workers
 from raydistill.stages.generate.artifact import GeneratorArtifact
-from raydistill.stages.generate.stage import generate, num_workers
+from raydistill.stages.generate.stage import generate
 from raydistill.stages.generate.worker import STATE
 from tests.e2e import tools
 from tests.private_ray import training_here

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from raydistill.config.kinds import AnyArchitecture, AnySchedule, AnyStep
-from raydistill.distillation.options import OutcomeMatching
+from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnySpace, AnyStep, infer_kind
+from raydistill.distillation.options import MatchTrajectories, OutcomeMatching, PixelSpace, RidgeHead
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import LossWeighted
 from raydistill.learning.augment import Augmentation, Symmetries
@@ -28,6 +28,34 @@ class OutcomeOptions(OutcomeMatching):
 
     # Declared again to be chosen by kind.
     networks: tuple[AnyArchitecture, ...] = ()
+
+
+OWN = "pretrain"  # in `encoders`: that of the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions(RidgeHead):
+    """Match the outcome of a ridge head on frozen features.
+
+    The images train a linear classifier on these features, and no network from scratch. A run takes
+    seconds to minutes.
+
+    Parameters
+    ----------
+    encoders
+        Folders of encoders that give the features; `pretrain` is that of the run. Images for several
+        suit others better. Empty: the experts give the features.
+    """
+
+    encoders: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.encoders)) < len(self.encoders):
+            raise ValueError(f"encoders must not name one twice, got {', '.join(self.encoders)}")
+
+
+Objectives = MatchTrajectories | HeadOptions
 
 
 @dataclass(frozen=True)
@@ -59,10 +87,17 @@ class Distill(Recipe):
         fresh network. None: trajectories alone.
     multi_formation
         f: f x f of the images are tiles of one stored image, and are learned at 1/f of the
-        resolution (`distillation.formation`). `images_per_class` counts the images, and must be a multiple
+        resolution (`distillation.space`). `images_per_class` counts the images, and must be a multiple
         of f^2. 1: every image is stored.
+    space
+        What is optimised, see `distillation.space`. "pixels"; "components": whitened principal
+        components of the training images, which have no noise of single pixels and keep the values
+        in the range of pictures.
+    objective
+        "trajectories"; "ridge": the outcome of a linear head on the experts' features, see
+        `distillation.heads`. It needs hard labels, and uses neither the schedule nor students.
     experts
-        Numbers of the experts to match, from 0. None: all.
+        Numbers of the experts to match, or to take features of, from 0. None: all.
     seed
         Another value gives another run on the same experts.
     validate_every
@@ -85,6 +120,8 @@ class Distill(Recipe):
     average_over: Symmetries = "none"
     outcome: OutcomeOptions | None = None
     multi_formation: PositiveInt = 1
+    space: AnySpace = field(default_factory=PixelSpace)
+    objective: Annotated[Objectives, BY_KIND, infer_kind(Objectives)] = field(default_factory=MatchTrajectories)
     experts: tuple[NonNegativeInt, ...] | None = None
     seed: int = 0
     validate_every: PositiveInt = 100
@@ -94,5 +131,18 @@ class Distill(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.encoders and (self.needs_experts or self.init == "tgdd"):
+            raise ValueError("objective.encoders replace the experts, which init and labels need here")
         if self.experts is not None and (not self.experts or len(set(self.experts)) < len(self.experts)):
             raise ValueError(f"experts must be different numbers, at least one, got {list(self.experts)}")
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Return the folders of the encoders in place of experts; empty with experts."""
+        return self.objective.encoders if isinstance(self.objective, HeadOptions) else ()
+
+    def without_paths(self) -> Distill:
+        """Return the same without the paths of encoders, for an identity."""
+        if not isinstance(self.objective, HeadOptions):
+            return self
+        return replace(self, objective=replace(self.objective, encoders=()))

@@ -234,11 +234,14 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
 
 
 def _has_curve(history: Mapping[str, Floats], key: str) -> bool:
-    """Return whether the history has this key; ignore a constant `max_start_epoch`."""
+    """Return whether the history has numbers of this key.
+
+    A constant `max_start_epoch` does not count.
+    """
     if key not in history:
         return False
     values = np.asarray(history[key], dtype=float)
-    return key != "max_start_epoch" or len(np.unique(values[np.isfinite(values)])) > 1
+    return len(np.unique(values[np.isfinite(values)])) > (1 if key == "max_start_epoch" else 0)
 
 
 def _check_history(history: Mapping[str, Floats]) -> npt.NDArray[np.float64]:

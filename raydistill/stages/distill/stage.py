@@ -27,7 +27,7 @@ from raydistill.distillation.cost_model import useful_threads
 from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.matching import MatchResult
 from raydistill.distillation.schedule import Decision
-from raydistill.distillation.segments import SegmentResult, SharedState
+from raydistill.distillation.segments import OUTCOME, SegmentResult, SharedState
 from raydistill.log import Progress, get_logger, progress
 from raydistill.pipeline.checks import warn_of_few_training
 from raydistill.pipeline.plan import Plan
@@ -101,6 +101,12 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
     _, work = recipe_and_estimate(plan, curated)
     threads = choose_distill_cpus(resources, segments, useful_threads(work))
     task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
+    if task.distill.objective.kind == "ridge":
+        experts = plan.config.experts.num_experts if task.distill.experts is None else len(task.distill.experts)
+        count, noun = (len(task.encoders), "encoder") if task.encoders else (experts, "expert")
+        what = "distill: %d images, for ridge heads on the features of %d %s"
+        log.info(what, curated.num_classes * task.distill.images_per_class, count, noun if count == 1 else f"{noun}s")
+        return task
     log.info(
         "distill: %d images, students of %d steps to targets %d %s ahead%s, %d %s%s, %s",
         task.distill.num_images(curated.num_classes),
@@ -172,7 +178,8 @@ def record_progress(update: ProgressUpdate, last_seen: int, shown: Progress, run
     if last and last.decision == Decision.STOP.value:
         shown.set_total(last.iteration)
         log.info("distill: the schedule ends the distillation at iteration %d", last.iteration)
-    shown.update(update.iteration, **({"loss": last.loss, "cap": last.cap} if last else {}))
+    figures = {"loss": last.loss} | ({} if last.expert == OUTCOME else {"cap": last.cap}) if last else {}
+    shown.update(update.iteration, **figures)
     return max(last_seen, update.iteration)
 
 

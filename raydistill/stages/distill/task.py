@@ -16,14 +16,18 @@ from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Distill
 from raydistill.distillation.cost_model import WorkEstimate, estimate_distillation
 from raydistill.distillation.distiller import Distiller, Record
+from raydistill.distillation.heads import HeadDistiller
+from raydistill.distillation.options import ComponentSpace
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentEvaluator
-from raydistill.distillation.trajectories import SomeTrajectories, Trajectories
+from raydistill.distillation.space import Components
+from raydistill.distillation.trajectories import SomeTrajectories, Trajectories, final_parameters
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.metrics import summarise
+from raydistill.learning.encoders import Encoder, features_of, frozen_encoders
+from raydistill.learning.metrics import balanced_accuracy, confusion, summarise
 from raydistill.learning.networks import Network, build_network, initial_parameters
 from raydistill.learning.normalise import AnyNormalisation, one_hot
 from raydistill.learning.options import Training
@@ -36,10 +40,13 @@ from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import SyntheticImages
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
 
 # The task of a trainer, and the artifacts that a Ray worker opens from it.
+
+AnyDistiller = Distiller | HeadDistiller
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class DistillTask:
     extra_workers: int  # that evaluate segments in addition to the trainer
     max_restarts: int
     tree: ClassTree | None  # turns votes into labels; None if the recipe needs no votes
+    encoders: tuple[str, ...] = ()  # URIs; empty: the experts give the features
 
     @property
     def ray_options(self) -> dict[str, Any]:
@@ -97,6 +105,7 @@ def make_task(
         spec.seed, processor, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
+        encoders=tuple(encoder.folder.uri for encoder in plan.encoders),
     )  # fmt: skip
 
 
@@ -115,7 +124,7 @@ class TrainerInputs(NamedTuple):
     """The opened artifacts of a task, its network, device and seed."""
 
     curated: CuratedSet
-    trajectories: Trajectories
+    trajectories: Trajectories | None  # None: encoders take their place
     network: Network
     device: str
     seed: int
@@ -125,32 +134,57 @@ class TrainerInputs(NamedTuple):
         """Open the inputs of a task; the driver has verified them. Set the threads."""
         device = task.processor.enter()
         curated = CuratedSet.open(task.curated, verify=False)
-        trajectories: Trajectories = TrajectoryStore.open(task.trajectories, verify=False)
-        if task.distill.experts is not None:
-            trajectories = SomeTrajectories(trajectories, task.distill.experts)
+        trajectories: Trajectories | None = None
+        if not task.encoders:
+            trajectories = TrajectoryStore.open(task.trajectories, verify=False)
+            if task.distill.experts is not None:
+                trajectories = SomeTrajectories(trajectories, task.distill.experts)
         network = build_network(task.architecture, curated.num_classes, curated.summary.image_size)
         seed = fold_in(task.seed, "distill", task.distill.seed)
         return cls(curated, trajectories, network, device, seed)
 
-    def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> Distiller:
+    def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> AnyDistiller:
         """Return the task's distiller, on the device of this worker."""
         images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
+        if task.distill.objective.kind == "ridge":
+            real = self._train_images()
+            encoders = self._encoders(task, real.images_NCHW)
+            return HeadDistiller(task.distill, encoders, images, labels, real, self._steps_seed, self._space(task))
+        assert self.trajectories is not None
         return Distiller(
-            task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb, self._real(task)
+            task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb,
+            self._real(task), self._space(task),
         )  # fmt: skip
 
     def evaluator(self, task: DistillTask) -> SegmentEvaluator:
         """Return the segment evaluator of the task's distiller."""
+        assert self.trajectories is not None
         return SegmentEvaluator(
             task.recipe, self.network, self.trajectories, self._steps_seed, task.memory_mb, self._real(task)
         )
 
+    def _encoders(self, task: DistillTask, images_NCHW: Tensor) -> list[Encoder]:
+        """Return the frozen encoders, standardised on the training images."""
+        if self.trajectories is not None:
+            return frozen_encoders(self.network, final_parameters(self.trajectories), images_NCHW)
+        opened = [EncoderArtifact.open(uri, verify=False) for uri in task.encoders]  # the driver has verified them
+        return [artifact.encoder(images_NCHW, self.curated.normalisation) for artifact in opened]
+
     def _real(self, task: DistillTask) -> RealImages | None:
         """Return the training images on this worker's device, or None if not needed."""
-        if task.distill.outcome is None:
-            return None
+        return None if task.distill.outcome is None else self._train_images()
+
+    def _train_images(self) -> RealImages:
         images, labels = self.curated.to_torch("train").tensors
         return RealImages(images.to(self.device), one_hot(labels, self.curated.num_classes).to(self.device))
+
+    def _space(self, task: DistillTask) -> Components | None:
+        """Return the components of the training images, or None if pixels are optimised."""
+        space = task.distill.space
+        if not isinstance(space, ComponentSpace):
+            return None
+        images, _ = self.curated.to_torch("train").tensors
+        return Components.fit(images, space.components, self.curated.normalisation, self.seed).to(self.device)
 
     @property
     def _steps_seed(self) -> int:
@@ -178,7 +212,7 @@ class Checkpoint(NamedTuple):
 
 def save_checkpoint(
     folder: Folder,
-    distiller: Distiller,
+    distiller: AnyDistiller,
     best: SyntheticImages,
     records: Sequence[Record],
     validations: Sequence[Validation],
@@ -278,8 +312,9 @@ class Validator:
             epochs=recipe.validation_epochs, momentum=0.9, weight_decay=5e-4, lr_decay_at=0.5, class_weights=False,
             augmentation=recipe.augmentation,
         ).with_even_batches(len(images.images_SCHW))  # fmt: skip
-        scores = summarise([self._score(images, training, number) for number in range(recipe.validation_networks)])
-        return Validation(images.iteration, scores["mean"], math.nan if scores["std"] is None else scores["std"])
+        return _validation(
+            images, [self._score(images, training, number) for number in range(recipe.validation_networks)]
+        )
 
     def _score(self, images: SyntheticImages, training: Training, number: int) -> float:
         """Return the balanced accuracy of one network; 0 if its training diverges."""
@@ -291,3 +326,33 @@ class Validator:
         except DivergenceError:
             return 0.0
         return evaluate(self._network, theta_P, self._images, self._labels, self._num_classes).balanced_accuracy
+
+
+class HeadValidator:
+    """Score iterates by heads on the encoders they are made for.
+
+    Parameters
+    ----------
+    distiller
+        Has the encoders, and the head.
+    images_NCHW, labels_N
+        The validation split, normalised, on the device that trains.
+    num_classes
+        Number of classes.
+    """
+
+    def __init__(self, distiller: HeadDistiller, images_NCHW: Tensor, labels_N: Tensor, num_classes: int) -> None:
+        self._distiller, self._labels, self._num_classes = distiller, labels_N, num_classes
+        self._features = [features_of(encoder, images_NCHW) for encoder in distiller.encoders]
+
+    def evaluate(self, images: SyntheticImages) -> Validation:
+        """Return the mean accuracy, and its deviation, of the heads."""
+        heads = self._distiller.heads(images.images_SCHW.to(self._features[0]))
+        predicted = [(features @ head).argmax(dim=1) for features, head in zip(self._features, heads, strict=True)]
+        confusions = [confusion(labels, self._labels, self._num_classes) for labels in predicted]
+        return _validation(images, [balanced_accuracy(counts) for counts in confusions])
+
+
+def _validation(images: SyntheticImages, accuracies: list[float]) -> Validation:
+    scores = summarise(accuracies)
+    return Validation(images.iteration, scores["mean"], math.nan if scores["std"] is None else scores["std"])

@@ -29,6 +29,7 @@ from raydistill.distillation.diagnostics import (
 )
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
+from raydistill.distillation.heads import HeadDistiller
 from raydistill.distillation.initial import initial_images, initial_labels, margin
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentResult, StationaryExperts
@@ -50,8 +51,10 @@ from raydistill.stages.distill.artifact import (
 from raydistill.stages.distill.report import draw_grid
 from raydistill.stages.distill.task import (
     STATE,
+    AnyDistiller,
     Checkpoint,
     DistillTask,
+    HeadValidator,
     TrainerInputs,
     Validation,
     Validator,
@@ -104,7 +107,6 @@ class Trainer:
         self.normalisation = self.curated.normalisation
         validation = self.curated.load("validation")
         split = self.normalisation.apply(validation.images_NHWC).to(device), validation.labels_N.to(device)
-        self._validator = Validator(task.distill, self.network, *split, self.curated.num_classes, self.seed)
         self.records: list[Record] = []
         self.diagnostics = MatchingDiagnostics()
         self.validations: list[Validation] = []
@@ -114,17 +116,23 @@ class Trainer:
         self._new_pictures: list[str] = []
         self._saved_at = time.monotonic()
         checkpoint = load_checkpoint(self.folder, self.normalisation)
+        self.distiller: AnyDistiller = (
+            self._resume(inputs, checkpoint) if isinstance(checkpoint, Checkpoint) else self._start(inputs)
+        )
+        self._validator: Validator | HeadValidator = (
+            HeadValidator(self.distiller, *split, self.curated.num_classes)
+            if isinstance(self.distiller, HeadDistiller)
+            else Validator(task.distill, self.network, *split, self.curated.num_classes, self.seed)
+        )
         if isinstance(checkpoint, Checkpoint):
-            self.distiller = self._resume(inputs, checkpoint)
             return
         if checkpoint is not None:
             self.warn(f"distilling starts over: {checkpoint}")
-        self.distiller = self._start(inputs)
         write_images(self.folder, INITIAL, self.current_images(), self._info())
         self._validate()
         write_frame(self.folder, self.current_images())
 
-    def _start(self, inputs: TrainerInputs) -> Distiller:
+    def _start(self, inputs: TrainerInputs) -> AnyDistiller:
         """Return the distiller before its first step."""
         recipe, curated = self.task.distill, self.curated
         train = curated.load("train")
@@ -132,16 +140,17 @@ class Trainer:
         votes = None if self.task.tree is None else curated.probabilities("train", self.task.tree)
         # The final parameters of 1000 experts are gigabytes: read them only if the recipe needs
         # them.
-        experts = (self.network, final_parameters(inputs.trajectories) if recipe.needs_experts else [])
+        known = inputs.trajectories
+        experts = (self.network, final_parameters(known) if known is not None and recipe.needs_experts else [])
         device = inputs.device if recipe.starts_by_matching else "cpu"
         images = pixels.to(device), train.labels_N.to(device)
-        initial = initial_images(
-            recipe, *images, curated.num_classes, *experts, inputs.trajectories, generator(self.seed, "initial")
-        )
+        initial = initial_images(recipe, *images, curated.num_classes, *experts, known, generator(self.seed, "initial"))
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)
         distiller = inputs.distiller(self.task, initial.images_SCHW, labels)
+        if isinstance(distiller, HeadDistiller):
+            return distiller
         try:
             distiller.begin(self._typical_sets(distiller.images, pixels, train.labels_N))
         except StationaryExperts as error:
@@ -150,13 +159,14 @@ class Trainer:
             raise translate_divergence(error, self.task.recipe) from error
         return distiller
 
-    def _resume(self, inputs: TrainerInputs, checkpoint: Checkpoint) -> Distiller:
+    def _resume(self, inputs: TrainerInputs, checkpoint: Checkpoint) -> AnyDistiller:
         """Return the distiller of a checkpoint, and take over its history."""
         self.best, self.records, self.validations = checkpoint.best, checkpoint.records, checkpoint.validations
         for _, records in groupby(self.records, key=lambda record: record.iteration):
             self.diagnostics.read(list(records))  # its warnings were logged before the checkpoint
         tensors = checkpoint.tensors
-        any_images = torch.zeros(len(tensors["labels"]), *tensors["images"].shape[1:])
+        size = self.curated.summary.image_size
+        any_images = torch.zeros(len(tensors["labels"]), 3, size, size)
         distiller = inputs.distiller(self.task, any_images, tensors["labels"])
         distiller.load_state_dict(tensors, checkpoint.distiller)
         return distiller
@@ -189,9 +199,8 @@ class Trainer:
 
     def step(self, evaluate: Callable[[Distiller], list[SegmentResult]] = Distiller.measure_all) -> None:
         """Run one iteration. evaluate: returns the results of its segments, in order."""
-        results = evaluate(self.distiller)
         try:
-            new = self.distiller.advance(results)
+            new = self._advance(evaluate)
         except DivergenceError as cause:
             error = translate_divergence(cause, self.task.recipe)
             assert self.best is not None
@@ -213,6 +222,11 @@ class Trainer:
             write_frame(self.folder, self.current_images())
         if time.monotonic() - self._saved_at > self.task.checkpoint_seconds:
             self.save()
+
+    def _advance(self, evaluate: Callable[[Distiller], list[SegmentResult]]) -> list[Record]:
+        if isinstance(self.distiller, HeadDistiller):
+            return self.distiller.step()
+        return self.distiller.advance(evaluate(self.distiller))
 
     def warn(self, message: str) -> None:
         """Add a warning to the next update; the driver logs it."""
@@ -327,6 +341,8 @@ def _fix(error: DivergenceError, recipe: ResolvedRecipe) -> str:
         return f"lower distill.lr_step.lr (now {lr:.3g}), or start from another distill.student_lr"
     if not isinstance(error, NotFinite):
         return error.fix
+    if recipe.options.objective.kind == "ridge":
+        return f"lower distill.image_step.lr (now {recipe.options.image_step.lr:.3g})"
     fix = f"lower distill.student_lr (now {error.student_lr:.3g})"
     if error.image_lr is not None:
         fix += f" or distill.image_step.lr (now {error.image_lr:.3g})"

@@ -50,9 +50,12 @@ SUBJECTS = (
     "herding",
     "dm",
     "ncfm",
+    "nearest_feature",  # heads alone: real images nearest to the mean feature of their class
+    "full_data_head",  # heads alone: all the training images
     "experts",
     "full_data",
 )
+HEAD = "head"  # protocol and network of linear heads on the experts' features (`stages.evaluate.heads`)
 
 # Value in the column `validation` where the training diverged: the row then evaluates the initial
 # parameters.
@@ -192,6 +195,11 @@ def subjects(present: Collection[str]) -> list[str]:
 
 
 Labels = npt.NDArray[np.integer]
+
+
+def headline(runs: list[dict[str, Any]], protocol: str, network: str) -> tuple[str, str]:
+    """Return protocol and network of the headline figures: heads, if there are any."""
+    return (HEAD, HEAD) if any(run["protocol"] == HEAD for run in runs) else (protocol, network)
 
 
 def summarise(

@@ -106,6 +106,8 @@ class Evaluate:
     ----------
     protocols
         Training protocols by name.
+    from_scratch
+        Train networks. False: evaluate only the heads of a set that was distilled for heads.
     other_networks
         Further architectures, used with the small sets only.
     num_networks
@@ -130,6 +132,7 @@ class Evaluate:
     """
 
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
+    from_scratch: bool = True
     other_networks: tuple[AnyArchitecture, ...] = ()
     num_networks: PositiveInt = 5
     baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
@@ -145,6 +148,8 @@ class Evaluate:
             raise ValueError("protocols must name at least one; the first gives the headline figures")
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError(f"baselines must not name one twice, got {', '.join(self.baselines)}")
+        if self.scores and not self.from_scratch:
+            raise ValueError("scores compare networks trained from scratch, but from_scratch is false")
         if self.scores and not self.full_data_networks:
             raise ValueError("scores compare with networks trained on all the data, but full_data_networks is 0")
         name, first = self.first_protocol

@@ -39,6 +39,7 @@ from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.fits import FIT_CACHE, Fit, LearningRate, LrSearch, Split, TrainingSet
 from raydistill.stages.evaluate.groups import LabelledGroups, load_groups, write_groups
+from raydistill.stages.evaluate.heads import HeadTask, Splits, head_rows
 from raydistill.stages.evaluate.report.files import record_with_model, write_report
 from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers, load_votes
 from raydistill.stages.evaluate.worker import Evaluator, TrainedClassifier, train_classifier
@@ -130,11 +131,19 @@ def _train_networks(
         groups=bins,
     )
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
-    searches = plan_searches(config, root, training_sets)
-    rows = evaluator.evaluate(searches)
-    if config.tracking.registers:
+    heads = HeadTask.of(distilled, teachers, config.resources)
+    if not config.evaluate.from_scratch and heads is None:
+        what = "there are no heads to evaluate: it was not distilled for heads, or its experts are missing"
+        raise ArtifactIncompatible(what, distilled.folder.uri, "set evaluate.from_scratch=true")
+    searches = plan_searches(config, root, training_sets) if config.evaluate.from_scratch else []
+    rows = evaluator.evaluate(searches) if searches else []
+    if searches and config.tracking.registers:
         classifiers += train_classifier(evaluator, searches, rows)
-    return rows + (evaluator.experts(teachers.store, teachers.architecture) if teachers else [])
+    if teachers is not None:
+        rows += evaluator.experts(teachers.store, teachers.architecture)
+    if heads is not None:
+        rows += head_rows(config.resources, heads, Splits(train, validation, test), list(training_sets.small()))
+    return rows
 
 
 def _register(

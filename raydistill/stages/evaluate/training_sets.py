@@ -141,7 +141,8 @@ def load_votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tens
 
 
 def _from_images(name: str, images: SyntheticImages) -> TrainingSet:
-    return TrainingSet(name, 0, images.images_SCHW, images.targets_SK, images.student_lrs)
+    lrs = images.student_lrs if len(images.student_lrs) else None  # a set made for heads has no rates
+    return TrainingSet(name, 0, images.images_SCHW, images.targets_SK, lrs)
 
 
 @dataclass(frozen=True)

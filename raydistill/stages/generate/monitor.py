@@ -2,119 +2,68 @@
 
 from __future__ import annotations
 
-import math
-import threading
-import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
+from raydistill.config import Generate
 from raydistill.diffusion.losses import measure
 from raydistill.diffusion.model import Generator, to_pixels, to_tensors
 from raydistill.diffusion.sampling import sample
-from raydistill.diffusion.training import TrainingState
-from raydistill.errors import RaydistillError
 from raydistill.figures.image_grids import image_grid
-from raydistill.log import Progress, get_logger, progress
+from raydistill.learning.sharded import TrainingState
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.group_training import Monitor, Update
+from raydistill.runtime.resources import Processor
 from raydistill.seeding import generator as seeded
+from raydistill.stages.curate.feeding.feed import Pictures
 from raydistill.stages.curate.select.conditions import picture_colours
 from raydistill.stages.generate.artifact import PREVIEWS
-from raydistill.stages.generate.feed import GenerateTask, Update
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
 
-log = get_logger(__name__)
 
-POLL_SECONDS = 0.5
+@dataclass(frozen=True)
+class GenerateTask:
+    """The arguments of a worker; they are pickled."""
+
+    folder: str
+    curated: str
+    pictures: Pictures
+    validation: Pictures
+    generate: Generate
+    survey: str
+    seed: int
+    processor: Processor
+    checkpoint_seconds: float
 
 
-class Monitor:
-    """Read the updates of the workers.
-
-    Parameters
-    ----------
-    plan
-        Of the run.
-    updates
-        The queue of the workers.
-    run
-        The MLflow run.
-
-    Attributes
-    ----------
-    error
-        The first error that a worker sent, if any.
-    """
+class GeneratorMonitor(Monitor):
+    """Read the updates of the workers that train a generator."""
 
     def __init__(self, plan: Plan, updates: Queue, run: Run) -> None:
-        self.error: RaydistillError | None = None
-        self._plan, self._updates, self._run = plan, updates, run
-        self._seen = -1  # last step that was shown
-        self._saved = 0  # step of the last checkpoint
+        super().__init__(updates, run, "training the generator", plan.config.generate.training.steps)
+        self._folder = plan.generator.folder
 
-    def show(self, done: threading.Event) -> None:
-        """Show progress and record updates in MLflow, until `done` and an empty queue."""
-        with progress(self._plan.config.generate.training.steps, "training the generator", "steps") as shown:
-            while True:
-                last = done.wait(POLL_SECONDS)
-                while (update := self._next()) is not None:
-                    self._process(update, shown)
-                if last:
-                    return
-
-    def wait_for_saved_step(self) -> int:
-        """Return the step of the last checkpoint, once all updates were read."""
-        while not self._updates.empty():
-            time.sleep(POLL_SECONDS)
-        time.sleep(POLL_SECONDS)  # the last one may have been taken from the queue, and not be processed
-        return self._saved
-
-    def _next(self) -> Update | None:
-        """Return the next update, or None if there is none yet."""
-        try:
-            update: Update = self._updates.get_nowait()
-        except Empty:
-            return None
-        return update
-
-    def _process(self, update: Update, shown: Progress) -> None:
-        if update.error is not None:
-            self.error = self.error or update.error
-            return
-        self._record(update)
-        self._show(update, shown)
-        if update.saved:
-            self._saved = update.step
-        self._seen = max(self._seen, update.step)
-
-    def _record(self, update: Update) -> None:
-        """Record in MLflow the records that are newer than the last step.
-
-        Workers that start again send their records again.
-        """
+    def record(self, update: Update, seen: int) -> None:
+        """Record also the loss by time, and previews."""
+        super().record(update, seen)
         for row in update.history:
-            if row["step"] > self._seen:
-                by_time = {f"loss_by_time/{n}": loss for n, loss in enumerate(row["loss_by_time"]) if loss is not None}
-                self._run.metrics({"loss": row["loss"], "lr": row["lr"]} | by_time, row["step"])
-        for row in update.validation:
-            if row["step"] >= self._seen:
-                known = {key: value for key, value in row.items() if key != "step" and math.isfinite(value)}
-                self._run.metrics({f"validation/{key}": value for key, value in known.items()}, row["step"])
+            by_time = {f"loss_by_time/{n}": loss for n, loss in enumerate(row["loss_by_time"]) if loss is not None}
+            if row["step"] > seen and by_time:
+                self.run.metrics(by_time, row["step"])
         for name in update.pictures:
-            self._run.artifact(self._plan.generator.folder.local(name), "previews")
+            self.run.artifact(self._folder.local(name), "previews")
 
-    def _show(self, update: Update, shown: Progress) -> None:
-        if self._seen < 0 and update.step:
-            shown.resume_at(update.step)
-        metrics = {"loss": update.history[-1]["loss"]} if update.history else {}
-        shown.update(max(update.step, self._seen), **metrics)
-        for row in update.validation:
-            if row["step"] > self._seen or update.pictures:
-                what = "generate: step %d: loss %.4f on validation pictures; mean flux of samples against galaxies: %+.1f %%"
-                log.info(what, row["step"], row["loss"], 100 * row["bias_flux"])
+    def describe(self, row: dict[str, Any]) -> str:
+        """Return the loss and the bias of the flux."""
+        return (
+            f"generate: step {row['step']}: loss {row['loss']:.4f} on validation pictures; "
+            f"mean flux of samples against galaxies: {100 * row['bias_flux']:+.1f} %"
+        )
 
 
 # Show and measure what a generator has learned so far.
@@ -138,13 +87,13 @@ class Previews:
         self.shown = min(task.generate.preview_images, count)
         self.noise = torch.randn((self.shown, 3, size, size), generator=seeded(task.seed, "preview noise"))
 
-    def make(self, state: TrainingState) -> tuple[dict[str, Any], str]:
+    def make(self, state: TrainingState[Generator]) -> tuple[dict[str, Any], str]:
         """Return the row of `validation.parquet` for a state, and the name of the picture.
 
         While the averaged parameters have the larger loss, the picture shows samples of the
         parameters themselves too.
         """
-        averaged, raw = state.averaged(), state.generator
+        averaged, raw = state.averaged(), state.model
         training = raw.training
         raw.eval()
         real = np.asarray(self.validation.images_NHWC[: self.shown])

@@ -23,13 +23,16 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.diffusion.losses import LossByTime
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.training import TrainingImages, TrainingState, init_training, shard_gradient
+from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient
 from raydistill.errors import DivergenceError, RaydistillError
+from raydistill.learning.sharded import TrainingState
 from raydistill.log import get_logger
 from raydistill.runtime.cluster import PROGRESS_INTERVAL
+from raydistill.runtime.group_training import Update
 from raydistill.runtime.ray_train import gather, process_group
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.feeding.feed import Feed
 from raydistill.stages.generate.artifact import (
     HISTORY,
     HISTORY_SCHEMA,
@@ -39,8 +42,7 @@ from raydistill.stages.generate.artifact import (
     GeneratorSummary,
     write_model,
 )
-from raydistill.stages.generate.feed import Feed, GenerateTask, Update
-from raydistill.stages.generate.monitor import Previews
+from raydistill.stages.generate.monitor import GenerateTask, Previews
 from raydistill.storage import Folder, checked
 
 log = get_logger(__name__)
@@ -108,7 +110,7 @@ class _Worker:
         state, training = self.state, self.task.generate.training
         own_shards = [
             shard_gradient(
-                state.generator, images.to(state.generator.device), training, self.task.seed, state.step,
+                state.model, images.to(state.model.device), training, self.task.seed, state.step,
                 self.rank + n * self.world_size,
             )
             for n, images in enumerate(shards)
@@ -139,7 +141,7 @@ class _Worker:
             "loss": losses.mean,
             "loss_by_time": by_time,
         }
-        self.losses = LossByTime.zero(self.state.generator.device)
+        self.losses = LossByTime.zero(self.state.model.device)
         self.records.history.append(row)
         self._send(Update(step, history=[row]))
 
@@ -231,12 +233,12 @@ class Records:
     losses: tuple[list[float], list[float]] | None = None
 
 
-def save(folder: Folder, state: TrainingState, records: Records) -> None:
+def save(folder: Folder, state: TrainingState[Generator], records: Records) -> None:
     """Write the state and the records in one file, which appears whole or not at all."""
     checked.write(folder, STATE, pack_tensors(state.to_tensors(), asdict(records)))
 
 
-def load(folder: Folder, state: TrainingState) -> Records:
+def load(folder: Folder, state: TrainingState[Generator]) -> Records:
     """Load the last checkpoint into `state`, and return its records.
 
     Without a checkpoint both are new. A damaged checkpoint counts as none, with a warning.

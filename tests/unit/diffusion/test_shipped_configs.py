@@ -33,7 +33,7 @@ def test_network_trains_for_one_step(monkeypatch: pytest.MonkeyPatch, name: str,
     images = TrainingImages(images_NHWC, Conditions.of(LAYOUT, 4, **{"class": torch.eye(2)[torch.arange(4) % 2]}))
     training = replace(config.generate.training, batch_size=2, shards=1, steps=1, precision="float32")
     state = init_training(build_generator(config.generate.model, LAYOUT, side, 0, images_NHWC), training)
-    count = sum(parameter.numel() for parameter in state.generator.parameters())
+    count = sum(parameter.numel() for parameter in state.model.parameters())
     assert millions[0] < count / 1e6 < millions[1]
     ((after, loss),) = train(state, images, training, 0)
     assert after.step == 1

@@ -158,7 +158,7 @@ def test_average_is_stored_and_restored_without_the_frozen_weights(checkpoint: P
     next(train(state, copies(), TRAINING, seed=0))
     averaged = state.averaged()
     tensors = averaged.state_dict()
-    assert tensors.keys() == {name for name, _ in state.generator.trained()}
+    assert tensors.keys() == {name for name, _ in state.model.trained()}
     restored = tiny_generator(checkpoint, seed=3)
     restored.load_state_dict(tensors)
     sampling = Sampling(steps=3)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.losses import LossByTime, loss_per_image, measure, stratified_quantiles
-from raydistill.diffusion.model import build_generator, to_tensors
+from raydistill.diffusion.model import Generator, build_generator, to_tensors
 from raydistill.diffusion.options import GeneratorTraining
 from raydistill.diffusion.order import ImageOrder
-from raydistill.diffusion.training import TrainingImages, TrainingState, init_training, shard_gradient, train
+from raydistill.diffusion.training import TrainingImages, init_training, shard_gradient, train
 from raydistill.errors import DivergenceError
+from raydistill.learning.sharded import TrainingState
 from raydistill.seeding import generator as seeded
 from tests.unit.diffusion.test_model import LAYOUT, MODELS, build, pixels
 
@@ -33,11 +34,13 @@ def shard_images(shard: int, step: int = 0) -> TrainingImages:
     return training_images().rows(batch.chunk(TRAINING.shards)[shard])
 
 
-def start(training: GeneratorTraining = TRAINING, name: str = "components") -> TrainingState:
+def start(training: GeneratorTraining = TRAINING, name: str = "components") -> TrainingState[Generator]:
     return init_training(build(name), training)
 
 
-def run(state: TrainingState, steps: int, training: GeneratorTraining = TRAINING, seed: int = 1) -> TrainingState:
+def run(
+    state: TrainingState[Generator], steps: int, training: GeneratorTraining = TRAINING, seed: int = 1
+) -> TrainingState[Generator]:
     for later, _ in train(state, training_images(), training, seed):
         if later.step == steps:
             break
@@ -48,8 +51,8 @@ def equal(first: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return first.keys() == other.keys() and all(torch.equal(first[key], other[key]) for key in first)
 
 
-def gradient(state: TrainingState, shard: int, **options: Any) -> Tensor:
-    return shard_gradient(state.generator, shard_images(shard), replace(TRAINING, **options), 1, 0, shard).gradient_P
+def gradient(state: TrainingState[Generator], shard: int, **options: Any) -> Tensor:
+    return shard_gradient(state.model, shard_images(shard), replace(TRAINING, **options), 1, 0, shard).gradient_P
 
 
 def test_order_in_which_shards_are_computed_does_not_change_a_bit() -> None:
@@ -63,14 +66,14 @@ def test_order_in_which_shards_are_computed_does_not_change_a_bit() -> None:
 def test_shards_depend_on_seed_and_step() -> None:
     state, data = start(), shard_images(0)
     draws = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0)]
-    gradients = [shard_gradient(state.generator, data, TRAINING, *draw).gradient_P for draw in draws]
+    gradients = [shard_gradient(state.model, data, TRAINING, *draw).gradient_P for draw in draws]
     assert all(not torch.equal(a, b) for n, a in enumerate(gradients) for b in gradients[:n])
 
 
 def test_dropout_follows_the_seed_and_not_the_global_generator() -> None:
     model = replace(MODELS["flow"], network=replace(MODELS["flow"].network, dropout=0.5))
     state = init_training(build_generator(model, LAYOUT, 8, 0, pixels()), TRAINING)
-    torch.nn.init.normal_(state.generator.network.unet.conv_out.weight, generator=seeded(0))
+    torch.nn.init.normal_(state.model.network.unet.conv_out.weight, generator=seeded(0))
     torch.manual_seed(1)
     first = gradient(state, 0)
     torch.manual_seed(2)
@@ -106,7 +109,7 @@ def test_step_is_that_of_adamw_on_the_clipped_mean_gradient() -> None:
         parameter.grad = part.view_as(parameter).clone()
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
-    for ours, theirs in zip(state.generator.parameters(), parameters, strict=True):
+    for ours, theirs in zip(state.model.parameters(), parameters, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
@@ -114,12 +117,12 @@ def test_average_follows_the_published_warm_up() -> None:
     state = start()
     averaged = None
     for later, _ in train(state, training_images(), TRAINING, 1):
-        newest = later.generator.embedding.null.detach().clone()
+        newest = later.model.embedding.null.detach().clone()
         n = later.step - 1  # diffusers: decay 0 in the first step, then 1 - (1 + n)^-power
         decay = min(1 - (1 + n) ** -TRAINING.ema_power, TRAINING.ema_decay) if n else 0.0
         averaged = newest if averaged is None else decay * averaged + (1 - decay) * newest
     torch.testing.assert_close(state.averaged().embedding.null, averaged)
-    assert not torch.equal(state.averaged().embedding.null, state.generator.embedding.null)
+    assert not torch.equal(state.averaged().embedding.null, state.model.embedding.null)
     assert not state.averaged().training
 
 
@@ -182,4 +185,4 @@ def test_training_lowers_the_loss(precision: Any) -> None:
     for _ in train(state, data, training, 1):
         pass
     assert measure(state.averaged(), images, data.conditions, 0).mean < 0.8 * before
-    assert {parameter.dtype for parameter in state.generator.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}

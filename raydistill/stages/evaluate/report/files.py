@@ -17,10 +17,12 @@ from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.evaluate.artifact import (
     GALAXIES_SCHEMA,
+    HEAD,
     RUNS_SCHEMA,
     accuracy_rows,
     by_network,
     class_rows,
+    headline,
     robust_scores,
     summarise,
     trained_network,
@@ -40,7 +42,7 @@ def write_report(
     write_rows(spec.folder, "galaxies.parquet", galaxies.to_pylist(), GALAXIES_SCHEMA)
     with spec.folder.writing("runs.parquet") as path:
         pq.write_table(pa.Table.from_pylist(rows, RUNS_SCHEMA), path)
-    protocol, network = config.headline
+    protocol, network = headline(rows, *config.headline)
     summary = summarise(rows, galaxies["label"].to_numpy(), curated.class_names, protocol, network)
     if config.evaluate.scores:
         summary["distilled"]["scores"] = robust_scores(rows, protocol, network)
@@ -58,9 +60,10 @@ def write_report(
             run.metrics({f"{name}/balanced_accuracy": mean, f"{name}/accuracy": entry["accuracy"]["mean"]}, 0)
     main = ("distilled", protocol, network)
     matrices = [np.array(row["confusion"]) for row in rows if (row["subject"], row["protocol"], row["network"]) == main]
-    save_figure(spec, run, "confusion.png", lambda path: _draw_confusion(path, matrices, curated))
+    what = "heads" if protocol == HEAD else "networks"
+    save_figure(spec, run, "confusion.png", lambda path: _draw_confusion(path, matrices, curated, what))
     save_figure(spec, run, "accuracy.png", lambda path: _draw_accuracy(path, summary, curated, network))
-    if len(config.networks) > 1:
+    if len(config.networks) > 1 and config.evaluate.from_scratch:
         save_figure(spec, run, "networks.png", lambda path: _draw_networks(path, summary, curated, config))
     return summary
 
@@ -72,9 +75,9 @@ def record_with_model(run: Run, identity: str, summary: dict[str, Any], curated:
     run.test_metrics(identity, known, (curated.summary.survey, curated.manifest.content))
 
 
-def _draw_confusion(path: Path, matrices: list[np.ndarray], curated: CuratedSet) -> None:
+def _draw_confusion(path: Path, matrices: list[np.ndarray], curated: CuratedSet, what: str) -> None:
     total_KK = np.sum(matrices, axis=0).reshape(curated.num_classes, curated.num_classes)
-    title = f"{curated.summary.survey}: {len(matrices)} networks trained on the distilled set, summed"
+    title = f"{curated.summary.survey}: {len(matrices)} {what} trained on the distilled set, summed"
     charts.confusion_matrix(path, total_KK, curated.class_names, title)
 
 

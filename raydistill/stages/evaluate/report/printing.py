@@ -17,6 +17,8 @@ TRAINING_SETS = {
     "herding": "as many training images, whose mean is that of their class",
     "dm": "images of the simpler method distribution matching",
     "ncfm": "images of the simpler method neural characteristic function matching",
+    "nearest_feature": "as many training images, nearest to the mean feature of their class",
+    "full_data_head": "all training images",
     "experts": "the networks that the images imitate, trained on all training images",
     "full_data": "other networks trained on all training images",
 }
@@ -24,14 +26,15 @@ TRAINING_SETS = {
 
 def evaluation_report(config: Config, report: EvaluationReport) -> str:
     """Return the accuracies by training set, and the verdict."""
-    title = f"{config.name}: accuracy on test images of new networks, by what they were trained on"
+    trained = "linear heads on frozen features" if "full_data_head" in report.summary else "new networks"
+    title = f"{config.name}: accuracy on test images of {trained}, by what they were trained on"
     parts = [
         text_table(title, [HEAD, *accuracy_table(report.summary)]),
         sentence("balanced accuracy: the mean over the classes of the share that is recognised", indent="  "),
         sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
         f"{glossary(TRAINING_SETS, report.summary)}\n",
     ]
-    if len(config.networks) > 1:
+    if len(config.networks) > 1 and config.evaluate.from_scratch:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
     if scores := score_table(report):
         title = "DD-Ranking's scores of the distilled set"

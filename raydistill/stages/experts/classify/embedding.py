@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.tensors import read_tensors, write_tensors
-from raydistill.diffusion.spaces import principal_axes
 from raydistill.learning.architectures import Architecture
+from raydistill.learning.components import principal_axes
 from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import AnyNormalisation

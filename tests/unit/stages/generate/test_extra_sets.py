@@ -20,10 +20,10 @@ from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import spec_of
 from raydistill.stages.curate.artifact import KIND, SCHEMA, CuratedSet, partition
+from raydistill.stages.curate.feeding.extra_sets import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
+from raydistill.stages.curate.feeding.feed import Pictures, UsedGroup, used_groups
 from raydistill.stages.curate.select.conditions import ConditionEncoding, fit_encoding
 from raydistill.stages.curate.summary import ClassSummary, Summary
-from raydistill.stages.generate.feed import Pictures, UsedGroup, used_groups
-from raydistill.stages.generate.stage import ExtraSet, extra_row_groups, open_extra_sets, without_held_out
 from raydistill.storage import Folder
 from tests.unit.config_tools import SIMULATED, Read
 
@@ -99,7 +99,7 @@ def test_held_out_galaxies_are_left_out_by_id_file_and_looks(folder: Folder, mai
         ]
     }
     extra = write(folder / "extra", rows, ("unlabelled",))
-    (result,) = without_held_out([extra], main)
+    (result,) = without_held_out([extra], main, "generate")
     assert result.left_out == {"g03", "same file", "looks alike"}
     images = decoded(extra_row_groups(result, main), fit_encoding(main))
     assert np.array_equal(images.images_NHWC, [picture(1), picture(10)])
@@ -135,18 +135,18 @@ def test_sets_that_do_not_fit_are_rejected(
 ) -> None:
     extra = write(folder / "extra", {("train", 0): [galaxy(20, votes=True)]}, ("unlabelled",), **summary)
     with pytest.raises(ArtifactIncompatible, match=message):
-        open_extra_sets([extra.folder], main)
+        open_extra_sets([extra.folder], main, "generate.extra_sets")
 
 
 def test_extra_set_of_another_survey_without_votes_fits(folder: Folder, main: CuratedSet) -> None:
     extra = write(folder / "extra", {("train", 0): [galaxy(20)]}, ("unlabelled",), tree="gz-decals")
-    assert [set_.folder for set_ in open_extra_sets([extra.folder], main)] == [extra.folder]
+    assert [set_.folder for set_ in open_extra_sets([extra.folder], main, "generate.extra_sets")] == [extra.folder]
 
 
 def test_set_without_training_galaxies_is_rejected(folder: Folder, main: CuratedSet) -> None:
     extra = write(folder / "extra", {("test", 0): [galaxy(20)]}, ("unlabelled",))
     with pytest.raises(ArtifactIncompatible, match="the train split holds no galaxy"):
-        open_extra_sets([extra.folder], main)
+        open_extra_sets([extra.folder], main, "generate.extra_sets")
 
 
 def test_extra_sets_are_in_the_identity_by_content_and_not_by_path(folder: Folder, read: Read) -> None:

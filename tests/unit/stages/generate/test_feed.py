@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from raydistill.diffusion.options import GeneratorTraining
+from raydistill.stages.curate.feeding import feed
+from raydistill.stages.curate.feeding.feed import Feed, Pictures, used_groups
 from raydistill.stages.curate.select.conditions import ConditionEncoding, fit_encoding
-from raydistill.stages.generate import feed
-from raydistill.stages.generate.feed import Feed, Pictures, used_groups
 from raydistill.storage import Folder
 from tests.unit.stages.sample_tools import SIZE, write_curated
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import asdict, dataclass
+from typing import Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +21,16 @@ import ray
 import torch
 
 from raydistill.artifacts.tables import decode_images
-from raydistill.config import Generate
 from raydistill.diffusion.conditions import Conditions
-from raydistill.diffusion.options import GeneratorTraining
 from raydistill.diffusion.order import ImageOrder, Window
 from raydistill.diffusion.training import TrainingImages
-from raydistill.errors import RaydistillError
 from raydistill.galaxies.selection import Split
+from raydistill.learning.options import ShardedTraining
 from raydistill.runtime.ray_data import MAX_RETRIES, accepted_deprecations, quiet_context
-from raydistill.runtime.resources import Processor
 from raydistill.seeding import generator as seeded
 from raydistill.stages.curate.artifact import CuratedSet, RowGroup, row_groups
 from raydistill.stages.curate.select.conditions import ConditionEncoding, columns_of, conditions_of
-from raydistill.stages.experts.classify.embedding import Embedder
+from raydistill.storage import Folder
 
 WINDOW_BYTES = 2**28  # of the decoded pictures of a window; another value changes the order of large sets
 CHUNK = 1024  # pictures that a task decodes at once
@@ -41,6 +38,18 @@ TASK_BYTES = 2**26  # of the decoded pictures of a task; a worker holds those of
 COLOURS = 3
 
 Columns = dict[str, np.ndarray]
+
+
+class Embeds(Protocol):
+    """Gives the condition "embedding" of pictures."""
+
+    def apply(self, images_NHWC: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Return the embeddings float32 [N, K] of uint8 pictures."""
+        ...
+
+    def write(self, folder: Folder) -> None:
+        """Write what gives them into the folder of the trained model."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class Pictures:
     groups: tuple[UsedGroup, ...]
     image_size: int
     encoding: ConditionEncoding
-    embedder: Embedder | None = None
+    embedder: Embeds | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -128,6 +137,11 @@ class Pictures:
         """
         return decode_images(self._choose_rows(count, seed, name)["image"], self.image_size)
 
+    def choose_labelled(self, count: int, seed: int, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the pictures of `choose` and their labels int64 [N]; -1 is unknown."""
+        rows = self._choose_rows(count, seed, name)
+        return decode_images(rows["image"], self.image_size), torch.from_numpy(rows["label"].to_numpy().copy())
+
     def _choose_rows(self, count: int, seed: int, name: str) -> pa.Table:
         chosen = torch.randperm(len(self), generator=seeded(seed, name))[:count].sort().values.numpy()
         parts, first = [], 0
@@ -156,7 +170,7 @@ class Feed:
     """
 
     pictures: Pictures
-    training: GeneratorTraining
+    training: ShardedTraining
     seed: int
     rank: int
     world_size: int
@@ -248,47 +262,3 @@ def _from_columns(columns: Columns) -> TrainingImages:
     images_NHWC = torch.from_numpy(np.array(columns["image"]))  # a copy, as torch writes to no shared memory
     values_BV = torch.from_numpy(np.array(columns.get("condition", np.empty((len(images_NHWC), 0), np.float32))))
     return TrainingImages(images_NHWC, Conditions(values_BV, ~values_BV.isnan()))
-
-
-# Define what the driver and the workers of the generate stage exchange.
-
-
-@dataclass(frozen=True)
-class GenerateTask:
-    """The arguments of a worker; they are pickled."""
-
-    folder: str
-    curated: str
-    pictures: Pictures
-    validation: Pictures
-    generate: Generate
-    survey: str
-    seed: int
-    processor: Processor
-    checkpoint_seconds: float
-
-
-@dataclass(frozen=True)
-class Update:
-    """A message of worker 0 to the driver, or the error of any worker.
-
-    Parameters
-    ----------
-    step
-        Steps of the training so far.
-    history, validation
-        New rows of the tables of the same names.
-    pictures
-        New previews.
-    saved
-        Whether a checkpoint of this step exists.
-    error
-        The error that ends the training.
-    """
-
-    step: int
-    history: list[dict[str, Any]] = field(default_factory=list)
-    validation: list[dict[str, Any]] = field(default_factory=list)
-    pictures: list[str] = field(default_factory=list)
-    saved: bool = False
-    error: RaydistillError | None = None

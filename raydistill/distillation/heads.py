@@ -1,0 +1,237 @@
+r"""Distil images for a linear head on the features of frozen encoders.
+
+In each iteration the images, in all their symmetric versions, give a ridge head in closed form, and
+the head classifies a batch of real images (`learning.heads` states the head):
+
+    L = mean_e mean_b CE(s_e F_e(x_b) W_e, y_b) + shrinkage mean_i |z_i|^2,
+    W_e = ridge_head(F_e(A decode(z)), Y)
+
+F_e are the standardised features of encoder e, A the symmetries and s_e a learned scale. The
+gradient goes through the solve, so the outcome of the training is matched exactly, where linear
+gradient matching (Cazenavette et al. 2025, arXiv:2511.16674) aligns the gradients of random heads.
+The closed form is that of KIP (Nguyen et al. 2021, arXiv:2011.00050) with the kernel of the features.
+
+Shapes: S images, G symmetries, N real images, B of a batch, F features, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.distillation.distiller import Record
+from raydistill.distillation.divergence import check_finite
+from raydistill.distillation.options import RidgeHead
+from raydistill.distillation.outcome import RealImages
+from raydistill.distillation.recipe import Recipe
+from raydistill.distillation.schedule import Decision
+from raydistill.distillation.segments import OUTCOME
+from raydistill.distillation.space import Space, Tiles
+from raydistill.learning.augment import GROUPS
+from raydistill.learning.augmenting import orbit
+from raydistill.learning.encoders import BATCH, Encoder, features_of
+from raydistill.learning.heads import ridge_head
+from raydistill.seeding import generator
+
+FIRST_SCALE = 10.0  # of the head's scores, which lie near [-1, 1]
+MOST_FEATURES = 2**26  # numbers kept of an encoder: 256 MB
+
+
+class HeadResult(NamedTuple):
+    """The loss of an iteration, and its gradients."""
+
+    loss: Tensor
+    d_stored: Tensor
+    d_log_scales_E: Tensor
+
+
+class HeadDistiller:
+    """The state of one distillation for heads.
+
+    Parameters
+    ----------
+    recipe
+        Iterations, image step, augmentation (whose symmetries all images are seen in), and the
+        objective, a `RidgeHead`. The rate of the image step falls to 0 as a cosine.
+    encoders
+        Frozen encoders, one or more.
+    images_SCHW
+        Initial synthetic images, normalised and sorted by class.
+    targets_SK
+        Their class probabilities.
+    real
+        Normalised real images with one-hot labels.
+    seed
+        Root of the random numbers.
+    space
+        Where the images are stored. None: pixels.
+
+    Raises
+    ------
+    ValueError
+        If the objective is another one, or there is no encoder.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        encoders: Sequence[Encoder],
+        images_SCHW: Tensor,
+        targets_SK: Tensor,
+        real: RealImages,
+        seed: int,
+        space: Space | None = None,
+    ) -> None:
+        if not isinstance(recipe.objective, RidgeHead):
+            raise ValueError(f"recipe.objective is {recipe.objective.kind}: give a RidgeHead")
+        if recipe.image_step.lr == "auto":
+            raise ValueError("image_step: lr must be a number for a RidgeHead")
+        if not encoders:
+            raise ValueError("a head needs at least one encoder")
+        self.recipe, self._options, self.encoders = recipe, recipe.objective, tuple(encoders)
+        self._seed, self._space = seed, space or Tiles(recipe.multi_formation)
+        self._symmetries = recipe.augmentation.symmetries
+        self.stored = self._space.encode(images_SCHW).clone()
+        self.average = self.stored.clone()
+        self._targets_SK = targets_SK.clone()
+        self._log_scales_E = torch.full((len(encoders),), math.log(FIRST_SCALE)).to(images_SCHW)
+        self._optimiser = recipe.image_step.build([self.stored, self._log_scales_E])
+        self.iteration = 0
+        labels_N = real.targets_NK.argmax(dim=1)
+        self._kept_N, self._features_ENGF = self._real_features(real)
+        self._labels_N = labels_N[self._kept_N]
+        present = self._labels_N.unique().tolist()
+        self._members = [(self._labels_N == label).nonzero()[:, 0] for label in present]
+
+    def _real_features(self, real: RealImages) -> tuple[Tensor, list[Tensor]]:
+        """Return which real images are used, and their features [N, G, F] of each encoder."""
+        versions, total = len(GROUPS[self._symmetries]), len(real.images_NCHW)
+        largest = max(len(encoder.mean_F) for encoder in self.encoders)
+        order_N = torch.randperm(total, generator=generator(self._seed, "real"))
+        kept_N = order_N[: max(1, MOST_FEATURES // (versions * largest))].sort().values.to(real.images_NCHW.device)
+        seen = [orbit(images, self._symmetries) for images in real.images_NCHW[kept_N].split(BATCH)]
+        features = [torch.cat([features_of(encoder, images) for images in seen]) for encoder in self.encoders]
+        return kept_N, [features_MF.view(len(kept_N), versions, -1) for features_MF in features]
+
+    @property
+    def finished(self) -> bool:
+        """Return whether all iterations are done."""
+        return self.iteration >= self.recipe.iterations
+
+    @property
+    def images(self) -> Tensor:
+        """Return the images [S, C, H, W]."""
+        return self._space.decode(self.stored)
+
+    @property
+    def published_images(self) -> Tensor:
+        """Return the images' moving average to publish, or the images if there is none."""
+        return self._space.decode(self.average) if self.recipe.ema else self.images
+
+    @property
+    def student_lrs(self) -> Tensor:
+        """Return no rates: no student is trained."""
+        return torch.empty(0)
+
+    def targets(self) -> Tensor:
+        """Return the target probabilities [S, K]."""
+        return self._targets_SK
+
+    def heads(self, images_SCHW: Tensor) -> list[Tensor]:
+        """Return the head [F, K] of each encoder, trained on all versions of the images."""
+        seen = orbit(images_SCHW, self._symmetries)
+        targets = self._targets_SK.repeat_interleave(len(seen) // len(images_SCHW), dim=0)
+        centred = targets - 1 / targets.shape[1]
+        return [ridge_head(encoder(seen), centred, self._options.regularisation) for encoder in self.encoders]
+
+    def loss(self, stored: Tensor, log_scales_E: Tensor, index_B: Tensor, version_B: Tensor) -> Tensor:
+        """Return the loss on a batch of real images, each in one version."""
+        labels_B = self._labels_N[index_B]
+        losses = []
+        for number, head_FK in enumerate(self.heads(self._space.decode(stored))):
+            scores_BK = self._features_ENGF[number][index_B, version_B] @ head_FK
+            losses.append(torch.nn.functional.cross_entropy(log_scales_E[number].exp() * scores_BK, labels_B))
+        return torch.stack(losses).mean() + self._options.shrinkage * stored.flatten(1).square().sum(dim=1).mean()
+
+    def measure(self, segment: int = 0) -> HeadResult:
+        """Return the loss of this iteration and its gradients; the state does not change."""
+        g, count = generator(self._seed, self.iteration), self._options.per_class
+        index_B = torch.cat([rows[_draw(len(rows), count, g).to(rows.device)] for rows in self._members])
+        version_B = _draw(self._features_ENGF[0].shape[1], len(index_B), g).to(index_B.device)
+        stored, log_scales_E = (value.detach().requires_grad_() for value in (self.stored, self._log_scales_E))
+        loss = self.loss(stored, log_scales_E, index_B, version_B)
+        return HeadResult(loss.detach(), *torch.autograd.grad(loss, (stored, log_scales_E)))
+
+    def measure_all(self) -> list[HeadResult]:
+        """Return the results of this iteration: one."""
+        return [self.measure()]
+
+    def step(self) -> list[Record]:
+        """Run one iteration, and return its record."""
+        return self.advance(self.measure_all())
+
+    def advance(self, results: Sequence[HeadResult]) -> list[Record]:
+        """Update the state with the result of an iteration.
+
+        Raises
+        ------
+        DivergenceError
+            If the loss or the gradient is not finite. The state does not change.
+        """
+        (result,) = results
+        lr, norm = self._lr(), float(result.d_stored.norm())
+        check_finite({"loss": float(result.loss), "gradient": norm}, lr, lr, self.iteration)
+        self.stored.grad, self._log_scales_E.grad = result.d_stored, result.d_log_scales_E
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+        self._optimiser.step()
+        self.average.lerp_(self.stored, 1 - self.recipe.ema)
+        self.iteration += 1
+        nan = float("nan")
+        return [
+            Record(
+                self.iteration, OUTCOME, OUTCOME, 0, float(result.loss), nan, nan, norm, 0, False, Decision.STAY.value
+            )
+        ]  # fmt: skip
+
+    def _lr(self) -> float:
+        first = self.recipe.image_step.lr
+        assert first != "auto"
+        return first * (1 + math.cos(math.pi * self.iteration / self.recipe.iterations)) / 2
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Return the state as (tensors, strings), the form that safetensors stores."""
+        tensors = {
+            "images": self.stored,
+            "average": self.average,
+            "labels": self._targets_SK,
+            "log_scales": self._log_scales_E,
+        }
+        for index, entries in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"step/{index}/{key}": value for key, value in entries.items() if value is not None}
+        copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+        return copies, {"iteration": json.dumps(self.iteration)}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
+        """Continue bit for bit from the result of `state_dict`."""
+        self.stored.copy_(tensors["images"])
+        self.average.copy_(tensors["average"])
+        self._targets_SK.copy_(tensors["labels"])
+        self._log_scales_E.copy_(tensors["log_scales"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("step/"):
+                _, index, entry = key.split("/")
+                state.setdefault(int(index), {})[entry] = value.clone()
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.iteration = json.loads(strings["iteration"])
+
+
+def _draw(end: int, count: int, g: torch.Generator) -> Tensor:
+    return torch.randint(end, (count,), generator=g)

@@ -1,0 +1,158 @@
+r"""Define the spaces in which synthetic images are stored, and decoded from.
+
+A distiller moves stored values z along the gradient of the loss of their images x = decode(z). The
+chain rule adds one factor to the exact gradient, the transposed Jacobian of `decode`:
+
+    dL/dz = (dx/dz)^T dL/dx
+
+- `Tiles`: z are images, or tiles of them: a stored image is a grid of f x f tiles, each enlarged to
+  the full size by bilinear interpolation (multi-formation, IDC, Kim et al. 2022, arXiv:2205.14959).
+  Such images have 1/f of the resolution, so they are not prototypes to look at.
+- `Components`: z are whitened principal components of real images, so that an image is a plausible
+  mixture of real ones and has no noise of single pixels. Its values are kept in the range of
+  pictures.
+
+Shapes: S images, T = S / f^2 stored ones, K components, D = C H W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from raydistill.learning.components import principal_axes
+from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.seeding import generator
+
+MOST_IMAGES = 4096  # whose principal components are found: 400 MB of float64 at 64 px
+SMALLEST_VARIANCE = 1e-9  # relative to the largest; below it is rounding
+
+
+class Space(Protocol):
+    """The map between stored values and images."""
+
+    def encode(self, images_SCHW: Tensor) -> Tensor:
+        """Return the stored values whose images are nearest to these."""
+        ...
+
+    def decode(self, stored: Tensor) -> Tensor:
+        """Return the images [S, C, H, W]."""
+        ...
+
+
+def gradient(space: Space, stored: Tensor, d_images_SCHW: Tensor) -> Tensor:
+    """Return the gradient in the stored values, given that in their images."""
+    return torch.func.vjp(space.decode, stored)[1](d_images_SCHW)[0]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Images themselves (f = 1), or grids of f x f smaller ones.
+
+    Parameters
+    ----------
+    factor
+        f.
+    """
+
+    factor: int = 1
+
+    def decode(self, stored_TCHW: Tensor) -> Tensor:
+        """Return images [S, C, H, W], grouped by stored image, row by row."""
+        if self.factor == 1:
+            return stored_TCHW
+        f, (_, channels, height, width) = self.factor, stored_TCHW.shape
+        grid = stored_TCHW.view(-1, channels, f, height // f, f, width // f)
+        tiles = grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, height // f, width // f)
+        return F.interpolate(tiles, size=(height, width), mode="bilinear", align_corners=False)
+
+    def encode(self, images_SCHW: Tensor) -> Tensor:
+        """Return stored images [T, C, H, W], tiles averaged over f x f pixels.
+
+        Raises
+        ------
+        ValueError
+            The number of images is not a multiple of f^2, or their side none of f.
+        """
+        f, (num_images, channels, height, width) = self.factor, images_SCHW.shape
+        if num_images % f**2 or height % f or width % f:
+            raise ValueError(
+                f"multi_formation = {f} needs a multiple of {f**2} images and of {f} pixels, "
+                f"got {num_images} images of {height} x {width} pixels"
+            )
+        if f == 1:
+            return images_SCHW
+        small = F.avg_pool2d(images_SCHW, f).view(-1, f, f, channels, height // f, width // f)
+        return small.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width)
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Whitened principal components of real images: x = clip(mean + sum_k z_k std_k axis_k).
+
+    Parameters
+    ----------
+    mean_CHW
+        Mean image.
+    axes_KD
+        Principal axes times the standard deviation of the real images along each.
+    variances_K
+        Squares of these deviations.
+    low_C11, high_C11
+        Black and white of each channel.
+    """
+
+    mean_CHW: Tensor
+    axes_KD: Tensor
+    variances_K: Tensor
+    low_C11: Tensor
+    high_C11: Tensor
+
+    @classmethod
+    def fit(cls, images_NCHW: Tensor, count: int, normalisation: AnyNormalisation, seed: int) -> Components:
+        """Return the principal components of real images.
+
+        Parameters
+        ----------
+        images_NCHW
+            Normalised images. Of more than `MOST_IMAGES` the seed draws as many.
+        count
+            Largest number of components. There are never more than the rank of the images.
+        normalisation
+            Of the images. ZCA leaves no range per channel, so values are not clipped.
+        seed
+            Draws images.
+        """
+        chosen_N = torch.randperm(len(images_NCHW), generator=generator(seed, "components"))[:MOST_IMAGES]
+        flat_ND = images_NCHW[chosen_N.sort().values.to(images_NCHW.device)].flatten(1).cpu().double()
+        mean_D = flat_ND.mean(dim=0)
+        axes_KD, variances_K = principal_axes(flat_ND - mean_D, count)
+        rank = int((variances_K > SMALLEST_VARIANCE * variances_K.max()).sum())
+        axes_KD, variances_K = axes_KD[:rank], variances_K[:rank]
+        channels = images_NCHW.shape[1]
+        low_C, high_C = torch.full((channels,), -torch.inf), torch.full((channels,), torch.inf)
+        if isinstance(normalisation, Normalisation):
+            mean_C, std_C = (torch.tensor(values, dtype=torch.float64) for values in normalisation)
+            low_C, high_C = -mean_C / std_C, (1 - mean_C) / std_C
+        tensors = (
+            mean_D.unflatten(0, images_NCHW.shape[1:]), axes_KD * variances_K.sqrt()[:, None], variances_K,
+            low_C[:, None, None], high_C[:, None, None],
+        )  # fmt: skip
+        return cls(*(tensor.to(images_NCHW) for tensor in tensors))
+
+    def to(self, device: str) -> Components:
+        """Return the same on a device."""
+        return Components(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def decode(self, stored_SK: Tensor) -> Tensor:
+        """Return images [S, C, H, W]."""
+        offsets_SD = stored_SK @ self.axes_KD
+        return (self.mean_CHW + offsets_SD.unflatten(1, self.mean_CHW.shape)).clamp(self.low_C11, self.high_C11)
+
+    def encode(self, images_SCHW: Tensor) -> Tensor:
+        """Return components [S, K]."""
+        return (images_SCHW - self.mean_CHW).flatten(1) @ self.axes_KD.T / self.variances_K

@@ -1,0 +1,1 @@
+"""Feed trainings with the pictures of curated sets."""
