@@ -92,7 +92,9 @@ class Tiles:
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Whitened principal components of real images: x = clip(mean + sum_k z_k std_k axis_k).
+    """Whitened principal components of real images.
+
+    x = clip(mean + sum_k z_k std_k axis_k)
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def show(images_BCHW: Tensor, views: Views) -> Tensor:
 
 
 def _with_neighbours(images_BCHW: Tensor, views: Views) -> Tensor:
-    """Return pictures, some with another galaxy, shifted, at their edge."""
+    """Return pictures, some with another galaxy at their edge."""
     side = images_BCHW.shape[-1]
     others = images_BCHW.roll(1, dims=0)
     shifted = images_BCHW.clone()
@@ -91,7 +91,7 @@ def _with_neighbours(images_BCHW: Tensor, views: Views) -> Tensor:
 
 
 class ContrastiveModel(nn.Module):
-    """A backbone without its last layer, and a projector that is dropped after the training.
+    """A backbone without its last layer, and a projector for the training alone.
 
     Parameters
     ----------
@@ -208,7 +208,8 @@ def vicreg(first_BD: Tensor, second_BD: Tensor) -> Tensor:
 def effective_rank(features_NF: Tensor) -> float:
     """Return how many features are independent.
 
-    It is the exponential of the entropy of the normalised singular values (Roy & Vetterli 2007): 1 for features that have collapsed onto a line, and F for isotropic ones.
+    It is the exponential of the entropy of the normalised singular values (Roy & Vetterli 2007): 1
+    for features that have collapsed onto a line, and F for isotropic ones.
     """
     values = torch.linalg.svdvals(features_NF.double() - features_NF.double().mean(dim=0))
     shares = values / values.sum().clamp_min(1e-300)
