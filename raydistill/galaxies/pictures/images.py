@@ -309,13 +309,8 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
 def around(image: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
     """Return the largest part `[h, w, …]` of `[H, W, …]` whose middle is a point.
 
-    Whole pixels are cut off, so the middle is the point to a quarter of a pixel.
-
-    Parameters
-    ----------
-    image : array `[H, W, …]`
-    centre : (float, float)
-        The point, to the right and downwards of the middle of the image [px].
+    `centre` is the point, to the right and downwards of the middle of the image [px]. Whole pixels are
+    cut off, so the new middle is the point to a quarter of a pixel.
     """
     height, width = image.shape[:2]
     x, y = (round(2 * value) for value in centre)
