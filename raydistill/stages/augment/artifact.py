@@ -62,6 +62,7 @@ RUNS_SCHEMA = pa.schema(
         ("images", pa.int32()),  # different training images
         ("loss", pa.float64()),  # mean training loss since the row before
         *_SCORE,
+        ("validation_all", pa.float64()),  # balanced accuracy on all validation galaxies
         ("balanced_accuracy", pa.float64()),  # on test galaxies, like all that follows
         ("macro_f1", pa.float64()),
         ("confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class

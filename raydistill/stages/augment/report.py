@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -64,6 +65,7 @@ def run_rows(runner: FitRunner, trained: Mapping[Fit, TrainedFit], test: Pool) -
                     "images": result.images,
                     "loss": float(result.loss_R[number]),
                     "validation": runner.validation_accuracy(fit, result.predicted_RV[number]),
+                    "validation_all": runner.validation_accuracy(replace(fit, shots=None), result.predicted_RV[number]),
                     "balanced_accuracy": metrics.balanced_accuracy(confusion_KK),
                     "macro_f1": metrics.macro_f1(confusion_KK),
                     "confusion": confusion_KK.reshape(-1).tolist(),

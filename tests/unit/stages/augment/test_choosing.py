@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -16,7 +17,10 @@ from raydistill.learning.architectures import ConvNet
 from raydistill.learning.grids import value_beyond
 from raydistill.learning.normalise import Normalisation
 from raydistill.runtime.resources import Processor
+from raydistill.stages.augment.artifact import RUNS_SCHEMA
 from raydistill.stages.augment.config import Augment, AugmentTraining
+from raydistill.stages.augment.inputs import Pool
+from raydistill.stages.augment.report import run_rows
 from raydistill.stages.augment.stage import Chooser, Search
 from raydistill.stages.augment.worker import Common, Fit, FitRunner, TrainedFit
 from raydistill.storage import Folder
@@ -33,6 +37,9 @@ class Planted(FitRunner):
 
     def train(self, fits: Sequence[Fit], description: str) -> list[TrainedFit]:
         return [TrainedFit(np.empty(0), self.predict(fit)[None], np.zeros(1), 1, False) for fit in fits]
+
+    def test(self, fits: Sequence[Fit], test: Pool) -> dict[Fit, np.ndarray]:
+        return {fit: test.labels_N.numpy().astype(np.int16)[None] for fit in fits}
 
 
 def planted(options: Augment, predict: Callable[[Fit], np.ndarray], folder: Any = "unused") -> Planted:
@@ -111,6 +118,18 @@ def test_ratios_are_tried_beyond_the_end_where_the_best_one_is(
     assert fit.ratio == chosen
     at_the_end = chosen in (max(tried), min(tried))
     assert ("the best ratio is at the end of those tried for 1 of 1 searches" in caplog.text) == at_the_end
+
+
+def test_rows_have_the_accuracy_on_few_and_on_all_validation_galaxies() -> None:
+    """Only the labels of the seed are classified correctly."""
+    fit = Fit("flips", shots=2)
+    runner = planted(Augment(), lambda fit: np.where(used(fit), LABELS.numpy(), (LABELS.numpy() + 1) % 3))
+    rows = run_rows(runner, {fit: runner.train([fit], "")[0]}, Pool(torch.zeros(5), torch.tensor([0, 1, 2, 2, 1])))
+    (row,) = pa.Table.from_pylist(rows, RUNS_SCHEMA).to_pylist()
+    assert row["validation"] == 1
+    assert row["validation_all"] == pytest.approx((2 / 40 + 2 / 12 + 2 / 3) / 3, rel=1e-12)
+    assert row["predicted"] == [0, 1, 2, 2, 1]
+    assert row["balanced_accuracy"] == 1
 
 
 def test_a_single_ratio_is_not_searched() -> None:
