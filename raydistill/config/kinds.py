@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args
 
 from pydantic import BeforeValidator, Field
 
-from raydistill.distillation.options import ImageSpace
-from raydistill.distillation.recipe import Step
+from raydistill.distillation.options import ImageSpace, Step
 from raydistill.distillation.schedule import Schedule, ScheduleBase
 from raydistill.imports import bad_entry_point, load_entry_point
 from raydistill.learning.architectures import ClassifierArchitecture

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation.divergence import check_finite, check_student_lr
+from raydistill.distillation.options import SMALLEST_GRADIENT
 from raydistill.distillation.outcome import RealImages
-from raydistill.distillation.recipe import SMALLEST_GRADIENT, Recipe, ResolvedRecipe, resolve_recipe
+from raydistill.distillation.recipe import Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.distillation.schedule import Decision, Matched, ScheduleState
 from raydistill.distillation.schedule.base import check_step
 from raydistill.distillation.segments import FIRST_STEP, SegmentEvaluator, SegmentResult, SharedState, StepSizes

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.options import SGD
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Fixed, SelfAdaptive, StepwiseWindow
 from raydistill.learning.augment import DSA, Augmentation
 

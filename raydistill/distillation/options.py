@@ -3,11 +3,92 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from raydistill.learning.architectures import ClassifierArchitecture
 from raydistill.learning.augment import DSA, Augmentation
 from raydistill.learning.checks import at_least, at_least_0_below_1, between_0_and_1, not_negative, positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+# Define the optimisers of images, rates and labels.
+
+SMALLEST_GRADIENT = 1e-12  # smallest divisor: images of zeros have no gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """SGD with momentum, the optimiser of the papers.
+
+    Parameters
+    ----------
+    lr
+        Learning rate. Matching gradients are small, so images need 100 to 10000. "auto" chooses it
+        from the gradient on the initial images, see `Distiller.begin`; only `image_step` may be
+        "auto".
+    momentum
+        Momentum, in [0, 1).
+    """
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float | Literal["auto"]
+    momentum: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.lr != "auto":
+            positive(self, "lr")
+        at_least_0_below_1(momentum=self.momentum)
+
+    def gradient_scale(self, norm: float) -> float:
+        """Return the factor of a segment's gradients: 1."""
+        return 1.0
+
+    def build(self, parameters: list[Tensor]) -> Optimizer:
+        """Return the optimiser; an automatic rate is 0 until `Distiller.begin` sets it."""
+        from torch import optim
+
+        return optim.SGD(parameters, lr=0.0 if self.lr == "auto" else self.lr, momentum=self.momentum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980).
+
+    Parameters
+    ----------
+    lr
+        Learning rate; for images in units of the channel's standard deviation.
+    betas
+        Decays of the first and the second moment, each in [0, 1).
+    unit_gradients
+        Divide the gradients of a segment by the norm of its image gradient. A rare gradient is 1000
+        times larger; unnormalised it fills Adam's second moment and stalls the images for 1 / (1 -
+        beta_2) iterations.
+    """
+
+    kind: Literal["adam"] = "adam"
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    unit_gradients: bool = True
+
+    def __post_init__(self) -> None:
+        positive(self, "lr")
+        at_least_0_below_1(**{f"beta {number}": beta for number, beta in enumerate(self.betas, 1)})
+
+    def gradient_scale(self, norm: float) -> float:
+        """Return the factor of a segment's gradients, from its image gradient's norm."""
+        return 1 / max(norm, SMALLEST_GRADIENT) if self.unit_gradients else 1.0
+
+    def build(self, parameters: list[Tensor]) -> Optimizer:
+        from torch import optim
+
+        return optim.Adam(parameters, lr=self.lr, betas=self.betas)
+
+
+Step = SGD | Adam
+
 
 # Define the hyper-parameters of NCFM (`distillation.characteristic`).
 

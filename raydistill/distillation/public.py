@@ -11,6 +11,8 @@ from raydistill.distillation.initial import expert_labels, hard_labels, initial_
 from raydistill.distillation.matching import Batch, Matcher, MatchResult
 from raydistill.distillation.methods import att, datm, ftd, mct, mtt, pad, stm, tesla
 from raydistill.distillation.options import (
+    SGD,
+    Adam,
     CharacteristicMatching,
     ComponentSpace,
     DistributionMatching,
@@ -20,7 +22,7 @@ from raydistill.distillation.options import (
     RidgeHead,
 )
 from raydistill.distillation.outcome import RealImages
-from raydistill.distillation.recipe import SGD, Adam, Recipe
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import (
     Decision,
     Fixed,

@@ -27,7 +27,7 @@ from raydistill.cli import app
 from raydistill.config import CatalogSurvey, Config, Curate, Distill, Experts, ExpertTraining, Resources, Tracking
 from raydistill.distillation import initial
 from raydistill.distillation.distiller import Record
-from raydistill.distillation.recipe import Adam
+from raydistill.distillation.options import Adam
 from raydistill.distillation.schedule import Fixed
 from raydistill.distillation.trajectories import final_parameters
 from raydistill.errors import ArtifactIncompatible, DivergenceError

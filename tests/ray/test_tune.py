@@ -21,7 +21,7 @@ from PIL import Image
 from ray_tools import SILENT, copy_of, killing, tiny
 
 from raydistill.config import Config, load
-from raydistill.distillation.recipe import Adam
+from raydistill.distillation.options import Adam
 from raydistill.errors import ClusterError, ConfigError, DivergenceError
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.distill.artifact import DistilledSet

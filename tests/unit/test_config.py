@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raydistill.config import CatalogSurvey, Halving, Range, load, plain
-from raydistill.distillation.recipe import SGD, Adam
+from raydistill.distillation.options import SGD, Adam
 from raydistill.distillation.schedule import Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
 from raydistill.errors import ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages

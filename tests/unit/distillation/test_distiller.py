@@ -13,7 +13,8 @@ from torch import Tensor
 
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
-from raydistill.distillation.recipe import SGD, Adam, Recipe, ResolvedRecipe, resolve_recipe
+from raydistill.distillation.options import SGD, Adam
+from raydistill.distillation.recipe import Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.distillation.schedule import Decision, Fixed, LossWeighted, SelfAdaptive, StepwiseWindow
 from raydistill.distillation.trajectories import InMemoryTrajectories
 from raydistill.errors import DivergenceError

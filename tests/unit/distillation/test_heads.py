@@ -11,9 +11,9 @@ import torch
 from sklearn.linear_model import Ridge
 
 from raydistill.distillation.heads import HeadDistiller
-from raydistill.distillation.options import ComponentSpace, RidgeHead
+from raydistill.distillation.options import SGD, Adam, ComponentSpace, RidgeHead
 from raydistill.distillation.outcome import RealImages
-from raydistill.distillation.recipe import SGD, Adam, Recipe
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.space import Components
 from raydistill.errors import DivergenceError
 from raydistill.learning.augment import Augmentation

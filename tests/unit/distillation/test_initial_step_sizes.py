@@ -11,7 +11,8 @@ import torch
 
 from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.divergence import NotFinite
-from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.options import SGD
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Fixed, StepwiseWindow
 from raydistill.distillation.segments import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO
 from raydistill.learning.augment import Augmentation

@@ -15,9 +15,9 @@ from torch import Tensor
 from raydistill.distillation.distiller import Distiller
 from raydistill.distillation.engines import Adjoint, Unrolled
 from raydistill.distillation.matching import Batch, Matcher, MatchResult, Outcome
-from raydistill.distillation.options import OutcomeMatching
+from raydistill.distillation.options import Adam, OutcomeMatching
 from raydistill.distillation.outcome import RealImages
-from raydistill.distillation.recipe import Adam, Recipe
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import LossWeighted, SelfAdaptive
 from raydistill.distillation.segments import OUTCOME, SegmentEvaluator
 from raydistill.learning.augment import Augmentation

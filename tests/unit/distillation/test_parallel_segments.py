@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from raydistill.distillation.distiller import Distiller
-from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.options import SGD
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Fixed, SelfAdaptive
 from raydistill.distillation.segments import SegmentEvaluator
 from raydistill.errors import DivergenceError

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.options import SGD
+from raydistill.distillation.recipe import Recipe
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation.distiller import Distiller
-from raydistill.distillation.recipe import SGD
+from raydistill.distillation.options import SGD
 from raydistill.distillation.schedule import Fixed, LossWeighted, ScheduleState, SelfAdaptive, StepwiseWindow
 from raydistill.distillation.segments import StationaryExperts
 from raydistill.distillation.trajectories import progress

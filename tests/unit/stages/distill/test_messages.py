@@ -15,7 +15,8 @@ from raydistill.distillation.diagnostics import (
     Undertrained,
 )
 from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
-from raydistill.distillation.recipe import SGD, Recipe
+from raydistill.distillation.options import SGD
+from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.segments import StationaryExperts
 from raydistill.errors import DivergenceError
 from raydistill.learning.options import Training

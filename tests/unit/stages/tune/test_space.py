@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from raydistill.config import Config, load
-from raydistill.distillation.recipe import SGD, Adam
+from raydistill.distillation.options import SGD, Adam
 from raydistill.distillation.schedule import Fixed, SelfAdaptive
 from raydistill.errors import ConfigError
 from raydistill.stages.tune.space import check_space, decode, distributions, max_iterations, own_recipe, recipe_of
