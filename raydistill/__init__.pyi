@@ -27,6 +27,7 @@ from .stages.experts.artifact import TrajectoryStore
 from .stages.generate.artifact import GeneratorArtifact
 from .stages.hunt.artifact import HuntReport, HuntRound
 from .stages.predict.artifact import PredictionSet
+from .stages.pretrain.artifact import EncoderArtifact
 from .stages.sample.artifact import SyntheticSet
 from .stages.simulate.artifact import Survey
 from .stages.tune.artifact import SearchReport
@@ -50,6 +51,7 @@ __all__ = [
     "DistilledSet",
     "DivergenceError",
     "DownloadError",
+    "EncoderArtifact",
     "EvaluationReport",
     "GeneratorArtifact",
     "HuntReport",
@@ -76,6 +78,7 @@ __all__ = [
     "load_config",
     "open",
     "predict",
+    "pretrain",
     "run",
     "sample",
     "setup_logging",
@@ -91,6 +94,7 @@ def experts(config: Config | str | os.PathLike[str], *overrides: str) -> Traject
 def distill(config: Config | str | os.PathLike[str], *overrides: str) -> DistilledSet: ...
 def evaluate(config: Config | str | os.PathLike[str], *overrides: str) -> EvaluationReport: ...
 def predict(config: Config | str | os.PathLike[str], *overrides: str) -> PredictionSet: ...
+def pretrain(config: Config | str | os.PathLike[str], *overrides: str) -> EncoderArtifact: ...
 def tune(config: Config | str | os.PathLike[str], *overrides: str) -> SearchReport: ...
 def analyse(config: Config | str | os.PathLike[str], *overrides: str) -> AnalysisReport: ...
 def generate(config: Config | str | os.PathLike[str], *overrides: str) -> GeneratorArtifact: ...

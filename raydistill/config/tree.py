@@ -139,6 +139,16 @@ class Config(ShownByDifferences):
         return (self.network, *self.evaluate.other_networks)
 
     @property
+    def trained_networks(self) -> tuple[Architecture, ...]:
+        """Return those of them that are trained; none if the evaluation has heads alone."""
+        return self.networks if self.evaluate.from_scratch else ()
+
+    @property
+    def matched_experts(self) -> tuple[int, ...]:
+        """Return the numbers of the experts that a distillation uses."""
+        return self.distill.experts or tuple(range(self.experts.num_experts))
+
+    @property
     def headline(self) -> tuple[str, str]:
         """Return the names of the protocol and the network of the headline figures."""
         return self.evaluate.first_protocol[0], self.network.name

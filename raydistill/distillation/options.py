@@ -225,14 +225,14 @@ class OutcomeMatching:
 
 
 @dataclass(frozen=True)
-class PixelSpace:
+class ImagePixels:
     """Optimise the pixels of the images."""
 
     kind: Literal["pixels"] = "pixels"
 
 
 @dataclass(frozen=True)
-class ComponentSpace:
+class ImageComponents:
     """Optimise whitened principal components of the training images.
 
     Parameters
@@ -248,7 +248,7 @@ class ComponentSpace:
         positive(self, "components")
 
 
-ImageSpace = PixelSpace | ComponentSpace
+ImageSpace = ImagePixels | ImageComponents
 
 
 # Define what is matched (`distillation.distiller`, `distillation.heads`).

@@ -14,11 +14,11 @@ from raydistill.distillation.options import (
     SGD,
     Adam,
     CharacteristicMatching,
-    ComponentSpace,
     DistributionMatching,
+    ImageComponents,
+    ImagePixels,
     MatchTrajectories,
     OutcomeMatching,
-    PixelSpace,
     RidgeHead,
 )
 from raydistill.distillation.outcome import RealImages

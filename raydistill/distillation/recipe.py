@@ -8,11 +8,11 @@ from typing import Literal
 from raydistill.distillation.options import (
     SGD,
     Adam,
+    ImagePixels,
     ImageSpace,
     MatchTrajectories,
     Objective,
     OutcomeMatching,
-    PixelSpace,
     Step,
 )
 from raydistill.distillation.schedule import LossWeighted, Schedule, ScheduleBase
@@ -161,7 +161,7 @@ class Recipe:
     average_over: Symmetries = "none"
     outcome: OutcomeMatching | None = None
     multi_formation: int = 1
-    space: ImageSpace = field(default_factory=PixelSpace)
+    space: ImageSpace = field(default_factory=ImagePixels)
     objective: Objective = field(default_factory=MatchTrajectories)
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ def check(config: Config) -> None:
     check_recipe(config, tree)
     if config.curate.align:
         _check_augmentation(config)
-    matched = len(config.distill.experts or range(config.experts.num_experts))
+    matched = len(config.matched_experts)
     if (groups := config.analyse.expert_groups) > matched:
         what = f"{groups} groups were asked for, and {matched} experts are matched"
         raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")

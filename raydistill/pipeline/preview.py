@@ -232,7 +232,7 @@ def _for_heads(plan: Plan, sizes: _Sizes) -> Estimate:
     Features of real images are computed once, and those of the images in each iteration.
     """
     config, recipe = plan.config, plan.config.distill
-    encoders = config.experts.num_experts if recipe.experts is None else len(recipe.experts)
+    encoders = len(recipe.encoders or config.matched_experts)
     images = recipe.num_images(sizes.num_classes)
     versions = len(GROUPS[recipe.augmentation.symmetries])
     flops = encoders * versions * sizes.flops * (sizes.train + 3 * images * recipe.iterations)
@@ -244,7 +244,7 @@ def _evaluation(plan: Plan) -> Estimate:
     if (sizes := _sizes(plan)) is None or len(plan.config.networks) > 1:
         return Estimate()
     config, evaluate = plan.config, plan.config.evaluate
-    if not evaluate.from_scratch:
+    if not config.trained_networks:
         return Estimate(START_SECONDS, 1e6)
     images = config.distill.num_images(sizes.num_classes)
     sets = len(evaluate.baselines) + (2 if config.distill.ema else 1)

@@ -25,6 +25,7 @@ from ray.util.queue import Empty, Queue
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Resources
 from raydistill.errors import ClusterError, RaydistillError
+from raydistill.learning.options import ShardedTraining
 from raydistill.log import Progress, get_logger, progress
 from raydistill.runtime.failures import WORKER_FAILURES, one_line, translate_errors
 from raydistill.runtime.ray_train import ExitAfterReport, IndependentWorkers
@@ -243,7 +244,11 @@ class GroupTraining:
         return None
 
 
-def num_workers(shards: int, resources: Resources) -> int:
+def num_workers(training: ShardedTraining, resources: Resources) -> int:
     """Return the largest number of workers that computes equally many shards each."""
-    available = max(1, choose_num_workers(resources, shards))
-    return max(count for count in range(1, available + 1) if shards % count == 0)
+    return equal_workers(training.shards, choose_num_workers(resources, training.shards))
+
+
+def equal_workers(shards: int, available: int) -> int:
+    """Return the largest number of the available workers that divides the shards."""
+    return max(count for count in range(1, max(1, available) + 1) if shards % count == 0)

@@ -21,7 +21,7 @@ from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.pipeline.plan import Plan
-from raydistill.runtime.group_training import num_workers
+from raydistill.runtime.group_training import equal_workers
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
 from raydistill.stages.generate.worker import STATE
@@ -127,4 +127,4 @@ def test_divergence_ends_the_training_with_one_sentence(tiny_root: Path, tmp_pat
 
 @pytest.mark.parametrize(("shards", "available", "expected"), [(4, 1, 1), (4, 3, 2), (4, 9, 4), (6, 4, 3), (1, 0, 1)])
 def test_workers_compute_equally_many_shards(shards: int, available: int, expected: int) -> None:
-    assert num_workers(shards, available) == expected
+    assert equal_workers(shards, available) == expected

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnySpace, AnyStep, infer_kind
-from raydistill.distillation.options import MatchTrajectories, OutcomeMatching, PixelSpace, RidgeHead
+from raydistill.distillation.options import ImagePixels, MatchTrajectories, OutcomeMatching, RidgeHead
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import LossWeighted
 from raydistill.learning.augment import Augmentation, Symmetries
@@ -120,7 +120,7 @@ class Distill(Recipe):
     average_over: Symmetries = "none"
     outcome: OutcomeOptions | None = None
     multi_formation: PositiveInt = 1
-    space: AnySpace = field(default_factory=PixelSpace)
+    space: AnySpace = field(default_factory=ImagePixels)
     objective: Annotated[Objectives, BY_KIND, infer_kind(Objectives)] = field(default_factory=MatchTrajectories)
     experts: tuple[NonNegativeInt, ...] | None = None
     seed: int = 0

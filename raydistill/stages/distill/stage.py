@@ -102,7 +102,7 @@ def _plan_task(plan: Plan, curated: CuratedSet, run: Run) -> DistillTask:
     threads = choose_distill_cpus(resources, segments, useful_threads(work))
     task = make_task(plan, curated, run, threads, workers=choose_num_workers(resources, segments, distill_cpus=threads))
     if task.distill.objective.kind == "ridge":
-        experts = plan.config.experts.num_experts if task.distill.experts is None else len(task.distill.experts)
+        experts = len(plan.config.matched_experts)
         count, noun = (len(task.encoders), "encoder") if task.encoders else (experts, "expert")
         what = "distill: %d images, for ridge heads on the features of %d %s"
         log.info(what, curated.num_classes * task.distill.images_per_class, count, noun if count == 1 else f"{noun}s")

@@ -17,7 +17,7 @@ from raydistill.config import Distill
 from raydistill.distillation.cost_model import WorkEstimate, estimate_distillation
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.heads import HeadDistiller
-from raydistill.distillation.options import ComponentSpace
+from raydistill.distillation.options import ImageComponents
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentEvaluator
@@ -181,7 +181,7 @@ class TrainerInputs(NamedTuple):
     def _space(self, task: DistillTask) -> Components | None:
         """Return the components of the training images, or None if pixels are optimised."""
         space = task.distill.space
-        if not isinstance(space, ComponentSpace):
+        if not isinstance(space, ImageComponents):
             return None
         images, _ = self.curated.to_torch("train").tensors
         return Components.fit(images, space.components, self.curated.normalisation, self.seed).to(self.device)

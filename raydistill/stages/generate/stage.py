@@ -90,7 +90,7 @@ def _train(
     config, spec = plan.config, plan.generator
     resources, training = config.resources, config.generate.training
     ensure_schedulable(resources)
-    workers = num_workers(training.shards, resources)
+    workers = num_workers(training, resources)
     size, further = curated.summary.image_size, [extra_row_groups(extra, curated) for extra in extras]
     pictures = Pictures(sum(further, used_groups(curated, "train")), size, encoding)
     validation = Pictures(used_groups(curated, "validation"), size, encoding)

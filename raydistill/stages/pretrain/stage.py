@@ -88,7 +88,7 @@ def _train(plan: Plan, curated: CuratedSet, extras: tuple[ExtraSet, ...], run: R
         Pictures(used_groups(curated, "validation"), size, encoding), config.pretrain, spec.seed,
         Processor.of(resources), resources.checkpoint_seconds,
     )  # fmt: skip
-    workers = num_workers(training.shards, resources)
+    workers = num_workers(training, resources)
     log.info(
         "pretrain: %d steps of %d pictures, from %d galaxies, on %d %s: %s, %s",
         training.steps,

@@ -46,6 +46,8 @@ from raydistill.stages.hunt import artifact as hunt
 from raydistill.stages.hunt.artifact import HuntSummary, RoundSummary
 from raydistill.stages.predict import artifact as predictions
 from raydistill.stages.predict.artifact import CalibrationSummary, PredictionSummary
+from raydistill.stages.pretrain import artifact as encoder
+from raydistill.stages.pretrain.artifact import EncoderSummary
 from raydistill.stages.sample import artifact as synthetic
 from raydistill.stages.sample.artifact import SyntheticClass, SyntheticSummary
 from raydistill.stages.tune import artifact as search
@@ -97,6 +99,7 @@ def _files(kind: str) -> dict[str, Any]:
         curated.KIND: {"summary.json": Summary("s", False, 8, 0.5, (0.1,) * 3, (0.1,) * 3, (ClassSummary("a", 1, 0, 0, 0, 0, None),), {})},
         detection.KIND: {detection.METRICS: {"figures": []}},
         evaluation.KIND: {evaluation.SUMMARY: summarise([EVALUATED], np.zeros(1, int), ["a"], "", "n")},
+        encoder.KIND: {encoder.SUMMARY: EncoderSummary("s", False, 8, 0.5, False, (0.1,) * 3, (0.1,) * 3, 4, 1, 1, 1, 1)},
         generator.KIND: {generator.SUMMARY: json.loads(GeneratorSummary(
             survey="s", simulated=False, image_size=8, crop_fraction=0.5, aligned=False, class_names=("a", "b"), tree="",
             encoding=ConditionEncoding(layout), model=GeneratorModel(), sampling=Sampling(), num_images=1, num_parameters=1, steps=1,

@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from raydistill.distillation.heads import HeadDistiller
-from raydistill.distillation.options import SGD, Adam, ComponentSpace, RidgeHead
+from raydistill.distillation.options import SGD, Adam, ImageComponents, RidgeHead
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.space import Components
@@ -76,7 +76,7 @@ def test_features_are_standardised() -> None:
 )
 def test_gradient_is_that_of_finite_differences(space: Components | None) -> None:
     recipe = replace(RECIPE, objective=RidgeHead(per_class=5, shrinkage=0.01))
-    run = distiller(recipe if space is None else replace(recipe, space=ComponentSpace()), encoders=2, space=space)
+    run = distiller(recipe if space is None else replace(recipe, space=ImageComponents()), encoders=2, space=space)
     result = run.measure()
     index, version = torch.arange(10), torch.zeros(10, dtype=torch.long)
     stored, scales = run.stored.clone().requires_grad_(), run._log_scales_E.clone()

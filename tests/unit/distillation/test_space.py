@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raydistill.distillation.distiller import Distiller
-from raydistill.distillation.options import ComponentSpace
+from raydistill.distillation.options import ImageComponents
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.space import Components, Space, Tiles, gradient
 from raydistill.learning.augment import Augmentation
@@ -112,7 +112,7 @@ def distiller(kind: str) -> Distiller:
     if kind == "tiles":
         recipe, space = replace(RECIPE, multi_formation=2), None
     else:
-        recipe = replace(RECIPE, space=ComponentSpace(components=12))
+        recipe = replace(RECIPE, space=ImageComponents(components=12))
         space = Components.fit(REAL.float(), 12, WIDE, seed=0)
     return Distiller(recipe, NETWORK, EXPERTS, images, labels, 0, space=space)
 
@@ -145,8 +145,8 @@ def test_resumed_run_continues_bit_for_bit(kind: str) -> None:
 
 def test_a_recipe_with_components_needs_them() -> None:
     images = zoo.normal(9, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
-    recipe = Recipe(student_steps=2, student_lr=0.05, space=ComponentSpace())
+    recipe = Recipe(student_steps=2, student_lr=0.05, space=ImageComponents())
     with pytest.raises(ValueError, match=r"give the space, Components\.fit"):
         Distiller(recipe, NETWORK, EXPERTS, images, one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES), 0)
     with pytest.raises(ValueError, match="multi_formation goes with space: pixels"):
-        Recipe(images_per_class=4, multi_formation=2, space=ComponentSpace())
+        Recipe(images_per_class=4, multi_formation=2, space=ImageComponents())

@@ -279,7 +279,7 @@ def plans_with_experts(plan: Plan) -> list[Plan]:
 
 def _expert_groups(plan: Plan) -> list[tuple[int, ...]]:
     """Return disjoint groups of the recipe's experts; sizes differ by at most one."""
-    chosen = plan.config.distill.experts or tuple(range(plan.config.experts.num_experts))
+    chosen = plan.config.matched_experts
     count = plan.config.analyse.expert_groups
     return [chosen[first::count] for first in range(count)]
 

@@ -63,7 +63,7 @@ def write_report(
     what = "heads" if protocol == HEAD else "networks"
     save_figure(spec, run, "confusion.png", lambda path: _draw_confusion(path, matrices, curated, what))
     save_figure(spec, run, "accuracy.png", lambda path: _draw_accuracy(path, summary, curated, network))
-    if len(config.networks) > 1 and config.evaluate.from_scratch:
+    if len(config.trained_networks) > 1:
         save_figure(spec, run, "networks.png", lambda path: _draw_networks(path, summary, curated, config))
     return summary
 

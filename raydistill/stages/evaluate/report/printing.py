@@ -34,7 +34,7 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
         sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
         f"{glossary(TRAINING_SETS, report.summary)}\n",
     ]
-    if len(config.networks) > 1 and config.evaluate.from_scratch:
+    if len(config.trained_networks) > 1:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
     if scores := score_table(report):
         title = "DD-Ranking's scores of the distilled set"
