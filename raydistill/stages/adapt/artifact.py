@@ -110,7 +110,8 @@ class AdaptationReport(Displayed):
     def figures(self) -> dict[str, dict[str, Any]]:
         """Return the figures of each training set.
 
-        - `source`, `source_adapted`: balanced accuracy on the source, {mean, std, n, ci95}.
+        - `source`, `source_adapted`: balanced accuracy on the source, {mean, std, n, ci95}; ci95 is
+          half the interval for new networks and galaxies.
         - `none`, `matched`, `adapted`, `upper_bound`: the same on the target.
         - `source_loss`, `gap_closed`: {value, low, high} of the difference on the source, and of
           the closed share of the gap; null where there is none.

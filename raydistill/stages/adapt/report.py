@@ -47,6 +47,7 @@ from raydistill.stages.adapt.artifact import (
 )
 from raydistill.stages.adapt.opening import UNSEEN, Pictures, Surveys
 from raydistill.stages.adapt.worker import Fit, TrainedFit
+from raydistill.statistics.crossed import PROPORTIONS, crossed_mean
 from raydistill.statistics.intervals import Interval, known
 from raydistill.statistics.resampling import difference, gap_closed
 from raydistill.tracking.tracker import Run
@@ -172,6 +173,9 @@ def _figures(
         values = [row[column] for row in rows if (row["training_set"], row["method"]) == (set_name, method)]
         return metrics.summarise([math.nan if value is None else value for value in values])
 
+    def accuracy(column: str, method: str, right_SN: np.ndarray, labels_N: np.ndarray) -> dict[str, Any]:
+        return figure(column, method) | {"ci95": _half_width(right_SN, labels_N)}
+
     known = target != UNSEEN
 
     def correct(method: str) -> np.ndarray:
@@ -189,9 +193,9 @@ def _figures(
     return {
         "lr": first.lr,
         "strength": first.strength,
-        "source": figure("source", "none"),
-        "source_adapted": figure("source", "adapted"),
-        **{method: figure("target", method) for method in METHODS},
+        "source": accuracy("source", "none", correct_on_source("none"), source),
+        "source_adapted": accuracy("source", "adapted", correct_on_source("adapted"), source),
+        **{method: accuracy("target", method, correct(method), target[known]) for method in METHODS},
         "source_loss": _plain(loss),
         "gap_closed": _plain(closed["adapted"]),
         "gap_closed_matched": _plain(closed["matched"]),
@@ -200,6 +204,12 @@ def _figures(
             for column in ("ece", "brier", "rejection_auroc")
         },
     }
+
+
+def _half_width(right_SN: np.ndarray, labels_N: np.ndarray) -> float | None:
+    """Return half the 95 % interval of balanced accuracy (networks and galaxies)."""
+    result = crossed_mean(right_SN.astype(np.float64), labels_N, PROPORTIONS)
+    return known((result.high - result.low) / 2)
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:
@@ -233,7 +243,7 @@ def draw_adaptation(path: Target, summary: Mapping[str, Any], bins: Sequence[Map
 
     Notes
     -----
-    Whiskers are 95 % intervals over networks. The diagram shows, for bins of the confidence on the
+    Whiskers are 95 % intervals over networks and galaxies. The diagram shows, for bins of the confidence on the
     target, the fraction of predictions that is right; those of calibrated networks lie on the
     diagonal. Bins with fewer than ten predictions are left out.
     """
