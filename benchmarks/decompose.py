@@ -27,7 +27,7 @@ from raydistill.learning import metrics
 from raydistill.learning.networks import build_network
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.evaluate.groups import counts, load_groups, measure, predict_probabilities
+from raydistill.stages.evaluate.measures.groups import counts, load_groups, measure, predict_probabilities
 from raydistill.stages.experts.artifact import TrajectoryStore
 
 

@@ -55,7 +55,7 @@ SUBJECTS = (
     "experts",
     "full_data",
 )
-HEAD = "head"  # protocol and network of linear heads on the experts' features (`stages.evaluate.heads`)
+HEAD = "head"  # protocol and network of linear heads on the experts' features (`stages.evaluate.measures.heads`)
 
 # Value in the column `validation` where the training diverged: the row then evaluates the initial
 # parameters.

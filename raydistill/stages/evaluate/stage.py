@@ -38,8 +38,8 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.stages.evaluate.fits import FIT_CACHE, Fit, LearningRate, LrSearch, Split, TrainingSet
-from raydistill.stages.evaluate.groups import LabelledGroups, load_groups, write_groups
-from raydistill.stages.evaluate.heads import HeadTask, Splits, head_rows
+from raydistill.stages.evaluate.measures.groups import LabelledGroups, load_groups, write_groups
+from raydistill.stages.evaluate.measures.heads import HeadTask, Splits, head_rows
 from raydistill.stages.evaluate.report.files import record_with_model, write_report
 from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers, load_votes
 from raydistill.stages.evaluate.worker import Evaluator, TrainedClassifier, train_classifier

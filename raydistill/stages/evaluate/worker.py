@@ -25,7 +25,7 @@ from raydistill.runtime.tasks import FitRunner, worker_task
 from raydistill.seeding import fold_in
 from raydistill.stages.evaluate.artifact import DIVERGED
 from raydistill.stages.evaluate.fits import Fit, LearningRate, LrSearch, Split, TrainingSet
-from raydistill.stages.evaluate.groups import Groups, measure, predict_probabilities
+from raydistill.stages.evaluate.measures.groups import Groups, measure, predict_probabilities
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.text import shown_name
 

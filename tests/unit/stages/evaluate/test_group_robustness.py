@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.evaluate.groups import Groups, counts, measure
+from raydistill.stages.evaluate.measures.groups import Groups, counts, measure
 
 SIZES = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, np.nan])
 LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0])

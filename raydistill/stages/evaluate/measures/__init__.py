@@ -1,0 +1,1 @@
+"""What an evaluation measures besides the accuracy of networks from scratch."""
