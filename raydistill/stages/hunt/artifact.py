@@ -294,7 +294,7 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
         more = interval(mean, low, high, sign="+", between=TWO_LINES)
         rows.append((shown_name(name), shown[0], more, *shown[1:]))
     spent, part = summary.rounds * summary.per_round, config.hunt.oracle and config.hunt.oracle.part
-    which = f"the galaxies of part {part.index} of {part.parts}, from 0" if part else "these galaxies"
+    which = "these galaxies" + (f" of hunt.oracle.part {part.index} of {part.parts}" if part else "")
     title = f"{summary.num_positive} of {summary.num_objects} are targets; {spent} labels, {summary.seeds} seeds"
     sources = [name for name in summary.strategies if name not in STRATEGIES]
     verdicts = [

@@ -143,4 +143,4 @@ def test_hunt_shows_each_strategy_with_its_meaning(tmp_path: Path) -> None:
     part = hunt_report(
         load("demo_hunt", ["hunt.oracle.part={index: 1, parts: 2}"]), HuntReport(folder, NO_MANIFEST, summary)
     )
-    assert "for the galaxies of part 1 of 2, from 0" in " ".join(part.split())
+    assert "for these galaxies of hunt.oracle.part 1 of 2" in " ".join(part.split())
