@@ -77,6 +77,7 @@ def test_another_seed_gives_other_images(by_class: SyntheticSet, root: Path) -> 
     assert (other.load().images_NHWC != by_class.load().images_NHWC).any(dim=(1, 2, 3)).all()
 
 
+@pytest.mark.long
 def test_a_killed_worker_changes_nothing(root: Path, tmp_path: Path) -> None:
     overrides = ("sample.sampling={steps: 300}", "sample.num_images=40", "resources.workers=2")
     expected = sampled(copy_of(root, tmp_path / "whole", *INPUTS), *overrides)

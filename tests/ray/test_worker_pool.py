@@ -39,6 +39,7 @@ def one_worker(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str
     return content(distilled(tiny_root, tmp_path_factory.mktemp("one-worker"), "resources.workers=1").distilled)
 
 
+@pytest.mark.long
 def test_number_of_workers_does_not_change_the_bits(tiny_root: Path, one_worker: str, tmp_path: Path) -> None:
     """Four workers are requested; the cluster can run two."""
     with expecting_worker("PoolWorker.evaluate"):
