@@ -61,6 +61,7 @@ def report(curated: CuratedSet) -> dict[str, Any]:
     return dict(json.loads(curated.folder.read(FILTER)))
 
 
+@pytest.mark.long
 def test_pictures_without_a_galaxy_are_rejected_with_their_probability(filtered: CuratedSet) -> None:
     reasons = rejected(filtered)
     assert {reasons.get(object_id) for object_id in DAMAGED} == {"low-surface-brightness"}

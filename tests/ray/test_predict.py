@@ -92,6 +92,7 @@ def test_calibration_is_fitted_on_validation_and_measured_on_test_galaxies(
         assert file.read(4) == b"\x89PNG"
 
 
+@pytest.mark.long
 def test_estimated_prior_is_written_into_every_block(root: Path, curated: CuratedSet) -> None:
     """A table of these frequencies gives the same probabilities."""
     survey = f"predict.survey={curated.folder.uri}"
@@ -110,6 +111,7 @@ def test_prior_of_other_classes_is_rejected(root: Path) -> None:
         predict(Plan(tiny(root, "predict.prior={round: 1}")), SILENT)
 
 
+@pytest.mark.long
 def test_bits_do_not_depend_on_the_number_of_workers(
     predictions: PredictionSet, root: Path, curated: CuratedSet, tmp_path: Path
 ) -> None:
@@ -205,6 +207,7 @@ def below_predictions(root: Path, folder: Path, *words: str) -> Path:
     return Path(predictions_spec(Plan(tiny(root, *words, f"predict.survey={folder}"))).folder.uri)
 
 
+@pytest.mark.long
 def test_survey_whose_pictures_are_all_rejected_is_rejected(fresh: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "bad"
     pictures.mkdir()
