@@ -13,6 +13,7 @@ import math
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,7 @@ class Update:
     error: RaydistillError | None = None
 
 
-class Monitor:
+class Monitor(ABC):
     """Read the updates of the workers. A stage overrides `record` and `describe`.
 
     Parameters
@@ -102,9 +103,9 @@ class Monitor:
                 known = {key: value for key, value in row.items() if key != "step" and math.isfinite(value)}
                 self.run.metrics({f"validation/{key}": value for key, value in known.items()}, row["step"])
 
+    @abstractmethod
     def describe(self, row: dict[str, Any]) -> str:
         """Return a line about a row of the validation."""
-        raise NotImplementedError
 
     def show(self, done: threading.Event) -> None:
         """Show progress and record updates in MLflow, until `done` and an empty queue."""

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill.stages.generate.worker import STATE
+from raydistill.stages.curate.feeding.worker import STATE
 from tests.e2e import tools
 from tests.e2e.test_mlflow import client
 from tests.e2e.tools import artifact, there

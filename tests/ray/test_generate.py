@@ -22,9 +22,9 @@ from raydistill.diffusion.sampling import sample
 from raydistill.errors import ClusterError, DivergenceError
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.group_training import equal_workers
+from raydistill.stages.curate.feeding.worker import STATE
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
-from raydistill.stages.generate.worker import STATE
 from tests.e2e import tools
 from tests.private_ray import training_here
 

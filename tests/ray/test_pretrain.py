@@ -16,13 +16,13 @@ from raydistill.config import Config
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, DivergenceError
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.feeding.worker import STATE
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.artifact import HEAD, EvaluationReport
 from raydistill.stages.evaluate.stage import evaluate
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.stages.pretrain.stage import pretrain
-from raydistill.stages.pretrain.worker import STATE
 from tests.e2e import tools
 from tests.private_ray import training_here
 

@@ -17,9 +17,9 @@ from raydistill.diffusion.network_options import StableDiffusion
 from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.feeding.worker import STATE
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
-from raydistill.stages.generate.worker import STATE
 from tests.private_ray import training_here
 from tests.unit.diffusion.tiny_stable_diffusion import write_checkpoint
 
