@@ -352,8 +352,7 @@ class Distiller:
         if self.image_lr is not None:
             tensors["image_lr"] = torch.tensor(self.image_lr, dtype=torch.float64)
         for name, optimiser in self._optimisers.items():
-            for index, entries in optimiser.state_dict()["state"].items():
-                tensors |= {f"{name}/{index}/{key}": value for key, value in entries.items() if value is not None}
+            tensors |= optimiser_tensors(name, optimiser)
         strings = {"schedule": json.dumps(self.schedule._asdict()), "finished": json.dumps(self.finished)}
         return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, strings
 
@@ -368,15 +367,31 @@ class Distiller:
         for log_lr, saved in zip(self.log_lrs, tensors["log_lrs"], strict=True):
             log_lr.copy_(saved)
         for name, optimiser in self._optimisers.items():
-            state: dict[int, dict[str, Any]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"{name}/"):
-                    _, index, entry = key.split("/")
-                    state.setdefault(int(index), {})[entry] = value.clone()  # the optimiser writes into it
-            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+            load_optimiser(name, optimiser, tensors)
         self.schedule = ScheduleState.from_json(json.loads(strings["schedule"]))
         self.finished = json.loads(strings["finished"])
         self._set_step_sizes()
+
+
+def optimiser_tensors(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimiser as tensors "name/parameter/entry"."""
+    states = optimiser.state_dict()["state"].items()
+    return {
+        f"{name}/{index}/{key}": value
+        for index, entries in states
+        for key, value in entries.items()
+        if value is not None
+    }
+
+
+def load_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Load what `optimiser_tensors` returned; other tensors are ignored."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(f"{name}/"):
+            _, index, entry = key.split("/")
+            state.setdefault(int(index), {})[entry] = value.clone()  # the optimiser writes into it
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raydistill.distillation.distiller import Record
+from raydistill.distillation.distiller import Record, load_optimiser, optimiser_tensors
 from raydistill.distillation.divergence import check_finite
 from raydistill.distillation.options import RidgeHead
 from raydistill.distillation.outcome import RealImages
@@ -89,8 +89,6 @@ class HeadDistiller:
     ) -> None:
         if not isinstance(recipe.objective, RidgeHead):
             raise ValueError(f"recipe.objective is {recipe.objective.kind}: give a RidgeHead")
-        if recipe.image_step.lr == "auto":
-            raise ValueError("image_step: lr must be a number for a RidgeHead")
         if not encoders:
             raise ValueError("a head needs at least one encoder")
         self.recipe, self._options, self.encoders = recipe, recipe.objective, tuple(encoders)
@@ -158,7 +156,7 @@ class HeadDistiller:
             losses.append(torch.nn.functional.cross_entropy(log_scales_E[number].exp() * scores_BK, labels_B))
         return torch.stack(losses).mean() + self._options.shrinkage * stored.flatten(1).square().sum(dim=1).mean()
 
-    def measure(self, segment: int = 0) -> HeadResult:
+    def measure(self) -> HeadResult:
         """Return the loss of this iteration and its gradients; the state does not change."""
         g, count = generator(self._seed, self.iteration), self._options.per_class
         index_B = torch.cat([rows[_draw(len(rows), count, g).to(rows.device)] for rows in self._members])
@@ -167,23 +165,15 @@ class HeadDistiller:
         loss = self.loss(stored, log_scales_E, index_B, version_B)
         return HeadResult(loss.detach(), *torch.autograd.grad(loss, (stored, log_scales_E)))
 
-    def measure_all(self) -> list[HeadResult]:
-        """Return the results of this iteration: one."""
-        return [self.measure()]
-
     def step(self) -> list[Record]:
-        """Run one iteration, and return its record."""
-        return self.advance(self.measure_all())
-
-    def advance(self, results: Sequence[HeadResult]) -> list[Record]:
-        """Update the state with the result of an iteration.
+        """Run one iteration, and return its record.
 
         Raises
         ------
         DivergenceError
             If the loss or the gradient is not finite. The state does not change.
         """
-        (result,) = results
+        result = self.measure()
         lr, norm = self._lr(), float(result.d_stored.norm())
         check_finite({"loss": float(result.loss), "gradient": norm}, lr, lr, self.iteration)
         self.stored.grad, self._log_scales_E.grad = result.d_stored, result.d_log_scales_E
@@ -201,7 +191,7 @@ class HeadDistiller:
 
     def _lr(self) -> float:
         first = self.recipe.image_step.lr
-        assert first != "auto"
+        assert first != "auto"  # the recipe has checked it
         return first * (1 + math.cos(math.pi * self.iteration / self.recipe.iterations)) / 2
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -212,8 +202,7 @@ class HeadDistiller:
             "labels": self._targets_SK,
             "log_scales": self._log_scales_E,
         }
-        for index, entries in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"step/{index}/{key}": value for key, value in entries.items() if value is not None}
+        tensors |= optimiser_tensors("step", self._optimiser)
         copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
         return copies, {"iteration": json.dumps(self.iteration)}
 
@@ -223,13 +212,7 @@ class HeadDistiller:
         self.average.copy_(tensors["average"])
         self._targets_SK.copy_(tensors["labels"])
         self._log_scales_E.copy_(tensors["log_scales"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("step/"):
-                _, index, entry = key.split("/")
-                state.setdefault(int(index), {})[entry] = value.clone()
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+        load_optimiser("step", self._optimiser, tensors)
         self.iteration = json.loads(strings["iteration"])
 
 

@@ -17,7 +17,7 @@ Shapes: S images, T = S / f^2 stored ones, K components, D = C H W.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -145,10 +145,6 @@ class Components:
             low_C[:, None, None], high_C[:, None, None],
         )  # fmt: skip
         return cls(*(tensor.to(images_NCHW) for tensor in tensors))
-
-    def to(self, device: str) -> Components:
-        """Return the same on a device."""
-        return Components(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def decode(self, stored_SK: Tensor) -> Tensor:
         """Return images [S, C, H, W]."""

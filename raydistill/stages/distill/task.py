@@ -146,14 +146,18 @@ class TrainerInputs(NamedTuple):
     def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> AnyDistiller:
         """Return the task's distiller, on the device of this worker."""
         images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
-        if task.distill.objective.kind == "ridge":
-            real = self._train_images()
+        recipe, real, space = task.distill, self._real(task), None
+        if isinstance(recipe.space, ImageComponents):
+            assert real is not None
+            count = recipe.space.components
+            space = Components.fit(real.images_NCHW, count, self.curated.normalisation, self.seed)
+        if recipe.objective.kind == "ridge":
+            assert real is not None
             encoders = self._encoders(task, real.images_NCHW)
-            return HeadDistiller(task.distill, encoders, images, labels, real, self._steps_seed, self._space(task))
+            return HeadDistiller(recipe, encoders, images, labels, real, self._steps_seed, space)
         assert self.trajectories is not None
         return Distiller(
-            task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb,
-            self._real(task), self._space(task),
+            task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb, real, space
         )  # fmt: skip
 
     def evaluator(self, task: DistillTask) -> SegmentEvaluator:
@@ -172,19 +176,11 @@ class TrainerInputs(NamedTuple):
 
     def _real(self, task: DistillTask) -> RealImages | None:
         """Return the training images on this worker's device, or None if not needed."""
-        return None if task.distill.outcome is None else self._train_images()
-
-    def _train_images(self) -> RealImages:
+        recipe = task.distill
+        if recipe.outcome is None and recipe.objective.kind == "trajectories" and recipe.space.kind == "pixels":
+            return None
         images, labels = self.curated.to_torch("train").tensors
         return RealImages(images.to(self.device), one_hot(labels, self.curated.num_classes).to(self.device))
-
-    def _space(self, task: DistillTask) -> Components | None:
-        """Return the components of the training images, or None if pixels are optimised."""
-        space = task.distill.space
-        if not isinstance(space, ImageComponents):
-            return None
-        images, _ = self.curated.to_torch("train").tensors
-        return Components.fit(images, space.components, self.curated.normalisation, self.seed).to(self.device)
 
     @property
     def _steps_seed(self) -> int:

@@ -78,7 +78,7 @@ class Records:
 
 
 def run_worker(loop: dict[str, Any], make: Callable[[Any, Any, str], FedWorker[Any]]) -> None:
-    """Run one worker of Ray Train, made of task, updates and device; report at its end."""
+    """Run a worker of Ray Train, made of task, updates and device; report at its end."""
     task, updates = loop["task"], loop["updates"]
     device = task.processor.enter()
     context = ray.train.get_context()
