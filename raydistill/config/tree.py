@@ -36,7 +36,7 @@ from raydistill.stages.experts.config import Experts
 from raydistill.stages.generate.config import Generate
 from raydistill.stages.hunt.config import Hunt
 from raydistill.stages.predict.config import Predict
-from raydistill.stages.pretrain.config import Pretrain
+from raydistill.stages.pretrain.config import EXPERTS, Pretrain
 from raydistill.stages.sample.config import Sample
 from raydistill.stages.tune.config import Search
 
@@ -84,6 +84,9 @@ class Config(ShownByDifferences):
         Evaluate this distilled set instead of the run's own.
     search
         Search of `raydistill tune`.
+    features
+        What describes pictures wherever their features are used: `experts`, the last layer's input
+        of the first expert; `pretrain`, the encoder of this run; or the folder of an encoder.
     predict
         Ensemble and blocks of `raydistill predict`.
     pretrain
@@ -119,6 +122,7 @@ class Config(ShownByDifferences):
     tracking: Tracking = field(default_factory=Tracking)
     distilled: str | None = None
     search: Search = field(default_factory=Search)
+    features: str = EXPERTS
     predict: Predict = field(default_factory=Predict)
     pretrain: Pretrain = field(default_factory=Pretrain)
     generate: Generate = field(default_factory=Generate)

@@ -72,14 +72,19 @@ def frozen_encoders(network: Network, ends_P: Sequence[Tensor], images_NCHW: Ten
 
 @dataclass(frozen=True)
 class Renormalise:
-    """Map images from one normalisation to another."""
+    """Map images from one normalisation to another, and to another side of `size` pixels."""
 
     source: Normalisation
     target: Normalisation
+    size: int | None = None
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
-        """Return images [B, C, H, W] with the target's normalisation."""
+        """Return images [B, C, H, W] with the target's normalisation and size."""
         mean, std, own_mean, own_std = (
             torch.tensor(values).to(images_BCHW)[:, None, None] for values in (*self.source, *self.target)
         )
-        return (images_BCHW * std + mean - own_mean) / own_std
+        images_BCHW = (images_BCHW * std + mean - own_mean) / own_std
+        if self.size is None or images_BCHW.shape[-1] == self.size:
+            return images_BCHW
+        size = (self.size, self.size)
+        return torch.nn.functional.interpolate(images_BCHW, size, mode="bilinear", antialias=True)

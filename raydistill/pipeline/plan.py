@@ -34,7 +34,7 @@ from raydistill.learning.architectures import AnswerNetwork, Architecture
 from raydistill.pipeline.checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
-from raydistill.stages.distill.config import OWN
+from raydistill.stages.pretrain.config import EXPERTS, OWN
 from raydistill.stages.sample.config import SimulatorSource
 from raydistill.stages.simulate.artifact import CATALOG, TRUTH
 from raydistill.storage import Folder
@@ -149,10 +149,12 @@ class Plan:
 
     @cached_property
     def encoder(self) -> ArtifactSpec:
-        """The self-supervised encoder."""
+        """The encoder that is trained without labels, or given."""
         pretrain = self.config.pretrain
-        # Paths of extra sets do not matter, but their identities do.
-        parts = {"pretrain": replace(pretrain, extra_sets=()), "sources": configs.sources(pretrain.network)}
+        # Paths of extra sets and of a given file do not matter, but their contents do.
+        parts: dict[str, Any] = {**pretrain.identifying(), "sources": configs.sources(pretrain.network)}
+        if pretrain.file is not None:
+            parts["file_sha256"] = file_digest(pretrain.file[0], "file", pretrain.file[1])
         parents = {kinds.CURATED: self.curated}
         parents |= {f"{kinds.CURATED}_{n}": spec for n, spec in enumerate(self.pretrain_sets, start=2)}
         return self.spec(kinds.ENCODER, parts, parents, self.config.seed if pretrain.seed is None else pretrain.seed)
@@ -162,6 +164,20 @@ class Plan:
         """The curated sets of `pretrain.extra_sets`. Raises as `extra_sets`."""
         fix = "correct pretrain.extra_sets, or run 'raydistill curate CONFIG'"
         return [existing_spec(kinds.CURATED, uri, fix) for uri in self.config.pretrain.extra_sets]
+
+    @cached_property
+    def describer(self) -> ArtifactSpec:
+        """The experts or the encoder whose features describe pictures: `features`.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
+            The path is not a finished encoder.
+        """
+        if self.config.features in (EXPERTS, OWN):
+            return self.trajectories if self.config.features == EXPERTS else self.encoder
+        fix = "correct features, or run 'raydistill pretrain CONFIG'"
+        return existing_spec(kinds.ENCODER, self.config.features, fix)
 
     @cached_property
     def distilled(self) -> ArtifactSpec:
@@ -236,8 +252,8 @@ class Plan:
         if self.config.generate.model.network.kind == "stable-diffusion":
             parts["generate"]["model"]["network"].pop("path")  # the digest names the weights, wherever they are
         parents = {kinds.CURATED: self.curated}
-        if self.config.generate.needs_experts:
-            parents[kinds.TRAJECTORIES] = self.trajectories
+        if self.config.generate.needs_features:
+            parents[self.describer.kind] = self.describer
         parents |= {f"{kinds.CURATED}_{n}": spec for n, spec in enumerate(self.extra_sets, start=2)}
         own_seed = self.config.generate.seed
         return self.spec(kinds.GENERATOR, parts, parents, self.config.seed if own_seed is None else own_seed)

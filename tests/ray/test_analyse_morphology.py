@@ -24,6 +24,7 @@ from raydistill.stages.analyse.morphology.section import morphology_section
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
+@pytest.mark.long
 def test_blocks_are_measured_once_and_make_a_section(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

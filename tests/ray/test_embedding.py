@@ -17,9 +17,10 @@ from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import lineage
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.experts.classify.embedding import Embedder, open_expert
+from raydistill.stages.experts.classify.embedding import open_expert
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
+from raydistill.stages.pretrain.describers import Embedder
 from raydistill.stages.sample.stage import sample
 from tests.private_ray import training_here
 

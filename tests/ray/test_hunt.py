@@ -242,6 +242,7 @@ def test_strict_setting_leaves_out_galaxies_of_the_target_class(root: Path) -> N
     assert seen.loc["gen", "targets"] == seen.loc["experts", "targets"]  # its generator was trained on the same
 
 
+@pytest.mark.long
 def test_missing_predictions_and_features_are_rejected(root: Path, tmp_path: Path) -> None:
     empty = copy_of(root, tmp_path, "survey", "curated", "trajectories")
     with pytest.raises(

@@ -23,6 +23,8 @@ from raydistill.stages.generate.stage import generate
 from tests.private_ray import training_here
 from tests.unit.diffusion.tiny_stable_diffusion import write_checkpoint
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,7 +70,6 @@ def test_fine_tuning_records_the_weights(tuned: Config) -> None:
     assert torch.isfinite(sample(artifact.load(), conditions, noise, Sampling(steps=2))).all()
 
 
-@pytest.mark.long
 def test_killed_worker_gives_the_same_bits_with_moved_weights(
     tiny_root: Path, weights: Path, tuned: Config, tmp_path: Path
 ) -> None:

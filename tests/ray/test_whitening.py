@@ -27,6 +27,8 @@ from raydistill.stages.tune.stage import tune
 from tests.private_ray import training_here
 from tests.prototype_files import read_prototypes
 
+pytestmark = pytest.mark.long
+
 ZCA = ("curate.whitening=zca", "curate.whitening_eps=0.01", "distill.iterations=4", "distill.validate_every=2")
 EVALUATED = ("evaluate.num_networks=1", "evaluate.baselines=[random_real, dm]")
 
@@ -110,7 +112,6 @@ def test_plain_and_whitened_sets_are_evaluated_with_their_own_normalisation(whit
     assert back.summary["experts"] == ours.summary["experts"], "plain experts must not get whitened galaxies"
 
 
-@pytest.mark.long
 def test_population_publishes_its_whitening(white: Config) -> None:
     search = "search={trials: 2, stopping: {kind: pbt, every: 2}, space: {image_step.lr: {low: 0.001, high: 0.1}}}"
     report = tune(Plan(tiny(white.output, *ZCA, search)), SILENT)

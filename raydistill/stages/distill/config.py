@@ -30,9 +30,6 @@ class OutcomeOptions(OutcomeMatching):
     networks: tuple[AnyArchitecture, ...] = ()
 
 
-OWN = "pretrain"  # in `encoders`: that of the run
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeadOptions(RidgeHead):
     """Match the outcome of a ridge head on frozen features.

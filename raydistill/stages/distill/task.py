@@ -67,6 +67,7 @@ class DistillTask:
     max_restarts: int
     tree: ClassTree | None  # turns votes into labels; None if the recipe needs no votes
     encoders: tuple[str, ...] = ()  # URIs; empty: the experts give the features
+    named_networks: tuple[Architecture, ...] = ()  # whose code the user names
 
     @property
     def ray_options(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def make_task(
         spec.seed, processor, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
-        encoders=tuple(encoder.folder.uri for encoder in plan.encoders),
+        encoders=tuple(encoder.folder.uri for encoder in plan.encoders), named_networks=(config.pretrain.network,),
     )  # fmt: skip
 
 
@@ -172,7 +173,7 @@ class TrainerInputs(NamedTuple):
         if self.trajectories is not None:
             return frozen_encoders(self.network, final_parameters(self.trajectories), images_NCHW)
         opened = [EncoderArtifact.open(uri, verify=False) for uri in task.encoders]  # the driver has verified them
-        return [artifact.encoder(images_NCHW, self.curated.normalisation) for artifact in opened]
+        return [artifact.encoder(images_NCHW, self.curated.normalisation, task.named_networks) for artifact in opened]
 
     def _real(self, task: DistillTask) -> RealImages | None:
         """Return the training images on this worker's device, or None if not needed."""

@@ -131,7 +131,7 @@ def _train_networks(
         groups=bins,
     )
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
-    heads = HeadTask.of(distilled, teachers, config.resources)
+    heads = HeadTask.of(distilled, teachers, plan)
     if not config.evaluate.from_scratch and heads is None:
         what = "there are no heads to evaluate: it was not distilled for heads, or its experts are missing"
         raise ArtifactIncompatible(what, distilled.folder.uri, "set evaluate.from_scratch=true")

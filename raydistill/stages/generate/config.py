@@ -90,8 +90,8 @@ class Generate:
             raise ValueError(f"extra_sets must not name one twice, got {', '.join(self.extra_sets)}")
 
     @property
-    def needs_experts(self) -> bool:
-        """Whether the conditions include embeddings, which are an expert's."""
+    def needs_features(self) -> bool:
+        """Whether the conditions include embeddings, which are made of features."""
         return "embedding" in (self.conditions or ())
 
     def with_digest(self) -> Generate:

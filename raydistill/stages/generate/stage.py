@@ -27,10 +27,10 @@ from raydistill.stages.curate.feeding.extra_sets import (
 )
 from raydistill.stages.curate.feeding.feed import Pictures, used_groups
 from raydistill.stages.curate.select.conditions import ConditionEncoding, fit_encoding
-from raydistill.stages.experts.classify.embedding import Embedder, Expert, open_expert
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.monitor import GenerateTask, GeneratorMonitor
 from raydistill.stages.generate.worker import MAX_STATISTICS, train_generator
+from raydistill.stages.pretrain.describers import Describer, Embedder, open_describer
 from raydistill.tracking.tracker import Run, Tracker
 
 log = get_logger(__name__)
@@ -55,7 +55,7 @@ def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Gen
     Raises
     ------
     ArtifactMissing
-        If the curated set does not exist, or the experts for a condition "embedding".
+        If the curated set does not exist, or the experts or the encoder for a condition "embedding".
     ArtifactIncompatible
         If the curated set lacks a split, or a quantity that `generate.conditions` names. If an extra
         set does not fit it.
@@ -71,10 +71,10 @@ def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Gen
         extras = open_extra_sets([extra.folder for extra in plan.extra_sets], curated, "generate.extra_sets")
         options = plan.config.generate
         encoding = fit_encoding(curated, options.conditions, extras, options.embedding_size)
-        expert = open_expert(plan, curated) if options.needs_experts else None
+        describer = open_describer(plan, curated) if options.needs_features else None
         used = without_held_out(extras, curated, "generate")
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-            _train(plan, curated, encoding, expert, used, run)
+            _train(plan, curated, encoding, describer, used, run)
     return GeneratorArtifact.open(spec.folder)
 
 
@@ -82,7 +82,7 @@ def _train(
     plan: Plan,
     curated: CuratedSet,
     encoding: ConditionEncoding,
-    expert: Expert | None,
+    describer: Describer | None,
     extras: tuple[ExtraSet, ...],
     run: Run,
 ) -> None:
@@ -94,9 +94,9 @@ def _train(
     size, further = curated.summary.image_size, [extra_row_groups(extra, curated) for extra in extras]
     pictures = Pictures(sum(further, used_groups(curated, "train")), size, encoding)
     validation = Pictures(used_groups(curated, "validation"), size, encoding)
-    if expert is not None:
+    if describer is not None:
         chosen_NHWC = pictures.choose_images(MAX_STATISTICS, spec.seed, "embedding")
-        embedder = Embedder.fit(expert, chosen_NHWC, config.generate.embedding_size)
+        embedder = Embedder.fit(describer, chosen_NHWC, config.generate.embedding_size)
         pictures, validation = replace(pictures, embedder=embedder), replace(validation, embedder=embedder)
     log.info(
         "generate: %d steps of %d pictures, from %d galaxies, on %d %s; conditions: %s",

@@ -27,7 +27,6 @@ from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.experts.classify.embedding import open_expert
 from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, ROUND, SCORES, SCORES_SCHEMA, SHEET, RoundSummary
 from raydistill.stages.hunt.config import FixMatchLearner, Hunt
 from raydistill.stages.hunt.inputs.labels import GRADES, WORDS, KnownLabels, LabelFile, known_labels
@@ -57,8 +56,7 @@ def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hun
     folder, arithmetic = spec.folder, choose_arithmetic(plan, spec, run, curated.summary.image_size)
     config = hunt_of(plan, arithmetic)
     known = known_labels(survey, config.labels, config.threshold)
-    expert = open_expert(plan, curated)
-    sources: Sequence[Source] = open_sources(plan, curated, expert)
+    sources: Sequence[Source] = open_sources(plan, curated)
     values = Values(survey)
     standardiser = scale = Standardiser.of(features for _, features, _ in values.blocks())
     if reads_pictures(config):

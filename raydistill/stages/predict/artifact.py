@@ -279,6 +279,8 @@ def spec_of_pictures(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
 
 def _spec(plan: Plan, identity: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:
     own_parents = {kinds.CURATED: plan.curated, kinds.TRAJECTORIES: plan.trajectories}
+    if plan.config.predict.features:
+        own_parents |= {plan.describer.kind: plan.describer}
     # The path of the survey does not matter, but its identity does.
     parts = {"predict": replace(plan.config.predict, survey=None), "pictures": dict(identity)}
     return plan.spec(kinds.PREDICTIONS, parts, {**own_parents, **parents}, 0)

@@ -23,7 +23,7 @@ class Predict:
     experts
         Number of experts that predict, the first ones of the run. None: all.
     features
-        Also store the penultimate features of the first expert, the input of its last linear layer.
+        Also store features of each picture: those that `features` of the config names.
     block_size
         Pictures per task and per Parquet file. A worker holds the prepared pictures and the
         features of one block.

@@ -46,6 +46,8 @@ from raydistill.stages.predict.artifact import (
 from raydistill.stages.predict.blocks import DATA, BlockRecord, block_name, read_record, recalibrate
 from raydistill.stages.predict.calibrating import measure_calibration
 from raydistill.stages.predict.worker import BlockPredictor, PictureSource, prepare_packed
+from raydistill.stages.pretrain.config import EXPERTS
+from raydistill.stages.pretrain.describers import Describer, open_describer
 from raydistill.storage import Folder, disk_errors
 from raydistill.surveys.levels import LevelChecks, assume_levels
 from raydistill.surveys.opening import open_survey
@@ -88,11 +90,14 @@ def predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Pred
     spec = spec_of_pictures(plan, pictures)
     if not is_complete(spec):
         curated, ensemble = load_experts(plan)
+        describer = None
+        if plan.config.predict.features and plan.config.features != EXPERTS:
+            describer = open_describer(plan, curated)
         pictures, levels = assume_levels(pictures, curated.summary.levels)
         inputs = [InputDataset(pictures.name, spec.identity, pictures.uri, len(pictures.objects), "prediction")]
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, inputs=inputs) as run:
             calibrated = measure_calibration(plan.config, curated, ensemble, spec, run)
-            _write(plan, spec.folder, pictures, ensemble, calibrated, levels, run)
+            _write(plan, spec.folder, pictures, ensemble, describer, calibrated, levels, run)
     return PredictionSet.open(spec.folder)
 
 
@@ -116,17 +121,18 @@ def load_experts(plan: Plan) -> tuple[CuratedSet, EnsembleSource]:
     if count > store.num_experts:
         what = f"predict.experts asks for {count} experts, and the run has {store.num_experts}"
         raise ArtifactIncompatible(what, store.folder.uri, "lower it, or raise experts.num_experts")
-    if config.predict.features:
+    own_features = config.predict.features and config.features == EXPERTS
+    if own_features:
         try:
             last_linear(build_network(plan.expert_network, curated.num_classes, curated.summary.image_size))
         except ValueError as error:
             raise ConfigError(str(error), "network", "set predict.features=false") from error
-    return curated, ensemble_source(plan, curated, store, count, features=config.predict.features)
+    return curated, ensemble_source(plan, curated, store, count, features=own_features)
 
 
 def _write(
-    plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, calibrated: CalibrationSummary,
-    levels: Levels, run: Run,
+    plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, describer: Describer | None,
+    calibrated: CalibrationSummary, levels: Levels, run: Run,
 ) -> None:  # fmt: skip
     """Write the blocks that are not finished, and the summary."""
     blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
@@ -141,7 +147,7 @@ def _write(
         progress(len(pictures.objects), "predicting", "pictures", start=before) as shown,
         translate_errors("predict"),
     ):
-        for index, record in _predict_blocks(plan, folder, todo, pictures, ensemble, calibrated.used):
+        for index, record in _predict_blocks(plan, folder, todo, pictures, ensemble, describer, calibrated.used):
             finished[index] = record
             rejected += sum(record.rejected.values())
             shown.advance(record.num_rows, rejected=rejected)
@@ -164,7 +170,7 @@ def divide_into_blocks(objects: pa.Table, size: int) -> list[pa.Table]:
 
 def _predict_blocks(
     plan: Plan, folder: Folder, blocks: list[pa.Table], pictures: SurveyPictures, ensemble: EnsembleSource,
-    calibration: Calibration,
+    describer: Describer | None, calibration: Calibration,
 ) -> Iterator[tuple[int, BlockRecord]]:  # fmt: skip
     """Yield the number and the record of each block when its file is complete."""
     if not blocks:
@@ -181,7 +187,7 @@ def _predict_blocks(
                 prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
             )
         rows = rows.map_batches(
-            BlockPredictor, fn_constructor_args=(ensemble, calibration, folder.uri, None if ensemble.processor.gpus else source),
+            BlockPredictor, fn_constructor_args=(ensemble, describer, calibration, folder.uri, None if ensemble.processor.gpus else source),
             batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
             max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES, **data_options(resources),
         )  # fmt: skip

@@ -28,6 +28,7 @@ from raydistill.learning.ensemble import EnsemblePrediction
 from raydistill.runtime.ray_data import pack, unpack
 from raydistill.stages.experts.classify.ensemble import EnsembleSource
 from raydistill.stages.predict.blocks import SCHEMA, calibrated_columns, to_lists, write_block
+from raydistill.stages.pretrain.describers import Describer, TableDescriber, describe, on_device
 from raydistill.storage import Folder
 from raydistill.surveys.levels import LevelChecks, measure_levels, planes
 from raydistill.surveys.survey import Preparation, Reader, prepare_picture
@@ -83,6 +84,8 @@ class BlockPredictor:
     ----------
     ensemble
         The experts.
+    describer
+        Gives the features; None: the experts, or there are none.
     calibration
         Of their probabilities.
     output
@@ -92,11 +95,12 @@ class BlockPredictor:
     """
 
     def __init__(
-        self, ensemble: EnsembleSource, calibration: Calibration, output: str, source: PictureSource | None
-    ) -> None:
+        self, ensemble: EnsembleSource, describer: Describer | None, calibration: Calibration, output: str,
+        source: PictureSource | None,
+    ) -> None:  # fmt: skip
         self._device = ensemble.processor.enter()
         self._options, self._ensemble, self._calibration = ensemble, ensemble.load(self._device), calibration
-        self._folder, self._source = Folder(output), source
+        self._folder, self._source, self._describer = Folder(output), source, on_device(describer, self._device)
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         """Return the record of the block; its file is complete before."""
@@ -105,6 +109,8 @@ class BlockPredictor:
         index, errors = prepared["block"][0].as_py(), prepared["error"].drop_null()
         if len(errors):
             return pa.Table.from_pylist([{"block": index, "error": errors[0].as_py()}], REPORT)
+        if isinstance(self._describer, TableDescriber):
+            prepared = reject_unknown(prepared, self._describer)
         pixels_NHWC = self._pixels(prepared)
         checks = LevelChecks()
         checks.add_measured(measure_levels(planes(pixels_NHWC)) if len(pixels_NHWC) else {})
@@ -119,14 +125,27 @@ class BlockPredictor:
     def _rows(self, prepared: pa.Table, pixels_NHWC: np.ndarray) -> pa.Table:
         """Return the predictions of a block, with nulls for unusable pictures."""
         usable = pc.is_valid(prepared["pixels"]).to_numpy()
-        prediction = self._predict(pixels_NHWC) if len(pixels_NHWC) else None
+        prediction = self._predict(prepared["object_id"].filter(usable), pixels_NHWC) if len(pixels_NHWC) else None
         columns: dict[str, Any] = {name: prepared[name] for name in ("object_id", "reason", "detail")}
         columns |= predicted_columns(prediction, self._options.class_names, usable, self._calibration)
         return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
 
-    def _predict(self, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
+    def _predict(self, ids: pa.ChunkedArray, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
         images_NCHW = self._options.normalisation.apply(torch.from_numpy(pixels_NHWC))
-        return self._ensemble.predict(images_NCHW.to(self._device), self._options.batch_size)
+        prediction = self._ensemble.predict(images_NCHW.to(self._device), self._options.batch_size)
+        if self._describer is None:
+            return prediction
+        return prediction._replace(features_NF=describe(self._describer, ids, pixels_NHWC))
+
+
+def reject_unknown(prepared: pa.Table, describer: TableDescriber) -> pa.Table:
+    """Return a prepared block without the pictures of objects that the table of features lacks."""
+    lacking = pc.and_(pc.is_valid(prepared["pixels"]), pa.array(~describer.known(prepared["object_id"])))
+    replaced = {"pixels": None, "reason": "no-features", "detail": "the table of features has no row of this id"}
+    for name, value in replaced.items():
+        column = pc.if_else(lacking, pa.scalar(value, PREPARED.field(name).type), prepared[name])
+        prepared = prepared.set_column(prepared.schema.get_field_index(name), PREPARED.field(name), column)
+    return prepared
 
 
 def predicted_columns(

@@ -1,6 +1,7 @@
 """Define `EncoderArtifact`: a network that describes pictures by features.
 
-- `encoder.safetensors`: the moving average of the parameters, without the projector.
+- `encoder.safetensors`: the parameters, of a training their moving average without the projector;
+  or `encoder.onnx`, or `embeddings.arrow` with a row {object_id, features} per object.
 - `encoder.json`: the pictures it was trained on, their normalisation, and the training.
 - `history.parquet`: loss and learning rate during the training.
 - `validation.parquet`: effective rank of the features, and balanced accuracy of a linear head.
@@ -8,11 +9,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from raydistill.artifacts import kinds
@@ -24,13 +25,14 @@ from raydistill.artifacts.tensors import read_tensors
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.encoders import Encoder, Renormalise
-from raydistill.learning.networks import build_network, embedding
+from raydistill.learning.networks import Network, build_network, embedding
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.stages.experts.classify.classifier import read_architecture
 from raydistill.storage import Folder
 
 KIND = kinds.ENCODER
 MODEL, SUMMARY = "encoder.safetensors", "encoder.json"
+ONNX, TABLE = "encoder.onnx", "embeddings.arrow"
 HISTORY, VALIDATION = "history.parquet", "validation.parquet"
 
 HISTORY_SCHEMA = pa.schema(
@@ -65,11 +67,15 @@ class EncoderSummary:
     num_features
         Number of features.
     num_images
-        Number of training pictures.
+        Number of training pictures, or of rows of a table; 0 if unknown.
     num_parameters
         Number of parameters.
     steps, batch_size
         Steps of the training, and pictures per step.
+    source
+        "trained", or the kind of `pretrain.source`.
+    input_size
+        Side in pixels to which pictures are resized for the network; None: they keep their size.
     """
 
     survey: str
@@ -84,6 +90,8 @@ class EncoderSummary:
     num_parameters: int
     steps: int
     batch_size: int
+    source: str = "trained"
+    input_size: int | None = None
 
     @property
     def normalisation(self) -> Normalisation:
@@ -108,8 +116,7 @@ class EncoderArtifact(Displayed):
     --------
     >>> import raydistill as rd
     >>> encoder = rd.open("runs/demo/encoder-0123456789ab")  # doctest: +SKIP
-    >>> encoder.features(curated.load("test").images_NHWC).shape  # doctest: +SKIP
-    torch.Size([900, 128])
+    >>> encoder.validation().to_pandas().balanced_accuracy  # doctest: +SKIP
     """
 
     summary: EncoderSummary
@@ -124,17 +131,24 @@ class EncoderArtifact(Displayed):
 
     def _contents(self) -> str:
         of = self.summary
-        return f"{of.num_features} features of pictures {of.image_size} pixels wide, trained for {of.steps} steps"
+        if of.source == "embeddings":
+            return f"{of.num_features} features of each of {of.num_images} objects"
+        trained = f"trained for {of.steps} steps" if of.source == "trained" else f"given ({of.source})"
+        return f"{of.num_features} features of pictures {of.image_size} pixels wide, {trained}"
 
-    def architecture(self) -> Architecture:
-        """Return the architecture; custom code is never imported.
+    def architecture(self, networks: Sequence[Architecture] = ()) -> Architecture:
+        """Return the architecture; custom code is imported if one of `networks` has its factory.
 
         Raises as `read_architecture`.
         """
-        stored = self.manifest.config.get("pretrain", {}).get("network")
-        return read_architecture(stored, self.folder.uri, (), "custom encoders cannot be opened; train it again here")
+        config = self.manifest.config
+        stored = config.get("pretrain", config).get("network")
+        trust = "if you trust this code, name it as pretrain.network"
+        return read_architecture(stored, self.folder.uri, networks, trust)
 
-    def encoder(self, images_NCHW: Tensor, normalisation: AnyNormalisation) -> Encoder:
+    def encoder(
+        self, images_NCHW: Tensor, normalisation: AnyNormalisation, networks: Sequence[Architecture] = ()
+    ) -> Encoder:
         """Return the frozen encoder, its features standardised on these images.
 
         Parameters
@@ -143,37 +157,40 @@ class EncoderArtifact(Displayed):
             Real images, normalised.
         normalisation
             Their normalisation; not a whitening.
+        networks
+            Networks whose code the user names.
 
         Raises
         ------
         ArtifactIncompatible
-            The images have another size, or are whitened.
+            The images have another size, or are whitened; or the encoder has no gradient.
         ArtifactCorrupt
             The file of the parameters is damaged, or does not fit the architecture.
         """
         where, of = self.folder.uri, self.summary
+        self.require_gradient()
         if images_NCHW.shape[-1] != of.image_size:
             what = f"its pictures have {of.image_size} px, these have {images_NCHW.shape[-1]}"
             raise ArtifactIncompatible(what, where, f"set curate.image_size={of.image_size}")
         if not isinstance(normalisation, Normalisation):
             raise ArtifactIncompatible("it cannot read whitened pictures", where, "set curate.zca=false")
-        network = embedding(build_network(self.architecture(), 2, of.image_size))
-        tensors, _ = read_tensors(self.folder, MODEL)
-        try:
-            theta_P = network.layout.flatten(tensors).to(images_NCHW)
-            network.layout.split(theta_P)
-        except (KeyError, RuntimeError) as error:
-            what = f"'{MODEL}' does not fit the architecture"
-            raise ArtifactCorrupt(what, where, "train the encoder again") from error
-        return Encoder.fit(network, theta_P, images_NCHW, Renormalise(normalisation, of.normalisation))
+        network, theta_P = read_network(self.folder, of, self.architecture(networks))
+        convert = Renormalise(normalisation, of.normalisation, of.input_size)
+        return Encoder.fit(network, theta_P.to(images_NCHW), images_NCHW, convert)
+
+    def require_gradient(self) -> None:
+        """Raise ArtifactIncompatible for an encoder for which no image can be distilled."""
+        if self.summary.source in ("onnx", "embeddings"):
+            what = f"an encoder of the kind '{self.summary.source}' has no gradient, which images are distilled with"
+            fix = "take an encoder that is trained here, or given as weights"
+            raise ArtifactIncompatible(what, self.folder.uri, fix)
 
     def features(self, images_NHWC: Tensor) -> Tensor:
-        """Return the features float32 [N, F] of uint8 pictures, standardised on them."""
-        images_NCHW = self.summary.normalisation.apply(torch.as_tensor(images_NHWC))
-        encoder = self.encoder(images_NCHW, self.summary.normalisation)
-        from raydistill.learning.encoders import features_of
+        """Return the features float32 [N, F] of uint8 pictures, prepared as the encoder's were."""
+        from raydistill.stages.pretrain.describers import EncoderDescriber
 
-        return features_of(encoder, images_NCHW)
+        architecture = None if self.summary.source == "onnx" else self.architecture()
+        return EncoderDescriber(self.folder.uri, self.summary, architecture).features(images_NHWC)
 
     def history(self) -> pa.Table:
         """Return the training, in the columns of `HISTORY_SCHEMA`."""
@@ -182,3 +199,19 @@ class EncoderArtifact(Displayed):
     def validation(self) -> pa.Table:
         """Return a row per measurement, in the columns of `VALIDATION_SCHEMA`."""
         return read_table(self.folder, VALIDATION)
+
+
+def read_network(folder: Folder, summary: EncoderSummary, architecture: Architecture) -> tuple[Network, Tensor]:
+    """Return a network without its last linear layer, and its parameters float32 [P].
+
+    ArtifactCorrupt if the file of the parameters is damaged, or does not fit the architecture.
+    """
+    network = embedding(build_network(architecture, 2, summary.input_size or summary.image_size))
+    tensors, _ = read_tensors(folder, MODEL)
+    try:
+        theta_P = network.layout.flatten(tensors)
+        network.layout.split(theta_P)
+    except (KeyError, RuntimeError) as error:
+        what = f"'{MODEL}' does not fit the architecture"
+        raise ArtifactCorrupt(what, folder.uri, "make the encoder again") from error
+    return network, theta_P

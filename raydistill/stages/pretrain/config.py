@@ -2,23 +2,103 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 from pydantic import PositiveInt
 
-from raydistill.config.kinds import AnyArchitecture
+from raydistill.config.kinds import BY_KIND, AnyArchitecture, infer_kind
 from raydistill.learning.architectures import PooledConvNet
 from raydistill.learning.options import ContrastiveTraining
+
+EXPERTS, OWN = "experts", "pretrain"  # values of `features`: the experts, and the encoder, of the run
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation that most published networks expect
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An encoder that is trained here, on the training split without its labels."""
+
+    kind: Literal["trained"] = "trained"
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """A network that is already trained: `pretrain.network` with given parameters.
+
+    Parameters
+    ----------
+    weights
+        Local safetensors file of the parameters, by name. None: those that `network` has, such as the
+        `weights` of a network of timm; other networks keep random ones.
+    input_size
+        Side in pixels to which pictures are resized for it. None: they keep their size.
+    mean, std
+        Of the values in [0, 1] on which it was trained, per channel.
+    """
+
+    kind: Literal["weights"] = "weights"
+    weights: str | None = None
+    input_size: PositiveInt | None = None
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A network in an ONNX file, run by onnxruntime (extra `onnx`).
+
+    It takes pictures [N, 3, S, S] and returns features [N, …]. Pictures cannot be distilled for it,
+    because it has no gradient.
+
+    Parameters
+    ----------
+    file
+        The local file.
+    input_size, mean, std
+        As in `GivenWeights`.
+    """
+
+    kind: Literal["onnx"] = "onnx"
+    file: str = ""
+    input_size: PositiveInt | None = None
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A table of features that were computed elsewhere, of the objects of a survey.
+
+    It describes these objects alone, so no synthetic picture.
+
+    Parameters
+    ----------
+    table
+        A table of any format, or a folder of tables.
+    id
+        Its column of object ids. None: the first one.
+    vector
+        Its column of vectors; or numeric columns by a pattern, such as feat_*, in their order.
+    """
+
+    kind: Literal["embeddings"] = "embeddings"
+    table: str = ""
+    id: str | None = None
+    vector: str = "embedding"
+
+
+Source = Trained | GivenWeights | OnnxFile | Embeddings
 
 
 @dataclass(frozen=True)
 class Pretrain:
     """Set the encoder of `raydistill pretrain`.
 
-    It is trained on the training split without its labels, so test galaxies stay unseen.
-
     Parameters
     ----------
+    source
+        Where it comes from: training, or somebody else.
     network
         Its architecture. The input of the last linear layer are the features.
     training
@@ -36,6 +116,7 @@ class Pretrain:
         same galaxies. None: `seed` of the config.
     """
 
+    source: Annotated[Source, BY_KIND, infer_kind(Source)] = field(default_factory=Trained)
     network: AnyArchitecture = field(default_factory=PooledConvNet)
     training: ContrastiveTraining = field(default_factory=ContrastiveTraining)
     extra_sets: tuple[str, ...] = ()
@@ -46,3 +127,26 @@ class Pretrain:
     def __post_init__(self) -> None:
         if len(set(self.extra_sets)) < len(self.extra_sets):
             raise ValueError(f"extra_sets must not name one twice, got {', '.join(self.extra_sets)}")
+
+    @property
+    def file(self) -> tuple[str, str] | None:
+        """Return path and key of the file that the source names, if it names one."""
+        match self.source:
+            case GivenWeights(weights=str(path)):
+                return path, "pretrain.source.weights"
+            case OnnxFile(file=path):
+                return path, "pretrain.source.file"
+            case Embeddings(table=path):
+                return path, "pretrain.source.table"
+        return None
+
+    def identifying(self) -> dict[str, Any]:
+        """Return what determines the encoder, without paths: their content is in the identity."""
+        match self.source:
+            case GivenWeights():
+                return {"source": replace(self.source, weights=None), "network": self.network}
+            case OnnxFile():
+                return {"source": replace(self.source, file="")}
+            case Embeddings():
+                return {"source": replace(self.source, table="")}
+        return {"pretrain": replace(self, extra_sets=())}

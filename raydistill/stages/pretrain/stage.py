@@ -27,6 +27,8 @@ from raydistill.stages.curate.feeding.extra_sets import ExtraSet, extra_row_grou
 from raydistill.stages.curate.feeding.feed import Pictures, used_groups
 from raydistill.stages.curate.select.conditions import fit_encoding
 from raydistill.stages.pretrain.artifact import HISTORY, VALIDATION, EncoderArtifact
+from raydistill.stages.pretrain.config import Trained
+from raydistill.stages.pretrain.given import write_given
 from raydistill.stages.pretrain.worker import PretrainTask, train_encoder
 from raydistill.tracking.tracker import Run, Tracker
 
@@ -64,18 +66,30 @@ def pretrain(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Enc
     if not is_complete(spec):
         curated = CuratedSet.open(plan.curated.folder)
         curated.require_splits("train", "validation")
-        extras = open_extra_sets([extra.folder for extra in plan.pretrain_sets], curated, "pretrain.extra_sets")
-        used = without_held_out(extras, curated, "pretrain")
-        with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
-            _train(plan, curated, used, run)
-            rows = [read_table(spec.folder, name).to_pydict() for name in (HISTORY, VALIDATION)]
-            save_figure(spec, run, "history.png", lambda path: draw_history(path, *rows))
+        if isinstance(plan.config.pretrain.source, Trained):
+            _train(plan, curated, tracker, parent_run)
+        else:
+            with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
+                row = write_given(plan, curated)
+                log.info("pretrain: %s", describe_probe(row))
+                run.metrics({name: value for name, value in row.items() if np.isfinite(value)}, 0)
     artifact = EncoderArtifact.open(spec.folder)
     _warn_of_collapse(artifact)
     return artifact
 
 
-def _train(plan: Plan, curated: CuratedSet, extras: tuple[ExtraSet, ...], run: Run) -> None:
+def _train(plan: Plan, curated: CuratedSet, tracker: Tracker, parent_run: str | None) -> None:
+    """Train the encoder of the plan, and draw its history."""
+    spec = plan.encoder
+    extras = open_extra_sets([extra.folder for extra in plan.pretrain_sets], curated, "pretrain.extra_sets")
+    used = without_held_out(extras, curated, "pretrain")
+    with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
+        _run_workers(plan, curated, used, run)
+        rows = [read_table(spec.folder, name).to_pydict() for name in (HISTORY, VALIDATION)]
+        save_figure(spec, run, "history.png", lambda path: draw_history(path, *rows))
+
+
+def _run_workers(plan: Plan, curated: CuratedSet, extras: tuple[ExtraSet, ...], run: Run) -> None:
     """Train the encoder to its end. Raise the error that ended it."""
     config, spec = plan.config, plan.encoder
     resources, training = config.resources, config.pretrain.training
@@ -111,9 +125,14 @@ class EncoderMonitor(Monitor):
 
     def describe(self, row: dict[str, Any]) -> str:
         """Return the accuracy of a head, and the rank of the features."""
-        accuracy = row["balanced_accuracy"]
-        head = "" if np.isnan(accuracy) else f"balanced accuracy {accuracy:.3f} of a linear head, "
-        return f"pretrain: step {row['step']}: {head}effective rank {row['effective_rank']:.1f} of the features"
+        return f"pretrain: step {row['step']}: {describe_probe(row)}"
+
+
+def describe_probe(row: dict[str, Any]) -> str:
+    """Return the accuracy of a head, and the rank of the features."""
+    accuracy = row["balanced_accuracy"]
+    head = "" if np.isnan(accuracy) else f"balanced accuracy {accuracy:.3f} of a linear head, "
+    return f"{head}effective rank {row['effective_rank']:.1f} of the features"
 
 
 def _warn_of_collapse(artifact: EncoderArtifact) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,13 +14,10 @@ from raydistill.artifacts.tensors import write_tensors
 from raydistill.diffusion.training import TrainingImages
 from raydistill.learning.contrast import (
     ContrastiveModel,
-    effective_rank,
     init_training,
     shard_gradient,
 )
-from raydistill.learning.encoders import SMALLEST_DEVIATION, features_of
-from raydistill.learning.heads import balanced_weights, ridge_head
-from raydistill.learning.metrics import balanced_accuracy, confusion
+from raydistill.learning.encoders import features_of
 from raydistill.learning.normalise import Normalisation
 from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in
@@ -39,9 +35,7 @@ from raydistill.stages.pretrain.artifact import (
     EncoderSummary,
 )
 from raydistill.stages.pretrain.config import Pretrain
-
-MAX_PROBED = 2000  # galaxies of each split that a measurement sees
-REGULARISATION = 1.0  # of the head that is scored
+from raydistill.stages.pretrain.probe import choose_probed, probe
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,8 @@ class _Worker(FedWorker[ContrastiveModel]):
         super().__init__(
             task, updates, training, state, EncoderRecords, pretrain.probe_every, pretrain.record_every
         )  # fmt: skip
-        self.probe = Probe(task, self.curated, device) if self.rank == 0 else None
+        splits = {"train": task.train, "validation": task.validation} if self.rank == 0 else {}
+        self.probed = {name: choose_probed(pictures, task.seed, name) for name, pictures in splits.items()}
 
     def gradient(self, images: TrainingImages, shard: int) -> tuple[Tensor, Tensor]:
         training, state = self.task.pretrain.training, self.state
@@ -109,8 +104,16 @@ class _Worker(FedWorker[ContrastiveModel]):
         return {"loss": loss}
 
     def measure(self) -> tuple[dict[str, Any], list[str]]:
-        assert self.probe is not None
-        return {"step": self.state.step, **self.probe.measure(self.state.averaged())}, []
+        model = self.state.averaged()
+        features = {name: self._features(model, images) for name, (images, _) in self.probed.items()}
+        labels = {name: labels_N for name, (_, labels_N) in self.probed.items()}
+        classes = self.curated.num_classes if self.curated.has_classes else 0
+        return {"step": self.state.step, **probe(features, labels, classes)}, []
+
+    @torch.no_grad()
+    def _features(self, model: ContrastiveModel, images_NHWC: Tensor) -> Tensor:
+        pixels = images_NHWC.to(model.mean.device)
+        return features_of(lambda images: model.features(images.permute(0, 3, 1, 2).float() / 255), pixels).cpu()
 
     def write(self) -> None:
         model, summary, training = self.state.averaged(), self.curated.summary, self.task.pretrain.training
@@ -142,38 +145,3 @@ def channel_normalisation(curated: CuratedSet) -> Normalisation:
     if isinstance(normalisation, Normalisation):
         return normalisation
     return Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-class Probe:
-    """Measure an encoder: the rank of its features, and the accuracy of a head."""
-
-    def __init__(self, task: PretrainTask, curated: CuratedSet, device: str) -> None:
-        self._num_classes = curated.num_classes if curated.has_classes else 0
-        chosen = [
-            pictures.choose_labelled(MAX_PROBED, task.seed, name)
-            for name, pictures in (("probe train", task.train), ("probe validation", task.validation))
-        ]
-        (self._train, self._train_labels), (self._validation, self._labels) = (
-            (images.to(device), labels.to(device)) for images, labels in chosen
-        )
-
-    @torch.no_grad()
-    def measure(self, model: ContrastiveModel) -> dict[str, float]:
-        """Return the columns of a row of `validation.parquet`."""
-        validation_NF = self._features(model, self._validation)
-        row = {"effective_rank": effective_rank(validation_NF.cpu()), "balanced_accuracy": math.nan}
-        if self._num_classes > 1:
-            train_NF = self._features(model, self._train)
-            mean_F, deviation_F = train_NF.mean(dim=0), train_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION)
-            targets = torch.nn.functional.one_hot(self._train_labels, self._num_classes).to(train_NF)
-            head = ridge_head(
-                (train_NF - mean_F) / deviation_F, targets - 1 / self._num_classes, REGULARISATION,
-                balanced_weights(self._train_labels, self._num_classes),
-            )  # fmt: skip
-            predicted = ((validation_NF - mean_F) / deviation_F @ head).argmax(dim=1)
-            row["balanced_accuracy"] = balanced_accuracy(confusion(predicted, self._labels, self._num_classes))
-        return row
-
-    @staticmethod
-    def _features(model: ContrastiveModel, images_NHWC: Tensor) -> Tensor:
-        return features_of(lambda images: model.features(images.permute(0, 3, 1, 2).float() / 255), images_NHWC)

@@ -20,6 +20,7 @@ from torch import Tensor
 from raydistill.artifacts import kinds
 from raydistill.config import Resources
 from raydistill.errors import ArtifactIncompatible
+from raydistill.learning.architectures import Architecture
 from raydistill.learning.augment import Augmentation, Symmetries
 from raydistill.learning.augmenting import orbit
 from raydistill.learning.encoders import Encoder, features_of, frozen_encoders
@@ -28,6 +29,7 @@ from raydistill.learning.networks import Network
 from raydistill.learning.normalise import AnyNormalisation
 from raydistill.learning.training import Evaluation, evaluation_of
 from raydistill.log import progress
+from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import Processor, ensure_schedulable
 from raydistill.runtime.tasks import worker_task
@@ -59,6 +61,8 @@ class HeadTask:
         URI of the experts, and their network; None with encoders.
     encoders
         URIs of encoders in place of experts.
+    named_networks
+        Networks whose code the user names.
     normalisation
         Of all images.
     augmentation
@@ -71,13 +75,14 @@ class HeadTask:
 
     experts: tuple[str, Network] | None
     encoders: tuple[str, ...]
+    named_networks: tuple[Architecture, ...]
     normalisation: AnyNormalisation
     augmentation: Augmentation
     num_classes: int
     processor: Processor
 
     @classmethod
-    def of(cls, distilled: DistilledSet, teachers: Teachers | None, resources: Resources) -> HeadTask | None:
+    def of(cls, distilled: DistilledSet, teachers: Teachers | None, plan: Plan) -> HeadTask | None:
         """Return the task of a set made for heads; None without what gives features."""
         config, parents = distilled.manifest.config.get("distill", {}), distilled.manifest.parents
         if config.get("objective", {}).get("kind") != "ridge":
@@ -92,15 +97,16 @@ class HeadTask:
             return None
         experts = None if opened or teachers is None else (teachers.store.folder.uri, teachers.network)
         return cls(
-            experts, tuple(artifact.folder.uri for artifact in opened), distilled.selected.normalisation,
+            experts, tuple(artifact.folder.uri for artifact in opened), (plan.config.pretrain.network,),
+            distilled.selected.normalisation,
             Augmentation(tuple(config["augmentation"]["operations"])), len(distilled.class_names),
-            Processor.of(resources),
+            Processor.of(plan.config.resources),
         )  # fmt: skip
 
     def make(self, images_NCHW: Tensor) -> Iterator[Encoder]:
         """Yield the encoders, standardised on real images."""
         for uri in self.encoders:
-            yield EncoderArtifact.open(uri, verify=False).encoder(images_NCHW, self.normalisation)
+            yield EncoderArtifact.open(uri, verify=False).encoder(images_NCHW, self.normalisation, self.named_networks)
         if self.experts is not None:
             store, network = self.experts
             for end_P in TrajectoryStore.open(store, verify=False).ends():

@@ -17,7 +17,6 @@ from raydistill.galaxies.tree import DecisionTree
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate import artifact as curated_sets
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.experts.classify.embedding import Expert, open_expert
 from raydistill.stages.generate import artifact as generator
 from raydistill.stages.hunt.learn.learning import Pixels
 from raydistill.stages.hunt.learn.regression import (
@@ -30,6 +29,7 @@ from raydistill.stages.hunt.learn.regression import (
     fit_fractions,
 )
 from raydistill.stages.hunt.specs import NEGATIVE, POSITIVE, synthetic_specs
+from raydistill.stages.pretrain.describers import Describer, open_describer
 from raydistill.stages.sample.artifact import SyntheticSet
 
 # Open a hunt's synthetic sources, and describe them by the experts' features.
@@ -62,7 +62,7 @@ class Source(NamedTuple):
     seen: frozenset[str]
 
 
-def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Collection[str] = ()) -> list[Source]:
+def open_sources(plan: Plan, curated: CuratedSet, held_out: Collection[str] = ()) -> list[Source]:
     """Return the sources of the config.
 
     Parameters
@@ -71,8 +71,6 @@ def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Coll
         Its config names the sources.
     curated
         The curated set of the experts, whose pictures the synthetic ones must resemble.
-    expert
-        Gives the features.
     held_out
         Real galaxies that no example may be made of; such examples are left out.
 
@@ -84,6 +82,7 @@ def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Coll
         Its pictures have another size, crop or alignment, or no picture is left.
     """
     specs, sources = synthetic_specs(plan), []
+    describer = open_describer(plan, curated)
     for name in sorted(plan.config.hunt.synthetic):
         parts = []
         for role in (POSITIVE, NEGATIVE):
@@ -97,15 +96,15 @@ def open_sources(plan: Plan, curated: CuratedSet, expert: Expert, held_out: Coll
         pixels = np.concatenate([part[1] for part in parts])
         positive = np.repeat([part[0] for part in parts], [len(part[1]) for part in parts])
         seen = frozenset().union(*(part[2] for part in parts))
-        sources.append(Source(name, features_of(expert, pixels), pixels, positive, seen))
+        sources.append(Source(name, features_of(describer, pixels), pixels, positive, seen))
     return sources
 
 
-def features_of(expert: Expert, pixels_NHWC: Pixels) -> Features:
+def features_of(describer: Describer, pixels_NHWC: Pixels) -> Features:
     """Return features as `predict` stores them: float16, clipped to its range."""
     largest = float(np.finfo(np.float16).max)
     parts: list[npt.NDArray[np.float32]] = [
-        expert.features(torch.tensor(pixels_NHWC[first : first + PICTURES_AT_ONCE])).numpy()
+        describer.features(torch.tensor(pixels_NHWC[first : first + PICTURES_AT_ONCE])).numpy()
         for first in range(0, len(pixels_NHWC), PICTURES_AT_ONCE)
     ]
     return np.concatenate(parts).clip(-largest, largest).astype(np.float16)
@@ -182,7 +181,7 @@ def attribute_scores(
     kept = np.array([object_id not in set(held_out) for object_id in ids], bool)
     votes_NA = votes_array(curated.table("train", ["votes"]), tree)[kept]
     pixels = curated.load("train").images_NHWC.numpy()[kept]
-    training_NF = features_of(open_expert(plan, curated), pixels)
+    training_NF = features_of(open_describer(plan, curated), pixels)
     standardiser = Standardiser.of([features_MF])
     learner = plan.config.hunt.learner
     strength = learner.strength if isinstance(learner, Regression) else Regression().strength

@@ -19,7 +19,6 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.config import Part
-from raydistill.stages.experts.classify.embedding import open_expert
 from raydistill.stages.hunt.config import Oracle
 from raydistill.stages.hunt.inputs.sources import Source, open_sources
 from raydistill.stages.hunt.learn.learning import Pixels
@@ -189,7 +188,7 @@ def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scrip
         raise ArtifactIncompatible(what, survey.pictures.uri, "lower it, or take a larger survey")
     targets = frozenset(ids[row] for row in rows[positive].tolist())
     held_out = every_target if oracle.setting == "strict" else frozenset()
-    sources = open_sources(plan, curated, open_expert(plan, curated), held_out)
+    sources = open_sources(plan, curated, held_out)
     return Scripted(survey, rows, positive, targets, held_out, tuple(sources))
 
 

@@ -19,7 +19,7 @@ from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.trees import GZ2
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.select.conditions import picture_colours, votes_of
-from raydistill.stages.experts.classify.embedding import Embedder
+from raydistill.stages.pretrain.describers import Embedder
 from raydistill.stages.sample.artifact import NO_CLASS
 from raydistill.stages.sample.config import AnswerConditions, GalaxyConditions, TableConditions
 

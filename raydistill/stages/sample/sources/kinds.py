@@ -24,8 +24,8 @@ from raydistill.simulation.injections import Injection
 from raydistill.simulation.injections.base import lupton_contrast
 from raydistill.simulation.injections.fitting import fit_ranges
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.experts.classify.embedding import Embedder, open_expert
 from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.stages.pretrain.describers import Embedder, open_describer
 from raydistill.stages.sample.artifact import NO_CLASS
 from raydistill.stages.sample.config import GeneratorSource, InjectionSource, SimulatorSource
 from raydistill.stages.sample.sources.galaxies import Galaxies, Survey, read_curated
@@ -97,7 +97,7 @@ def _open_generator(plan: Plan, curated: CuratedSet, source: GeneratorSource) ->
     tree = TREES[curated.summary.tree or GZ2.name]
     embedder = None
     if "embedding" in generator.encoding.groups:
-        embedder = Embedder.read(open_expert(plan, curated), generator.folder)
+        embedder = Embedder.read(open_describer(plan, curated), generator.folder)
     survey = Survey(curated, tree, paths_of_classes(plan, curated), embedder)
     sampling = plan.config.sample.sampling or generator.summary.sampling
     return OpenedSource(

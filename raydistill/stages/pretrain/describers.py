@@ -1,0 +1,263 @@
+"""Describe pictures by features: those of the first expert, of an encoder, or of a table.
+
+`open_describer` returns what `features` of the config names. Whatever uses features asks it: predict,
+hunt, similar, augment, and the condition "embedding" of a generator.
+
+Shapes: N pictures, F features, K components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.errors import ArtifactIncompatible, ConfigError
+from raydistill.learning.architectures import Architecture
+from raydistill.learning.components import principal_axes
+from raydistill.learning.encoders import Renormalise
+from raydistill.learning.normalise import Normalisation
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.experts.classify.embedding import open_expert
+from raydistill.stages.pretrain.artifact import ONNX, TABLE, EncoderArtifact, EncoderSummary, read_network
+from raydistill.stages.pretrain.config import EXPERTS
+from raydistill.storage import Folder
+
+if TYPE_CHECKING:
+    from raydistill.pipeline.plan import Plan
+
+EMBEDDING = "embedding.safetensors"
+BATCH = 64  # pictures at once; another number may change the last bits
+PIXELS = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # of pictures in [0, 1]
+EXTRA = "run pip install 'raydistill[onnx]'"
+
+
+class Describer(Protocol):
+    """Gives the features of pictures. It is picklable, and reads its files when it is first used."""
+
+    def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
+        """Return the features float32 [N, F] of uint8 pictures, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderDescriber:
+    """The features of an encoder, as its network returns them.
+
+    Parameters
+    ----------
+    uri
+        Folder of the encoder's files.
+    summary
+        Its pictures.
+    architecture
+        Of its network; None: it is an ONNX file.
+    device
+        Of the computation.
+    """
+
+    uri: str
+    summary: EncoderSummary
+    architecture: Architecture | None
+    device: str = "cpu"
+
+    @cached_property
+    def _function(self) -> Callable[[Tensor], Tensor]:
+        folder = Folder(self.uri)
+        prepare = Renormalise(PIXELS, self.summary.normalisation, self.summary.input_size)
+        if self.architecture is None:
+            run = onnx_function(folder.read(ONNX), self.uri)
+            return lambda images_BCHW: run(prepare(images_BCHW))
+        network, theta_P = read_network(folder, self.summary, self.architecture)
+        theta_P = theta_P.to(self.device)
+        return lambda images_BCHW: network(theta_P, prepare(images_BCHW.to(self.device))).flatten(1).cpu()
+
+    @torch.inference_mode()
+    def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
+        """Return the features float32 [N, F] of uint8 pictures."""
+        batches = torch.as_tensor(images_NHWC).split(BATCH)
+        return torch.cat([self._function(batch.permute(0, 3, 1, 2).float() / 255) for batch in batches])
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the fields alone: another process reads the parameters itself."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class TableDescriber:
+    """The features that a table has for the objects of a survey.
+
+    Parameters
+    ----------
+    uri
+        Folder of the encoder.
+    """
+
+    uri: str
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return pa.ipc.open_file(pa.memory_map(str(Folder(self.uri).local(TABLE)))).read_all()  # needs no memory
+
+    def known(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Return whether the table has a row for each of N ids, bool [N]."""
+        return pc.is_in(ids, self._table["object_id"]).to_numpy(zero_copy_only=False)
+
+    def lookup(self, ids: pa.Array | pa.ChunkedArray) -> Tensor:
+        """Return the features float32 [N, F] of known ids."""
+        rows = self._table["features"].take(pc.index_in(ids, self._table["object_id"])).combine_chunks()
+        values = rows.flatten().to_numpy(zero_copy_only=False)
+        return torch.from_numpy(values.astype(np.float32).reshape(len(ids), -1))
+
+    def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
+        """Raise ArtifactIncompatible: other pictures than those of the table have no features."""
+        what = "a table of features describes the objects that it lists, and no synthetic picture"
+        raise ArtifactIncompatible(what, self.uri, "set features to experts, or to an encoder with a network")
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the folder alone: another process reads the table itself."""
+        return {"uri": self.uri}
+
+
+def onnx_function(content: bytes, where: str) -> Callable[[Tensor], Tensor]:
+    """Return the function of an ONNX file: images [B, C, H, W] to features [B, F], on the CPU.
+
+    Raises
+    ------
+    ConfigError
+        The package onnxruntime is not installed, or cannot run this file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError("the package onnxruntime is not installed", "pretrain.source.kind=onnx", EXTRA) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes of errors are not public
+        what = f"onnxruntime cannot read this file ({str(error).splitlines()[0][:200]})"
+        raise ConfigError(what, where, "give an ONNX file that takes pictures [N, 3, S, S]") from error
+    (given,) = session.get_inputs()[:1]
+
+    def run(images_BCHW: Tensor) -> Tensor:
+        try:
+            outputs = session.run(None, {given.name: images_BCHW.numpy()})
+        except Exception as error:
+            what = f"the ONNX file cannot take pictures {list(images_BCHW.shape)} ({str(error).splitlines()[0][:200]})"
+            fix = f"set pretrain.source.input_size; the file expects {given.shape}"
+            raise ConfigError(what, where, fix) from error
+        return torch.from_numpy(np.asarray(outputs[0], np.float32)).flatten(1)
+
+    return run
+
+
+def open_describer(plan: Plan, curated: CuratedSet) -> Describer:
+    """Return what `features` of the config names.
+
+    Raises
+    ------
+    ArtifactMissing, ArtifactCorrupt
+        The experts, or the encoder, do not exist or are damaged.
+    ArtifactIncompatible
+        They were made for other pictures.
+    """
+    if plan.config.features == EXPERTS:
+        return open_expert(plan, curated)
+    artifact = EncoderArtifact.open(plan.describer.folder)
+    check_pictures(artifact, curated)
+    if artifact.summary.source == "embeddings":
+        return TableDescriber(artifact.folder.uri)
+    architecture = None
+    if artifact.summary.source != "onnx":
+        architecture = artifact.architecture((plan.config.pretrain.network,))
+    return EncoderDescriber(artifact.folder.uri, artifact.summary, architecture)
+
+
+def check_pictures(artifact: EncoderArtifact, curated: CuratedSet) -> None:
+    """Raise ArtifactIncompatible unless an encoder saw pictures like those of a curated set."""
+    theirs: EncoderSummary | Any = artifact.summary
+    if theirs.source == "embeddings":
+        return
+    for key in ("image_size", "crop_fraction", "aligned"):
+        if getattr(theirs, key) != getattr(curated.summary, key):
+            what = f"its pictures have {key} {getattr(theirs, key)}, these have {getattr(curated.summary, key)}"
+            raise ArtifactIncompatible(what, artifact.folder.uri, "take an encoder of such pictures")
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """The map from pictures to embeddings, a generator's condition.
+
+    The first principal components of the features, each divided by its standard deviation
+    (representation-guided diffusion; Graikos et al. 2023, arXiv:2312.07330). A sample with the
+    embedding of a real galaxy is a variation of it.
+
+    Parameters
+    ----------
+    describer
+        Gives the features.
+    mean_F
+        Mean of the features of training pictures.
+    axes_KF
+        Principal axes, each divided by the standard deviation along it.
+    """
+
+    describer: Describer
+    mean_F: Tensor
+    axes_KF: Tensor
+
+    @classmethod
+    def fit(cls, describer: Describer, images_NHWC: Tensor, size: int) -> Embedder:
+        """Return the map to `size` components of the features of these pictures.
+
+        Components beyond the rank of the features are 0.
+        """
+        features_NF = describer.features(images_NHWC).double()
+        mean_F = features_NF.mean(dim=0)
+        axes_KF, variances_K = principal_axes(features_NF - mean_F, size)
+        known_K = variances_K > 1e-9 * variances_K.max()
+        padded_KF = torch.zeros(size, len(mean_F), dtype=torch.float64)
+        padded_KF[: len(axes_KF)][known_K] = axes_KF[known_K] / variances_K[known_K, None].sqrt()
+        return cls(describer, mean_F.float(), padded_KF.float())
+
+    def apply(self, images_NHWC: np.ndarray | Tensor) -> np.ndarray:
+        """Return the embeddings float32 [N, K] of uint8 pictures [N, H, W, 3].
+
+        Pictures are embedded one by one: the last bits of a product depend on its number of rows,
+        and the number of workers decides which pictures are read together.
+        """
+        one_by_one = [
+            self.axes_KF @ (self.describer.features(images_NHWC[n : n + 1])[0] - self.mean_F)
+            for n in range(len(images_NHWC))
+        ]
+        return torch.stack(one_by_one).numpy() if one_by_one else np.empty((0, len(self.axes_KF)), np.float32)
+
+    def write(self, folder: Folder) -> None:
+        """Write the map into the folder of a generator; the describer stays where it is."""
+        write_tensors(folder, EMBEDDING, {"mean": self.mean_F, "axes": self.axes_KF}, {})
+
+    @classmethod
+    def read(cls, describer: Describer, folder: Folder) -> Embedder:
+        """Return the map in the folder of a generator."""
+        tensors, _ = read_tensors(folder, EMBEDDING)
+        return cls(describer, tensors["mean"], tensors["axes"])
+
+
+def describe(describer: Describer, ids: pa.Array | pa.ChunkedArray, images_NHWC: np.ndarray | Tensor) -> Tensor:
+    """Return the features float32 [N, F] of objects and their pictures."""
+    return describer.lookup(ids) if isinstance(describer, TableDescriber) else describer.features(images_NHWC)
+
+
+def on_device(describer: Describer | None, device: str) -> Describer | None:
+    """Return the same, computed on a device where it is a network."""
+    return replace(describer, device=device) if isinstance(describer, EncoderDescriber) else describer
