@@ -9,11 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from raydistill.artifacts import kinds
@@ -22,7 +25,7 @@ from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ConfigError
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.encoders import Encoder, Renormalise
 from raydistill.learning.networks import Network, build_network, embedding
@@ -34,6 +37,9 @@ KIND = kinds.ENCODER
 MODEL, SUMMARY = "encoder.safetensors", "encoder.json"
 ONNX, TABLE = "encoder.onnx", "embeddings.arrow"
 HISTORY, VALIDATION = "history.parquet", "validation.parquet"
+BATCH = 64  # pictures at once; another number may change the last bits
+PIXELS = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # of pictures in [0, 1]
+EXTRA = "run pip install 'raydistill[onnx]'"
 
 HISTORY_SCHEMA = pa.schema(
     [
@@ -185,10 +191,8 @@ class EncoderArtifact(Displayed):
             fix = "take an encoder that is trained here, or given as weights"
             raise ArtifactIncompatible(what, self.folder.uri, fix)
 
-    def features(self, images_NHWC: Tensor) -> Tensor:
+    def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
         """Return the features float32 [N, F] of uint8 pictures, prepared as the encoder's were."""
-        from raydistill.stages.pretrain.describers import EncoderDescriber
-
         architecture = None if self.summary.source == "onnx" else self.architecture()
         return EncoderDescriber(self.folder.uri, self.summary, architecture).features(images_NHWC)
 
@@ -215,3 +219,80 @@ def read_network(folder: Folder, summary: EncoderSummary, architecture: Architec
         what = f"'{MODEL}' does not fit the architecture"
         raise ArtifactCorrupt(what, folder.uri, "make the encoder again") from error
     return network, theta_P
+
+
+@dataclass(frozen=True)
+class EncoderDescriber:
+    """The features of an encoder, as its network returns them.
+
+    Parameters
+    ----------
+    uri
+        Folder of the encoder's files.
+    summary
+        Its pictures.
+    architecture
+        Of its network; None: it is an ONNX file.
+    device
+        Of the computation.
+    """
+
+    uri: str
+    summary: EncoderSummary
+    architecture: Architecture | None
+    device: str = "cpu"
+
+    @cached_property
+    def _function(self) -> Callable[[Tensor], Tensor]:
+        folder = Folder(self.uri)
+        prepare = Renormalise(PIXELS, self.summary.normalisation, self.summary.input_size)
+        if self.architecture is None:
+            run = onnx_function(folder.read(ONNX), self.uri)
+            return lambda images_BCHW: run(prepare(images_BCHW))
+        network, theta_P = read_network(folder, self.summary, self.architecture)
+        theta_P = theta_P.to(self.device)
+        return lambda images_BCHW: network(theta_P, prepare(images_BCHW.to(self.device))).flatten(1).cpu()
+
+    @torch.inference_mode()
+    def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
+        """Return the features float32 [N, F] of uint8 pictures."""
+        batches = torch.as_tensor(images_NHWC).split(BATCH)
+        return torch.cat([self._function(batch.permute(0, 3, 1, 2).float() / 255) for batch in batches])
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the fields alone: another process reads the parameters itself."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def onnx_function(content: bytes, where: str) -> Callable[[Tensor], Tensor]:
+    """Return the function of an ONNX file: images [B, C, H, W] to features [B, F], on the CPU.
+
+    Raises
+    ------
+    ConfigError
+        The package onnxruntime is not installed, or cannot run this file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError("the package onnxruntime is not installed", "pretrain.source.kind=onnx", EXTRA) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes of errors are not public
+        what = f"onnxruntime cannot read this file ({str(error).splitlines()[0][:200]})"
+        raise ConfigError(what, where, "give an ONNX file that takes pictures [N, 3, S, S]") from error
+    (given,) = session.get_inputs()[:1]
+
+    def run(images_BCHW: Tensor) -> Tensor:
+        try:
+            outputs = session.run(None, {given.name: images_BCHW.numpy()})
+        except Exception as error:
+            what = f"the ONNX file cannot take pictures {list(images_BCHW.shape)} ({str(error).splitlines()[0][:200]})"
+            fix = f"set pretrain.source.input_size; the file expects {given.shape}"
+            raise ConfigError(what, where, fix) from error
+        return torch.from_numpy(np.asarray(outputs[0], np.float32)).flatten(1)
+
+    return run

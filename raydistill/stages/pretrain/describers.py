@@ -8,7 +8,6 @@ Shapes: N pictures, F features, K components.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,14 +19,11 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.tensors import read_tensors, write_tensors
-from raydistill.errors import ArtifactIncompatible, ConfigError
-from raydistill.learning.architectures import Architecture
+from raydistill.errors import ArtifactIncompatible
 from raydistill.learning.components import principal_axes
-from raydistill.learning.encoders import Renormalise
-from raydistill.learning.normalise import Normalisation
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.classify.embedding import open_expert
-from raydistill.stages.pretrain.artifact import ONNX, TABLE, EncoderArtifact, EncoderSummary, read_network
+from raydistill.stages.pretrain.artifact import TABLE, EncoderArtifact, EncoderDescriber, EncoderSummary
 from raydistill.stages.pretrain.config import EXPERTS
 from raydistill.storage import Folder
 
@@ -35,9 +31,6 @@ if TYPE_CHECKING:
     from raydistill.pipeline.plan import Plan
 
 EMBEDDING = "embedding.safetensors"
-BATCH = 64  # pictures at once; another number may change the last bits
-PIXELS = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # of pictures in [0, 1]
-EXTRA = "run pip install 'raydistill[onnx]'"
 
 
 class Describer(Protocol):
@@ -46,49 +39,6 @@ class Describer(Protocol):
     def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
         """Return the features float32 [N, F] of uint8 pictures, on the CPU."""
         ...
-
-
-@dataclass(frozen=True)
-class EncoderDescriber:
-    """The features of an encoder, as its network returns them.
-
-    Parameters
-    ----------
-    uri
-        Folder of the encoder's files.
-    summary
-        Its pictures.
-    architecture
-        Of its network; None: it is an ONNX file.
-    device
-        Of the computation.
-    """
-
-    uri: str
-    summary: EncoderSummary
-    architecture: Architecture | None
-    device: str = "cpu"
-
-    @cached_property
-    def _function(self) -> Callable[[Tensor], Tensor]:
-        folder = Folder(self.uri)
-        prepare = Renormalise(PIXELS, self.summary.normalisation, self.summary.input_size)
-        if self.architecture is None:
-            run = onnx_function(folder.read(ONNX), self.uri)
-            return lambda images_BCHW: run(prepare(images_BCHW))
-        network, theta_P = read_network(folder, self.summary, self.architecture)
-        theta_P = theta_P.to(self.device)
-        return lambda images_BCHW: network(theta_P, prepare(images_BCHW.to(self.device))).flatten(1).cpu()
-
-    @torch.inference_mode()
-    def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
-        """Return the features float32 [N, F] of uint8 pictures."""
-        batches = torch.as_tensor(images_NHWC).split(BATCH)
-        return torch.cat([self._function(batch.permute(0, 3, 1, 2).float() / 255) for batch in batches])
-
-    def __getstate__(self) -> dict[str, object]:
-        """Return the fields alone: another process reads the parameters itself."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
@@ -125,40 +75,6 @@ class TableDescriber:
     def __getstate__(self) -> dict[str, object]:
         """Return the folder alone: another process reads the table itself."""
         return {"uri": self.uri}
-
-
-def onnx_function(content: bytes, where: str) -> Callable[[Tensor], Tensor]:
-    """Return the function of an ONNX file: images [B, C, H, W] to features [B, F], on the CPU.
-
-    Raises
-    ------
-    ConfigError
-        The package onnxruntime is not installed, or cannot run this file.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError("the package onnxruntime is not installed", "pretrain.source.kind=onnx", EXTRA) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its classes of errors are not public
-        what = f"onnxruntime cannot read this file ({str(error).splitlines()[0][:200]})"
-        raise ConfigError(what, where, "give an ONNX file that takes pictures [N, 3, S, S]") from error
-    (given,) = session.get_inputs()[:1]
-
-    def run(images_BCHW: Tensor) -> Tensor:
-        try:
-            outputs = session.run(None, {given.name: images_BCHW.numpy()})
-        except Exception as error:
-            what = f"the ONNX file cannot take pictures {list(images_BCHW.shape)} ({str(error).splitlines()[0][:200]})"
-            fix = f"set pretrain.source.input_size; the file expects {given.shape}"
-            raise ConfigError(what, where, fix) from error
-        return torch.from_numpy(np.asarray(outputs[0], np.float32)).flatten(1)
-
-    return run
 
 
 def open_describer(plan: Plan, curated: CuratedSet) -> Describer:

@@ -44,10 +44,11 @@ from raydistill.stages.pretrain.artifact import (
     TABLE,
     VALIDATION,
     VALIDATION_SCHEMA,
+    EncoderDescriber,
     EncoderSummary,
 )
 from raydistill.stages.pretrain.config import Embeddings, GivenWeights, OnnxFile, Trained
-from raydistill.stages.pretrain.describers import Describer, EncoderDescriber, TableDescriber
+from raydistill.stages.pretrain.describers import Describer, TableDescriber
 from raydistill.stages.pretrain.probe import choose_probed, probe
 
 log = get_logger(__name__)
