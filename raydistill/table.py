@@ -23,7 +23,7 @@ DISTIL, GENERATE, SURVEY = GROUPS = ("Distil", "Generate and search", "Survey an
 ENTRY_POINTS = "raydistill.stages"
 SHIPPED = (
     "simulate", "curate", "experts", "pretrain", "distill", "evaluate", "predict", "tune",  # the main path
-    "analyse", "generate", "sample", "audit", "augment", "detect", "hunt", "adapt",
+    "analyse", "generate", "sample", "audit", "augment", "detect", "hunt", "similar", "adapt",
 )  # fmt: skip
 
 Reference = str | Callable[..., Any]

@@ -38,6 +38,7 @@ from raydistill.stages.hunt.config import Hunt
 from raydistill.stages.predict.config import Predict
 from raydistill.stages.pretrain.config import EXPERTS, Pretrain
 from raydistill.stages.sample.config import Sample
+from raydistill.stages.similar.config import Similar
 from raydistill.stages.tune.config import Search
 
 MAX_NAME = 100  # bytes
@@ -99,6 +100,8 @@ class Config(ShownByDifferences):
         Samples and tests of `raydistill audit`.
     hunt
         Search for rare objects of `raydistill hunt`.
+    similar
+        Galaxies to compare with of `raydistill similar`.
     augment
         Sets, methods and training of `raydistill augment`.
     adapt
@@ -131,6 +134,7 @@ class Config(ShownByDifferences):
     detect: Detect = field(default_factory=Detect)
     hunt: Hunt = field(default_factory=Hunt)
     augment: Augment = field(default_factory=Augment)
+    similar: Similar = field(default_factory=Similar)
     adapt: Adapt = field(default_factory=Adapt)
     analyse: Analyse = field(default_factory=Analyse)
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.config import Curate, Images
 from raydistill.datasets.base import DataSet, PackedDataSet, rows_in_block
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import ALLOW_IMAGES, Source, below, check_source, read_source
-from raydistill.galaxies.pictures.images import Fit, around, inspect, pad_to_square, pixels_of_crop, prepare
+from raydistill.galaxies.pictures.images import (
+    Fit,
+    RejectedImage,
+    around,
+    inspect,
+    pad_to_square,
+    pixels_of_crop,
+    prepare,
+)
 from raydistill.galaxies.pictures.mosaics import BandImages
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.storage import arrow_filesystem
@@ -54,6 +63,29 @@ class SurveyPictures:
     preparation: Preparation
     identity: dict[str, Any]
     parents: dict[str, ArtifactSpec] = field(default_factory=dict)
+
+    def paths(self, rows: Sequence[int] | None = None) -> list[str | None]:
+        """Return the path of each object's picture, if it is a file of its own; all, or of some rows."""
+        objects = self.objects if rows is None else self.objects.take(pa.array(rows, pa.int64()))
+        alone = pc.is_null(objects["row"])
+        return list(pc.if_else(alone, objects["path"], pa.scalar(None, pa.string())).to_pylist())
+
+    def larger(self, rows: Sequence[int], size: int) -> list[np.ndarray]:
+        """Return the pictures of some objects for a person, uint8 [size, size, 3] each.
+
+        Pictures of an artifact keep their size. One that cannot be read any more is black.
+        """
+        preparation = self.preparation
+        if preparation.crop_fraction < 1 or preparation.min_size > 1:  # not the pictures of an artifact
+            preparation = replace(preparation, image_size=max(size, preparation.image_size))
+        shown = []
+        for row in rows:
+            (source,) = self.reader.read(self.objects.slice(row, 1))
+            try:
+                shown.append(prepare_picture(source, "", self.images, preparation)[1])
+            except RejectedImage:  # it was usable when it was predicted
+                shown.append(np.zeros((8, 8, 3), np.uint8))
+        return shown
 
 
 def last_part(uri: str) -> str:

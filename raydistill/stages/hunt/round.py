@@ -97,7 +97,7 @@ def write_sheet(
     config = plan.config.hunt
     rows = [candidate.row for candidate in candidates]
     names, ids = survey.filenames(rows), survey.ids
-    shown = survey.larger_pictures(rows, config.picture_size)
+    shown = survey.pictures.larger(rows, config.picture_size)
     sheet = contact_sheet(
         [
             SheetCandidate(name, pixels, candidate.score, candidate.reason)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError, ConfigError
-from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.galaxies.tables.expressions import match_rows
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
@@ -21,14 +19,13 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.config import Part
 from raydistill.stages.hunt.config import Oracle
 from raydistill.stages.hunt.inputs.sources import Source, open_sources
-from raydistill.stages.hunt.learn.learning import Pixels
 from raydistill.stages.hunt.learn.ranking import Rows
 from raydistill.stages.hunt.learn.regression import Bools, Features
 from raydistill.stages.hunt.specs import truth_table
 from raydistill.stages.predict.artifact import PredictionSet, spec_of_pictures
 from raydistill.surveys.levels import assume_levels
 from raydistill.surveys.opening import open_survey
-from raydistill.surveys.survey import SurveyPictures, prepare_picture
+from raydistill.surveys.survey import SurveyPictures
 
 # Open the survey of a hunt: its objects, their features, and their pictures.
 
@@ -59,9 +56,7 @@ class HuntedSurvey:
     @property
     def paths(self) -> list[str | None]:
         """Return the path of each object's picture, if it is a file of its own."""
-        objects = self.pictures.objects
-        alone = pc.is_null(objects["row"])
-        return list(pc.if_else(alone, objects["path"], pa.scalar(None, pa.string())).to_pylist())
+        return self.pictures.paths()
 
     def blocks(self) -> Iterator[tuple[Rows, Features]]:
         """Yield rows and features of usable objects, per block of the predictions."""
@@ -83,23 +78,6 @@ class HuntedSurvey:
             names.append(path.rpartition("/")[2] if path else ids[row].as_py())
         unique = len(set(names)) == len(names)
         return names if unique else [ids[row].as_py() for row in rows]
-
-    def larger_pictures(self, rows: list[int], size: int) -> list[Pixels]:
-        """Return the pictures of some objects for a person, uint8 [size, size, 3] each.
-
-        Pictures of an artifact keep their size.
-        """
-        preparation = self.pictures.preparation
-        if preparation.crop_fraction < 1 or preparation.min_size > 1:  # not the pictures of an artifact
-            preparation = replace(preparation, image_size=max(size, preparation.image_size))
-        shown = []
-        for row in rows:
-            (source,) = self.pictures.reader.read(self.pictures.objects.slice(row, 1))
-            try:
-                shown.append(prepare_picture(source, "", self.pictures.images, preparation)[1])
-            except RejectedImage:  # it was usable when it was predicted
-                shown.append(np.zeros((8, 8, 3), np.uint8))
-        return shown
 
 
 def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:
