@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from raydistill.galaxies.trees import GZ2
 from tests.e2e.bad_inputs import Row
 from tests.e2e.spoiling import both, curated_with, distilled_with, generator_of_classes, generator_of_votes, link
@@ -15,6 +20,14 @@ SMOOTH_AND_EDGE_ON = (
     + ",".join(["587722981741691055", *(str(FRACTIONS.get(stem, 0)) for stem in GZ2.answers)])
     + "\n"
 )
+FEATURES = "id,feat_0,feat_1\na,1,2\nb,3,4\n"  # of two objects that are not in the survey
+TABLE = "'pretrain.source={kind: embeddings, table: t.csv, vector: feat_*}'"
+
+
+def unequal_vectors(root: Path) -> None:
+    pq.write_table(pa.table({"id": ["a", "b"], "embedding": [[1.0, 2.0], [3.0]]}), root / "t.parquet")
+
+
 # fmt: off
 SYNTHETIC_CONFIG_ROWS = [
     R("an unknown reason of the filter", "run tiny.yaml 'curate.filter={reasons: [blurred]}'", 2,
@@ -139,6 +152,14 @@ SYNTHETIC_CONFIG_ROWS = [
       "command line, pretrain.training.loss: input should be 'simclr' or 'vicreg', got 'dino'; fix the value"),
     R("one further set for an encoder twice", "pretrain tiny.yaml 'pretrain.extra_sets=[a, a]'", 2,
       "command line, pretrain: extra_sets must not name one twice, got a, a; fix the value"),
+    R("a TorchScript file as encoder", "pretrain tiny.yaml 'pretrain.source={kind: torchscript, file: e.pt}'", 2,
+      "command line, pretrain.source.kind: there is no kind 'torchscript'; known are: trained, weights, onnx, embeddings"),
+    R("a missing table of features", "pretrain tiny.yaml 'pretrain.source={kind: embeddings, table: nope.csv}'", 3,
+      "nope.csv: there is no such file; check pretrain.source.table, and RAYDISTILL_DATA if the config uses it"),
+    R("missing weights of an encoder", "pretrain tiny.yaml 'pretrain.source={kind: weights, weights: nope}'", 3,
+      "nope: there is no such file; check pretrain.source.weights, and RAYDISTILL_DATA if the config uses it"),
+    R("features of an encoder that is not there", "predict tiny.yaml pictures features=nope", 3,
+      "nope: no finished encoder is here; correct features, or run 'raydistill pretrain CONFIG'"),
     R("a head without regularisation", "distill tiny.yaml 'distill.objective={kind: ridge, regularisation: 0}'", 2,
       "command line, distill.objective: regularisation must be positive, got 0.0; fix the value"),
     R("an unknown objective", "distill tiny.yaml 'distill.objective={kind: gradients}'", 2,
@@ -158,6 +179,28 @@ SYNTHETIC_CONFIG_ROWS = [
 SYNTHETIC_RUN_ROWS = [
     R("pretrain before curate", "pretrain tiny.yaml curate.image_size=9", 3,
       "runs/tiny/curated-…: there is no curated set here; run 'raydistill curate CONFIG' first"),
+    R("a table of features without the column of vectors", "pretrain tiny.yaml 'pretrain.source={kind: embeddings, table: t.csv}'", 2,
+      "pretrain.source.vector: the table has no column 'embedding'; known are: id, feat_0, feat_1", {"t.csv": FEATURES}),
+    R("a table of features with a repeated id", f"pretrain tiny.yaml {TABLE}", 3,
+      "t.csv: 1 ids have several rows (first: a); leave one row of each id", {"t.csv": FEATURES + "a,5,6\n"}),
+    R("a table of features with a value that is not a number", f"pretrain tiny.yaml {TABLE}", 3,
+      "t.csv: 1 of 3 vectors have a value that is not a finite number (first: c); leave these rows out, or compute them again",
+      {"t.csv": FEATURES + "c,nan,6\n"}),
+    R("vectors of features of unequal length", "pretrain tiny.yaml 'pretrain.source={kind: embeddings, table: t.parquet}'", 3,
+      "t.parquet: the vectors of 'embedding' have different lengths, or some are missing; give each object a vector of one "
+      "length", prepare=unequal_vectors),
+    R("a table of features of another survey", f"pretrain tiny.yaml {TABLE}", 3,
+      "runs/tiny/curated-…: the table has features of 0 train galaxies of the curated set, which has others; check "
+      "pretrain.source.id", {"t.csv": FEATURES}),
+    R("weights of an encoder that are not safetensors", "pretrain tiny.yaml 'pretrain.source={kind: weights, weights: votes.csv}'", 2,
+      "votes.csv: the weights are not a safetensors file; give the parameters of pretrain.network in this format"),
+    R("an ONNX file that is a table", "pretrain tiny.yaml 'pretrain.source={kind: onnx, file: votes.csv}'", 2,
+      "runs/tiny/encoder-…: onnxruntime cannot read this file ([ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Failed to load model "
+      "because protobuf parsing failed.); give an ONNX file that takes pictures [N, 3, S, S]"),
+    R("features of the run's encoder before pretrain", "predict tiny.yaml pictures features=pretrain", 3,
+      "runs/tiny/encoder-…: there is no encoder here; run 'raydistill pretrain CONFIG' first"),
+    R("features of a curated set", "predict tiny.yaml pictures features=given", 3,
+      "given: this is a curated set, not a encoder; give the path of a encoder", prepare=link("curated")),
     R("an encoder that is not there", "distill tiny.yaml 'distill.objective={kind: ridge, encoders: [nope]}'", 3,
       "nope: no finished encoder is here; correct distill.objective.encoders, or run 'raydistill pretrain CONFIG'"),
     R("sample before generate", "sample tiny.yaml", 3,

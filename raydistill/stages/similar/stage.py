@@ -99,18 +99,16 @@ def _write(plan: Plan, spec: Any, curated: CuratedSet, run: Any) -> None:
     )
     spec.folder.write(SUMMARY, summary.to_json())
     spec.folder.write(SHEET, sheet(summary, pixels, table).encode())
-    groups = np.repeat([0, 1, 2], [len(config.more), len(config.less), len(ids)])
-    names = ["like", "unlike", "nearest"]
+    sizes = {"like": len(config.more), "unlike": len(config.less), "nearest": len(ids)}
+    sizes = {name: size for name, size in sizes.items() if size}
+    groups = np.repeat(range(len(sizes)), list(sizes.values()))
+    images = np.stack(_of_one_size(pixels))
+    caption = f"{summary.num_objects} galaxies of {pictures.name}"
     save_figure(
-        spec, run, PICTURE,
-        lambda path: image_grid(np.stack(_of_one_size(pixels)), groups, names, path, columns=8, caption=pictures.name),
-    )  # fmt: skip
-    log.info(
-        "similar: %d of %d galaxies; the nearest has a similarity of %.3f",
-        len(ids),
-        len(vectors.ids),
-        table[0]["similarity"] if table else np.nan,
+        spec, run, PICTURE, lambda path: image_grid(images, groups, list(sizes), path, columns=8, caption=caption)
     )
+    best = float(similarities[0]) if len(ids) else float("nan")
+    log.info("similar: %d of %d galaxies; similarity of the nearest %.3f", len(ids), len(vectors.ids), best)
 
 
 def _of_one_size(pixels: list[Pixels]) -> list[Pixels]:

@@ -1,0 +1,240 @@
+"""Encoders of others: predict, hunt, distil and generate with their features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+from pyarrow import csv
+from ray_tools import SILENT, copy_of, tiny
+
+from raydistill.artifacts.display import open_artifact
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError
+from raydistill.learning.architectures import PooledConvNet
+from raydistill.learning.networks import build_network, embedding, initial_parameters
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.stage import distill
+from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.stages.generate.stage import generate
+from raydistill.stages.hunt import stage as hunting
+from raydistill.stages.hunt.artifact import HuntRound
+from raydistill.stages.predict.artifact import predictions_spec
+from raydistill.stages.predict.stage import predict
+from raydistill.stages.pretrain.artifact import EncoderArtifact
+from raydistill.stages.pretrain.config import IMAGENET
+from raydistill.stages.pretrain.describers import Embedder, open_describer
+from raydistill.stages.pretrain.stage import pretrain
+from tests.private_ray import training_here
+from tests.unit.stages.pretrain.test_given import MATRIX, SIZE, write_onnx
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+POOLED = "pretrain.network={kind: pooled, widths: [8, 16], groups: 4}"
+HEADS = (
+    "distill.objective={kind: ridge, per_class: 8, encoders: [pretrain]}",
+    "distill.space={kind: components, components: 20}", "distill.iterations=2", "distill.validate_every=2",
+)  # fmt: skip
+GENERATOR = (
+    "generate.conditions=[embedding]", "generate.embedding_size=3",
+    "generate.model={network: {kind: mlp, width: 16, blocks: 1}, space: {kind: components, components: 8}}",
+    "generate.training={steps: 4, batch_size: 8, shards: 1}", "generate.preview_images=2",
+)  # fmt: skip
+TARGETS = 2  # classes up to this one are hunted
+LACKING = 3  # objects of the survey without a row in the table
+
+
+@pytest.fixture(scope="module")
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with experts, three given encoders and their files."""
+    root = copy_of(tiny_root, tmp_path_factory.mktemp("given"), "survey", "curated", "trajectories")
+    embeddings(truth(root)).to_parquet(root / "embeddings.parquet")
+    write_onnx(root / "linear.onnx")
+    network = build_network(PooledConvNet(widths=(8, 16), groups=4), 2, 16)
+    tensors = network.layout.split(initial_parameters(network, 5))
+    safetensors.torch.save_file({name: value.clone() for name, value in tensors.items()}, root / "w.safetensors")
+    for kind in ("embeddings", "onnx", "weights"):
+        pretrain(given(root, kind), SILENT)
+    return root
+
+
+def truth(root: Path) -> pd.DataFrame:
+    """Return the ids of the survey, and whether each one is a target."""
+    table = csv.read_csv(f"{Plan(tiny(root)).survey.folder.uri}/truth.csv").to_pandas()
+    return pd.DataFrame({"id": table["objid"], "target": table["truth_class"] <= TARGETS})
+
+
+def embeddings(objects: pd.DataFrame) -> pd.DataFrame:
+    """Return a shuffled table of six features, the first of which marks targets."""
+    features = np.random.default_rng(0).normal(size=(len(objects), 6)).astype(np.float32)
+    features[:, 0] = 8 * objects["target"] + 0.1 * features[:, 0]
+    table = pd.DataFrame({"id": objects["id"], "embedding": list(features)})
+    return table.iloc[:-LACKING].sample(frac=1, random_state=0)
+
+
+def given(root: Path, kind: str, *overrides: str) -> Plan:
+    """Return the plan with a given encoder, whose features are used everywhere."""
+    source = {
+        "embeddings": f"{{kind: embeddings, table: {root}/embeddings.parquet}}",
+        "onnx": f"{{kind: onnx, file: {root}/linear.onnx, input_size: {SIZE}}}",
+        "weights": f"{{kind: weights, weights: {root}/w.safetensors}}",
+    }[kind]
+    return Plan(tiny(root, f"pretrain.source={source}", POOLED, "features=pretrain", "resources.workers=1", *overrides))
+
+
+# ---- encoders ----
+
+
+def test_given_encoders_open_with_a_measurement(root: Path) -> None:
+    shown = {
+        "embeddings": "6 features of each of 87 objects",
+        "onnx": f"{MATRIX.shape[1]} features of pictures 16 pixels wide, given (onnx)",
+        "weights": "16 features of pictures 16 pixels wide, given (weights)",
+    }
+    for kind, words in shown.items():
+        artifact = open_artifact(given(root, kind).encoder.folder)
+        assert isinstance(artifact, EncoderArtifact)
+        assert words in repr(artifact)
+        (row,) = artifact.validation().to_pylist()
+        assert row["step"] == 0
+        assert 1 < row["effective_rank"] <= artifact.summary.num_features
+        assert 0 < row["balanced_accuracy"] <= 1
+        assert len(artifact.history()) == 0
+
+
+def test_table_of_another_survey_is_rejected(root: Path, tmp_path: Path) -> None:
+    other = embeddings(truth(root)).assign(id=lambda table: "x" + table["id"])
+    other.to_parquet(tmp_path / "other.parquet")
+    plan = Plan(tiny(root, f"pretrain.source={{kind: embeddings, table: {tmp_path}/other.parquet}}"))
+    with pytest.raises(CatalogError, match="the table has features of 0 train galaxies of the curated set"):
+        pretrain(plan, SILENT)
+    assert not plan.encoder.exists
+
+
+# ---- predictions ----
+
+
+def test_predictions_have_the_features_of_the_table_and_name_objects_without(root: Path) -> None:
+    predictions = predict(given(root, "embeddings"), SILENT)
+    frame = predictions.to_pandas().set_index("object_id")
+    lacking = set(truth(root)["id"].iloc[-LACKING:])
+    assert set(frame.index[frame["reason"] == "no-features"]) == lacking
+    assert predictions.summary.rejected == {"no-features": LACKING}
+    assert set(frame.loc[sorted(lacking), "detail"]) == {"the table of features has no row of this id"}
+    assert frame.loc[sorted(lacking), "predicted_class"].isna().all()
+    ids, features = predictions.features()
+    table = pq.read_table(root / "embeddings.parquet").to_pandas().set_index("id")["embedding"]
+    assert set(ids) == set(table.index)
+    assert features.dtype == np.float16
+    np.testing.assert_array_equal(features, np.stack(list(table.loc[list(ids)])).astype(np.float16))
+
+
+def test_features_of_an_onnx_file_are_those_of_torch(root: Path) -> None:
+    curated = CuratedSet.open(Plan(tiny(root)).curated.folder)
+    predictions = predict(given(root, "onnx", f"predict.survey={curated.folder.uri}"), SILENT)
+    ids, features = predictions.features()
+    place = {object_id: n for n, object_id in enumerate(ids)}
+    for split in ("train", "validation", "test"):
+        pictures = curated.load(split)
+        images = pictures.images_NHWC.permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+        small = torch.nn.functional.interpolate((images - mean) / std, (SIZE, SIZE), mode="bilinear", antialias=True)
+        rows = [place[object_id] for object_id in pictures.object_ids]
+        np.testing.assert_allclose(features[rows], small.flatten(1) @ MATRIX, rtol=1e-3, atol=2e-2)
+
+
+def test_encoder_is_named_by_path_too_and_identifies_predictions(root: Path) -> None:
+    plan = given(root, "onnx")
+    by_path = Plan(tiny(root, f"features={plan.encoder.folder.uri}"))
+    assert predictions_spec(by_path).identity == predictions_spec(plan).identity
+    others = [given(root, "weights"), Plan(tiny(root)), given(root, "onnx", "predict.features=false")]
+    assert len({predictions_spec(other).identity for other in [plan, *others]}) == 4
+    with pytest.raises(ArtifactMissing, match="no finished encoder is here; correct features, or run 'raydistill"):
+        predictions_spec(Plan(tiny(root, f"features={root}/nowhere")))
+
+
+def test_encoder_of_other_pictures_is_rejected(root: Path) -> None:
+    folder = given(root, "onnx").encoder.folder.uri
+    curated = CuratedSet.open(Plan(tiny(root)).curated.folder)
+    other = tiny(root, f"features={folder}")
+    assert open_describer(Plan(other), curated).features(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 5)
+    object.__setattr__(curated.summary, "crop_fraction", 0.1)
+    with pytest.raises(ArtifactIncompatible, match=r"its pictures have crop_fraction .*, these have 0\.1"):
+        open_describer(Plan(other), curated)
+
+
+# ---- hunts ----
+
+
+def test_hunt_ranks_by_the_features_of_the_table(root: Path, tmp_path: Path) -> None:
+    predict(given(root, "embeddings"), SILENT)
+    objects = truth(root)
+    known = objects.iloc[:-LACKING]
+    labelled = pd.concat([known[known["target"]].head(3), known[~known["target"]].head(3)])
+    lines = [f"{row.id},{'yes' if row.target else 'no'}" for row in labelled.itertuples()]
+    (tmp_path / "labels.csv").write_text("\n".join(["filename,label", *lines, ""]))
+    few = ("hunt.per_round=5", "hunt.background=10", f"hunt.labels={tmp_path}/labels.csv")
+    result = hunting.hunt(given(root, "embeddings", *few), SILENT)
+    assert isinstance(result, HuntRound)
+    scores = result.scores().set_index("object_id")
+    scored = scores[scores["score"].notna()]
+    assert set(scored.index) == set(known["id"])
+    others = scored[scored["label"].isna()]["score"]
+    target = objects.set_index("id")["target"][others.index].to_numpy()
+    in_order = others.to_numpy()[target][:, None] > others.to_numpy()[~target]
+    assert in_order.mean() > 0.95
+
+
+# ---- heads ----
+
+
+def test_heads_are_distilled_for_given_weights(root: Path) -> None:
+    plan = given(root, "weights", *HEADS)
+    made = distill(plan, SILENT)
+    assert made.manifest.parents["encoder_0"].identity == plan.encoder.identity
+    assert "trajectories" not in made.manifest.parents
+    assert torch.isfinite(DistilledSet.open(made.folder).selected.images_SCHW).all()
+    images = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    images[1] = 255
+    network = embedding(build_network(PooledConvNet(widths=(8, 16), groups=4), 2, 16))
+    tensors = safetensors.torch.load_file(root / "w.safetensors")
+    mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+    expected = network(network.layout.flatten(tensors), (images.permute(0, 3, 1, 2) / 255 - mean) / std)
+    torch.testing.assert_close(EncoderArtifact.open(plan.encoder.folder).features(images), expected)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "embeddings"])
+def test_images_are_not_distilled_for_an_encoder_without_a_gradient(root: Path, kind: str) -> None:
+    sentence = f"an encoder of the kind '{kind}' has no gradient, which images are distilled with; take an"
+    with pytest.raises(ArtifactIncompatible, match=sentence):
+        distill(given(root, kind, *HEADS), SILENT)
+
+
+# ---- generators ----
+
+
+def test_generator_learns_embeddings_of_a_given_encoder(root: Path) -> None:
+    plan = given(root, "onnx", *GENERATOR)
+    with training_here():
+        generate(plan, SILENT)
+    artifact = GeneratorArtifact.open(plan.generator.folder)
+    assert artifact.manifest.parents.keys() == {"curated", "encoder"}
+    assert artifact.manifest.parents["encoder"].identity == plan.encoder.identity
+    curated = CuratedSet.open(plan.curated.folder)
+    embedder = Embedder.read(open_describer(plan, curated), artifact.folder)
+    found = embedder.apply(curated.load("train").images_NHWC).astype(np.float64)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(found.T, ddof=0), np.eye(3), atol=1e-2)
+
+
+def test_generator_with_embeddings_of_a_table_is_rejected(root: Path) -> None:
+    plan = given(root, "embeddings", *GENERATOR)
+    with training_here(), pytest.raises(ArtifactIncompatible, match="and no synthetic picture"):
+        generate(plan, SILENT)
+    assert not plan.generator.exists
