@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray_tools import SILENT, copy_of, tiny
+from sklearn.linear_model import Ridge
 
 from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
@@ -22,6 +24,7 @@ from raydistill.stages.augment.config import BASELINES, METHODS
 from raydistill.stages.augment.worker import FitRunner
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
+from raydistill.stages.pretrain.describers import open_describer
 from raydistill.stages.sample.stage import sample
 from raydistill.statistics.crossed import CHANGES, crossed_mean
 from tests.unit.stages.sample_tools import write_generator
@@ -264,3 +267,29 @@ def test_samples_with_conditions_of_test_galaxies_are_rejected(root: Path) -> No
     )
     with pytest.raises(ArtifactIncompatible, match="it took pictures or conditions of 18 validation or test galaxies"):
         stage.augment(Plan(tiny(root, *SHORT, f"augment.synthetics={{a: ['{samples.folder.uri}']}}")), SILENT)
+
+
+def test_head_on_features_is_the_ridge_of_the_labelled_galaxies(root: Path) -> None:
+    report = compared(root, "augment.methods=[flips, head]", "augment.head_regularisation=[0.1, 1]")
+    runs = report.runs.to_pandas()
+    heads = runs[(runs["method"] == "head") & (runs["step"] == 12)]
+    assert len(heads) == 4
+    assert set(heads["lr"]) <= {0.1, 1.0}
+    plan = Plan(tiny(root, *words(root)))
+    curated = CuratedSet.open(plan.curated.folder)
+    train, test = curated.load("train"), curated.load("test")
+    describer = open_describer(plan, curated)
+    features = {
+        split: describer.features(loaded.images_NHWC).double() for split, loaded in (("train", train), ("test", test))
+    }
+    mean, deviation = features["train"].mean(dim=0), features["train"].std(dim=0).clamp_min(1e-6)
+    row = heads[heads["shots"].isna()].iloc[0]
+    counts = torch.bincount(train.labels_N, minlength=curated.num_classes)
+    weights = (len(train.labels_N) / (curated.num_classes * counts[train.labels_N])).numpy()
+    width = features["train"].shape[1]
+    ridge = Ridge(alpha=row["lr"] * width, fit_intercept=False)
+    targets = np.eye(curated.num_classes)[train.labels_N] - 1 / curated.num_classes
+    ridge.fit(((features["train"] - mean) / deviation).numpy(), targets, sample_weight=weights)
+    expected = ridge.predict(((features["test"] - mean) / deviation).numpy()).argmax(axis=1)
+    assert np.mean(np.array(row["predicted"]) == expected) > 0.99
+    assert set(report.manifest.parents) >= {"curated", "trajectories"}

@@ -28,7 +28,7 @@ from raydistill.config import Config
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
-from raydistill.stages.augment.config import DISTILLED
+from raydistill.stages.augment.config import DISTILLED, FEATURE_HEAD
 from raydistill.storage import Folder
 from raydistill.text import shown_name, text_table
 
@@ -352,6 +352,8 @@ def augmentation_spec(plan: Plan) -> ArtifactSpec:
         parents |= {f"{specs[0].kind}_{name}_{number}": spec for number, spec in enumerate(specs, start=1)}
     if options.labelled is not None:
         parents[LABELLED] = labelled_spec(plan)
+    if FEATURE_HEAD in options.methods:
+        parents[plan.describer.kind] = plan.describer
     # Paths of the sets do not matter, but their identities do.
     parts = {
         "augment": configs.plain(replace(options, synthetics={}, distilled=None, labelled=None)),

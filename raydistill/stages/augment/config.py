@@ -18,12 +18,13 @@ from raydistill.stages.experts.config import GALAXIES
 
 Method = Literal[
     "real", "flips", "oversampling", "class_balanced", "focal", "mixup",
-    "synthetic_only", "real_synthetic", "distilled_only", "real_distilled", "generator_labels",
+    "synthetic_only", "real_synthetic", "distilled_only", "real_distilled", "generator_labels", "head",
 ]  # fmt: skip
 BASELINES: tuple[Method, ...] = ("real", "flips", "oversampling", "class_balanced", "focal", "mixup")
 METHODS: tuple[Method, ...] = (
     *BASELINES, "synthetic_only", "real_synthetic", "distilled_only", "real_distilled", "generator_labels",
 )  # fmt: skip
+FEATURE_HEAD: Method = "head"  # on frozen features; not among the default methods, because it needs what gives them
 DISTILLED = "distilled"  # the name of the distilled set among the sources
 MIN_SEEDS = 2  # an interval needs two
 
@@ -77,6 +78,8 @@ class Augment:
         Training of all classifiers. `lr_grid` replaces the rate.
     lr_grid
         Candidates for the learning rate.
+    head_regularisation
+        Candidates for lambda of the method `head` (`raydistill.learning.heads`).
     record_at
         Steps at which the classifiers are evaluated, in addition to the last one.
     focal
@@ -100,6 +103,7 @@ class Augment:
     network: AnyArchitecture = field(default_factory=lambda: ConvNet(depth=3, width=32))
     training: AugmentTraining = field(default_factory=AugmentTraining)
     lr_grid: tuple[PositiveFloat, ...] = (0.01, 0.03)
+    head_regularisation: tuple[PositiveFloat, ...] = (0.01, 0.1, 1.0, 10.0)
     record_at: tuple[PositiveInt, ...] = (100, 300)
     focal: PositiveFloat = 2.0
     class_balance: Annotated[float, Gt(0)] = 0.99
@@ -107,7 +111,7 @@ class Augment:
     seeds: PositiveInt = 5
 
     def __post_init__(self) -> None:
-        for name in ("shots", "methods", "ratios", "min_recognised", "lr_grid"):
+        for name in ("shots", "methods", "ratios", "min_recognised", "lr_grid", "head_regularisation"):
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} must hold at least one value")

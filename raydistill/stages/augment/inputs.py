@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,19 +14,25 @@ from torch import Tensor
 from raydistill.artifacts.manifest import Manifest, kind_of, open_manifest
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.selection import Split
+from raydistill.learning.encoders import SMALLEST_DEVIATION
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import require_classes
+from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import generator
 from raydistill.stages.augment.artifact import labelled_spec, sources_of
+from raydistill.stages.augment.config import FEATURE_HEAD
 from raydistill.stages.curate import artifact as curated_sets
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill import artifact as distilled
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.pretrain.describers import Describer, open_describer
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticSet
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
+
+PICTURES_OF_A_TASK = 500
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Images:
         Its validation split.
     sources
         Pools of each source, one per replicate.
+    describer
+        Gives the features for the method `head`; None without it.
     """
 
     curated: CuratedSet
@@ -51,6 +60,29 @@ class Images:
     real: Pool
     validation: Pool
     sources: dict[str, list[Pool]]
+    describer: Describer | None
+
+    def described(self, plan: Plan) -> Callable[[Pool], Pool]:
+        """Return the map from a pool to its features, standardised on the training split."""
+        describer = self.describer
+        assert describer is not None
+
+        def features(pool: Pool) -> Tensor:
+            parts = pool.images.split(PICTURES_OF_A_TASK)
+            done = map_tasks(
+                _features, parts, lambda part: (describer, part), plan.config.resources, "augment",
+                "describing galaxies", "pictures", [len(part) for part in parts],
+            )  # fmt: skip
+            return torch.cat(done)
+
+        training_NF = features(self.training)
+        mean_F, deviation_F = training_NF.mean(dim=0), training_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION)
+
+        def described(pool: Pool) -> Pool:
+            features_NF = training_NF if pool is self.training else features(pool)
+            return Pool((features_NF - mean_F) / deviation_F, pool.labels_N)
+
+        return described
 
     def votes(self, plan: Plan) -> Pool:
         """Return all training galaxies with the volunteers' class probabilities.
@@ -90,7 +122,13 @@ def open_images(plan: Plan) -> Images:
     training = load_split(curated, "train")
     labelled = CuratedSet.open(labelled_spec(plan).folder)
     real = training if labelled.folder.uri == curated.folder.uri else _labelled(labelled, curated)
-    return Images(curated, training, real, load_split(curated, "validation"), sources)
+    describer = open_describer(plan, curated) if FEATURE_HEAD in plan.config.augment.methods else None
+    return Images(curated, training, real, load_split(curated, "validation"), sources, describer)
+
+
+def _features(describer: Describer, images_NHWC: Tensor) -> Tensor:
+    """Return the features of pictures: a Ray task."""
+    return describer.features(images_NHWC)
 
 
 def load_split(curated: CuratedSet, split: Split) -> Pool:

@@ -123,7 +123,7 @@ def _shots(shots: int | None) -> str:
 # Each group of methods has one colour, so that a crowded figure can be read.
 COLOURS = {
     "real_synthetic": VERMILION, "synthetic_only": PURPLE, "real_distilled": GREEN, "distilled_only": GREEN,
-    "generator_labels": INK,
+    "generator_labels": INK, "head": BLUE,
 }  # fmt: skip
 DASHED = ("synthetic_only", "distilled_only", "generator_labels")
 MARKERS = {"flips": "o", "oversampling": "s", "class_balanced": "D", "focal": "v", "mixup": "^", "real": "x"}

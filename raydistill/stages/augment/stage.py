@@ -27,7 +27,7 @@ from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
 from raydistill.seeding import fold_in
 from raydistill.stages.augment.artifact import DISTILLED_METHODS, AugmentationReport, augmentation_spec
-from raydistill.stages.augment.config import DISTILLED, Augment, Method
+from raydistill.stages.augment.config import DISTILLED, FEATURE_HEAD, Augment, Method
 from raydistill.stages.augment.inputs import Images, load_split, open_images
 from raydistill.stages.augment.report import run_rows, write_report
 from raydistill.stages.augment.worker import FITS, MIXED, WITH_SOURCE, Common, Fit, FitRunner, TrainedFit
@@ -91,7 +91,9 @@ class Chooser:
         options = self._options
         ratios = sorted(options.ratios, key=lambda ratio: (abs(math.log(ratio)), ratio))
         starts = {
-            search: [search.fit(lr, ratios[0] if search.method in MIXED else None) for lr in sorted(options.lr_grid)]
+            search: [
+                search.fit(lr, ratios[0] if search.method in MIXED else None) for lr in _rates(options, search.method)
+            ]
             for search in searches
         }
         chosen = self._best(starts, "choosing learning rates")
@@ -137,12 +139,17 @@ class Chooser:
 
     def _warn_of_ends(self, chosen: Mapping[Search, Fit]) -> None:
         grid = sorted(self._options.lr_grid)
-        ends = [fit.title for fit in chosen.values() if fit.lr in (grid[0], grid[-1])]
+        ends = [fit.title for fit in chosen.values() if fit.method != FEATURE_HEAD and fit.lr in (grid[0], grid[-1])]
         if len(grid) > 2 and ends:
             log.warning(
                 "augment: the best learning rate is at an end of augment.lr_grid for %d of %d searches (first: %s)",
                 len(ends), len(chosen), ends[0],
             )  # fmt: skip
+
+
+def _rates(options: Augment, method: Method) -> list[float]:
+    """Return the candidates for the learning rate, or for a head's regularisation."""
+    return sorted(options.head_regularisation if method == FEATURE_HEAD else options.lr_grid)
 
 
 def _filters(options: Augment) -> list[float | None]:
@@ -234,6 +241,8 @@ def build_runner(plan: Plan, images: Images, run: Run, searches: Sequence[Search
         processor=processor,
     )
     labelled = "generator_labels" in options.methods
+    describe = images.described(plan) if images.describer is not None else None
+    described = None if describe is None else (ray.put(describe(images.real)), ray.put(describe(images.validation)))
     return FitRunner(
         folder=folder / FITS,
         resources=config.resources,
@@ -245,4 +254,6 @@ def build_runner(plan: Plan, images: Images, run: Run, searches: Sequence[Search
         validation=ray.put(images.validation),
         labels_V=images.validation.labels_N,
         sources={name: [ray.put(pool) for pool in pools] for name, pools in images.sources.items()},
+        described=described,
+        describe=describe,
     )

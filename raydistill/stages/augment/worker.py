@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from raydistill.errors import DivergenceError
 from raydistill.learning import metrics
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.augment import Augmentation
+from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.networks import Network, initial_parameters, shared_network
 from raydistill.learning.normalise import AnyNormalisation, one_hot
 from raydistill.learning.options import WeightedTraining
@@ -26,7 +27,7 @@ from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.augment.artifact import DISTILLED_METHODS, SYNTHETIC_METHODS
-from raydistill.stages.augment.config import Augment, Method
+from raydistill.stages.augment.config import FEATURE_HEAD, Augment, Method
 from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
 from raydistill.text import shown_name
 
@@ -97,6 +98,8 @@ def train_fit(
         Inputs that all fits share.
     """
     device, network = common.processor.enter(), common.network
+    if fit.method == FEATURE_HEAD:
+        return _fit_head(real, validation, fit, common)
     seed = fold_in(common.root, "seed", fit.seed)  # of all methods, so that they are paired
     theta_P = initial_parameters(network, fold_in(seed, "initial")).to(device)
     data = compose(real, added, fit, classifier_P, common)
@@ -115,6 +118,26 @@ def train_fit(
         len(data.probabilities_N),
         diverged,
     )
+
+
+def _fit_head(real: Pool, validation: Pool, fit: Fit, common: Common) -> TrainedFit:
+    """Return a ridge head on the features of labelled galaxies; it is the same at every recorded step."""
+    rows = draw_shots(real.labels_N, fit.shots, fold_in(common.root, "seed", fit.seed))
+    labels_N = real.labels_N[rows]
+    targets_NK = one_hot(labels_N, common.num_classes) - 1 / common.num_classes
+    weights_N = balanced_weights(labels_N, common.num_classes)
+    head_FK = ridge_head(real.images[rows].double(), targets_NK.double(), fit.lr, weights_N)
+    count = len(common.recorded)
+    theta_P = head_FK.flatten().numpy()
+    return TrainedFit(
+        np.tile(theta_P, (count, 1)), apply_head(theta_P, validation, count), np.zeros(count), len(rows), False
+    )
+
+
+def apply_head(theta_P: np.ndarray, described: Pool, count: int) -> np.ndarray:
+    """Return the classes that a head predicts, int16 [R, N], for R equal steps."""
+    head_FK = torch.tensor(theta_P).reshape(described.images.shape[1], -1)
+    return np.tile((described.images.double() @ head_FK).argmax(dim=1).numpy().astype(np.int16), (count, 1))
 
 
 def test_fits(thetas_FRP: Sequence[np.ndarray], test: Pool, common: Common) -> list[np.ndarray]:
@@ -181,6 +204,7 @@ def _recognised(pool: Pool, least: float, classifier_P: np.ndarray | None, commo
 # | synthetic_only   | synthetic ones                          | by class | cross entropy, flips  |
 # | distilled_only   | prototypes                              | by class | cross entropy, flips  |
 # | generator_labels | all training galaxies, votes as targets | by class | cross entropy, flips  |
+# | head             | features of labelled real galaxies      | all      | ridge, none           |
 
 ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labels")  # no labelled galaxies
 MIXED: tuple[Method, ...] = ("real_synthetic", "real_distilled")
@@ -206,7 +230,7 @@ class Fit:
     replicate
         Number of the source's set.
     lr
-        Learning rate.
+        Learning rate; for a head its regularisation.
     ratio
         Added images drawn for each real one; None for a method without both.
     min_recognised
@@ -281,6 +305,11 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
         Classes of the validation galaxies.
     sources
         Pools of each source, in Ray's object store.
+    described
+        For the method `head`: pools of the training and the validation split with features in place
+        of images, in Ray's object store.
+    describe
+        Gives a pool's features.
     filter_lrs
         Learning rate of `oversampling` by shots and seed; its fits must be trained before those
         with a filter.
@@ -295,6 +324,8 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     validation: Any
     labels_V: Tensor
     sources: Mapping[str, Sequence[Any]]
+    described: tuple[Any, Any] | None = None
+    describe: Callable[[Pool], Pool] | None = None
     filter_lrs: dict[tuple[int | None, int], float] = field(default_factory=dict)
 
     def key(self, fit: Fit) -> str:
@@ -318,6 +349,9 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
         return sorted(super().missing(fits), key=lambda fit: repr(self._training(fit).augmentation) + fit.method)
 
     def arguments(self, fit: Fit) -> tuple[Any, ...]:
+        if fit.method == FEATURE_HEAD:
+            assert self.described is not None
+            return self.described[0], None, self.described[1], fit, self.training, None, self.common
         classifier = fit.filter_classifier(self.filter_lrs)
         theta_P = None if classifier is None else self._theta(classifier)[-1]
         real = self.votes if fit.method == "generator_labels" else self.real
@@ -334,7 +368,8 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
 
     def test(self, fits: Sequence[Fit], test: Pool) -> dict[Fit, np.ndarray]:
         """Return the predicted classes [R, N] of the test galaxies by each fit."""
-        wanted = list({self.key(fit): fit for fit in fits}.values())
+        every = list({self.key(fit): fit for fit in fits}.values())
+        wanted = [fit for fit in every if fit.method != FEATURE_HEAD]
         groups = [wanted[n : n + FITS_PER_TEST_TASK] for n in range(0, len(wanted), FITS_PER_TEST_TASK)]
         stored = ray.put(test)
 
@@ -344,6 +379,10 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
         sizes = [len(group) for group in groups]
         tested = map_tasks(test_fits, groups, arguments, self.resources, "augment", "testing", "classifiers", sizes)
         by_key = dict(zip(map(self.key, wanted), (predicted for group in tested for predicted in group), strict=True))
+        if heads := [fit for fit in every if fit.method == FEATURE_HEAD]:
+            assert self.describe is not None
+            described, count = self.describe(test), len(self.common.recorded)
+            by_key |= {self.key(fit): apply_head(self._theta(fit)[-1], described, count) for fit in heads}
         return {fit: by_key[self.key(fit)] for fit in fits}
 
     def _training(self, fit: Fit) -> WeightedTraining:
