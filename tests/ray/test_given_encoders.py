@@ -159,13 +159,13 @@ def test_encoder_is_named_by_path_too_and_identifies_predictions(root: Path) -> 
         predictions_spec(Plan(tiny(root, f"features={root}/nowhere")))
 
 
-def test_encoder_of_other_pictures_is_rejected(root: Path) -> None:
+def test_encoder_of_pictures_of_another_size_is_rejected(root: Path) -> None:
     folder = given(root, "onnx").encoder.folder.uri
     curated = CuratedSet.open(Plan(tiny(root)).curated.folder)
     other = tiny(root, f"features={folder}")
     assert open_describer(Plan(other), curated).features(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 5)
-    object.__setattr__(curated.summary, "crop_fraction", 0.1)
-    with pytest.raises(ArtifactIncompatible, match=r"its pictures have crop_fraction .*, these have 0\.1"):
+    object.__setattr__(curated.summary, "image_size", 8)
+    with pytest.raises(ArtifactIncompatible, match="its pictures have 16 px, these have 8; set curate"):
         open_describer(Plan(other), curated)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +21,17 @@ from torch import Tensor
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.errors import ArtifactIncompatible
 from raydistill.learning.components import principal_axes
+from raydistill.log import get_logger
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.classify.embedding import open_expert
-from raydistill.stages.pretrain.artifact import TABLE, EncoderArtifact, EncoderDescriber, EncoderSummary
+from raydistill.stages.pretrain.artifact import TABLE, EncoderArtifact, EncoderDescriber
 from raydistill.stages.pretrain.config import EXPERTS
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
     from raydistill.pipeline.plan import Plan
+
+log = get_logger(__name__)
 
 EMBEDDING = "embedding.safetensors"
 
@@ -100,14 +103,17 @@ def open_describer(plan: Plan, curated: CuratedSet) -> Describer:
 
 
 def check_pictures(artifact: EncoderArtifact, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible unless an encoder saw pictures like those of a curated set."""
-    theirs: EncoderSummary | Any = artifact.summary
+    """Raise ArtifactIncompatible for pictures of another size; warn of another crop or alignment."""
+    theirs, ours = artifact.summary, curated.summary
     if theirs.source == "embeddings":
         return
-    for key in ("image_size", "crop_fraction", "aligned"):
-        if getattr(theirs, key) != getattr(curated.summary, key):
-            what = f"its pictures have {key} {getattr(theirs, key)}, these have {getattr(curated.summary, key)}"
-            raise ArtifactIncompatible(what, artifact.folder.uri, "take an encoder of such pictures")
+    if theirs.image_size != ours.image_size:
+        what = f"its pictures have {theirs.image_size} px, these have {ours.image_size}"
+        raise ArtifactIncompatible(what, artifact.folder.uri, f"set curate.image_size={theirs.image_size}")
+    for key in ("crop_fraction", "aligned"):
+        if getattr(theirs, key) != getattr(ours, key):
+            what = "features: the encoder saw pictures with %s %s, and these have %s; its features may be worse"
+            log.warning(what, key, getattr(theirs, key), getattr(ours, key))
 
 
 @dataclass(frozen=True)
