@@ -187,7 +187,8 @@ def open_manifest(folder: Folder, kind: str, *, verify: bool = True) -> Manifest
     manifest = _read(folder, command)
     if manifest.kind != kind:
         actual = describe_kind(manifest.kind)[0]
-        raise ArtifactIncompatible(f"this is a {actual}, not a {noun}", folder.uri, f"give the path of a {noun}")
+        actual, noun = (f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in (actual, noun))
+        raise ArtifactIncompatible(f"this is {actual}, not {noun}", folder.uri, f"give the path of {noun}")
     if verify and _verified.get(folder.uri) != (token := folder.change_token()):
         _verify(folder, manifest)
         _verified[folder.uri] = token

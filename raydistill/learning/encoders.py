@@ -72,7 +72,7 @@ def frozen_encoders(network: Network, ends_P: Sequence[Tensor], images_NCHW: Ten
 
 @dataclass(frozen=True)
 class Renormalise:
-    """Map images from one normalisation to another, and to another side of `size` pixels."""
+    """Map images to another normalisation, and to a side of `size` pixels."""
 
     source: Normalisation
     target: Normalisation

@@ -22,6 +22,7 @@ from raydistill.learning.architectures import ClassifierArchitecture, Custom
 from raydistill.learning.timm_networks import Timm
 from raydistill.log import get_logger
 from raydistill.simulation.config import SimulatedSurvey
+from raydistill.stages.pretrain.config import GivenWeights, Trained
 from raydistill.stages.sample.config import (
     AnswerConditions,
     ClassConditions,
@@ -126,10 +127,23 @@ def _check_networks(config: Config) -> None:
                 architecture.check(config.curate.image_size)
         except ValueError as error:
             raise ConfigError(str(error), key, "choose another network, or another curate.image_size") from error
+    _check_encoder(config)
     names = Counter(network.name for network in config.networks)
     for name in [name for name, count in names.items() if count > 1]:
         what = f"two networks have the name '{name}', and their results would be mixed"
         raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
+
+
+def _check_encoder(config: Config) -> None:
+    """Raise ConfigError if an encoder's network of other code cannot be used."""
+    network, source = config.pretrain.network, config.pretrain.source
+    if isinstance(network, Custom | Timm) and isinstance(source, Trained | GivenWeights):
+        size = source.input_size if isinstance(source, GivenWeights) else None
+        try:
+            _check_foreign(network, size or config.curate.image_size, needs_features=True)
+        except ValueError as error:
+            fix = "choose another network, or another pretrain.source.input_size or curate.image_size"
+            raise ConfigError(str(error), "pretrain.network", fix) from error
 
 
 def _check_foreign(architecture: ClassifierArchitecture, image_size: int, needs_features: bool) -> None:

@@ -65,7 +65,7 @@ class SurveyPictures:
     parents: dict[str, ArtifactSpec] = field(default_factory=dict)
 
     def paths(self, rows: Sequence[int] | None = None) -> list[str | None]:
-        """Return the path of each object's picture, if it is a file of its own; all, or of some rows."""
+        """Return the paths of the pictures that are files of their own; all, or of rows."""
         objects = self.objects if rows is None else self.objects.take(pa.array(rows, pa.int64()))
         alone = pc.is_null(objects["row"])
         return list(pc.if_else(alone, objects["path"], pa.scalar(None, pa.string())).to_pylist())

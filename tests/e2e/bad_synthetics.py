@@ -154,6 +154,13 @@ SYNTHETIC_CONFIG_ROWS = [
       "command line, pretrain: extra_sets must not name one twice, got a, a; fix the value"),
     R("a TorchScript file as encoder", "pretrain tiny.yaml 'pretrain.source={kind: torchscript, file: e.pt}'", 2,
       "command line, pretrain.source.kind: there is no kind 'torchscript'; known are: trained, weights, onnx, embeddings"),
+    R("an encoder in an ONNX file without its name", "pretrain tiny.yaml 'pretrain.source={kind: onnx}'", 2,
+      "command line, pretrain.source: file must name an ONNX file; fix the value"),
+    R("a table of features without its name", "pretrain tiny.yaml 'pretrain.source={kind: embeddings}'", 2,
+      "command line, pretrain.source: table must name a table of features; fix the value"),
+    R("an encoder of code that cannot be imported", "pretrain tiny.yaml 'pretrain.network={kind: custom, factory: \"no.such:thing\"}'", 2,
+      "pretrain.network: network.factory=no.such:thing cannot be imported (No module named 'no'); choose another network, or "
+      "another pretrain.source.input_size or curate.image_size"),
     R("a missing table of features", "pretrain tiny.yaml 'pretrain.source={kind: embeddings, table: nope.csv}'", 3,
       "nope.csv: there is no such file; check pretrain.source.table, and RAYDISTILL_DATA if the config uses it"),
     R("missing weights of an encoder", "pretrain tiny.yaml 'pretrain.source={kind: weights, weights: nope}'", 3,
@@ -190,17 +197,21 @@ SYNTHETIC_RUN_ROWS = [
       "t.parquet: the vectors of 'embedding' have different lengths, or some are missing; give each object a vector of one "
       "length", prepare=unequal_vectors),
     R("a table of features of another survey", f"pretrain tiny.yaml {TABLE}", 3,
-      "runs/tiny/curated-…: the table has features of 0 train galaxies of the curated set, which has others; check "
-      "pretrain.source.id", {"t.csv": FEATURES}),
+      "t.csv: it has features of 0 train galaxies of the curated set, and at least 2 are needed; give the table of this survey, "
+      "or check pretrain.source.id", {"t.csv": FEATURES}),
+    R("an encoder of too many poolings",
+      "pretrain tiny.yaml pretrain.source.kind=weights 'pretrain.network={kind: convnet, depth: 5}'", 2,
+      "pretrain.network: 5 poolings need at least 32 pixels, the images have 8; choose another network, or another "
+      "pretrain.source.input_size"),
     R("weights of an encoder that are not safetensors", "pretrain tiny.yaml 'pretrain.source={kind: weights, weights: votes.csv}'", 2,
       "votes.csv: the weights are not a safetensors file; give the parameters of pretrain.network in this format"),
     R("an ONNX file that is a table", "pretrain tiny.yaml 'pretrain.source={kind: onnx, file: votes.csv}'", 2,
-      "runs/tiny/encoder-…: onnxruntime cannot read this file ([ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Failed to load model "
+      "votes.csv: onnxruntime cannot read this file ([ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Failed to load model "
       "because protobuf parsing failed.); give an ONNX file that takes pictures [N, 3, S, S]"),
     R("features of the run's encoder before pretrain", "predict tiny.yaml pictures features=pretrain", 3,
       "runs/tiny/encoder-…: there is no encoder here; run 'raydistill pretrain CONFIG' first"),
     R("features of a curated set", "predict tiny.yaml pictures features=given", 3,
-      "given: this is a curated set, not a encoder; give the path of a encoder", prepare=link("curated")),
+      "given: this is a curated set, not an encoder; give the path of an encoder", prepare=link("curated")),
     R("an encoder that is not there", "distill tiny.yaml 'distill.objective={kind: ridge, encoders: [nope]}'", 3,
       "nope: no finished encoder is here; correct distill.objective.encoders, or run 'raydistill pretrain CONFIG'"),
     R("sample before generate", "sample tiny.yaml", 3,

@@ -14,7 +14,7 @@ from pyarrow import csv
 from ray_tools import SILENT, copy_of, tiny
 
 from raydistill.artifacts.display import open_artifact
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError, ConfigError
 from raydistill.learning.architectures import PooledConvNet
 from raydistill.learning.networks import build_network, embedding, initial_parameters
 from raydistill.pipeline.plan import Plan
@@ -25,6 +25,7 @@ from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
 from raydistill.stages.hunt import stage as hunting
 from raydistill.stages.hunt.artifact import HuntRound
+from raydistill.stages.hunt.inputs.sources import attribute_scores
 from raydistill.stages.predict.artifact import predictions_spec
 from raydistill.stages.predict.stage import predict
 from raydistill.stages.pretrain.artifact import EncoderArtifact
@@ -112,9 +113,22 @@ def test_table_of_another_survey_is_rejected(root: Path, tmp_path: Path) -> None
     other = embeddings(truth(root)).assign(id=lambda table: "x" + table["id"])
     other.to_parquet(tmp_path / "other.parquet")
     plan = Plan(tiny(root, f"pretrain.source={{kind: embeddings, table: {tmp_path}/other.parquet}}"))
-    with pytest.raises(CatalogError, match="the table has features of 0 train galaxies of the curated set"):
+    with pytest.raises(CatalogError, match=r"other.parquet: it has features of 0 train galaxies"):
         pretrain(plan, SILENT)
     assert not plan.encoder.exists
+
+
+def test_features_that_are_not_finite_are_rejected(root: Path) -> None:
+    write_onnx(root / "nan.onnx", torch.full_like(MATRIX, torch.nan))
+    plan = Plan(tiny(root, f"pretrain.source={{kind: onnx, file: {root}/nan.onnx, input_size: {SIZE}}}"))
+    with pytest.raises(ConfigError, match=r"nan.onnx: the encoder gives features that are not finite numbers"):
+        pretrain(plan, SILENT)
+
+
+def test_encoder_of_a_table_describes_no_picture(root: Path) -> None:
+    artifact = EncoderArtifact.open(given(root, "embeddings").encoder.folder)
+    with pytest.raises(ArtifactIncompatible, match="and no synthetic picture"):
+        artifact.features(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))
 
 
 # ---- predictions ----
@@ -189,6 +203,16 @@ def test_hunt_ranks_by_the_features_of_the_table(root: Path, tmp_path: Path) -> 
     target = objects.set_index("id")["target"][others.index].to_numpy()
     in_order = others.to_numpy()[target][:, None] > others.to_numpy()[~target]
     assert in_order.mean() > 0.95
+
+
+def test_attributes_of_a_hunt_are_learned_from_the_table(root: Path) -> None:
+    plan = given(root, "embeddings", "hunt.oracle={positive: truth_class <= 2, attributes: [smooth]}")
+    ids, features = predict(given(root, "embeddings"), SILENT).features()
+    curated = CuratedSet.open(plan.curated.folder)
+    held_out = curated.table("train", ["object_id"])["object_id"].to_pylist()[:2]
+    scores = attribute_scores(plan, curated, features, held_out)
+    assert scores.shape == (len(ids),)
+    assert scores.std() > 0
 
 
 # ---- heads ----

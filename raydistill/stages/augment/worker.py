@@ -121,7 +121,7 @@ def train_fit(
 
 
 def _fit_head(real: Pool, validation: Pool, fit: Fit, common: Common) -> TrainedFit:
-    """Return a ridge head on the features of labelled galaxies; it is the same at every recorded step."""
+    """Return a ridge head on labelled galaxies, the same at every recorded step."""
     rows = draw_shots(real.labels_N, fit.shots, fold_in(common.root, "seed", fit.seed))
     labels_N = real.labels_N[rows]
     targets_NK = one_hot(labels_N, common.num_classes) - 1 / common.num_classes

@@ -139,7 +139,7 @@ class BlockPredictor:
 
 
 def reject_unknown(prepared: pa.Table, describer: TableDescriber) -> pa.Table:
-    """Return a prepared block without the pictures of objects that the table of features lacks."""
+    """Return a prepared block without objects that the table of features lacks."""
     lacking = pc.and_(pc.is_valid(prepared["pixels"]), pa.array(~describer.known(prepared["object_id"])))
     replaced = {"pixels": None, "reason": "no-features", "detail": "the table of features has no row of this id"}
     for name, value in replaced.items():

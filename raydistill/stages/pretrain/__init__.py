@@ -17,7 +17,7 @@ the survey has classes, a linear head on the features is scored while the traini
             "encoder",
             "raydistill.stages.pretrain.artifact:EncoderArtifact",
             look={"Loss and accuracy": "history.png"},
-            then="distill CONFIG extends=parts/heads distill.objective.encoders=[FOLDER]",
+            then="run CONFIG --to predict features=FOLDER",
         ),
     ),
     spec=lambda plan: plan.encoder,

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,7 +144,9 @@ class EncoderArtifact(Displayed):
         return f"{of.num_features} features of pictures {of.image_size} pixels wide, {trained}"
 
     def architecture(self, networks: Sequence[Architecture] = ()) -> Architecture:
-        """Return the architecture; custom code is imported if one of `networks` has its factory.
+        """Return the architecture.
+
+        Custom code is imported if one of `networks` has its factory.
 
         Raises as `read_architecture`.
         """
@@ -192,7 +195,14 @@ class EncoderArtifact(Displayed):
             raise ArtifactIncompatible(what, self.folder.uri, fix)
 
     def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
-        """Return the features float32 [N, F] of uint8 pictures, prepared as the encoder's were."""
+        """Return the features float32 [N, F] of uint8 pictures.
+
+        They are prepared as the pictures of the encoder were.
+
+        ArtifactIncompatible for a table of features.
+        """
+        if self.summary.source == "embeddings":
+            raise no_picture(self.folder.uri)
         architecture = None if self.summary.source == "onnx" else self.architecture()
         return EncoderDescriber(self.folder.uri, self.summary, architecture).features(images_NHWC)
 
@@ -203,6 +213,12 @@ class EncoderArtifact(Displayed):
     def validation(self) -> pa.Table:
         """Return a row per measurement, in the columns of `VALIDATION_SCHEMA`."""
         return read_table(self.folder, VALIDATION)
+
+
+def no_picture(where: str) -> ArtifactIncompatible:
+    """Return the error of a table of features that is asked for those of pictures."""
+    what = "a table of features describes the objects that it lists, and no synthetic picture"
+    return ArtifactIncompatible(what, where, "set features to experts, or to an encoder with a network")
 
 
 def read_network(folder: Folder, summary: EncoderSummary, architecture: Architecture) -> tuple[Network, Tensor]:
@@ -265,7 +281,7 @@ class EncoderDescriber:
 
 
 def onnx_function(content: bytes, where: str) -> Callable[[Tensor], Tensor]:
-    """Return the function of an ONNX file: images [B, C, H, W] to features [B, F], on the CPU.
+    """Return an ONNX file's function of images [B, C, H, W]: features [B, F].
 
     Raises
     ------
@@ -279,20 +295,35 @@ def onnx_function(content: bytes, where: str) -> Callable[[Tensor], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    # Weights outside of the file would be read from the working directory, and would not be copied.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes of errors are not public
+        if "External data path" in str(error):
+            what, fix = "its weights are in another file", "export it with the weights inside (external_data=False)"
+            raise ConfigError(what, where, fix) from error
         what = f"onnxruntime cannot read this file ({str(error).splitlines()[0][:200]})"
         raise ConfigError(what, where, "give an ONNX file that takes pictures [N, 3, S, S]") from error
-    (given,) = session.get_inputs()[:1]
+    if len(session.get_inputs()) != 1:
+        what = f"the ONNX file has {len(session.get_inputs())} inputs in place of one"
+        raise ConfigError(what, where, "give an ONNX file that takes pictures [N, 3, S, S]")
+    (given,) = session.get_inputs()
+    most = 1 if given.shape[:1] == [1] else None  # pictures at once; many files are exported for a single one
 
     def run(images_BCHW: Tensor) -> Tensor:
+        return torch.cat([run_batch(part) for part in images_BCHW.split(most or len(images_BCHW))])
+
+    def run_batch(images_BCHW: Tensor) -> Tensor:
         try:
-            outputs = session.run(None, {given.name: images_BCHW.numpy()})
+            output = np.asarray(session.run(None, {given.name: images_BCHW.numpy()})[0], np.float32)
         except Exception as error:
             what = f"the ONNX file cannot take pictures {list(images_BCHW.shape)} ({str(error).splitlines()[0][:200]})"
             fix = f"set pretrain.source.input_size; the file expects {given.shape}"
             raise ConfigError(what, where, fix) from error
-        return torch.from_numpy(np.asarray(outputs[0], np.float32)).flatten(1)
+        if output.ndim < 2 or len(output) != len(images_BCHW):
+            what = f"the ONNX file returns an array {list(output.shape)} for {len(images_BCHW)} pictures"
+            raise ConfigError(what, where, "give one that returns a row of features for each picture")
+        return torch.from_numpy(output).flatten(1)
 
     return run

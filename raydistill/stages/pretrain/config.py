@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import PositiveInt
@@ -65,6 +65,10 @@ class OnnxFile:
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]
 
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("file must name an ONNX file")
+
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -86,6 +90,10 @@ class Embeddings:
     table: str = ""
     id: str | None = None
     vector: str = "embedding"
+
+    def __post_init__(self) -> None:
+        if not self.table:
+            raise ValueError("table must name a table of features")
 
 
 Source = Trained | GivenWeights | OnnxFile | Embeddings
@@ -141,12 +149,12 @@ class Pretrain:
         return None
 
     def identifying(self) -> dict[str, Any]:
-        """Return what determines the encoder, without paths: their content is in the identity."""
+        """Return what determines the encoder; the content of files is added to it."""
         match self.source:
             case GivenWeights():
                 return {"source": replace(self.source, weights=None), "network": self.network}
             case OnnxFile():
-                return {"source": replace(self.source, file="")}
+                return {"source": asdict(self.source) | {"file": ""}}
             case Embeddings():
-                return {"source": replace(self.source, table="")}
+                return {"source": asdict(self.source) | {"table": ""}}
         return {"pretrain": replace(self, extra_sets=())}

@@ -1,4 +1,4 @@
-"""Describe pictures by features: those of the first expert, of an encoder, or of a table.
+"""Describe pictures by features of the first expert, an encoder, or a table.
 
 `open_describer` returns what `features` of the config names. Whatever uses features asks it: predict,
 hunt, similar, augment, and the condition "embedding" of a generator.
@@ -24,7 +24,7 @@ from raydistill.learning.components import principal_axes
 from raydistill.log import get_logger
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.classify.embedding import open_expert
-from raydistill.stages.pretrain.artifact import TABLE, EncoderArtifact, EncoderDescriber
+from raydistill.stages.pretrain.artifact import TABLE, EncoderArtifact, EncoderDescriber, no_picture
 from raydistill.stages.pretrain.config import EXPERTS
 from raydistill.storage import Folder
 
@@ -37,7 +37,7 @@ EMBEDDING = "embedding.safetensors"
 
 
 class Describer(Protocol):
-    """Gives the features of pictures. It is picklable, and reads its files when it is first used."""
+    """Gives the features of pictures; it reads its files when it is first used."""
 
     def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
         """Return the features float32 [N, F] of uint8 pictures, on the CPU."""
@@ -71,9 +71,8 @@ class TableDescriber:
         return torch.from_numpy(values.astype(np.float32).reshape(len(ids), -1))
 
     def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
-        """Raise ArtifactIncompatible: other pictures than those of the table have no features."""
-        what = "a table of features describes the objects that it lists, and no synthetic picture"
-        raise ArtifactIncompatible(what, self.uri, "set features to experts, or to an encoder with a network")
+        """Raise ArtifactIncompatible: the table has no features of other pictures."""
+        raise no_picture(self.uri)
 
     def __getstate__(self) -> dict[str, object]:
         """Return the folder alone: another process reads the table itself."""
@@ -103,7 +102,7 @@ def open_describer(plan: Plan, curated: CuratedSet) -> Describer:
 
 
 def check_pictures(artifact: EncoderArtifact, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible for pictures of another size; warn of another crop or alignment."""
+    """Raise ArtifactIncompatible for another size; warn of another crop."""
     theirs, ours = artifact.summary, curated.summary
     if theirs.source == "embeddings":
         return

@@ -1,4 +1,4 @@
-"""Make an encoder of what others trained: parameters, an ONNX file, or a table of features.
+"""Make an encoder of what others trained: weights, an ONNX file, or a table.
 
 The file is copied into the artifact, so that nothing else need exist when it is used. Where pictures
 of the curated set have classes, a linear head on the features is scored, as during a training.
@@ -25,7 +25,7 @@ from raydistill.galaxies.selection import Split
 from raydistill.galaxies.tables.ids import find_repeated, object_ids
 from raydistill.galaxies.tables.opening import open_table
 from raydistill.learning.architectures import Custom
-from raydistill.learning.networks import build_network, embedding, initial_parameters
+from raydistill.learning.networks import build_network, check_network, embedding, initial_parameters
 from raydistill.learning.timm_networks import Timm
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
@@ -46,6 +46,7 @@ from raydistill.stages.pretrain.artifact import (
     VALIDATION_SCHEMA,
     EncoderDescriber,
     EncoderSummary,
+    onnx_function,
 )
 from raydistill.stages.pretrain.config import Embeddings, GivenWeights, OnnxFile, Trained
 from raydistill.stages.pretrain.describers import Describer, TableDescriber
@@ -84,7 +85,9 @@ def write_given(plan: Plan, curated: CuratedSet) -> dict[str, float]:
         described = replace(described, mean_C=source.mean, std_C=source.std, input_size=source.input_size)
         architecture = None
         if isinstance(source, OnnxFile):
-            folder.write(ONNX, _read(source.file, "pretrain.source.file"))
+            content = _read(source.file, "pretrain.source.file")
+            onnx_function(content, source.file)  # an error names the file, and not its copy
+            folder.write(ONNX, content)
         else:
             tensors = _parameters(plan, source, source.input_size or of.image_size)
             write_tensors(folder, MODEL, tensors, {"kind": KIND})
@@ -102,7 +105,7 @@ def write_given(plan: Plan, curated: CuratedSet) -> dict[str, float]:
 
 
 def read_embeddings(source: Embeddings) -> pa.Table:
-    """Return a row {object_id, features} per object: string, and float16 lists of one length.
+    """Return a row {object_id, features} per object: string, and a float16 list.
 
     Raises
     ------
@@ -173,8 +176,13 @@ def _read(path: str, key: str) -> bytes:
 def _parameters(plan: Plan, source: GivenWeights, image_size: int) -> dict[str, Tensor]:
     """Return the parameters of the network without its last linear layer, by name."""
     architecture, key = plan.config.pretrain.network, "pretrain.source.weights"
-    network = build_network(architecture, 2, image_size)
-    features = embedding(network)
+    try:
+        network = build_network(architecture, 2, image_size)
+        check_network(network, 2, image_size)
+        features = embedding(network)
+    except ValueError as error:
+        fix = "choose another network, or another pretrain.source.input_size"
+        raise ConfigError(str(error), "pretrain.network", fix) from error
     if source.weights is None:
         if not isinstance(architecture, Custom) and getattr(architecture, "weights", None) is None:
             log.warning("pretrain: the network has random parameters; give pretrain.source.weights")
@@ -208,8 +216,9 @@ def _describe_splits(
             rows = curated.table(split, ["object_id"])
             rows = rows.filter(pa.array(describer.known(rows["object_id"])))
             if len(rows) < 2:
-                what = f"the table has features of {len(rows)} {split} galaxies of the curated set, which has others"
-                raise CatalogError(what, curated.folder.uri, "check pretrain.source.id")
+                what = f"it has features of {len(rows)} {split} galaxies of the curated set, and at least 2 are needed"
+                where = (plan.config.pretrain.file or ("",))[0]
+                raise CatalogError(what, where, "give the table of this survey, or check pretrain.source.id")
             features[split], labels[split] = (
                 describer.lookup(rows["object_id"]),
                 torch.tensor(rows["label"].to_numpy()).long(),
@@ -223,6 +232,10 @@ def _describe_splits(
             f"describing {split} galaxies", "pictures", [len(part) for part in parts],
         )  # fmt: skip
         features[split] = torch.cat(done)
+        if not torch.isfinite(features[split]).all():
+            where = (plan.config.pretrain.file or ("pretrain.network",))[0]
+            fix = "check its weights, and pretrain.source.mean and std"
+            raise ConfigError("the encoder gives features that are not finite numbers", where, fix)
     return features, labels
 
 

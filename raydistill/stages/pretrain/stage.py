@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from ray.util.queue import Queue
 
 from raydistill.artifacts.tables import read_table
+from raydistill.errors import ConfigError
 from raydistill.figures.drawing import CHART_DPI, save, styled
+from raydistill.learning.networks import build_network
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.group_training import GroupTraining, Monitor, num_workers
@@ -92,6 +94,11 @@ def _train(plan: Plan, curated: CuratedSet, tracker: Tracker, parent_run: str | 
 def _run_workers(plan: Plan, curated: CuratedSet, extras: tuple[ExtraSet, ...], run: Run) -> None:
     """Train the encoder to its end. Raise the error that ended it."""
     config, spec = plan.config, plan.encoder
+    try:
+        build_network(config.pretrain.network, 2, curated.summary.image_size)
+    except ValueError as error:
+        fix = "choose another network, or another curate.image_size"
+        raise ConfigError(str(error), "pretrain.network", fix) from error
     resources, training = config.resources, config.pretrain.training
     ensure_schedulable(resources)
     size, encoding = curated.summary.image_size, fit_encoding(curated, (), [], 0)

@@ -1,4 +1,4 @@
-"""The similar stage: find the galaxies of a survey that are most like some of them."""
+"""The similar stage: find the galaxies of a survey most like some of them."""
 
 from raydistill.table import GENERATE, Argument, Kind, Stage
 

@@ -68,7 +68,7 @@ class SimilarSummary(Record):
 
 @dataclass(frozen=True, repr=False)
 class SimilarSheet(Displayed):
-    """The galaxies most like some of a survey. Methods read the files when they are called.
+    """The galaxies most like some of a survey; methods read files when called.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ log = get_logger(__name__)
 
 
 def similar(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SimilarSheet:
-    """Write the sheet of the galaxies most like those of the config, or open the existing one.
+    """Write the sheet of the galaxies of the config, or open the existing one.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class Vectors:
         return cls(ids, np.load(folder.local(VECTORS), mmap_mode="r", allow_pickle=False))
 
     def rows(self, ids: Sequence[str], key: str) -> list[int]:
-        """Return the rows of ids. ConfigError if the survey has no such galaxy, or no features of it."""
+        """Return the rows of ids. ConfigError if the survey has no features of one."""
         found = pc.index_in(pa.array(ids, pa.string()), self.ids).to_pylist()
         for name, row in zip(ids, found, strict=True):
             if row is None:
@@ -72,7 +72,7 @@ class Vectors:
         return found
 
     def similarities(self, more: Sequence[int], less: Sequence[int] = (), weight: float = 0.5) -> Floats:
-        """Return the similarity of all galaxies to rows `more`, away from `less`, float32 [N]."""
+        """Return the similarity of all galaxies to a query, float32 [N]."""
         query_F = self.vectors_NF[list(more)].mean(axis=0, dtype=np.float64)
         if len(less):
             query_F -= weight * self.vectors_NF[list(less)].mean(axis=0, dtype=np.float64)
@@ -81,7 +81,9 @@ class Vectors:
         return np.concatenate(parts)
 
     def nearest(self, more: Sequence[int], less: Sequence[int] = (), weight: float = 0.5, count: int = 24) -> Any:
-        """Return rows and similarities of the nearest galaxies, best first, without those given.
+        """Return rows and similarities of the nearest galaxies, best first.
+
+        Those that are given are left out.
 
         Of equal similarities the earlier row is first.
         """

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from raydistill.artifacts.tables import decode_images
@@ -29,7 +30,7 @@ from raydistill.stages.hunt.learn.regression import (
     fit_fractions,
 )
 from raydistill.stages.hunt.specs import NEGATIVE, POSITIVE, synthetic_specs
-from raydistill.stages.pretrain.describers import Describer, open_describer
+from raydistill.stages.pretrain.describers import Describer, TableDescriber, open_describer
 from raydistill.stages.sample.artifact import SyntheticSet
 
 # Open a hunt's synthetic sources, and describe them by the experts' features.
@@ -179,9 +180,14 @@ def attribute_scores(
         raise ArtifactIncompatible(what, curated.folder.uri, f"leave out {WHERE}, or take a survey with votes")
     ids = curated.table("train", ["object_id"])["object_id"].to_pylist()
     kept = np.array([object_id not in set(held_out) for object_id in ids], bool)
+    describer = open_describer(plan, curated)
+    if isinstance(describer, TableDescriber):
+        kept &= describer.known(pa.array(ids))
     votes_NA = votes_array(curated.table("train", ["votes"]), tree)[kept]
-    pixels = curated.load("train").images_NHWC.numpy()[kept]
-    training_NF = features_of(open_describer(plan, curated), pixels)
+    if isinstance(describer, TableDescriber):
+        training_NF = describer.lookup(pa.array(ids).filter(pa.array(kept))).numpy().astype(np.float16)
+    else:
+        training_NF = features_of(describer, curated.load("train").images_NHWC.numpy()[kept])
     standardiser = Standardiser.of([features_MF])
     learner = plan.config.hunt.learner
     strength = learner.strength if isinstance(learner, Regression) else Regression().strength

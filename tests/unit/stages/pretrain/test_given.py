@@ -201,20 +201,22 @@ def test_table_describes_no_picture(described: tuple[TableDescriber, np.ndarray]
 # ---- ONNX files ----
 
 
-def write_onnx(path: Path, matrix: Tensor = MATRIX, size: int = SIZE) -> bytes:
+def write_onnx(
+    path: Path, matrix: Tensor = MATRIX, size: int = SIZE, count: int | str = "n", apart: bool = False
+) -> bytes:
     """Write pictures @ matrix as an ONNX file; return its content."""
     nodes = [
         onnx.helper.make_node("Flatten", ["x"], ["flat"], axis=1),
         onnx.helper.make_node("MatMul", ["flat", "w"], ["y"]),
     ]
-    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, size, size])
-    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", matrix.shape[1]])
+    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [count, 3, size, size])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [count, matrix.shape[1]])
     weights = [onnx.numpy_helper.from_array(matrix.numpy(), "w")]
     graph = onnx.helper.make_graph(nodes, "linear", [given], [result], weights)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     model.ir_version = 10
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, path)
+    onnx.save(model, path, save_as_external_data=apart, location="weights", size_threshold=0)
     return path.read_bytes()
 
 
@@ -222,6 +224,45 @@ def test_onnx_file_gives_what_torch_gives(tmp_path: Path) -> None:
     run = onnx_function(write_onnx(tmp_path / ONNX), "there")
     images = zoo.normal(2, 7, 3, SIZE, SIZE, dtype=torch.float32)
     torch.testing.assert_close(run(images), images.flatten(1) @ MATRIX)
+
+
+def test_onnx_file_for_one_picture_describes_several(tmp_path: Path) -> None:
+    run = onnx_function(write_onnx(tmp_path / ONNX, count=1), "there")
+    images = zoo.normal(2, 3, 3, SIZE, SIZE, dtype=torch.float32)
+    torch.testing.assert_close(run(images), images.flatten(1) @ MATRIX)
+
+
+def test_weights_beside_an_onnx_file_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write_onnx(tmp_path / ONNX, apart=True)
+    assert (tmp_path / "weights").exists()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"there: its weights are in another file; export it with the weights inside"):
+        onnx_function(content, "there")
+
+
+def onnx_of_nodes(nodes: list[onnx.NodeProto], given: list[list[int | str]]) -> bytes:
+    """Return an ONNX file with inputs x0, x1 … of these shapes and the output y."""
+    inputs = [onnx.helper.make_tensor_value_info(f"x{n}", onnx.TensorProto.FLOAT, s) for n, s in enumerate(given)]
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    graph = onnx.helper.make_graph(nodes, "graph", inputs, [result])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def test_onnx_file_with_two_inputs_is_rejected() -> None:
+    content = onnx_of_nodes([onnx.helper.make_node("Add", ["x0", "x1"], ["y"])], [["n", 3, 8, 8]] * 2)
+    with pytest.raises(ConfigError, match="there: the ONNX file has 2 inputs in place of one"):
+        onnx_function(content, "there")
+
+
+def test_onnx_file_that_mixes_pictures_is_rejected() -> None:
+    content = onnx_of_nodes([onnx.helper.make_node("ReduceMean", ["x0"], ["y"], axes=[0])], [["n", 3, 8, 8]])
+    with pytest.raises(
+        ConfigError, match=r"returns an array \[1, 3, 8, 8\] for 4 pictures; give one that returns a row"
+    ):
+        onnx_function(content, "there")(torch.zeros(4, 3, 8, 8))
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"PK\x03\x04 a TorchScript file"])
