@@ -29,6 +29,7 @@ from .stages.hunt.artifact import HuntReport, HuntRound
 from .stages.predict.artifact import PredictionSet
 from .stages.pretrain.artifact import EncoderArtifact
 from .stages.sample.artifact import SyntheticSet
+from .stages.similar.artifact import SimilarSheet
 from .stages.simulate.artifact import Survey
 from .stages.tune.artifact import SearchReport
 
@@ -59,6 +60,7 @@ __all__ = [
     "PredictionSet",
     "RaydistillError",
     "SearchReport",
+    "SimilarSheet",
     "Survey",
     "SyntheticSet",
     "TrajectoryStore",
@@ -103,4 +105,5 @@ def audit(config: Config | str | os.PathLike[str], *overrides: str) -> AuditRepo
 def augment(config: Config | str | os.PathLike[str], *overrides: str) -> AugmentationReport: ...
 def detect(config: Config | str | os.PathLike[str], *overrides: str) -> DetectionReport: ...
 def hunt(config: Config | str | os.PathLike[str], *overrides: str) -> HuntRound | HuntReport: ...
+def similar(config: Config | str | os.PathLike[str], *overrides: str) -> SimilarSheet: ...
 def adapt(config: Config | str | os.PathLike[str], *overrides: str) -> AdaptationReport: ...

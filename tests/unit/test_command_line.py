@@ -53,7 +53,7 @@ def test_help_lists_each_command_below_its_group() -> None:
 def test_configs_are_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "demo_mine.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    assert _complete_config("demo") == ["demo", "demo_diffusion", "demo_hunt", "demo_mine.yaml"]
+    assert _complete_config("demo") == ["demo", "demo_diffusion", "demo_hunt", "demo_similar", "demo_mine.yaml"]
 
 
 def test_configs_are_listed_and_shown() -> None:

@@ -56,6 +56,8 @@ class SimilarSummary(Record):
         Number of galaxies that were searched.
     num_features
         Number of features.
+    num_neighbours
+        Number of galaxies on the sheet, without those given.
     """
 
     survey: str
@@ -64,6 +66,7 @@ class SimilarSummary(Record):
     described_by: str
     num_objects: int
     num_features: int
+    num_neighbours: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,7 +98,7 @@ class SimilarSheet(Displayed):
     def _contents(self) -> str:
         of = self.summary
         like = ", ".join(of.more) + (f", unlike {', '.join(of.less)}" if of.less else "")
-        return f"{self.table().shape[0]} of {of.num_objects} galaxies of {of.survey} that are like {like}"
+        return f"{of.num_neighbours} of {of.num_objects} galaxies of {of.survey} that are like {like}"
 
     def table(self) -> pd.DataFrame:
         """Return a row per galaxy, in the columns of `NEIGHBOURS_SCHEMA`."""

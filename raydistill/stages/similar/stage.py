@@ -95,7 +95,7 @@ def _write(plan: Plan, spec: Any, curated: CuratedSet, run: Any) -> None:
     write_rows(spec.folder, NEIGHBOURS, table, NEIGHBOURS_SCHEMA)
     described_by = EXPERTS if plan.config.features == EXPERTS else plan.describer.folder.uri
     summary = SimilarSummary(
-        pictures.name, config.more, config.less, described_by, len(vectors.ids), vectors.vectors_NF.shape[1]
+        pictures.name, config.more, config.less, described_by, len(vectors.ids), vectors.vectors_NF.shape[1], len(ids)
     )
     spec.folder.write(SUMMARY, summary.to_json())
     spec.folder.write(SHEET, sheet(summary, pixels, table).encode())

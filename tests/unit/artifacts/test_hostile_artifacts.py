@@ -50,6 +50,8 @@ from raydistill.stages.pretrain import artifact as encoder
 from raydistill.stages.pretrain.artifact import EncoderSummary
 from raydistill.stages.sample import artifact as synthetic
 from raydistill.stages.sample.artifact import SyntheticClass, SyntheticSummary
+from raydistill.stages.similar import artifact as similar
+from raydistill.stages.similar.artifact import SimilarSummary
 from raydistill.stages.tune import artifact as search
 from raydistill.storage import Folder
 from raydistill.storage.checked import from_json, to_json
@@ -108,6 +110,7 @@ def _files(kind: str) -> dict[str, Any]:
         hunt.KIND: {hunt.SUMMARY: HuntSummary("t", "s", False, "a > 0", "seen", 1, 1, 1, 1, 1, 1, 0.5, ("real",))},
         hunt.ROUND_KIND: {hunt.ROUND: RoundSummary("t", "s", 1, 1, 1, 1, 1, "asinh", "ridge", ("a",))},
         predictions.KIND: {predictions.SUMMARY: PredictionSummary("s", ("a",), 0, {}, {}, 1, 0, 8, 0.5, False, CALIBRATION)},
+        similar.KIND: {similar.SUMMARY: SimilarSummary("s", ("a",), (), "experts", 1, 1, 1)},
         synthetic.KIND: {"summary.json": SyntheticSummary(
             survey="s", simulated=False, image_size=8, crop_fraction=0.5, aligned=False, mean=(0.1,) * 3, std=(0.1,) * 3, tree="",
             classes=(entry,), unlabelled=entry, generator=None, condition=(("class", 2),), guidance=None, steps=None, seed=0,
