@@ -31,7 +31,7 @@ from raydistill.distillation.recipe import Recipe, ResolvedRecipe, resolve_recip
 from raydistill.distillation.schedule import Decision, Matched, ScheduleState
 from raydistill.distillation.schedule.base import check_step
 from raydistill.distillation.segments import FIRST_STEP, SegmentEvaluator, SegmentResult, SharedState, StepSizes
-from raydistill.distillation.space import Space, Tiles, gradient
+from raydistill.distillation.space import Space, gradient, resolve_space
 from raydistill.distillation.trajectories import Trajectories
 from raydistill.learning.networks import Network
 
@@ -73,8 +73,8 @@ class Distiller:
     real
         Training images, which `recipe.outcome` needs.
     space
-        Where the images are stored, for `recipe.space: components`: `Components.fit`. None: the
-        pixels, or tiles of `recipe.multi_formation`.
+        Where the images are stored: `image_space` of real images. None: the pixels, or tiles of
+        `recipe.multi_formation`.
 
     Raises
     ------
@@ -102,9 +102,7 @@ class Distiller:
         self.resolved = resolve_recipe(recipe)
         self.recipe = self.resolved.options
         self.segments = SegmentEvaluator(self.resolved, network, trajectories, seed, memory_mb, real)
-        if space is None and self.recipe.space.kind == "components":
-            raise ValueError("recipe.space is components: give the space, Components.fit of real images")
-        self._space = space or Tiles(self.recipe.multi_formation)
+        self._space = resolve_space(self.recipe, space)
         self.stored = self._space.encode(images_SCHW).clone()
         self.average = self.stored.clone()
         self.labels = labels_SK.clone()

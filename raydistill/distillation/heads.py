@@ -7,9 +7,13 @@ the head classifies a batch of real images (`learning.heads` states the head):
     W_e = ridge_head(F_e(A decode(z)), Y)
 
 F_e are the standardised features of encoder e, A the symmetries and s_e a learned scale. The
-gradient goes through the solve, so the outcome of the training is matched exactly, where linear
-gradient matching (Cazenavette et al. 2025, arXiv:2511.16674) aligns the gradients of random heads.
-The closed form is that of KIP (Nguyen et al. 2021, arXiv:2011.00050) with the kernel of the features.
+gradient goes through the solve, so the outcome of the training is matched exactly. The closed form is
+that of KIP (Nguyen et al. 2021, arXiv:2011.00050) with the kernel of the features.
+
+Linear gradient matching (Cazenavette et al. 2025, arXiv:2511.16674; `matching: gradient`) aligns the
+gradients that real and synthetic images give a random head W ~ N(0, 1 / F) instead:
+
+    L = mean_e (1 - cos(dCE(F_e(x) W, y) / dW, dCE(F_e(A decode(z)) W, Y) / dW)) + shrinkage …
 
 Shapes: S images, G symmetries, N real images, B of a batch, F features, K classes.
 """
@@ -23,6 +27,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from raydistill.distillation.distiller import Record, load_optimiser, optimiser_tensors
 from raydistill.distillation.divergence import check_finite
@@ -31,11 +36,12 @@ from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Decision
 from raydistill.distillation.segments import OUTCOME
-from raydistill.distillation.space import Space, Tiles
+from raydistill.distillation.space import Space, resolve_space
 from raydistill.learning.augment import GROUPS
 from raydistill.learning.augmenting import orbit
 from raydistill.learning.encoders import BATCH, Encoder, features_of
 from raydistill.learning.heads import ridge_head
+from raydistill.learning.normalise import one_hot
 from raydistill.seeding import generator
 
 FIRST_SCALE = 10.0  # of the head's scores, which lie near [-1, 1]
@@ -92,7 +98,7 @@ class HeadDistiller:
         if not encoders:
             raise ValueError("a head needs at least one encoder")
         self.recipe, self._options, self.encoders = recipe, recipe.objective, tuple(encoders)
-        self._seed, self._space = seed, space or Tiles(recipe.multi_formation)
+        self._seed, self._space = seed, resolve_space(recipe, space)
         self._symmetries = recipe.augmentation.symmetries
         self.stored = self._space.encode(images_SCHW).clone()
         self.average = self.stored.clone()
@@ -149,12 +155,33 @@ class HeadDistiller:
 
     def loss(self, stored: Tensor, log_scales_E: Tensor, index_B: Tensor, version_B: Tensor) -> Tensor:
         """Return the loss on a batch of real images, each in one version."""
-        labels_B = self._labels_N[index_B]
-        losses = []
-        for number, head_FK in enumerate(self.heads(self._space.decode(stored))):
-            scores_BK = self._features_ENGF[number][index_B, version_B] @ head_FK
-            losses.append(torch.nn.functional.cross_entropy(log_scales_E[number].exp() * scores_BK, labels_B))
+        match = self._outcomes if self._options.matching == "outcome" else self._gradients
+        features_EBF = [features_NGF[index_B, version_B] for features_NGF in self._features_ENGF]
+        losses = match(self._space.decode(stored), log_scales_E, features_EBF, self._labels_N[index_B])
         return torch.stack(losses).mean() + self._options.shrinkage * stored.flatten(1).square().sum(dim=1).mean()
+
+    def _outcomes(
+        self, images_SCHW: Tensor, log_scales_E: Tensor, features_EBF: list[Tensor], labels_B: Tensor
+    ) -> list[Tensor]:
+        """Return the loss of the head of each encoder."""
+        scores = [
+            features_BF @ head_FK for features_BF, head_FK in zip(features_EBF, self.heads(images_SCHW), strict=True)
+        ]
+        return [cross_entropy(log_scales_E[n].exp() * scores_BK, labels_B) for n, scores_BK in enumerate(scores)]
+
+    def _gradients(self, images_SCHW: Tensor, _: Tensor, features_EBF: list[Tensor], labels_B: Tensor) -> list[Tensor]:
+        """Return the cosine distance of a random head's gradients for each encoder."""
+        seen, g = orbit(images_SCHW, self._symmetries), generator(self._seed, self.iteration, "head")
+        targets_MK = self._targets_SK.repeat_interleave(len(seen) // len(images_SCHW), dim=0)
+        losses = []
+        for encoder, features_BF in zip(self.encoders, features_EBF, strict=True):
+            real_BK = one_hot(labels_B, targets_MK.shape[1]).to(features_BF)
+            head_FK = torch.randn(features_BF.shape[1], real_BK.shape[1], generator=g).to(features_BF)
+            head_FK = head_FK / math.sqrt(len(head_FK))
+            pairs = ((features_BF, real_BK), (encoder(seen), targets_MK))
+            theirs, ours = (_head_gradient(features, head_FK, targets) for features, targets in pairs)
+            losses.append(1 - torch.nn.functional.cosine_similarity(theirs, ours, dim=0))
+        return losses
 
     def measure(self) -> HeadResult:
         """Return the loss of this iteration and its gradients; the state does not change."""
@@ -163,7 +190,7 @@ class HeadDistiller:
         version_B = _draw(self._features_ENGF[0].shape[1], len(index_B), g).to(index_B.device)
         stored, log_scales_E = (value.detach().requires_grad_() for value in (self.stored, self._log_scales_E))
         loss = self.loss(stored, log_scales_E, index_B, version_B)
-        return HeadResult(loss.detach(), *torch.autograd.grad(loss, (stored, log_scales_E)))
+        return HeadResult(loss.detach(), *torch.autograd.grad(loss, (stored, log_scales_E), materialize_grads=True))
 
     def step(self) -> list[Record]:
         """Run one iteration, and return its record.
@@ -214,6 +241,11 @@ class HeadDistiller:
         self._log_scales_E.copy_(tensors["log_scales"])
         load_optimiser("step", self._optimiser, tensors)
         self.iteration = json.loads(strings["iteration"])
+
+
+def _head_gradient(features_BF: Tensor, head_FK: Tensor, targets_BK: Tensor) -> Tensor:
+    """Return the gradient of the cross entropy in a head's weights, flattened."""
+    return (features_BF.T @ ((features_BF @ head_FK).softmax(dim=1) - targets_BK)).flatten() / len(features_BF)
 
 
 def _draw(end: int, count: int, g: torch.Generator) -> Tensor:

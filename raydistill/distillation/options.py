@@ -248,7 +248,17 @@ class ImageComponents:
         positive(self, "components")
 
 
-ImageSpace = ImagePixels | ImageComponents
+@dataclass(frozen=True)
+class ImagePyramid:
+    """Optimise a pyramid of images of 1, 2, 4, … pixels a side, which are enlarged and added.
+
+    Coarse structure moves faster than single pixels (Cazenavette et al. 2025, arXiv:2511.16674).
+    """
+
+    kind: Literal["pyramid"] = "pyramid"
+
+
+ImageSpace = ImagePixels | ImageComponents | ImagePyramid
 
 
 # Define what is matched (`distillation.distiller`, `distillation.heads`).
@@ -270,6 +280,10 @@ class RidgeHead:
 
     Parameters
     ----------
+    matching
+        "outcome": the loss of the head in closed form. "gradient": linear gradient matching
+        (Cazenavette et al. 2025, arXiv:2511.16674), the cosine distance of the gradients that real
+        and synthetic images give a random head.
     regularisation
         lambda of the head.
     per_class
@@ -280,6 +294,7 @@ class RidgeHead:
     """
 
     kind: Literal["ridge"] = "ridge"
+    matching: Literal["outcome", "gradient"] = "outcome"
     regularisation: float = 0.1
     per_class: int = 200
     shrinkage: float = 0.001

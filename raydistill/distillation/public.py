@@ -17,6 +17,7 @@ from raydistill.distillation.options import (
     DistributionMatching,
     ImageComponents,
     ImagePixels,
+    ImagePyramid,
     MatchTrajectories,
     OutcomeMatching,
     RidgeHead,
@@ -34,7 +35,7 @@ from raydistill.distillation.schedule import (
     SelfAdaptive,
     StepwiseWindow,
 )
-from raydistill.distillation.space import Components, Tiles
+from raydistill.distillation.space import Components, Pyramid, Tiles, image_space
 from raydistill.distillation.trajectories import InMemoryTrajectories, Trajectories, final_parameters
 from raydistill.learning.architectures import MLP, VGG11, AlexNet, ConvNet, PooledConvNet, ResNet18, ViT
 from raydistill.learning.augment import Augmentation

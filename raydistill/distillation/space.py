@@ -11,22 +11,29 @@ chain rule adds one factor to the exact gradient, the transposed Jacobian of `de
 - `Components`: z are whitened principal components of real images, so that an image is a plausible
   mixture of real ones and has no noise of single pixels. Its values are kept in the range of
   pictures.
+- `Pyramid`: z are images of 1, 2, 4, … pixels a side, which are enlarged and added. Their values are
+  kept in the range of pictures, too.
 
 Shapes: S images, T = S / f^2 stored ones, K components, D = C H W.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from raydistill.distillation.options import ImageComponents, ImagePyramid, ImageSpace
 from raydistill.learning.components import principal_axes
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.seeding import generator
+
+if TYPE_CHECKING:
+    from raydistill.distillation.recipe import Recipe
 
 MOST_IMAGES = 4096  # whose principal components are found: 400 MB of float64 at 64 px
 SMALLEST_VARIANCE = 1e-9  # relative to the largest; below it is rounding
@@ -135,14 +142,9 @@ class Components:
         axes_KD, variances_K = principal_axes(flat_ND - mean_D, count)
         rank = int((variances_K > SMALLEST_VARIANCE * variances_K.max()).sum())
         axes_KD, variances_K = axes_KD[:rank], variances_K[:rank]
-        channels = images_NCHW.shape[1]
-        low_C, high_C = torch.full((channels,), -torch.inf), torch.full((channels,), torch.inf)
-        if isinstance(normalisation, Normalisation):
-            mean_C, std_C = (torch.tensor(values, dtype=torch.float64) for values in normalisation)
-            low_C, high_C = -mean_C / std_C, (1 - mean_C) / std_C
         tensors = (
             mean_D.unflatten(0, images_NCHW.shape[1:]), axes_KD * variances_K.sqrt()[:, None], variances_K,
-            low_C[:, None, None], high_C[:, None, None],
+            *value_range(normalisation, images_NCHW.shape[1]),
         )  # fmt: skip
         return cls(*(tensor.to(images_NCHW) for tensor in tensors))
 
@@ -154,3 +156,81 @@ class Components:
     def encode(self, images_SCHW: Tensor) -> Tensor:
         """Return components [S, K]."""
         return (images_SCHW - self.mean_CHW).flatten(1) @ self.axes_KD.T / self.variances_K
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """Images of 1, 2, 4, … pixels a side, enlarged bilinearly and added.
+
+    x = clip(sum_l enlarge(z_l)), where the last z_l has the full size
+
+    Parameters
+    ----------
+    channels, side
+        C, and H = W.
+    low_C11, high_C11
+        Black and white of each channel.
+    """
+
+    channels: int
+    side: int
+    low_C11: Tensor
+    high_C11: Tensor
+
+    @classmethod
+    def of(cls, images_NCHW: Tensor, normalisation: AnyNormalisation) -> Pyramid:
+        """Return the pyramid of normalised images of this shape."""
+        low, high = (bound.to(images_NCHW) for bound in value_range(normalisation, images_NCHW.shape[1]))
+        return cls(images_NCHW.shape[1], images_NCHW.shape[-1], low, high)
+
+    @property
+    def sides(self) -> list[int]:
+        """Return the sides of the levels, from 1 pixel to the whole image."""
+        return [2**level for level in range(self.side.bit_length()) if 2**level < self.side] + [self.side]
+
+    def decode(self, stored_SD: Tensor) -> Tensor:
+        """Return images [S, C, H, W] of the levels, one behind the other."""
+        parts = stored_SD.split([self.channels * side**2 for side in self.sides], dim=1)
+        levels = [part.view(-1, self.channels, side, side) for part, side in zip(parts, self.sides, strict=True)]
+        return functools.reduce(torch.add, map(self._enlarge, levels)).clamp(self.low_C11, self.high_C11)
+
+    def encode(self, images_SCHW: Tensor) -> Tensor:
+        """Return levels [S, D]: each has what those before it lack, the last one all the rest."""
+        rest_SCHW, parts = images_SCHW, []
+        for side in self.sides:
+            level = F.adaptive_avg_pool2d(rest_SCHW, side)
+            rest_SCHW = rest_SCHW - self._enlarge(level)
+            parts.append(level.flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def _enlarge(self, level: Tensor) -> Tensor:
+        size = (self.side, self.side)
+        return (
+            level if level.shape[-1] == self.side else F.interpolate(level, size, mode="bilinear", align_corners=False)
+        )
+
+
+def image_space(kind: ImageSpace, images_NCHW: Tensor, normalisation: AnyNormalisation, seed: int) -> Space | None:
+    """Return the space of this kind for images like these; None for pixels."""
+    match kind:
+        case ImageComponents():
+            return Components.fit(images_NCHW, kind.components, normalisation, seed)
+        case ImagePyramid():
+            return Pyramid.of(images_NCHW, normalisation)
+    return None
+
+
+def resolve_space(recipe: Recipe, space: Space | None) -> Space:
+    """Return the space, or that of pixels; ValueError if the recipe needs another."""
+    if space is None and recipe.space.kind != "pixels":
+        raise ValueError(f"recipe.space is {recipe.space.kind}: give the space, `image_space` of real images")
+    return space or Tiles(recipe.multi_formation)
+
+
+def value_range(normalisation: AnyNormalisation, channels: int) -> tuple[Tensor, Tensor]:
+    """Return black and white of each channel, [C, 1, 1]; infinite after a whitening."""
+    low_C, high_C = torch.full((channels,), -torch.inf), torch.full((channels,), torch.inf)
+    if isinstance(normalisation, Normalisation):
+        mean_C, std_C = (torch.tensor(values, dtype=torch.float64) for values in normalisation)
+        low_C, high_C = -mean_C / std_C, (1 - mean_C) / std_C
+    return low_C[:, None, None], high_C[:, None, None]

@@ -17,11 +17,10 @@ from raydistill.config import Distill
 from raydistill.distillation.cost_model import WorkEstimate, estimate_distillation
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.heads import HeadDistiller
-from raydistill.distillation.options import ImageComponents
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentEvaluator
-from raydistill.distillation.space import Components
+from raydistill.distillation.space import Space, image_space
 from raydistill.distillation.trajectories import SomeTrajectories, Trajectories, final_parameters
 from raydistill.errors import DivergenceError
 from raydistill.galaxies.classes import ClassTree
@@ -147,11 +146,10 @@ class TrainerInputs(NamedTuple):
     def distiller(self, task: DistillTask, images_SCHW: Tensor, labels_SK: Tensor) -> AnyDistiller:
         """Return the task's distiller, on the device of this worker."""
         images, labels = images_SCHW.to(self.device), labels_SK.to(self.device)
-        recipe, real, space = task.distill, self._real(task), None
-        if isinstance(recipe.space, ImageComponents):
-            assert real is not None
-            count = recipe.space.components
-            space = Components.fit(real.images_NCHW, count, self.curated.normalisation, self.seed)
+        recipe, real = task.distill, self._real(task)
+        space: Space | None = None
+        if real is not None:
+            space = image_space(recipe.space, real.images_NCHW, self.curated.normalisation, self.seed)
         if recipe.objective.kind == "ridge":
             assert real is not None
             encoders = self._encoders(task, real.images_NCHW)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
+from torch.nn.functional import cross_entropy
 
 from raydistill.distillation.heads import HeadDistiller
-from raydistill.distillation.options import SGD, Adam, ImageComponents, RidgeHead
+from raydistill.distillation.options import SGD, Adam, ImageComponents, ImagePyramid, RidgeHead
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.space import Components
@@ -22,6 +23,7 @@ from raydistill.learning.encoders import Encoder
 from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.networks import build_network, embedding, initial_parameters
 from raydistill.learning.normalise import Normalisation, one_hot
+from raydistill.seeding import generator as seeded
 from tests import zoo
 
 PSI = embedding(build_network(zoo.NETWORKS["no norm"], zoo.CLASSES, zoo.SIZE))
@@ -74,8 +76,9 @@ def test_features_are_standardised() -> None:
 @pytest.mark.parametrize(
     "space", [None, Components.fit(REAL.images_NCHW, 20, Normalisation((0.5,) * 3, (0.2,) * 3), 0)]
 )
-def test_gradient_is_that_of_finite_differences(space: Components | None) -> None:
-    recipe = replace(RECIPE, objective=RidgeHead(per_class=5, shrinkage=0.01))
+@pytest.mark.parametrize("matching", ["outcome", "gradient"])
+def test_gradient_is_that_of_finite_differences(space: Components | None, matching: Any) -> None:
+    recipe = replace(RECIPE, objective=RidgeHead(matching=matching, per_class=5, shrinkage=0.01))
     run = distiller(recipe if space is None else replace(recipe, space=ImageComponents()), encoders=2, space=space)
     result = run.measure()
     index, version = torch.arange(10), torch.zeros(10, dtype=torch.long)
@@ -102,9 +105,34 @@ def test_images_learn_what_the_head_of_all_real_images_knows() -> None:
     assert accuracy(run, encoder()) > 0.9
 
 
+def test_gradient_matching_has_the_distance_of_the_gradients_of_a_random_head() -> None:
+    recipe = replace(RECIPE, objective=RidgeHead(matching="gradient", shrinkage=0))
+    run, of = distiller(recipe), encoder()
+    index, version = torch.arange(12), torch.zeros(12, dtype=torch.long)
+    head = torch.randn(len(of.mean_F), zoo.CLASSES, generator=seeded(0, 0, "head")).double() / len(of.mean_F) ** 0.5
+    head.requires_grad_()
+    seen, targets = orbit(run.images, "mirror"), run.targets()
+    targets = targets.repeat_interleave(len(seen) // len(targets), dim=0)
+    pairs = (
+        (orbit(REAL.images_NCHW[:12], "mirror")[:: len(seen) // len(run.images)], REAL.targets_NK[:12]),
+        (seen, targets),
+    )
+    theirs, ours = (torch.autograd.grad(cross_entropy(of(x) @ head, y), head)[0].flatten() for x, y in pairs)
+    expected = 1 - torch.dot(theirs, ours) / (theirs.norm() * ours.norm())
+    torch.testing.assert_close(run.loss(run.stored, run._log_scales_E, index, version), expected.detach())
+
+
+def test_gradient_matching_teaches_a_head() -> None:
+    run = distiller(replace(RECIPE, objective=RidgeHead(matching="gradient", per_class=20, shrinkage=0)))
+    losses = [record.loss for _ in range(30) for record in run.step()]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    assert accuracy(run, encoder()) > 0.8
+
+
+@pytest.mark.parametrize("matching", ["outcome", "gradient"])
 @pytest.mark.parametrize("encoders", [1, 2])
-def test_resumed_run_continues_bit_for_bit(encoders: int) -> None:
-    recipe = replace(RECIPE, ema=0.9)
+def test_resumed_run_continues_bit_for_bit(encoders: int, matching: Any) -> None:
+    recipe = replace(RECIPE, ema=0.9, objective=RidgeHead(matching=matching, per_class=20, shrinkage=0))
     whole, first, second = (distiller(recipe, encoders) for _ in range(3))
     for _ in range(6):
         whole.step()
@@ -145,6 +173,11 @@ def test_more_real_images_than_fit_in_memory_are_drawn_by_the_seed(monkeypatch: 
 def test_recipes_that_a_head_cannot_use_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(RECIPE, **changes)
+
+
+def test_a_space_of_the_recipe_must_be_given() -> None:
+    with pytest.raises(ValueError, match="give the space, `image_space` of real images"):
+        distiller(replace(RECIPE, space=ImagePyramid()))
 
 
 def test_a_head_needs_its_objective_and_an_encoder() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from raydistill.distillation.distiller import Distiller
-from raydistill.distillation.options import ImageComponents
+from raydistill.distillation.options import ImageComponents, ImagePixels, ImagePyramid
 from raydistill.distillation.recipe import Recipe
-from raydistill.distillation.space import Components, Space, Tiles, gradient
+from raydistill.distillation.space import Components, Pyramid, Space, Tiles, gradient, image_space
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import Normalisation, Whitening, one_hot
@@ -45,7 +45,14 @@ def test_images_of_one_value_are_stored_in_their_tile_and_formed_again() -> None
 
 
 @pytest.mark.parametrize(
-    "space", [Tiles(2), components(), components(normalisation=Normalisation((0.5,) * 3, (0.4,) * 3))]
+    "space",
+    [
+        Tiles(2),
+        components(),
+        components(normalisation=Normalisation((0.5,) * 3, (0.4,) * 3)),
+        Pyramid.of(IMAGES, WIDE),
+        Pyramid.of(IMAGES, Normalisation((0.5,) * 3, (0.4,) * 3)),
+    ],
 )
 def test_gradient_is_that_of_autograd(space: Space) -> None:
     stored = space.encode(IMAGES).requires_grad_()
@@ -146,7 +153,38 @@ def test_resumed_run_continues_bit_for_bit(kind: str) -> None:
 def test_a_recipe_with_components_needs_them() -> None:
     images = zoo.normal(9, zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
     recipe = Recipe(student_steps=2, student_lr=0.05, space=ImageComponents())
-    with pytest.raises(ValueError, match=r"give the space, Components\.fit"):
+    with pytest.raises(ValueError, match=r"give the space, `image_space`"):
         Distiller(recipe, NETWORK, EXPERTS, images, one_hot(torch.arange(zoo.CLASSES), zoo.CLASSES), 0)
     with pytest.raises(ValueError, match="multi_formation goes with space: pixels"):
         Recipe(images_per_class=4, multi_formation=2, space=ImageComponents())
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 8, 12, 16])
+def test_pyramid_forms_every_image_again(side: int) -> None:
+    images = zoo.normal(3, 4, 3, side, side)
+    space = Pyramid.of(images, WIDE)
+    assert space.sides[-1] == side
+    assert space.encode(images).shape[1] == sum(3 * level**2 for level in space.sides)
+    torch.testing.assert_close(space.decode(space.encode(images)), images)
+
+
+def test_coarsest_level_of_a_pyramid_moves_the_whole_image() -> None:
+    space = Pyramid.of(IMAGES, WIDE)
+    stored = space.encode(IMAGES)
+    stored[:, :3] += 0.5
+    torch.testing.assert_close(space.decode(stored), IMAGES + 0.5)
+
+
+def test_values_of_a_pyramid_stay_in_the_range_of_pictures() -> None:
+    narrow = Normalisation((0.5,) * 3, (0.4,) * 3)
+    images = Pyramid.of(IMAGES, narrow).decode(5 * Pyramid.of(IMAGES, narrow).encode(IMAGES))
+    assert images.min() == pytest.approx(-1.25)
+    assert images.max() == pytest.approx(1.25)
+
+
+def test_space_is_that_of_the_recipe() -> None:
+    assert image_space(ImagePixels(), IMAGES, WIDE, 0) is None
+    assert isinstance(image_space(ImagePyramid(), IMAGES, WIDE, 0), Pyramid)
+    found = image_space(ImageComponents(components=7), REAL, WIDE, 0)
+    assert isinstance(found, Components)
+    assert len(found.axes_KD) == 7
