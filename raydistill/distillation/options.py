@@ -250,9 +250,9 @@ class ImageComponents:
 
 @dataclass(frozen=True)
 class ImagePyramid:
-    """Optimise a pyramid of images of 1, 2, 4, … pixels a side, which are enlarged and added.
+    """Optimise a pyramid of images of 1, 2, 4, … pixels a side.
 
-    Coarse structure moves faster than single pixels (Cazenavette et al. 2025, arXiv:2511.16674).
+    They are enlarged and added. Coarse structure moves faster than single pixels (Cazenavette et al. 2025, arXiv:2511.16674).
     """
 
     kind: Literal["pyramid"] = "pyramid"

@@ -195,7 +195,7 @@ class Pyramid:
         return functools.reduce(torch.add, map(self._enlarge, levels)).clamp(self.low_C11, self.high_C11)
 
     def encode(self, images_SCHW: Tensor) -> Tensor:
-        """Return levels [S, D]: each has what those before it lack, the last one all the rest."""
+        """Return levels [S, D]; each has what those before it lack, the last all."""
         rest_SCHW, parts = images_SCHW, []
         for side in self.sides:
             level = F.adaptive_avg_pool2d(rest_SCHW, side)
