@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from ray_tools import SILENT, copy_of, killing, tiny
 
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime import ray_data
 from raydistill.stages.audit import inputs, stage
 from raydistill.stages.audit.artifact import QUIZ, REPORT, AuditReport, audit_spec
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
+from raydistill.stages.pretrain.stage import pretrain
 from raydistill.stages.sample.artifact import SyntheticSet
 from raydistill.stages.sample.stage import sample
 from raydistill.stages.simulate.stage import simulate
@@ -154,6 +155,20 @@ def test_chosen_spaces_and_proportions_are_audited(report: AuditReport, root: Pa
         assert page.startswith("<!doctype html>")
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
         assert page.count("data:image/png;base64,") >= 20
+
+
+def test_features_of_an_encoder_are_a_space(root: Path) -> None:
+    words = ("features=pretrain", "pretrain.source={kind: weights}")
+    pretrain(Plan(tiny(root, *FEW, *words)), SILENT)
+    report = audited(root, *words, "audit.spaces=[scattering, encoder]")
+    assert report.summary.spaces == ("scattering", "encoder")
+    assert set(report.manifest.parents) == {"curated", "synthetic", "encoder"}
+    assert {finding.feature for finding in report.significant if finding.metric == "frechet"} == {
+        "scattering",
+        "encoder",
+    }
+    with pytest.raises(ConfigError, match="features: no encoder is named"):
+        audited(root, "audit.spaces=[encoder]")
 
 
 def test_another_survey_is_compared_and_an_equal_one_does_not_differ(root: Path, tmp_path: Path) -> None:

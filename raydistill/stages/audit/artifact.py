@@ -22,9 +22,10 @@ from raydistill.artifacts.manifest import Manifest, describe_kind, exists, kind_
 from raydistill.artifacts.records import Record, checked, read_json
 from raydistill.artifacts.tables import read_table, write_rows
 from raydistill.config import Config
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
+from raydistill.stages.pretrain.config import EXPERTS
 from raydistill.statistics.testing import Finding
 from raydistill.storage import Folder
 from raydistill.text import sentence, survey_adjective, text_table
@@ -284,11 +285,24 @@ def audit_spec(plan: Plan) -> ArtifactSpec:
     parents = {kinds.CURATED: plan.curated, role: audited}
     if uses_experts(plan):
         parents[kinds.TRAJECTORIES] = plan.trajectories
+    if uses_encoder(plan):
+        parents[kinds.ENCODER] = plan.describer
     if plan.config.audit.second is not None:
         parents[SECOND] = existing_spec(kinds.SYNTHETIC, plan.config.audit.second, "correct audit.second=PATH")
     # The paths of the sets do not matter, but their identities do.
     parts = {"audit": replace(plan.config.audit, set=None, second=None)}
     return plan.spec(kinds.AUDIT, parts, parents, plan.config.audit.seed)
+
+
+def uses_encoder(plan: Plan) -> bool:
+    """Return whether the audit compares features of an encoder.
+
+    ConfigError if it is to, and `features` names none.
+    """
+    spaces, named = plan.config.audit.spaces, plan.config.features != EXPERTS
+    if spaces is not None and "encoder" in spaces and not named:
+        raise ConfigError("no encoder is named", "features", "set it to pretrain, or to the folder of an encoder")
+    return named and (spaces is None or "encoder" in spaces)
 
 
 def uses_experts(plan: Plan) -> bool:

@@ -17,8 +17,8 @@ MAX_PICTURES = 1000  # of each sample by default: memory and time grow with the 
 NUM_PERMUTATIONS = 399  # the smallest p-value is 1/400
 
 
-Space = Literal["scattering", "morphology", "experts"]
-SPACES: tuple[Space, ...] = ("scattering", "morphology", "experts")
+Space = Literal["scattering", "morphology", "experts", "encoder"]
+SPACES: tuple[Space, ...] = ("scattering", "morphology", "experts", "encoder")
 MIN_PERMUTATIONS = 99  # with fewer no p-value that is adjusted for two tests lies far below 0.05
 
 
@@ -39,8 +39,9 @@ class Audit:
         Pictures of each of three samples: synthetic, held-out and training. The smallest of them
         limits all. Memory and time grow with the square.
     spaces
-        Feature spaces: "scattering", "morphology" and "experts", the features of the first expert.
-        None: the first two, and "experts" if the run has trained experts.
+        Feature spaces: "scattering", "morphology", "experts" (the features of the first expert) and
+        "encoder" (those of the encoder that the key `features` names). None: the first two,
+        "experts" if the run has trained experts, and "encoder" if `features` names one.
     match_classes
         Draw all samples with the same class proportions, because `sample` gives all classes the
         same number of images. A class without synthetic images keeps its share of the real ones.

@@ -162,6 +162,7 @@ SPACE_TITLES = {
     "scattering": "Texture and structure (scattering transform)",
     "morphology": "Morphology, all quantities together",
     "experts": "Features of the trained experts",
+    "encoder": "Features of an encoder",
 }
 NAMED = (
     "wasserstein",

@@ -43,6 +43,7 @@ from raydistill.stages.audit.artifact import (
     Words,
     audit_spec,
     audited_spec,
+    uses_encoder,
     uses_experts,
     write_findings,
 )
@@ -66,6 +67,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.select.conditions import votes_of
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.ensemble import check_experts
+from raydistill.stages.pretrain.describers import open_describer
 from raydistill.statistics.copies import closest_copies, isolation, twins
 from raydistill.statistics.memorisation import (
     RealNeighbours,
@@ -168,7 +170,8 @@ def _add_second(blocks: Blocks, curated: CuratedSet, folder: Folder, seed: int) 
 def spaces_of(plan: Plan) -> tuple[str, ...]:
     """Return the feature spaces that the audit compares, in a fixed order."""
     wanted = plan.config.audit.spaces or SPACES
-    return tuple(name for name in SPACES if name in wanted and (name != "experts" or uses_experts(plan)))
+    unused = {"experts": not uses_experts(plan), "encoder": not uses_encoder(plan)}
+    return tuple(name for name in SPACES if name in wanted and not unused.get(name, False))
 
 
 def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
@@ -184,6 +187,7 @@ def _measure(plan: Plan, curated: CuratedSet, blocks: Blocks) -> None:
         spaces=spaces_of(plan),
         trajectories=plan.trajectories.folder.uri if uses_experts(plan) else None,
         networks=plan.config.networks,
+        describer=open_describer(plan, curated) if uses_encoder(plan) else None,
         nearest=nearest,
         processor=Processor.of(resources),
     )
@@ -292,6 +296,7 @@ def _log(findings: list[Finding], words: Words, run: Run) -> None:
 # Collect what the experts see of an audit's pictures, and what was asked for.
 
 EXPERTS = "experts"
+LEARNED = (EXPERTS, "encoder")  # spaces whose networks have seen training galaxies
 
 
 def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured) -> list[Finding]:
@@ -316,10 +321,10 @@ def consistency_findings(curated: CuratedSet, blocks: Blocks, measured: Measured
 def label_findings(measured: Measured, seed: int) -> list[Finding]:
     """Return the findings about wrong labels, by features that are not learned.
 
-    The experts' features of their training galaxies are not those of other galaxies.
+    Learned features of training galaxies are not those of other galaxies.
     """
     held_out, training = measured.labelled
-    fixed = {name: array for name, array in training.spaces.items() if name != EXPERTS} or training.spaces
+    fixed = {name: array for name, array in training.spaces.items() if name not in LEARNED} or training.spaces
     return wrong_labels(held_out, measured.synthetic, replace(training, spaces=fixed), seed)
 
 

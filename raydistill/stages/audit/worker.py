@@ -27,6 +27,7 @@ from raydistill.stages.audit.metrics.comparison import FeatureArray, Features
 from raydistill.stages.audit.metrics.features import scattering
 from raydistill.stages.curate.artifact import BLOCK_FIELDS
 from raydistill.stages.experts.classify.ensemble import load_experts
+from raydistill.stages.pretrain.describers import Describer, on_device
 from raydistill.statistics.copies import RANK
 from raydistill.statistics.memorisation import Neighbours, RealNeighbours, num_nearest, picture_distances, shrink
 from raydistill.storage import Folder, checked
@@ -64,6 +65,8 @@ class BlockMeasurer:
         Torch threads and GPUs of a worker.
     networks
         The networks of the user's config.
+    describer
+        Gives the features of the space "encoder"; None without it.
     """
 
     folder: str
@@ -74,6 +77,7 @@ class BlockMeasurer:
     nearest: int
     processor: Processor
     networks: tuple[Architecture, ...] = ()
+    describer: Describer | None = None
 
     def __call__(self, block: pa.Table) -> int:
         """Measure one block, write its file, and return how many pictures it has."""
@@ -108,6 +112,8 @@ class BlockMeasurer:
             features["scattering"] = torch.tensor(scattering(pictures))
         if "morphology" in self.spaces:
             features["morphology"] = torch.tensor(morphology(pictures))
+        if self.describer is not None and len(images_NHWC):
+            features["encoder"] = on_device(self.describer, device).features(images_NHWC).double()
         if self.trajectories is not None and len(images_NHWC):
             ensemble, normalisation = _experts(
                 self.trajectories, self.curated, device, features=True, networks=self.networks

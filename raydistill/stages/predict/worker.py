@@ -100,7 +100,8 @@ class BlockPredictor:
     ) -> None:  # fmt: skip
         self._device = ensemble.processor.enter()
         self._options, self._ensemble, self._calibration = ensemble, ensemble.load(self._device), calibration
-        self._folder, self._source, self._describer = Folder(output), source, on_device(describer, self._device)
+        self._folder, self._source = Folder(output), source
+        self._describer = None if describer is None else on_device(describer, self._device)
 
     def __call__(self, packed: pa.Table) -> pa.Table:
         """Return the record of the block; its file is complete before."""

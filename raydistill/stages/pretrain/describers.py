@@ -179,6 +179,6 @@ def describe(describer: Describer, ids: pa.Array | pa.ChunkedArray, images_NHWC:
     return describer.lookup(ids) if isinstance(describer, TableDescriber) else describer.features(images_NHWC)
 
 
-def on_device(describer: Describer | None, device: str) -> Describer | None:
+def on_device(describer: Describer, device: str) -> Describer:
     """Return the same, computed on a device where it is a network."""
     return replace(describer, device=device) if isinstance(describer, EncoderDescriber) else describer
