@@ -58,7 +58,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
         Configuration of a Hugging Face data set with several: the name in its README.md, or the
         folder. "all" reads the folders as parts of one data set.
     duplicates
-        An id in several rows. "refuse": an error. "first": its first row is taken, with a warning.
+        An id in several rows. "reject": an error. "first": its first row is taken, with a warning.
     """
 
     image_column: str = "image"
@@ -66,7 +66,7 @@ class ImageTable(EncodedDataSet, PackedDataSet):
     split_column: str = _USUAL_SPLIT_COLUMN
     id_columns: tuple[str, ...] = ()
     config_name: str | None = None
-    duplicates: Duplicates = "refuse"
+    duplicates: Duplicates = "reject"
     kind: Literal["image-parquet"] = "image-parquet"
 
     def files(self) -> dict[str, int]:

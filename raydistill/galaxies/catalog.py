@@ -55,7 +55,7 @@ def read_catalog(
     hdu: int | str | None = None,
     path_column: str | None = None,
     need_labels: bool = True,
-    duplicates: Duplicates = "refuse",
+    duplicates: Duplicates = "reject",
 ) -> pa.Table:
     """Read a catalogue of any schema into one table.
 
@@ -82,7 +82,7 @@ def read_catalog(
         "subfolder/filename". It is also the id in a table without ids.
     need_labels : bool
         False: labels are not read, and the table may have neither votes nor labels.
-    duplicates : {"refuse", "first"}
+    duplicates : {"reject", "first"}
         What happens to an id in several rows: an error, or its first row is taken with a warning.
 
     Returns

@@ -239,7 +239,7 @@ def test_pictures_in_two_splits_are_dropped_from_the_later_one(copies: ImageFold
 
 def test_pictures_in_two_splits_are_rejected(copies: ImageFolder, tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"curate\.duplicates: pictures occur in two splits: .*; remove them from"):
-        curated(tmp_path, copies, duplicates="refuse")
+        curated(tmp_path, copies, duplicates="reject")
 
 
 def test_damaged_row_group_ends_the_stage(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def locate(
     object_ids: Sequence[str],
     suffixes: Sequence[str] = PICTURE_SUFFIXES,
     bands: Sequence[str] = (),
-    duplicates: Duplicates = "refuse",
+    duplicates: Duplicates = "reject",
 ) -> list[str | None]:
     """Return the path of each object's file, or None if it has none.
 
@@ -71,7 +71,7 @@ def locate(
     bands
         Names of the files of one object. Its path then holds all of them: `m51-{i,r,g}.fits`.
     duplicates
-        What happens to an object with several files, by several suffixes or asset ids: "refuse", or
+        What happens to an object with several files, by several suffixes or asset ids: "reject", or
         "first", in the order of the mapping and then of the suffixes.
 
     Raises

@@ -104,7 +104,7 @@ class FitsImages:
         if self.stretch != "auto" and not self.stretch > 0:
             raise ConfigError(f"stretch is {self.stretch}", "survey.images.stretch", "give a number above 0, or auto")
 
-    def paths(self, object_ids: Sequence[str], duplicates: Duplicates = "refuse") -> list[str | None]:
+    def paths(self, object_ids: Sequence[str], duplicates: Duplicates = "reject") -> list[str | None]:
         """Return the path of each object's file, or None if it has none; see `locate`.
 
         With one file per band, the path holds all bands, as `m51-{i,r,g}.fits`.

@@ -109,7 +109,7 @@ class MosaicImages:
         return digest_files(self.root, names)
 
     def find(
-        self, ra_N: np.ndarray, dec_N: np.ndarray, r90_N: np.ndarray, duplicates: Duplicates = "refuse"
+        self, ra_N: np.ndarray, dec_N: np.ndarray, r90_N: np.ndarray, duplicates: Duplicates = "reject"
     ) -> FoundCutouts:
         """Find the tiles that show each position, and return the cut-outs there.
 
@@ -122,7 +122,7 @@ class MosaicImages:
         r90_N : float64 [N]
             Radii that hold 90 % of the light [arcsec]; NaN if unknown.
         duplicates
-            What happens to tiles of one piece of the sky: "refuse", or "first", by name.
+            What happens to tiles of one piece of the sky: "reject", or "first", by name.
 
         Raises
         ------

@@ -64,7 +64,7 @@ class FoundPaths(NamedTuple):
 
 def find_paths(
     root: str, values: Sequence[str | None], column: str, table: str, suffixes: Sequence[str] = PICTURE_SUFFIXES,
-    duplicates: Duplicates = "refuse", allow_outside: bool = False,
+    duplicates: Duplicates = "reject", allow_outside: bool = False,
 ) -> FoundPaths:  # fmt: skip
     """Find the picture of each row by its path. The folder is listed once.
 
@@ -78,7 +78,7 @@ def find_paths(
         Where the paths are from.
     suffixes : sequence of str
         Suffixes of pictures, which a path may lack.
-    duplicates : {"refuse", "first"}
+    duplicates : {"reject", "first"}
         What happens to a path that fits several files with other suffixes; the order is that of
         `suffixes`.
     allow_outside : bool

@@ -71,7 +71,7 @@ class FolderImages:
         check_pattern(self.pattern)
         check_range(self.value_range, "survey.images.value_range")
 
-    def paths(self, object_ids: Sequence[str], duplicates: Duplicates = "refuse") -> list[str | None]:
+    def paths(self, object_ids: Sequence[str], duplicates: Duplicates = "reject") -> list[str | None]:
         """Return the path of each object's picture, or None if it has none; see `locate`.
 
         The folder is listed once.

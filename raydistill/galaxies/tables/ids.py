@@ -218,7 +218,7 @@ def _may_count_rows(values: pa.ChunkedArray) -> bool:
 
 # Reject ids that occur twice, or take the first one with a warning.
 
-Duplicates = Literal["refuse", "first"]
+Duplicates = Literal["reject", "first"]
 KEY = "survey.duplicates"
 SHOWN = 3  # ids in a message
 

@@ -54,7 +54,7 @@ class CatalogSurvey:
         header.
     duplicates
         An id in several rows of the table, or with several pictures (rows of Parquet, rows of the
-        mapping, files with several suffixes, tiles of the same piece of the sky). "refuse": an
+        mapping, files with several suffixes, tiles of the same piece of the sky). "reject": an
         error. "first": the first one is taken, with a warning.
     """
 
@@ -68,7 +68,7 @@ class CatalogSurvey:
     frame_r90: PositiveFloat | None = None
     licence: str = ""
     citation: str = ""
-    duplicates: Duplicates = "refuse"
+    duplicates: Duplicates = "reject"
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, MosaicImages) or self.images.frame_r90 is None:
@@ -195,7 +195,7 @@ class Curate:
     duplicates
         What happens to a picture whose pixels also occur in an earlier split (train, validation,
         test). "keep": it is counted, with a warning. "drop": it is rejected, so that each picture
-        is in one split. "refuse": the stage ends with an error.
+        is in one split. "reject": the stage ends with an error.
     filter
         Reject damaged pictures, which a network recognises. None: reject none for their contents.
     exclude
@@ -218,7 +218,7 @@ class Curate:
     min_picture_size: int = 32
     whitening: Literal["zca"] | None = None
     whitening_eps: PositiveFloat = 0.1
-    duplicates: Literal["keep", "drop", "refuse"] = "drop"
+    duplicates: Literal["keep", "drop", "reject"] = "drop"
     filter: PictureFilter | None = None
     exclude: Exclusion | None = None
 

@@ -137,7 +137,7 @@ def check_duplicates(finder: DuplicateFinder, galaxies: pa.Table, choice: str) -
     copy, original = (ids[rank].as_py() for rank in finder.first)
     counts = ", ".join(f"{count} {pair.replace('/', ' and ')}" for pair, count in finder.counts.items())
     what = f"pictures occur in two splits: {counts} (first: {copy} equals {original})"
-    if choice == "refuse":
+    if choice == "reject":
         raise CatalogError(what, "curate.duplicates", "remove them from the survey, or set it to drop")
     consequence = ", so test results are too good; curate.duplicates=drop removes them"
     log.warning("curate: %s%s", what, "; they are left out" if choice == "drop" else consequence)

@@ -71,7 +71,7 @@ def finder_of(values: list[int]) -> DuplicateFinder:
     return finder
 
 
-@pytest.mark.parametrize("choice", ["keep", "drop", "refuse"])
+@pytest.mark.parametrize("choice", ["keep", "drop", "reject"])
 def test_pictures_repeated_in_a_split_are_reported_and_kept(caplog, choice):
     check_duplicates(finder_of([3, 1, 3, 2]), GALAXIES, choice)
     assert [record.getMessage() for record in caplog.records] == [
@@ -89,7 +89,7 @@ def test_pictures_of_two_splits_are_reported_by_choice(caplog):
         f"curate: {what}; they are left out",
     ]
     with pytest.raises(CatalogError) as caught:
-        check_duplicates(finder, GALAXIES, "refuse")
+        check_duplicates(finder, GALAXIES, "reject")
     assert str(caught.value) == f"curate.duplicates: {what}; remove them from the survey, or set it to drop"
 
 
