@@ -16,7 +16,7 @@ overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -202,9 +202,16 @@ class Plan:
         ArtifactMissing, ArtifactIncompatible, ArtifactCorrupt
             A path is not a finished encoder.
         """
-        fix = "correct distill.objective.encoders, or run 'raydistill pretrain CONFIG'"
-        named = self.config.distill.encoders
-        return [self.encoder if uri == OWN else existing_spec(kinds.ENCODER, uri, fix) for uri in named]
+        return self._named_encoders(self.config.distill.encoders, "distill.objective.encoders")
+
+    @cached_property
+    def unseen_encoders(self) -> list[ArtifactSpec]:
+        """The encoders of `evaluate.encoders`. Raises as `encoders`."""
+        return self._named_encoders(self.config.evaluate.encoders, "evaluate.encoders")
+
+    def _named_encoders(self, uris: Sequence[str], key: str) -> list[ArtifactSpec]:
+        fix = f"correct {key}, or run 'raydistill pretrain CONFIG'"
+        return [self.encoder if uri == OWN else existing_spec(kinds.ENCODER, uri, fix) for uri in uris]
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""
@@ -301,8 +308,14 @@ class Plan:
     def evaluation(self) -> ArtifactSpec:
         """The evaluation report."""
         networks = self.config.networks
-        parts = {"evaluate": self.config.evaluate, "network": networks[0], "sources": configs.sources(*networks)}
+        # Paths of encoders do not matter, but their identities do.
+        parts = {
+            "evaluate": replace(self.config.evaluate, encoders=()),
+            "network": networks[0],
+            "sources": configs.sources(*networks),
+        }
         parents = {kinds.CURATED: self.curated, kinds.DISTILLED: self.evaluated_set}
+        parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.unseen_encoders)}
         return self.spec(kinds.EVALUATION, parts, parents, self.config.seed)
 
     def spec(self, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int) -> ArtifactSpec:

@@ -21,6 +21,9 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.stage import distill
+from raydistill.stages.evaluate.artifact import HEAD, UNSEEN
+from raydistill.stages.evaluate.report.printing import evaluation_report
+from raydistill.stages.evaluate.stage import evaluate
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
 from raydistill.stages.hunt import stage as hunting
@@ -231,6 +234,23 @@ def test_heads_are_distilled_for_given_weights(root: Path) -> None:
     mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET)
     expected = network(network.layout.flatten(tensors), (images.permute(0, 3, 1, 2) / 255 - mean) / std)
     torch.testing.assert_close(EncoderArtifact.open(plan.encoder.folder).features(images), expected)
+
+
+def test_heads_are_evaluated_on_encoders_that_the_images_were_not_made_for(root: Path) -> None:
+    other = pretrain(Plan(tiny(root, "pretrain.source={kind: weights}", POOLED)), SILENT)
+    words = (
+        "evaluate.from_scratch=false",
+        "evaluate.baselines=[class_mean]",
+        f"evaluate.encoders=['{other.folder.uri}']",
+    )
+    plan = given(root, "weights", *HEADS, *words)
+    distill(plan, SILENT)
+    report = evaluate(plan, SILENT)
+    assert report.manifest.parents["encoder_0"].identity == other.manifest.identity
+    rows = report.runs.to_pylist()
+    for name in ("distilled", "class_mean", "nearest_feature", "full_data_head"):
+        assert [row["network"] for row in rows if row["subject"] == name] == [HEAD, UNSEEN]
+    assert "heads on encoders with which the set was not made" in evaluation_report(plan.config, report)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "embeddings"])

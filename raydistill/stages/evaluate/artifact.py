@@ -55,6 +55,7 @@ SUBJECTS = (
     "experts",
     "full_data",
 )
+UNSEEN = "unseen head"  # network of heads on encoders that the distilled set was not made with
 HEAD = "head"  # protocol and network of linear heads on the experts' features (`stages.evaluate.measures.heads`)
 
 # Value in the column `validation` where the training diverged: the row then evaluates the initial

@@ -110,6 +110,9 @@ class Evaluate:
         Train networks. False: evaluate only the heads of a set that was distilled for heads.
     other_networks
         Further architectures, used with the small sets only.
+    encoders
+        Folders of encoders that a set for heads was not made with; `pretrain` is that of the run. The
+        table of heads on them shows how such a set transfers.
     num_networks
         Fresh networks per training set, and draws of random real images.
     baselines
@@ -134,6 +137,7 @@ class Evaluate:
     protocols: dict[str, Protocol] = field(default_factory=lambda: {"paper": Protocol()})
     from_scratch: bool = True
     other_networks: tuple[AnyArchitecture, ...] = ()
+    encoders: tuple[str, ...] = ()
     num_networks: PositiveInt = 5
     baselines: tuple[Baseline, ...] = ("random_real", "class_mean", "k_center")
     dm: DistributionMatching = field(default_factory=DistributionMatching)

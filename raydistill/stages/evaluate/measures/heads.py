@@ -34,7 +34,7 @@ from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import Processor, ensure_schedulable
 from raydistill.runtime.tasks import worker_task
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.evaluate.artifact import HEAD
+from raydistill.stages.evaluate.artifact import HEAD, UNSEEN
 from raydistill.stages.evaluate.fits import Split, TrainingSet
 from raydistill.stages.evaluate.training_sets import Teachers
 from raydistill.stages.experts.artifact import TrajectoryStore
@@ -61,6 +61,8 @@ class HeadTask:
         URI of the experts, and their network; None with encoders.
     encoders
         URIs of encoders in place of experts.
+    unseen
+        URIs of encoders with which the set was not made.
     named_networks
         Networks whose code the user names.
     normalisation
@@ -75,6 +77,7 @@ class HeadTask:
 
     experts: tuple[str, Network] | None
     encoders: tuple[str, ...]
+    unseen: tuple[str, ...]
     named_networks: tuple[Architecture, ...]
     normalisation: AnyNormalisation
     augmentation: Augmentation
@@ -97,20 +100,28 @@ class HeadTask:
             return None
         experts = None if opened or teachers is None else (teachers.store.folder.uri, teachers.network)
         return cls(
-            experts, tuple(artifact.folder.uri for artifact in opened), (plan.config.pretrain.network,),
+            experts, tuple(artifact.folder.uri for artifact in opened),
+            tuple(EncoderArtifact.open(spec.folder).folder.uri for spec in plan.unseen_encoders),
+            (plan.config.pretrain.network,),
             distilled.selected.normalisation,
             Augmentation(tuple(config["augmentation"]["operations"])), len(distilled.class_names),
             Processor.of(plan.config.resources),
         )  # fmt: skip
 
-    def make(self, images_NCHW: Tensor) -> Iterator[Encoder]:
-        """Yield the encoders, standardised on real images."""
-        for uri in self.encoders:
-            yield EncoderArtifact.open(uri, verify=False).encoder(images_NCHW, self.normalisation, self.named_networks)
+    def make(self, images_NCHW: Tensor) -> Iterator[tuple[str, int, Encoder]]:
+        """Yield the encoders, standardised on real images.
+
+        Each has a name for its group, `HEAD` or `UNSEEN`, and a number in it.
+        """
+        for name, uris in ((HEAD, self.encoders), (UNSEEN, self.unseen)):
+            for number, uri in enumerate(uris):
+                artifact = EncoderArtifact.open(uri, verify=False)
+                yield name, number, artifact.encoder(images_NCHW, self.normalisation, self.named_networks)
         if self.experts is not None:
             store, network = self.experts
-            for end_P in TrajectoryStore.open(store, verify=False).ends():
-                yield from frozen_encoders(network, [end_P], images_NCHW)
+            for number, end_P in enumerate(TrajectoryStore.open(store, verify=False).ends()):
+                (encoder,) = frozen_encoders(network, [end_P], images_NCHW)
+                yield HEAD, number, encoder
 
 
 def head_rows(
@@ -145,10 +156,10 @@ def evaluate_heads(task: HeadTask, splits: Splits, sets: list[list[TrainingSet]]
     device = task.processor.enter()
     moved = Splits(*((images.to(device), labels.to(device)) for images, labels in splits))
     ipc = len(sets[0][0].images_NCHW) // task.num_classes
-    for number, encoder in enumerate(task.make(moved.train[0])):
+    for name, number, encoder in task.make(moved.train[0]):
         bench = _Bench(encoder, moved, task.augmentation.symmetries, task.num_classes)
         rows = [bench.row(draws[number % len(draws)]) for draws in sets]
-        yield [row | {"seed": number} for row in [*rows, bench.nearest(ipc), bench.full_data()]]
+        yield [row | {"seed": number, "network": name} for row in [*rows, bench.nearest(ipc), bench.full_data()]]
 
 
 class _Bench:
@@ -192,7 +203,6 @@ class _Bench:
         return {
             "subject": name,
             "protocol": HEAD,
-            "network": HEAD,
             "draw": draw,
             "lr": None,
             "validation": validations[best],
