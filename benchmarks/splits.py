@@ -56,6 +56,8 @@ def main() -> None:
     ours = np.array([mean for mean, _ in by_set["distilled"]])
     rows = []
     for name, figures in by_set.items():
+        if len(figures) < options.splits:  # such as distilled_last, which is absent where the last iterate is the best
+            continue
         means = np.array([mean for mean, _ in figures])
         whole, ahead = mean_interval(means), mean_interval(ours - means)
         difference = "" if name == "distilled" else f"{ahead.value:+.3f} ± {ahead.high - ahead.value:.3f}"
