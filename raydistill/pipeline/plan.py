@@ -34,7 +34,7 @@ from raydistill.learning.architectures import AnswerNetwork, Architecture
 from raydistill.pipeline.checks import ALL, check, check_recipe
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
-from raydistill.stages.pretrain.config import EXPERTS, OWN
+from raydistill.stages.pretrain.config import EXPERTS, OWN, GivenWeights, Trained
 from raydistill.stages.sample.config import SimulatorSource
 from raydistill.stages.simulate.artifact import CATALOG, TRUTH
 from raydistill.storage import Folder
@@ -152,11 +152,13 @@ class Plan:
         """The encoder that is trained without labels, or given."""
         pretrain = self.config.pretrain
         # Paths of extra sets and of a given file do not matter, but their contents do.
-        parts: dict[str, Any] = {**pretrain.identifying(), "sources": configs.sources(pretrain.network)}
+        networks = [pretrain.network] if isinstance(pretrain.source, Trained | GivenWeights) else []
+        parts: dict[str, Any] = {**pretrain.identifying(), "sources": configs.sources(*networks)}
         if pretrain.file is not None:
-            parts["file_sha256"] = file_digest(pretrain.file[0], "file", pretrain.file[1])
+            parts["file_sha256"] = file_digest(pretrain.file[0], "file", pretrain.file[1], contents=True)
         parents = {kinds.CURATED: self.curated}
-        parents |= {f"{kinds.CURATED}_{n}": spec for n, spec in enumerate(self.pretrain_sets, start=2)}
+        if isinstance(pretrain.source, Trained):  # nothing else reads further sets
+            parents |= {f"{kinds.CURATED}_{n}": spec for n, spec in enumerate(self.pretrain_sets, start=2)}
         return self.spec(kinds.ENCODER, parts, parents, self.config.seed if pretrain.seed is None else pretrain.seed)
 
     @cached_property

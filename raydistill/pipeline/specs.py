@@ -142,7 +142,7 @@ def survey_parts(survey: configs.Survey) -> tuple[dict[str, Any], dict[str, str]
     return parts, provenance
 
 
-def file_digest(uri: str, noun: str, key: str) -> str:
+def file_digest(uri: str, noun: str, key: str, *, contents: bool = False) -> str:
     """Return the digest of a file, or that of the names and sizes of a folder's files.
 
     Parameters
@@ -151,6 +151,8 @@ def file_digest(uri: str, noun: str, key: str) -> str:
         The file or folder.
     noun, key
         Name and config key of the file, for an error message.
+    contents
+        Of a folder, digest the contents of its files in place of their sizes.
 
     Raises
     ------
@@ -164,4 +166,5 @@ def file_digest(uri: str, noun: str, key: str) -> str:
     inside = folder.files(name)
     if inside in ([], [name]):
         return folder.sha256(name)
-    return hashlib.sha256(repr([(n, folder.size(n)) for n in inside]).encode()).hexdigest()
+    known = folder.sha256 if contents else folder.size
+    return hashlib.sha256(repr([(n, known(n)) for n in inside]).encode()).hexdigest()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
@@ -14,10 +16,14 @@ from pyarrow import csv
 from ray_tools import SILENT, copy_of, tiny
 
 from raydistill.artifacts.display import open_artifact
+from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError, ConfigError
 from raydistill.learning.architectures import PooledConvNet
+from raydistill.learning.calibration import Calibration
 from raydistill.learning.networks import build_network, embedding, initial_parameters
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.ray_data import pack
+from raydistill.stages.audit.artifact import uses_encoder
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.stage import distill
@@ -30,11 +36,14 @@ from raydistill.stages.hunt import stage as hunting
 from raydistill.stages.hunt.artifact import HuntRound
 from raydistill.stages.hunt.inputs.sources import attribute_scores
 from raydistill.stages.predict.artifact import predictions_spec
-from raydistill.stages.predict.stage import predict
+from raydistill.stages.predict.blocks import block_name
+from raydistill.stages.predict.stage import load_experts, predict
+from raydistill.stages.predict.worker import PREPARED, BlockPredictor
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.stages.pretrain.config import IMAGENET
-from raydistill.stages.pretrain.describers import Embedder, open_describer
+from raydistill.stages.pretrain.describers import Embedder, describe_pictures, open_describer
 from raydistill.stages.pretrain.stage import pretrain
+from raydistill.storage import Folder
 from tests.private_ray import training_here
 from tests.unit.stages.pretrain.test_given import MATRIX, SIZE, write_onnx
 
@@ -282,3 +291,57 @@ def test_generator_with_embeddings_of_a_table_is_rejected(root: Path) -> None:
     with training_here(), pytest.raises(ArtifactIncompatible, match="and no synthetic picture"):
         generate(plan, SILENT)
     assert not plan.generator.exists
+
+
+def test_pictures_without_finite_features_are_rejected_and_the_others_stay(root: Path) -> None:
+    plan = given(root, "weights")
+    curated = CuratedSet.open(plan.curated.folder)
+    describer = open_describer(plan, curated)
+    pixels = curated.load("test").images_NHWC[:4]
+
+    class Faulty:
+        def features(self, images: torch.Tensor) -> torch.Tensor:
+            features = describer.features(images).clone()
+            features[1] = torch.nan
+            return features
+
+    ids = curated.table("test", ["object_id"])["object_id"].to_pylist()[:4]
+    rows = [
+        {"block": 0, "object_id": name, "pixels": bytes(image.numpy())} for name, image in zip(ids, pixels, strict=True)
+    ]
+    _, ensemble = load_experts(plan)
+    calibration = Calibration.none(curated.num_classes)
+    folder = Folder(f"{root}/faulty")
+    BlockPredictor(ensemble, Faulty(), calibration, folder.uri, None)(pack(pa.Table.from_pylist(rows, PREPARED)))
+    written = read_table(folder, block_name(0)).to_pylist()
+    assert [row["reason"] for row in written] == [None, "no-features", None, None]
+    assert written[1]["features"] is written[1]["predicted_class"] is None
+    expected = describer.features(pixels).numpy().astype(np.float16)
+    np.testing.assert_array_equal([row["features"] for n, row in enumerate(written) if n != 1], expected[[0, 2, 3]])
+
+
+def test_features_do_not_depend_on_the_number_of_workers(root: Path) -> None:
+    plan = given(root, "weights")
+    images = CuratedSet.open(plan.curated.folder).load("train").images_NHWC
+    describer = open_describer(plan, CuratedSet.open(plan.curated.folder))
+    two = replace(plan.config.resources, workers=2)
+    one = describe_pictures(describer, images, plan.config.resources, "tests", "describing")
+    assert torch.equal(describe_pictures(describer, images, two, "tests", "describing"), one)
+    assert torch.equal(one, describer.features(images))
+
+
+def test_an_encoder_that_the_images_were_made_for_is_not_unseen(root: Path) -> None:
+    words = ("evaluate.from_scratch=false", "evaluate.encoders=[pretrain]")
+    distill(given(root, "weights", *HEADS), SILENT)
+    with pytest.raises(ArtifactIncompatible, match="the distilled set was made with it; leave it out of evaluate"):
+        evaluate(given(root, "weights", *HEADS, *words), SILENT)
+    folder = given(root, "onnx").encoder.folder.uri
+    with pytest.raises(ArtifactIncompatible, match="has no gradient"):
+        evaluate(given(root, "weights", *HEADS, words[0], f"evaluate.encoders=['{folder}']"), SILENT)
+
+
+def test_a_table_is_no_space_of_an_audit(root: Path) -> None:
+    assert not uses_encoder(given(root, "embeddings"))
+    assert uses_encoder(given(root, "weights"))
+    with pytest.raises(ConfigError, match="a table of features describes no synthetic picture"):
+        uses_encoder(given(root, "embeddings", "audit.spaces=[encoder]"))

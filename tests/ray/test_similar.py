@@ -19,7 +19,7 @@ from raydistill.stages.similar.stage import similar
 from tests.e2e.browser import CHROMIUM, open_browser
 
 pytestmark = pytest.mark.usefixtures("cluster")
-GIVEN = ("similar.more=[sim-000000,sim-000003]", "similar.less=sim-000001", "similar.count=9")
+GIVEN = ("similar.more=sim-000000,sim-000003", "similar.less=sim-000001", "similar.count=9")
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +76,10 @@ def test_marks_on_the_page_make_the_next_command(sheet: SimilarSheet, tmp_path: 
             return shown
 
     with_first, with_both, unmarked = asyncio.run(mark())
-    command = (
-        """raydistill similar CONFIG 'similar.more=["sim-000000","sim-000003"%s]' 'similar.less=["sim-000001"%s]'"""
-    )
-    assert with_first == command % (f',"{first}"', "")
-    assert with_both == command % (f',"{first}"', f',"{second}"')
-    assert unmarked == command % ("", f',"{second}"')
+    command = "raydistill similar CONFIG 'similar.more=sim-000000,sim-000003%s' 'similar.less=sim-000001%s'"
+    assert with_first == command % (f",{first}", "")
+    assert with_both == command % (f",{first}", f",{second}")
+    assert unmarked == command % ("", f",{second}")
     assert Path(sheet.folder.uri, PICTURE).stat().st_size > 1000
 
 

@@ -297,12 +297,18 @@ def audit_spec(plan: Plan) -> ArtifactSpec:
 def uses_encoder(plan: Plan) -> bool:
     """Return whether the audit compares features of an encoder.
 
-    ConfigError if it is to, and `features` names none.
+    ConfigError if it is to, and `features` names none, or a table, which has no synthetic picture.
     """
     spaces, named = plan.config.audit.spaces, plan.config.features != EXPERTS
     if spaces is not None and "encoder" in spaces and not named:
         raise ConfigError("no encoder is named", "features", "set it to pretrain, or to the folder of an encoder")
-    return named and (spaces is None or "encoder" in spaces)
+    if not named or (spaces is not None and "encoder" not in spaces):
+        return False
+    is_table = plan.describer.config.get("source", {}).get("kind") == "embeddings"
+    if is_table and spaces is not None:
+        what = "a table of features describes no synthetic picture"
+        raise ConfigError(what, "audit.spaces", "leave out encoder, or set features to an encoder with a network")
+    return not is_table
 
 
 def uses_experts(plan: Plan) -> bool:

@@ -41,7 +41,7 @@ class Audit:
     spaces
         Feature spaces: "scattering", "morphology", "experts" (the features of the first expert) and
         "encoder" (those of the encoder that the key `features` names). None: the first two,
-        "experts" if the run has trained experts, and "encoder" if `features` names one.
+        "experts" if the run has trained experts, and "encoder" if `features` names one, not a table.
     match_classes
         Draw all samples with the same class proportions, because `sample` gives all classes the
         same number of images. A class without synthetic images keeps its share of the real ones.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +114,7 @@ class BlockMeasurer:
         if "morphology" in self.spaces:
             features["morphology"] = torch.tensor(morphology(pictures))
         if self.describer is not None and len(images_NHWC):
-            features["encoder"] = on_device(self.describer, device).features(images_NHWC).double()
+            features["encoder"] = _described(self.describer, device).features(images_NHWC).double()
         if self.trajectories is not None and len(images_NHWC):
             ensemble, normalisation = _experts(
                 self.trajectories, self.curated, device, features=True, networks=self.networks
@@ -141,6 +142,7 @@ def compared_pictures(folder: str) -> dict[str, npt.NDArray[np.float64]]:
 
 
 _experts = lru_cache(maxsize=1)(load_experts)
+_described: Any = lru_cache(maxsize=1)(on_device)  # the same object keeps the network that it has read
 
 
 # Divide an audit into blocks, and assemble what the workers measured.

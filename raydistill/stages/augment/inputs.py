@@ -18,7 +18,6 @@ from raydistill.learning.encoders import SMALLEST_DEVIATION
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import require_classes
-from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import generator
 from raydistill.stages.augment.artifact import labelled_spec, sources_of
 from raydistill.stages.augment.config import FEATURE_HEAD
@@ -26,13 +25,11 @@ from raydistill.stages.curate import artifact as curated_sets
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill import artifact as distilled
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.pretrain.describers import Describer, open_describer
+from raydistill.stages.pretrain.describers import Describer, describe_pictures, open_describer
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticSet
 from raydistill.storage import Folder
 
 log = get_logger(__name__)
-
-PICTURES_OF_A_TASK = 500
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,7 @@ class Images:
         assert describer is not None
 
         def features(pool: Pool) -> Tensor:
-            parts = pool.images.split(PICTURES_OF_A_TASK)
-            done = map_tasks(
-                _features, parts, lambda part: (describer, part), plan.config.resources, "augment",
-                "describing galaxies", "pictures", [len(part) for part in parts],
-            )  # fmt: skip
-            return torch.cat(done)
+            return describe_pictures(describer, pool.images, plan.config.resources, "augment", "describing galaxies")
 
         training_NF = features(self.training)
         mean_F, deviation_F = training_NF.mean(dim=0), training_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION)
@@ -124,11 +116,6 @@ def open_images(plan: Plan) -> Images:
     real = training if labelled.folder.uri == curated.folder.uri else _labelled(labelled, curated)
     describer = open_describer(plan, curated) if FEATURE_HEAD in plan.config.augment.methods else None
     return Images(curated, training, real, load_split(curated, "validation"), sources, describer)
-
-
-def _features(describer: Describer, images_NHWC: Tensor) -> Tensor:
-    """Return the features of pictures: a Ray task."""
-    return describer.features(images_NHWC)
 
 
 def load_split(curated: CuratedSet, split: Split) -> Pool:

@@ -58,7 +58,7 @@ class TrainedFit(NamedTuple):
     Parameters
     ----------
     theta_RP
-        float32, the parameters.
+        The parameters: float32, of a head float64.
     predicted_RV
         int16, predicted classes of the V validation galaxies.
     loss_R
@@ -306,7 +306,7 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     sources
         Pools of each source, in Ray's object store.
     described
-        For the method `head`: pools of the training and the validation split with features in place
+        For the method `head`: pools of `real` and of the validation split with features in place
         of images, in Ray's object store.
     describe
         Gives a pool's features.

@@ -135,6 +135,9 @@ def _train_networks(
     if not config.evaluate.from_scratch and heads is None:
         what = "there are no heads to evaluate: it was not distilled for heads, or its experts are missing"
         raise ArtifactIncompatible(what, distilled.folder.uri, "set evaluate.from_scratch=true")
+    if config.evaluate.encoders and heads is None:
+        what = "there are no heads to evaluate: it was not distilled for heads, or its experts are missing"
+        raise ArtifactIncompatible(what, distilled.folder.uri, "set evaluate.encoders=[]")
     searches = plan_searches(config, root, training_sets) if config.evaluate.from_scratch else []
     rows = evaluator.evaluate(searches) if searches else []
     if searches and config.tracking.registers:

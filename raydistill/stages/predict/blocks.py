@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         ("probability", pa.list_(pa.float32())),  # calibrated, by label
         ("logits", pa.list_(pa.float32())),  # natural logarithm of the experts' mean probability, not calibrated
         ("spread", pa.list_(pa.float32())),  # standard deviation over the experts, not calibrated
-        ("features", pa.list_(pa.float16())),  # input of the last linear layer of the first expert
+        ("features", pa.list_(pa.float16())),  # of what `features` of the config names
         ("reason", pa.string()),  # why the picture could not be used, or null
         ("detail", pa.string()),
     ]

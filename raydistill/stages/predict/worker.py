@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from raydistill.config import Images
 from raydistill.datasets.base import DataSet
@@ -110,12 +111,11 @@ class BlockPredictor:
         index, errors = prepared["block"][0].as_py(), prepared["error"].drop_null()
         if len(errors):
             return pa.Table.from_pylist([{"block": index, "error": errors[0].as_py()}], REPORT)
-        if isinstance(self._describer, TableDescriber):
-            prepared = reject_unknown(prepared, self._describer)
+        prepared, features_NF = self._describe(prepared)
         pixels_NHWC = self._pixels(prepared)
         checks = LevelChecks()
         checks.add_measured(measure_levels(planes(pixels_NHWC)) if len(pixels_NHWC) else {})
-        record = write_block(self._folder, index, self._rows(prepared, pixels_NHWC), asdict(checks))
+        record = write_block(self._folder, index, self._rows(prepared, pixels_NHWC, features_NF), asdict(checks))
         return pa.Table.from_pylist([{"block": index, "record": json.dumps(asdict(record))}], REPORT)
 
     def _pixels(self, prepared: pa.Table) -> np.ndarray:
@@ -123,28 +123,42 @@ class BlockPredictor:
         pictures, size = prepared["pixels"].drop_null().to_pylist(), self._options.image_size
         return np.frombuffer(bytearray(b"".join(pictures)), np.uint8).reshape(len(pictures), size, size, 3)
 
-    def _rows(self, prepared: pa.Table, pixels_NHWC: np.ndarray) -> pa.Table:
+    def _describe(self, prepared: pa.Table) -> tuple[pa.Table, Tensor | None]:
+        """Return a prepared block, and the finite features of its pictures."""
+        if self._describer is None:
+            return prepared, None
+        if isinstance(self._describer, TableDescriber):
+            known = self._describer.known(prepared["object_id"])
+            prepared = without_features(prepared, ~known, "the table of features has no row of this id")
+        usable = pc.is_valid(prepared["pixels"]).to_numpy()
+        if not usable.any():
+            return prepared, None
+        features_NF = describe(self._describer, prepared["object_id"].filter(usable), self._pixels(prepared))
+        finite = torch.isfinite(features_NF).all(dim=1)
+        lacking = np.zeros(len(usable), bool)
+        lacking[usable] = ~finite.numpy()
+        return without_features(prepared, lacking, "its features are not finite numbers"), features_NF[finite]
+
+    def _rows(self, prepared: pa.Table, pixels_NHWC: np.ndarray, features_NF: Tensor | None) -> pa.Table:
         """Return the predictions of a block, with nulls for unusable pictures."""
         usable = pc.is_valid(prepared["pixels"]).to_numpy()
-        prediction = self._predict(prepared["object_id"].filter(usable), pixels_NHWC) if len(pixels_NHWC) else None
+        prediction = self._predict(pixels_NHWC) if len(pixels_NHWC) else None
+        if prediction is not None and features_NF is not None:
+            prediction = prediction._replace(features_NF=features_NF)
         columns: dict[str, Any] = {name: prepared[name] for name in ("object_id", "reason", "detail")}
         columns |= predicted_columns(prediction, self._options.class_names, usable, self._calibration)
         return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
 
-    def _predict(self, ids: pa.ChunkedArray, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
+    def _predict(self, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
         images_NCHW = self._options.normalisation.apply(torch.from_numpy(pixels_NHWC))
-        prediction = self._ensemble.predict(images_NCHW.to(self._device), self._options.batch_size)
-        if self._describer is None:
-            return prediction
-        return prediction._replace(features_NF=describe(self._describer, ids, pixels_NHWC))
+        return self._ensemble.predict(images_NCHW.to(self._device), self._options.batch_size)
 
 
-def reject_unknown(prepared: pa.Table, describer: TableDescriber) -> pa.Table:
-    """Return a prepared block without objects that the table of features lacks."""
-    lacking = pc.and_(pc.is_valid(prepared["pixels"]), pa.array(~describer.known(prepared["object_id"])))
-    replaced = {"pixels": None, "reason": "no-features", "detail": "the table of features has no row of this id"}
-    for name, value in replaced.items():
-        column = pc.if_else(lacking, pa.scalar(value, PREPARED.field(name).type), prepared[name])
+def without_features(prepared: pa.Table, lacking: np.ndarray, detail: str) -> pa.Table:
+    """Return a prepared block whose pictures of these rows are rejected."""
+    rejected = pc.and_(pc.is_valid(prepared["pixels"]), pa.array(lacking))
+    for name, value in {"pixels": None, "reason": "no-features", "detail": detail}.items():
+        column = pc.if_else(rejected, pa.scalar(value, PREPARED.field(name).type), prepared[name])
         prepared = prepared.set_column(prepared.schema.get_field_index(name), PREPARED.field(name), column)
     return prepared
 

@@ -19,9 +19,12 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.tensors import read_tensors, write_tensors
+from raydistill.config import Resources
 from raydistill.errors import ArtifactIncompatible
 from raydistill.learning.components import principal_axes
 from raydistill.log import get_logger
+from raydistill.runtime.resources import Processor
+from raydistill.runtime.tasks import map_tasks
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.classify.embedding import open_expert
 from raydistill.stages.pretrain.artifact import TABLE, EncoderArtifact, EncoderDescriber, no_picture
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 EMBEDDING = "embedding.safetensors"
+PICTURES_OF_A_TASK = 512
 
 
 class Describer(Protocol):
@@ -182,3 +186,20 @@ def describe(describer: Describer, ids: pa.Array | pa.ChunkedArray, images_NHWC:
 def on_device(describer: Describer, device: str) -> Describer:
     """Return the same, computed on a device where it is a network."""
     return replace(describer, device=device) if isinstance(describer, EncoderDescriber) else describer
+
+
+def describe_pictures(
+    describer: Describer, images_NHWC: Tensor, resources: Resources, stage: str, doing: str
+) -> Tensor:
+    """Return the features float32 [N, F] of pictures, computed by Ray tasks."""
+    parts, processor = images_NHWC.split(PICTURES_OF_A_TASK), Processor.of(resources)
+    done = map_tasks(
+        _features, parts, lambda part: (describer, part, processor), resources, stage, doing, "pictures",
+        [len(part) for part in parts],
+    )  # fmt: skip
+    return torch.cat(done)
+
+
+def _features(describer: Describer, images_NHWC: Tensor, processor: Processor) -> Tensor:
+    """Return the features of pictures: a Ray task."""
+    return on_device(describer, processor.enter()).features(images_NHWC)

@@ -29,7 +29,6 @@ from raydistill.learning.networks import build_network, check_network, embedding
 from raydistill.learning.timm_networks import Timm
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
-from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.feeding.feed import Pictures, used_groups
@@ -49,12 +48,11 @@ from raydistill.stages.pretrain.artifact import (
     onnx_function,
 )
 from raydistill.stages.pretrain.config import Embeddings, GivenWeights, OnnxFile, Trained
-from raydistill.stages.pretrain.describers import Describer, TableDescriber
+from raydistill.stages.pretrain.describers import Describer, TableDescriber, describe_pictures
 from raydistill.stages.pretrain.probe import choose_probed, probe
 
 log = get_logger(__name__)
 
-PICTURES_OF_A_TASK = 250
 HALF = float(np.finfo(np.float16).max)  # features are stored as float16
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -226,19 +224,10 @@ def _describe_splits(
             continue
         pictures = Pictures(used_groups(curated, split), curated.summary.image_size, fit_encoding(curated, (), [], 0))
         images_NHWC, labels[split] = choose_probed(pictures, plan.encoder.seed, split)
-        parts = images_NHWC.split(PICTURES_OF_A_TASK)
-        done = map_tasks(
-            _features, parts, lambda part: (describer, part), plan.config.resources, "pretrain",
-            f"describing {split} galaxies", "pictures", [len(part) for part in parts],
-        )  # fmt: skip
-        features[split] = torch.cat(done)
+        doing = f"describing {split} galaxies"
+        features[split] = describe_pictures(describer, images_NHWC, plan.config.resources, "pretrain", doing)
         if not torch.isfinite(features[split]).all():
             where = (plan.config.pretrain.file or ("pretrain.network",))[0]
             fix = "check its weights, and pretrain.source.mean and std"
             raise ConfigError("the encoder gives features that are not finite numbers", where, fix)
     return features, labels
-
-
-def _features(describer: Describer, images_NHWC: Tensor) -> Tensor:
-    """Return features of pictures: a Ray task."""
-    return describer.features(images_NHWC)

@@ -148,7 +148,12 @@ def _warn_of_collapse(artifact: EncoderArtifact) -> None:
         what = (
             "pretrain: the features have collapsed (effective rank %.1f of %d): pictures can hardly be told apart; %s"
         )
-        fix = "raise pretrain.training.batch_size or steps, or lower pretrain.training.lr"
+        trained = artifact.summary.source == "trained"
+        fix = (
+            "raise pretrain.training.batch_size or steps, or lower pretrain.training.lr"
+            if trained
+            else "check pretrain.source"
+        )
         log.warning(what, rank, artifact.summary.num_features, fix)
 
 

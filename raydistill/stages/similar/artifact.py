@@ -85,7 +85,7 @@ class SimilarSheet(Displayed):
     Examples
     --------
     >>> import raydistill as rd
-    >>> sheet = rd.similar(rd.load_config("demo", "similar.more=[sim-000003]"))  # doctest: +SKIP
+    >>> sheet = rd.similar(rd.load_config("demo", "similar.more=sim-000003"))  # doctest: +SKIP
     >>> sheet.table().object_id  # doctest: +SKIP
     """
 
@@ -111,7 +111,7 @@ def similar_spec(plan: Plan) -> ArtifactSpec:
     ConfigError if it names none.
     """
     similar = plan.config.similar
-    if not similar.more:
+    if not similar.ids("more"):
         raise ConfigError("it names no galaxy", "similar.more", "give the id of a galaxy: raydistill similar CONFIG ID")
     if not plan.config.predict.features:
         raise ConfigError("without features there is nothing to compare", "predict.features", "leave it out")

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Literal
 
-from pydantic import BeforeValidator, PositiveInt
-
-
-def _ids(value: Any) -> Any:
-    """Return ids as strings: a list of words or numbers, or one word with commas."""
-    words = value if isinstance(value, list | tuple) else str(value).split(",")
-    return tuple(str(word).strip() for word in words)
-
-
-Ids = Annotated[tuple[str, ...], BeforeValidator(_ids)]
+from pydantic import PositiveInt
 
 
 @dataclass(frozen=True)
@@ -26,7 +17,7 @@ class Similar:
     survey
         The survey to search, as `predict.survey`. None: that of the config.
     more
-        Ids of the galaxies that the result is to be like.
+        Ids of the galaxies that the result is to be like, with commas between them.
     less
         Ids of galaxies that it is not to be like.
     less_weight
@@ -38,15 +29,20 @@ class Similar:
     """
 
     survey: str | None = None
-    more: Ids = ()
-    less: Ids = ()
+    more: str = ""  # text, because YAML reads the id 283828_4000 as a number
+    less: str = ""
     less_weight: float = 0.5
     count: PositiveInt = 24
     picture_size: PositiveInt = 96
 
     def __post_init__(self) -> None:
-        ids = [*self.more, *self.less]
+        ids = [*self.ids("more"), *self.ids("less")]
         if len(set(ids)) < len(ids):
             raise ValueError("more and less must not name a galaxy twice")
         if not 0 <= self.less_weight < float("inf"):
             raise ValueError(f"less_weight must be a number of at least 0, got {self.less_weight}")
+
+    def ids(self, key: Literal["more", "less"]) -> tuple[str, ...]:
+        """Return the ids of `more` or `less`."""
+        words = self.more if key == "more" else self.less
+        return tuple(word for word in map(str.strip, words.split(",")) if word)

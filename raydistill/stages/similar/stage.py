@@ -79,11 +79,12 @@ def _write(plan: Plan, spec: Any, curated: CuratedSet, run: Any) -> None:
     pictures = open_survey(plan, config.survey)
     predictions = PredictionSet.open(spec_of_pictures(plan, pictures).folder, verify=False)
     vectors = Vectors.open(plan.root / f"vectors-{predictions.manifest.identity[:12]}", predictions)
-    more, less = vectors.rows(config.more, "similar.more"), vectors.rows(config.less, "similar.less")
+    like, unlike = config.ids("more"), config.ids("less")
+    more, less = vectors.rows(like, "similar.more"), vectors.rows(unlike, "similar.less")
     rows, similarities = vectors.nearest(more, less, config.less_weight, config.count)
     ids = vectors.ids.take(pa.array(rows)).to_pylist()
     pictures, _ = assume_levels(pictures, curated.summary.levels)
-    shown = [*config.more, *config.less, *ids]
+    shown = [*like, *unlike, *ids]
     places = pc.index_in(pa.array(shown, pa.string()), pictures.objects["object_id"].combine_chunks()).to_pylist()
     pixels = pictures.larger(places, config.picture_size)
     paths = pictures.paths(places)
@@ -95,11 +96,11 @@ def _write(plan: Plan, spec: Any, curated: CuratedSet, run: Any) -> None:
     write_rows(spec.folder, NEIGHBOURS, table, NEIGHBOURS_SCHEMA)
     described_by = EXPERTS if plan.config.features == EXPERTS else plan.describer.folder.uri
     summary = SimilarSummary(
-        pictures.name, config.more, config.less, described_by, len(vectors.ids), vectors.vectors_NF.shape[1], len(ids)
+        pictures.name, like, unlike, described_by, len(vectors.ids), vectors.vectors_NF.shape[1], len(ids)
     )
     spec.folder.write(SUMMARY, summary.to_json())
     spec.folder.write(SHEET, sheet(summary, pixels, table).encode())
-    sizes = {"like": len(config.more), "unlike": len(config.less), "nearest": len(ids)}
+    sizes = {"like": len(like), "unlike": len(unlike), "nearest": len(ids)}
     sizes = {name: size for name, size in sizes.items() if size}
     groups = np.repeat(range(len(sizes)), list(sizes.values()))
     images = np.stack(_of_one_size(pixels))

@@ -107,6 +107,8 @@ def write_vectors(folder: Folder, predictions: PredictionSet) -> None:
     count, total_F, squares_F = 0, np.zeros(width), np.zeros(width)
     for _, values_NF in _blocks(predictions):
         count, total_F = count + len(values_NF), total_F + values_NF.sum(axis=0, dtype=np.float64)
+    if not count:
+        raise ArtifactIncompatible("no object has features that are finite numbers", where, "set another `features`")
     mean_F = total_F / count
     for _, values_NF in _blocks(predictions):
         squares_F += np.square(values_NF.astype(np.float64) - mean_F).sum(axis=0)
@@ -129,10 +131,13 @@ def write_vectors(folder: Folder, predictions: PredictionSet) -> None:
 
 
 def _blocks(predictions: PredictionSet) -> Iterator[tuple[pa.Array, npt.NDArray[np.float16]]]:
-    """Yield ids and features of the objects whose picture was used, per block."""
+    """Yield ids and finite features of the objects whose picture was used."""
     width = predictions.summary.num_features
     for block in predictions.blocks(["object_id", "reason", "features"]):
         usable = block.filter(pc.is_null(block["reason"]))
         if len(usable):
             values = usable["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            yield usable["object_id"].combine_chunks(), values.reshape(-1, width)
+            values_NF = values.reshape(-1, width)
+            finite = np.isfinite(values_NF).all(axis=1)  # one NaN would be in the mean of all
+            if finite.any():
+                yield usable["object_id"].combine_chunks().filter(pa.array(finite)), values_NF[finite]

@@ -98,10 +98,18 @@ class HeadTask:
                 raise ArtifactIncompatible(what, artifact.folder.uri, "restore it, or distil the set again")
         if not opened and teachers is None:
             return None
+        unseen, identities = [EncoderArtifact.open(spec.folder) for spec in plan.unseen_encoders], set[str]()
+        made_with = {parent.identity for parent in named}
+        for artifact in unseen:
+            if artifact.manifest.identity in made_with | identities:
+                what = "this encoder is named twice, or the distilled set was made with it"
+                raise ArtifactIncompatible(what, artifact.folder.uri, "leave it out of evaluate.encoders")
+            artifact.require_gradient()  # now, and not after all networks are trained
+            identities.add(artifact.manifest.identity)
         experts = None if opened or teachers is None else (teachers.store.folder.uri, teachers.network)
         return cls(
             experts, tuple(artifact.folder.uri for artifact in opened),
-            tuple(EncoderArtifact.open(spec.folder).folder.uri for spec in plan.unseen_encoders),
+            tuple(artifact.folder.uri for artifact in unseen),
             (plan.config.pretrain.network,),
             distilled.selected.normalisation,
             Augmentation(tuple(config["augmentation"]["operations"])), len(distilled.class_names),

@@ -35,10 +35,11 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
         sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
         f"{glossary(TRAINING_SETS, report.summary)}\n",
     ]
-    if unseen := by_network(report.summary, HEADS):
+    if config.evaluate.encoders:
+        unseen = by_network(report.summary, HEADS)
         rows = [(shown_name(name), format_figure(means[UNSEEN])) for name, means in unseen.items() if UNSEEN in means]
         title = "heads on encoders with which the set was not made"
-        parts += [text_table(title, [HEAD[:2], *rows])] if rows else []
+        parts.append(text_table(title, [HEAD[:2], *rows]))
     if len(config.trained_networks) > 1:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
     if scores := score_table(report):

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
+from raydistill import load_config
 from raydistill.errors import ArtifactIncompatible, ConfigError
 from raydistill.stages.predict.artifact import PredictionSet
 from raydistill.stages.similar import vectors as module
@@ -116,11 +116,25 @@ def test_features_that_tell_nothing_are_rejected(tmp_path: Path, features: np.nd
         Vectors.open(Folder(str(tmp_path / "v")), predictions)
 
 
-def test_ids_are_words_numbers_or_one_word_with_commas() -> None:
-    read = TypeAdapter(Similar).validate_python
-    assert read({"more": 587722}).more == ("587722",)
-    assert read({"more": "a, b"}).more == ("a", "b")
-    assert read({"more": [1, "b"], "less": "c"}) == Similar(more=("1", "b"), less=("c",))
-    for wrong in ({"more": "a", "less": "a"}, {"less_weight": -1}, {"count": 0}):
-        with pytest.raises(ValueError, match=r"twice|less_weight|count"):
-            read(wrong)
+def test_ids_are_text_with_commas_whatever_they_look_like() -> None:
+    for word in ("283828_4000", "000123", "12:30", "1e5", "true", "587722"):
+        read = load_config("demo", f"similar.more={word}").similar
+        assert read.ids("more") == (word,)
+    assert Similar(more=" a, b ,").ids("more") == ("a", "b")
+    assert Similar().ids("less") == ()
+    with pytest.raises(ValueError, match="must not name a galaxy twice"):
+        Similar(more="a,b", less="b")
+    with pytest.raises(ValueError, match="less_weight must be a number of at least 0"):
+        Similar(less_weight=-1)
+
+
+def test_objects_with_features_that_are_not_finite_are_left_out(tmp_path: Path, values: np.ndarray) -> None:
+    broken = values.copy()
+    broken[3, 2], broken[25:45, 0] = np.nan, np.inf
+    searched = Vectors.open(Folder(str(tmp_path / "v")), predictions_of_features(Folder(str(tmp_path / "p")), broken))
+    assert len(searched.ids) == 29
+    assert np.isfinite(searched.vectors_NF).all()
+    with pytest.raises(ConfigError, match="no galaxy 'g3'"):
+        searched.rows(["g3"], "similar.more")
+    with pytest.raises(ArtifactIncompatible, match="no object has features that are finite numbers"):
+        Vectors.open(Folder(str(tmp_path / "w")), predictions_of_features(Folder(str(tmp_path / "q")), values * np.nan))
