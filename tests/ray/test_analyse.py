@@ -79,6 +79,7 @@ def test_two_workers_give_the_same_content(report: AnalysisReport, tiny_root: Pa
     assert again.manifest.content == report.manifest.content
 
 
+@pytest.mark.long
 def test_resumes_with_the_sections_that_are_missing(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,7 @@ from raydistill.stages.curate.filter import training as filter_training
 from raydistill.stages.curate.filter.network import VIEW
 from raydistill.stages.curate.filter.training import FILTER
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.long]
 
 COUNT = 150
 FEW = PictureFilter(reasons=REASONS, false_rejection_rate=0.1, steps=80)
@@ -61,7 +61,6 @@ def report(curated: CuratedSet) -> dict[str, Any]:
     return dict(json.loads(curated.folder.read(FILTER)))
 
 
-@pytest.mark.long
 def test_pictures_without_a_galaxy_are_rejected_with_their_probability(filtered: CuratedSet) -> None:
     reasons = rejected(filtered)
     assert {reasons.get(object_id) for object_id in DAMAGED} == {"low-surface-brightness"}
@@ -89,7 +88,6 @@ def test_report_counts_pictures_on_which_the_network_was_not_trained(filtered: C
     assert contents["reasons"]["low-surface-brightness"]["found"]["share"] > 0.9
 
 
-@pytest.mark.long
 def test_number_of_workers_does_not_change_the_bytes(
     blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path
 ) -> None:
@@ -106,7 +104,6 @@ def configs_of(output: Path, survey: CatalogSurvey, workers: int) -> configs.Con
     return replace(survey_config(output, survey, filter=FEW), resources=Resources(workers=workers))
 
 
-@pytest.mark.long
 def test_pictures_in_a_table_give_the_same_rejections(
     blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path
 ) -> None:
@@ -122,7 +119,6 @@ def test_pictures_in_a_table_give_the_same_rejections(
     assert report(table) == report(filtered)
 
 
-@pytest.mark.long
 def test_dead_worker_and_a_killed_stage_do_not_change_the_bytes(
     blobs: CatalogSurvey, filtered: CuratedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -178,7 +174,6 @@ def test_set_without_a_filter_has_no_report(blobs: CatalogSurvey, tmp_path: Path
     assert plain.manifest.config["curate"]["filter"] is None
 
 
-@pytest.mark.long
 def test_defects_in_real_galaxies_are_recognised_and_clean_ones_are_kept(data_root: Path, tmp_path: Path) -> None:
     """Inject defects into whole validation and test pictures, which train nothing."""
     os.environ["RAYDISTILL_DATA"] = str(data_root)

@@ -108,6 +108,7 @@ def test_older_database_is_migrated(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert warnings_of(caplog) == []
 
 
+@pytest.mark.long
 def test_database_of_another_schema_is_not_changed(
     tracker: Tracker,
 ) -> None:
