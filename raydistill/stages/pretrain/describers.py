@@ -106,7 +106,7 @@ def open_describer(plan: Plan, curated: CuratedSet) -> Describer:
 
 
 def check_pictures(artifact: EncoderArtifact, curated: CuratedSet) -> None:
-    """Raise ArtifactIncompatible for another size; warn of another crop."""
+    """Raise ArtifactIncompatible for another size; warn of other pictures."""
     theirs, ours = artifact.summary, curated.summary
     if theirs.source == "embeddings":
         return
@@ -117,6 +117,9 @@ def check_pictures(artifact: EncoderArtifact, curated: CuratedSet) -> None:
         if getattr(theirs, key) != getattr(ours, key):
             what = "features: the encoder saw pictures with %s %s, and these have %s; its features may be worse"
             log.warning(what, key, getattr(theirs, key), getattr(ours, key))
+    if theirs.source == "trained" and artifact.manifest.parents["curated"].identity != curated.manifest.identity:
+        what = "features: %s was trained on another curated set, which may hold test galaxies of this one"
+        log.warning(what, artifact.folder.shown)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ from raydistill.learning.timm_networks import Timm
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.seeding import fold_in
+from raydistill.seeding import generator as seeded
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.feeding.feed import Pictures, used_groups
 from raydistill.stages.curate.select.conditions import fit_encoding
@@ -49,10 +51,11 @@ from raydistill.stages.pretrain.artifact import (
 )
 from raydistill.stages.pretrain.config import Embeddings, GivenWeights, OnnxFile, Trained
 from raydistill.stages.pretrain.describers import Describer, TableDescriber, describe_pictures
-from raydistill.stages.pretrain.probe import choose_probed, probe
+from raydistill.stages.pretrain.probe import MAX_PROBED, choose_probed, probe
 
 log = get_logger(__name__)
 
+ROWS = 65536  # vectors in float64 at once
 HALF = float(np.finfo(np.float16).max)  # features are stored as float16
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -124,34 +127,52 @@ def read_embeddings(source: Embeddings) -> pa.Table:
     if repeated := find_repeated(ids):
         what = f"{len(repeated)} ids have several rows (first: {listed(repeated, 3)})"
         raise CatalogError(what, source.table, "leave one row of each id")
-    values_NF = _vectors([rows[name] for name in vectors], vectors, source.table)
-    bad = np.flatnonzero(~np.isfinite(values_NF).all(axis=1))
-    if len(bad):
+    if not len(rows):
+        raise CatalogError("the table has no rows", source.table, "give one with a vector for each object")
+    _check_lengths(rows[vectors[0]], vectors[0], source.table)
+    parts: list[np.ndarray] = []  # as float16; whole, a million vectors of float64 would need many gigabytes
+    bad, clipped, low_F, high_F = [], 0, np.inf, -np.inf
+    for first in range(0, len(rows), ROWS):
+        block = rows.slice(first, ROWS)
+        values_NF = _vectors([block[name] for name in vectors], vectors, source.table)
+        bad += (first + np.flatnonzero(~np.isfinite(values_NF).all(axis=1))).tolist()
+        clipped += int((np.abs(values_NF) > HALF).sum())
+        low_F, high_F = np.minimum(low_F, values_NF.min(axis=0)), np.maximum(high_F, values_NF.max(axis=0))
+        parts.append(values_NF.clip(-HALF, HALF).astype(np.float16))
+    if bad:
         what = f"{len(bad)} of {len(ids)} vectors have a value that is not a finite number (first: {ids[bad[0]]})"
         raise CatalogError(what, source.table, "leave these rows out, or compute them again")
-    constant = int((np.ptp(values_NF, axis=0) == 0).sum()) if len(ids) else 0
-    if constant == values_NF.shape[1]:
+    halves_NF = np.concatenate(parts)
+    constant, width = int(np.sum(low_F == high_F)), halves_NF.shape[1]
+    if constant == width:
         raise CatalogError("all vectors are the same", source.table, "compute them again")
     if constant:
-        log.warning("pretrain: %d of %d features are constant, and tell nothing apart", constant, values_NF.shape[1])
-    if (clipped := int((np.abs(values_NF) > HALF).sum())) > 0:
+        log.warning("pretrain: %d of %d features are constant, and tell nothing apart", constant, width)
+    if clipped:
         log.warning("pretrain: %d values lie beyond ±%g, and are cut there", clipped, HALF)
-    values = pa.array(values_NF.clip(-HALF, HALF).astype(np.float16).ravel())
-    return pa.table({"object_id": ids, "features": pa.FixedSizeListArray.from_arrays(values, values_NF.shape[1])})
+    values = pa.array(halves_NF.ravel())
+    return pa.table({"object_id": ids, "features": pa.FixedSizeListArray.from_arrays(values, width)})
+
+
+def _check_lengths(column: pa.ChunkedArray, name: str, where: str) -> None:
+    """Raise CatalogError unless a column has numbers, or lists of one length."""
+    if pa.types.is_primitive(column.type):
+        return
+    kind: Any = column.type
+    if not hasattr(kind, "value_type") or not pa.types.is_primitive(kind.value_type):
+        fix = "give a column of vectors, or numeric columns by a pattern such as feat_*"
+        raise CatalogError(f"column '{name}' has no vectors of numbers", where, fix)
+    fixed = pa.types.is_fixed_size_list(kind)
+    sizes = {kind.list_size} if fixed else set(pc.unique(pc.list_value_length(column)).to_pylist())
+    if column.null_count or len(sizes) != 1 or not sizes - {0, None}:
+        what = f"the vectors of '{name}' have different lengths, or some are missing"
+        raise CatalogError(what, where, "give each object a vector of one length")
 
 
 def _vectors(columns: list[pa.ChunkedArray], names: list[str], where: str) -> np.ndarray:
     """Return numeric columns, or one column of lists, as float64 [N, F]."""
-    fix = "give a column of vectors, or numeric columns by a pattern such as feat_*"
     if len(columns) == 1 and not pa.types.is_primitive(columns[0].type):
-        lists = columns[0].combine_chunks()
-        if not hasattr(lists, "flatten") or not pa.types.is_primitive(lists.type.value_type):
-            raise CatalogError(f"column '{names[0]}' has no vectors of numbers", where, fix)
-        lengths = pc.list_value_length(lists) if not pa.types.is_fixed_size_list(lists.type) else None
-        sizes = {lists.type.list_size} if lengths is None else set(lengths.unique().to_pylist())
-        if lists.null_count or len(sizes) != 1 or not sizes - {0, None}:
-            what = f"the vectors of '{names[0]}' have different lengths, or some are missing"
-            raise CatalogError(what, where, "give each object a vector of one length")
+        lists: Any = columns[0].combine_chunks()
         return _numbers(lists.flatten(), names[0], where).reshape(len(lists), -1)
     return np.stack([_numbers(column, name, where) for column, name in zip(columns, names, strict=True)], axis=1)
 
@@ -213,6 +234,8 @@ def _describe_splits(
         if isinstance(describer, TableDescriber):
             rows = curated.table(split, ["object_id"])
             rows = rows.filter(pa.array(describer.known(rows["object_id"])))
+            chosen = torch.randperm(len(rows), generator=seeded(plan.encoder.seed, f"probe {split}"))[:MAX_PROBED]
+            rows = rows.take(pa.array(chosen.sort().values.numpy()))
             if len(rows) < 2:
                 what = f"it has features of {len(rows)} {split} galaxies of the curated set, and at least 2 are needed"
                 where = (plan.config.pretrain.file or ("",))[0]

@@ -26,6 +26,7 @@ from raydistill.learning.encoders import Renormalise
 from raydistill.learning.networks import build_network, embedding, initial_parameters
 from raydistill.learning.normalise import Normalisation
 from raydistill.pipeline.plan import Plan
+from raydistill.stages.pretrain import given as module
 from raydistill.stages.pretrain.artifact import MODEL, ONNX, TABLE, EncoderDescriber, EncoderSummary, onnx_function
 from raydistill.stages.pretrain.config import IMAGENET, Embeddings, GivenWeights
 from raydistill.stages.pretrain.describers import TableDescriber
@@ -67,6 +68,13 @@ LISTS: dict[str, Callable[[np.ndarray], pa.Array]] = {
 }
 
 
+@pytest.fixture(params=[1, 3, 65536])
+def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read tables in blocks of so many rows."""
+    monkeypatch.setattr(module, "ROWS", request.param)
+
+
+@pytest.mark.usefixtures("rows_at_once")
 @pytest.mark.parametrize("suffix", ["feather", "parquet"])
 @pytest.mark.parametrize("kind", LISTS)
 def test_vectors_are_read_from_a_column_of_lists(kind: str, suffix: str, tmp_path: Path) -> None:
@@ -77,6 +85,7 @@ def test_vectors_are_read_from_a_column_of_lists(kind: str, suffix: str, tmp_pat
     np.testing.assert_array_equal(rows(read), values.astype(np.float16))
 
 
+@pytest.mark.usefixtures("rows_at_once")
 def test_numeric_columns_are_chosen_by_a_pattern_in_their_order(tmp_path: Path) -> None:
     values = vectors(4)
     columns = {f"feat_{n}": values[:, n] for n in (2, 0, 1)}
@@ -130,7 +139,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+def test_a_table_without_rows_is_rejected(tmp_path: Path) -> None:
+    source = table(tmp_path, pa.array([], pa.string()), embedding=pa.array([], pa.list_(pa.float32())))
+    with pytest.raises(CatalogError, match="the table has no rows"):
+        read_embeddings(source)
+
+
 @pytest.mark.parametrize("case", BAD)
+@pytest.mark.usefixtures("rows_at_once")
 def test_bad_vectors_are_rejected_with_one_sentence(case: str, tmp_path: Path) -> None:
     columns, sentence = BAD[case]
     source = table(tmp_path, columns["ids"], embedding=columns["embedding"])
@@ -154,6 +170,7 @@ def test_missing_columns_are_named(key: str, chosen: dict[str, str], sentence: s
         read_embeddings(Embeddings(table=source.table, **chosen))
 
 
+@pytest.mark.usefixtures("rows_at_once")
 def test_constant_columns_and_clipped_values_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "raydistill")
     values = [[1.0, 7.0, 1e6], [2.0, 7.0, -1e6], [3.0, 7.0, 65504.0], [4.0, 7.0, 0.1]]
