@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raydistill.diffusion.options import Shape
 from raydistill.diffusion.processes import SIGMA_DATA
-from raydistill.learning.components import principal_axes
+from raydistill.learning.components import axes_above_rounding
 
 # Choose diffusion states: normalised pixels or whitened principal components.
 #
@@ -76,11 +76,11 @@ class Components(nn.Module):
         """Find the principal components of images."""
         flat_NP = images_NCHW.flatten(1).double()
         mean_P = flat_NP.mean(dim=0)
-        axes_KP, variances_K = principal_axes(flat_NP - mean_P, self.shape[0])
-        rank = int((variances_K > 1e-9 * variances_K.max()).sum())  # the rest is rounding
+        axes_KP, variances_K = axes_above_rounding(flat_NP - mean_P, self.shape[0])
+        rank = len(axes_KP)
         self.mean.copy_(mean_P)
-        self.axes.zero_()[:rank] = axes_KP[:rank].to(self.axes)
-        self.std.fill_(1)[:rank] = variances_K[:rank].sqrt().to(self.std)
+        self.axes.zero_()[:rank] = axes_KP.to(self.axes)
+        self.std.fill_(1)[:rank] = variances_K.sqrt().to(self.std)
 
     def encode(self, images_BCHW: Tensor) -> Tensor:
         """Return the states [B, K] of images."""

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raydistill.distillation.options import ImageComponents, ImagePyramid, ImageSpace
-from raydistill.learning.components import principal_axes
+from raydistill.learning.components import axes_above_rounding
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.seeding import generator
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from raydistill.distillation.recipe import Recipe
 
 MOST_IMAGES = 4096  # whose principal components are found: 400 MB of float64 at 64 px
-SMALLEST_VARIANCE = 1e-9  # relative to the largest; below it is rounding
 
 
 class Space(Protocol):
@@ -139,9 +138,7 @@ class Components:
         chosen_N = torch.randperm(len(images_NCHW), generator=generator(seed, "components"))[:MOST_IMAGES]
         flat_ND = images_NCHW[chosen_N.sort().values.to(images_NCHW.device)].flatten(1).cpu().double()
         mean_D = flat_ND.mean(dim=0)
-        axes_KD, variances_K = principal_axes(flat_ND - mean_D, count)
-        rank = int((variances_K > SMALLEST_VARIANCE * variances_K.max()).sum())
-        axes_KD, variances_K = axes_KD[:rank], variances_K[:rank]
+        axes_KD, variances_K = axes_above_rounding(flat_ND - mean_D, count)
         tensors = (
             mean_D.unflatten(0, images_NCHW.shape[1:]), axes_KD * variances_K.sqrt()[:, None], variances_K,
             *value_range(normalisation, images_NCHW.shape[1]),

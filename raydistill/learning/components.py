@@ -7,6 +7,7 @@ from torch import Tensor
 
 from raydistill.seeding import generator
 
+SMALLEST_VARIANCE = 1e-9  # relative to the largest; below it is rounding
 OVERSAMPLING, ROUNDS = 16, 6  # of the subspace iteration; Halko et al. use 5 to 20 and 1 to 4
 
 
@@ -26,6 +27,13 @@ def principal_axes(centred_NP: Tensor, count: int) -> tuple[Tensor, Tensor]:
     variances_Q, rotation_QQ = torch.linalg.eigh(projected_NQ.T @ projected_NQ / rows)
     axes_QP = (basis_PQ @ rotation_QQ.flip(1)).T
     return _with_fixed_signs(axes_QP[:count]), variances_Q.flip(0)[:count].clamp_min(0)
+
+
+def axes_above_rounding(centred_NP: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return those of `principal_axes` whose variance is not rounding."""
+    axes_KP, variances_K = principal_axes(centred_NP, count)
+    rank = int((variances_K > SMALLEST_VARIANCE * variances_K.max()).sum())
+    return axes_KP[:rank], variances_K[:rank]
 
 
 def _with_fixed_signs(axes_KP: Tensor) -> Tensor:

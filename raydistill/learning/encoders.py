@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ Features = Callable[[Tensor], Tensor]  # of normalised images [B, C, H, W]: [B, 
 Convert = Callable[[Tensor], Tensor]  # of images from one normalisation to another
 BATCH = 256  # images whose features are computed at once
 SMALLEST_DEVIATION = 1e-6  # of a feature that is constant
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,17 @@ class Encoder:
         """Return the encoder, standardised on real images."""
         zero, unit = torch.zeros(1).to(theta_P), torch.ones(1).to(theta_P)
         features_NF = features_of(cls(network, theta_P, zero, unit, convert), images_NCHW)
-        deviation_F = features_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION)
-        return cls(network, theta_P, features_NF.mean(dim=0), deviation_F, convert)
+        return cls(network, theta_P, *mean_and_deviation(features_NF), convert)
+
+
+def mean_and_deviation(features_NF: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what standardises features; a constant one has a small deviation."""
+    return features_NF.mean(dim=0), features_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION)
+
+
+def to_float16(values_NF: np.ndarray) -> np.ndarray:
+    """Return values as float16; those beyond ±65504 become ±65504."""
+    return values_NF.clip(-LARGEST_FLOAT16, LARGEST_FLOAT16).astype(np.float16)
 
 
 @torch.no_grad()

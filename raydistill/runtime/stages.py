@@ -56,10 +56,7 @@ def load_inputs(plan: Plan) -> CuratedSet:
     curated = CuratedSet.open(plan.curated.folder)
     for encoder in map(EncoderArtifact.open, [spec.folder for spec in plan.encoders]):
         encoder.require_gradient()
-        trained_here = encoder.summary.source == "trained"
-        if trained_here and encoder.manifest.parents["curated"].identity != curated.manifest.identity:
-            what = "distill: %s was trained on another curated set, which may hold test galaxies of this one"
-            log.warning(what, encoder.folder.shown)
+        encoder.warn_of_other_set(curated.manifest, "distill")
     if not plan.encoders:
         store = TrajectoryStore.open(plan.trajectories.folder)
         check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)

@@ -14,7 +14,7 @@ from torch import Tensor
 from raydistill.artifacts.manifest import Manifest, kind_of, open_manifest
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.selection import Split
-from raydistill.learning.encoders import SMALLEST_DEVIATION
+from raydistill.learning.encoders import mean_and_deviation
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import require_classes
@@ -68,7 +68,7 @@ class Images:
             return describe_pictures(describer, pool.images, plan.config.resources, "augment", "describing galaxies")
 
         training_NF = features(self.training)
-        mean_F, deviation_F = training_NF.mean(dim=0), training_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION)
+        mean_F, deviation_F = mean_and_deviation(training_NF)
 
         def described(pool: Pool) -> Pool:
             features_NF = training_NF if pool is self.training else features(pool)

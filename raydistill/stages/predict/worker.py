@@ -25,6 +25,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.images import RejectedImage
 from raydistill.learning.calibration import Calibration
+from raydistill.learning.encoders import to_float16
 from raydistill.learning.ensemble import EnsemblePrediction
 from raydistill.runtime.ray_data import pack, unpack
 from raydistill.stages.experts.classify.ensemble import EnsembleSource
@@ -192,9 +193,3 @@ def predicted_columns(
     if features_NF.shape[1]:
         columns["features"] = to_lists(to_float16(features_NF)).take(rows)
     return columns | calibrated_columns(columns["logits"], calibration, list(class_names))
-
-
-def to_float16(values_NF: np.ndarray) -> np.ndarray:
-    """Return values as float16; those beyond ±65504 become ±65504."""
-    largest = float(np.finfo(np.float16).max)
-    return values_NF.clip(-largest, largest).astype(np.float16)

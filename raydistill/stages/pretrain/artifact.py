@@ -31,8 +31,11 @@ from raydistill.learning.architectures import Architecture
 from raydistill.learning.encoders import Encoder, Renormalise
 from raydistill.learning.networks import Network, build_network, embedding
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.log import get_logger
 from raydistill.stages.experts.classify.classifier import read_architecture
 from raydistill.storage import Folder
+
+log = get_logger(__name__)
 
 KIND = kinds.ENCODER
 MODEL, SUMMARY = "encoder.safetensors", "encoder.json"
@@ -178,14 +181,25 @@ class EncoderArtifact(Displayed):
         """
         where, of = self.folder.uri, self.summary
         self.require_gradient()
-        if images_NCHW.shape[-1] != of.image_size:
-            what = f"its pictures have {of.image_size} px, these have {images_NCHW.shape[-1]}"
-            raise ArtifactIncompatible(what, where, f"set curate.image_size={of.image_size}")
+        self.require_size(images_NCHW.shape[-1])
         if not isinstance(normalisation, Normalisation):
             raise ArtifactIncompatible("it cannot read whitened pictures", where, "set curate.zca=false")
         network, theta_P = read_network(self.folder, of, self.architecture(networks))
         convert = Renormalise(normalisation, of.normalisation, of.input_size)
         return Encoder.fit(network, theta_P.to(images_NCHW), images_NCHW, convert)
+
+    def require_size(self, image_size: int) -> None:
+        """Raise ArtifactIncompatible for pictures of another size [px]."""
+        own = self.summary.image_size
+        if image_size != own:
+            what = f"its pictures have {own} px, these have {image_size}"
+            raise ArtifactIncompatible(what, self.folder.uri, f"set curate.image_size={own}")
+
+    def warn_of_other_set(self, curated: Manifest, who: str) -> None:
+        """Warn if it was trained on another curated set than this one."""
+        if self.summary.source == "trained" and self.manifest.parents["curated"].identity != curated.identity:
+            what = "%s: %s was trained on another curated set, which may hold test galaxies of this one"
+            log.warning(what, who, self.folder.shown)
 
     def require_gradient(self) -> None:
         """Raise ArtifactIncompatible for an encoder for which no image can be distilled."""

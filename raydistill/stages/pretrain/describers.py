@@ -20,8 +20,7 @@ from torch import Tensor
 
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.config import Resources
-from raydistill.errors import ArtifactIncompatible
-from raydistill.learning.components import principal_axes
+from raydistill.learning.components import axes_above_rounding
 from raydistill.log import get_logger
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import map_tasks
@@ -110,16 +109,12 @@ def check_pictures(artifact: EncoderArtifact, curated: CuratedSet) -> None:
     theirs, ours = artifact.summary, curated.summary
     if theirs.source == "embeddings":
         return
-    if theirs.image_size != ours.image_size:
-        what = f"its pictures have {theirs.image_size} px, these have {ours.image_size}"
-        raise ArtifactIncompatible(what, artifact.folder.uri, f"set curate.image_size={theirs.image_size}")
+    artifact.require_size(ours.image_size)
     for key in ("crop_fraction", "aligned"):
         if getattr(theirs, key) != getattr(ours, key):
             what = "features: the encoder saw pictures with %s %s, and these have %s; its features may be worse"
             log.warning(what, key, getattr(theirs, key), getattr(ours, key))
-    if theirs.source == "trained" and artifact.manifest.parents["curated"].identity != curated.manifest.identity:
-        what = "features: %s was trained on another curated set, which may hold test galaxies of this one"
-        log.warning(what, artifact.folder.shown)
+    artifact.warn_of_other_set(curated.manifest, "features")
 
 
 @dataclass(frozen=True)
@@ -152,10 +147,9 @@ class Embedder:
         """
         features_NF = describer.features(images_NHWC).double()
         mean_F = features_NF.mean(dim=0)
-        axes_KF, variances_K = principal_axes(features_NF - mean_F, size)
-        known_K = variances_K > 1e-9 * variances_K.max()
+        axes_KF, variances_K = axes_above_rounding(features_NF - mean_F, size)
         padded_KF = torch.zeros(size, len(mean_F), dtype=torch.float64)
-        padded_KF[: len(axes_KF)][known_K] = axes_KF[known_K] / variances_K[known_K, None].sqrt()
+        padded_KF[: len(axes_KF)] = axes_KF / variances_K[:, None].sqrt()
         return cls(describer, mean_F.float(), padded_KF.float())
 
     def apply(self, images_NHWC: np.ndarray | Tensor) -> np.ndarray:

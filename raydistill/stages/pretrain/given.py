@@ -26,6 +26,7 @@ from raydistill.galaxies.selection import Split
 from raydistill.galaxies.tables.ids import find_repeated, object_ids
 from raydistill.galaxies.tables.opening import open_table
 from raydistill.learning.architectures import Custom
+from raydistill.learning.encoders import LARGEST_FLOAT16, to_float16
 from raydistill.learning.networks import build_network, check_network, embedding, initial_parameters
 from raydistill.learning.timm_networks import Timm
 from raydistill.log import get_logger
@@ -56,7 +57,6 @@ from raydistill.stages.pretrain.probe import MAX_PROBED, choose_probed, probe
 log = get_logger(__name__)
 
 ROWS = 65536  # vectors in float64 at once
-HALF = float(np.finfo(np.float16).max)  # features are stored as float16
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
@@ -136,9 +136,9 @@ def read_embeddings(source: Embeddings) -> pa.Table:
         block = rows.slice(first, ROWS)
         values_NF = _vectors([block[name] for name in vectors], vectors, source.table)
         bad += (first + np.flatnonzero(~np.isfinite(values_NF).all(axis=1))).tolist()
-        clipped += int((np.abs(values_NF) > HALF).sum())
+        clipped += int((np.abs(values_NF) > LARGEST_FLOAT16).sum())
         low_F, high_F = np.minimum(low_F, values_NF.min(axis=0)), np.maximum(high_F, values_NF.max(axis=0))
-        parts.append(values_NF.clip(-HALF, HALF).astype(np.float16))
+        parts.append(to_float16(values_NF))
     if bad:
         what = f"{len(bad)} of {len(ids)} vectors have a value that is not a finite number (first: {ids[bad[0]]})"
         raise CatalogError(what, source.table, "leave these rows out, or compute them again")
@@ -149,7 +149,7 @@ def read_embeddings(source: Embeddings) -> pa.Table:
     if constant:
         log.warning("pretrain: %d of %d features are constant, and tell nothing apart", constant, width)
     if clipped:
-        log.warning("pretrain: %d values lie beyond ±%g, and are cut there", clipped, HALF)
+        log.warning("pretrain: %d values lie beyond ±%g, and are cut there", clipped, LARGEST_FLOAT16)
     values = pa.array(halves_NF.ravel())
     return pa.table({"object_id": ids, "features": pa.FixedSizeListArray.from_arrays(values, width)})
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raydistill.learning.contrast import effective_rank
-from raydistill.learning.encoders import SMALLEST_DEVIATION
+from raydistill.learning.encoders import mean_and_deviation
 from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.metrics import balanced_accuracy, confusion
 from raydistill.stages.curate.feeding.feed import Pictures
@@ -38,7 +38,7 @@ def probe(features: Mapping[str, Tensor], labels: Mapping[str, Tensor], num_clas
     row = {"effective_rank": effective_rank(features["validation"]), "balanced_accuracy": math.nan}
     if num_classes > 1:
         train_NF = features["train"]
-        mean_F, deviation_F = train_NF.mean(dim=0), train_NF.std(dim=0).clamp_min(SMALLEST_DEVIATION)
+        mean_F, deviation_F = mean_and_deviation(train_NF)
         targets = torch.nn.functional.one_hot(labels["train"], num_classes).to(train_NF)
         head = ridge_head(
             (train_NF - mean_F) / deviation_F, targets - 1 / num_classes, REGULARISATION,

@@ -15,6 +15,7 @@ from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.galaxies.answers import reached
 from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.tree import DecisionTree
+from raydistill.learning.encoders import to_float16
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate import artifact as curated_sets
 from raydistill.stages.curate.artifact import CuratedSet
@@ -103,12 +104,11 @@ def open_sources(plan: Plan, curated: CuratedSet, held_out: Collection[str] = ()
 
 def features_of(describer: Describer, pixels_NHWC: Pixels) -> Features:
     """Return features as `predict` stores them: float16, clipped to its range."""
-    largest = float(np.finfo(np.float16).max)
     parts: list[npt.NDArray[np.float32]] = [
         describer.features(torch.tensor(pixels_NHWC[first : first + PICTURES_AT_ONCE])).numpy()
         for first in range(0, len(pixels_NHWC), PICTURES_AT_ONCE)
     ]
-    return np.concatenate(parts).clip(-largest, largest).astype(np.float16)
+    return to_float16(np.concatenate(parts))
 
 
 def _pictures_of(synthetic: SyntheticSet, held_out: frozenset[str]) -> tuple[Pixels, frozenset[str]]:
