@@ -6,7 +6,8 @@ Each split has its own training, validation and test galaxies (`curate.split_see
 distilled set. The table has the mean balanced accuracy over the splits with its 95 % interval
 (Student's t), the distilled set minus each other one, and beside it the half width of the interval
 that a single evaluation gives for other networks and galaxies. A figure has the protocol that is
-better on validation galaxies. A stopped run resumes when the command is run again.
+better on validation galaxies. There is a table for each network, and for heads on frozen features.
+A stopped run resumes when the command is run again.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from collections import defaultdict
 import numpy as np
 from running import run_stage
 
+from raydistill import load_config
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.statistics.intervals import mean_interval
 from raydistill.text import shown_name, text_table
 
+Figures = dict[str, tuple[float, float]]  # of each training set: mean, half width of its interval
 
-def chosen_figures(report: EvaluationReport, network: str) -> dict[str, tuple[float, float]]:
-    """Return mean and half width of the interval of each training set."""
+
+def chosen_figures(report: EvaluationReport, network: str) -> Figures:
+    """Return the figures of one network."""
     rows = [row for row in report.runs.to_pylist() if row["network"] == network]
     figures = {}
     for name, entry in report.summary.items():
@@ -32,6 +36,8 @@ def chosen_figures(report: EvaluationReport, network: str) -> dict[str, tuple[fl
         for row in rows:
             if row["subject"] == name:
                 validation[row["protocol"]].append(-1.0 if row["validation"] is None else row["validation"])
+        if not validation:
+            continue
         best = max(validation, key=lambda protocol: statistics.mean(validation[protocol]))
         pair = next(pair for pair in entry["all"] if (pair["protocol"], pair["network"]) == (best, network))
         balanced = pair["balanced_accuracy"]
@@ -39,34 +45,41 @@ def chosen_figures(report: EvaluationReport, network: str) -> dict[str, tuple[fl
     return figures
 
 
+def table(title: str, splits: list[Figures]) -> str:
+    """Return the table of one network."""
+    ours = np.array([figures["distilled"][0] for figures in splits])
+    rows = []
+    for name in splits[0]:
+        if any(name not in figures for figures in splits):
+            continue  # such as distilled_last, which is absent where the last iterate is the best
+        means = np.array([figures[name][0] for figures in splits])
+        whole, ahead = mean_interval(means), mean_interval(ours - means)
+        difference = "" if name == "distilled" else f"{ahead.value:+.3f} ± {ahead.high - ahead.value:.3f}"
+        single = statistics.mean(figures[name][1] for figures in splits)
+        rows.append(
+            (shown_name(name), f"{whole.value:.3f} ± {whole.high - whole.value:.3f}", f"± {single:.3f}", difference)
+        )
+    head = ("trained on", "mean over splits, 95 %", "interval in one split", "distilled minus it")
+    return text_table(title, [head, *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
     parser.add_argument("--splits", type=int, default=5)
     options, overrides = parser.parse_known_args()
-    by_set: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    by_network: dict[str, list[Figures]] = defaultdict(list)
     for split in range(options.splits):
         arguments = [options.config, *overrides, f"curate.split_seed={split}"]
-        for stage in ("curate", "experts", "distill"):
+        config = load_config(options.config, *overrides)
+        for stage in ("curate", *(() if config.distill.encoders else ("experts",)), "distill"):
             run_stage(stage, arguments)
         report = EvaluationReport.open(run_stage("evaluate", arguments), verify=False)
-        network = report.runs.to_pylist()[0]["network"]
-        for name, figure in chosen_figures(report, network).items():
-            by_set[name].append(figure)
-    ours = np.array([mean for mean, _ in by_set["distilled"]])
-    rows = []
-    for name, figures in by_set.items():
-        if len(figures) < options.splits:  # such as distilled_last, which is absent where the last iterate is the best
-            continue
-        means = np.array([mean for mean, _ in figures])
-        whole, ahead = mean_interval(means), mean_interval(ours - means)
-        difference = "" if name == "distilled" else f"{ahead.value:+.3f} ± {ahead.high - ahead.value:.3f}"
-        single = statistics.mean(half for _, half in figures)
-        rows.append(
-            (shown_name(name), f"{whole.value:.3f} ± {whole.high - whole.value:.3f}", f"± {single:.3f}", difference)
-        )
-    head = ("trained on", "mean over splits, 95 %", "interval in one split", "distilled minus it")
-    print(text_table(f"{options.config}: balanced accuracy in {options.splits} splits", [head, *rows]))
+        for network in dict.fromkeys(report.runs.column("network").to_pylist()):
+            if "distilled" in (figures := chosen_figures(report, network)):  # full data has networks of its own
+                by_network[network].append(figures)
+    for network, splits in by_network.items():
+        print(table(f"{options.config}, {network}: balanced accuracy in {len(splits)} splits", splits))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ from raydistill.learning.architectures import PooledConvNet
 from raydistill.learning.calibration import Calibration
 from raydistill.learning.networks import build_network, embedding, initial_parameters
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import lineage
 from raydistill.runtime.ray_data import pack
 from raydistill.stages.audit.artifact import uses_encoder
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.curate.stage import curate
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.artifact import HEAD, UNSEEN
@@ -38,11 +40,13 @@ from raydistill.stages.hunt.inputs.sources import attribute_scores
 from raydistill.stages.predict.artifact import predictions_spec
 from raydistill.stages.predict.blocks import block_name
 from raydistill.stages.predict.stage import load_experts, predict
-from raydistill.stages.predict.worker import PREPARED, BlockPredictor
+from raydistill.stages.predict.worker import PREPARED, BlockPredictor, Experts, Predictors
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.stages.pretrain.config import IMAGENET
 from raydistill.stages.pretrain.describers import Embedder, describe_pictures, open_describer
 from raydistill.stages.pretrain.stage import pretrain
+from raydistill.stages.similar.artifact import similar_spec
+from raydistill.stages.similar.stage import similar
 from raydistill.storage import Folder
 from tests.private_ray import training_here
 from tests.unit.stages.pretrain.test_given import MATRIX, SIZE, write_onnx
@@ -309,15 +313,45 @@ def test_pictures_without_finite_features_are_rejected_and_the_others_stay(root:
     rows = [
         {"block": 0, "object_id": name, "pixels": bytes(image.numpy())} for name, image in zip(ids, pixels, strict=True)
     ]
-    _, ensemble = load_experts(plan)
-    calibration = Calibration.none(curated.num_classes)
+    experts = Experts(load_experts(plan, curated), Calibration.none(curated.num_classes))
+    predictors = Predictors(experts.ensemble.processor, curated.summary.image_size, experts, Faulty())
     folder = Folder(f"{root}/faulty")
-    BlockPredictor(ensemble, Faulty(), calibration, folder.uri, None)(pack(pa.Table.from_pylist(rows, PREPARED)))
+    BlockPredictor(predictors, folder.uri, None)(pack(pa.Table.from_pylist(rows, PREPARED)))
     written = read_table(folder, block_name(0)).to_pylist()
     assert [row["reason"] for row in written] == [None, "no-features", None, None]
     assert written[1]["features"] is written[1]["predicted_class"] is None
     expected = describer.features(pixels).numpy().astype(np.float16)
     np.testing.assert_array_equal([row["features"] for n, row in enumerate(written) if n != 1], expected[[0, 2, 3]])
+
+
+def test_pictures_get_features_alone_without_experts(root: Path) -> None:
+    with_classes, alone = (predict(given(root, "weights", *more), SILENT) for more in ((), ("predict.experts=0",)))
+    assert alone.summary.num_experts == 0
+    assert alone.class_names == []
+    assert "trajectories" not in alone.manifest.parents
+    assert "90 pictures of tiny without classes" in repr(alone)
+    table = alone.table()
+    assert all(table[name].null_count == len(table) for name in ("predicted_class", "probability", "logits", "spread"))
+    np.testing.assert_array_equal(alone.features()[1], with_classes.features()[1])
+    assert alone.probabilities()[1].shape == (90, 0)
+    assert alone.reliability.empty
+
+
+def test_a_survey_without_classes_is_searched(root: Path, tmp_path: Path) -> None:
+    other = copy_of(root, tmp_path, "survey")
+    source = f"pretrain.source={{kind: weights, weights: {root}/w.safetensors}}"
+    overrides = ("curate.classes=unlabelled", POOLED, source, "similar.more=sim-000003", "similar.count=5")
+    plan = Plan(tiny(other, *overrides, "features=pretrain"))
+    kinds = [spec.kind for spec in lineage(similar_spec(plan))]
+    assert kinds == ["survey", "curated", "encoder", "predictions", "similar"]
+    curate(plan, SILENT)
+    pretrain(plan, SILENT)
+    predict(plan, SILENT)
+    assert len(similar(plan, SILENT).table()) == 5
+    with pytest.raises(ConfigError, match="without classes there are no experts, whose features"):
+        predict(Plan(tiny(other, *overrides)), SILENT)
+    with pytest.raises(ConfigError, match="nothing to predict"):
+        tiny(root, "predict.experts=0", "predict.features=false")
 
 
 def test_features_do_not_depend_on_the_number_of_workers(root: Path) -> None:

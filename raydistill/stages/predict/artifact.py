@@ -22,11 +22,15 @@ from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
+from raydistill.config import Config
+from raydistill.errors import ConfigError
+from raydistill.galaxies.classes import UNLABELLED
 from raydistill.learning.calibration import Calibration, frequencies
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, survey_parts
 from raydistill.stages.curate.summary import Levels
 from raydistill.stages.predict.blocks import DATA
+from raydistill.stages.pretrain.config import EXPERTS
 from raydistill.surveys.opening import open_survey
 from raydistill.surveys.survey import SurveyPictures
 
@@ -89,7 +93,7 @@ class PredictionSummary(Record):
     survey
         Name of the survey: the last part of its path.
     class_names
-        Names of the classes; the index is the label.
+        Names of the classes; the index is the label. None without experts.
     num_pictures
         Number of objects, with those whose picture was rejected.
     predicted
@@ -107,7 +111,7 @@ class PredictionSummary(Record):
     aligned
         Whether every galaxy was turned until its major axis is horizontal.
     calibration
-        How the probabilities were calibrated.
+        How the probabilities were calibrated; None without experts.
     levels
         The numbers in place of `value_range: auto`, or of `stretch: auto` and its `minimum`; empty
         if nothing was chosen.
@@ -123,7 +127,7 @@ class PredictionSummary(Record):
     image_size: int
     crop_fraction: float
     aligned: bool
-    calibration: CalibrationSummary
+    calibration: CalibrationSummary | None
     levels: Levels = field(default_factory=dict)
 
 
@@ -155,9 +159,8 @@ class PredictionSet(Displayed):
 
     def _contents(self) -> str:
         of = self.summary
-        return (
-            f"{of.num_pictures} pictures of {of.survey} in {len(of.class_names)} classes, by {of.num_experts} experts"
-        )
+        how = f"in {len(of.class_names)} classes, by {of.num_experts} experts"
+        return f"{of.num_pictures} pictures of {of.survey} {how if of.num_experts else 'without classes'}"
 
     def _rows(self) -> pd.DataFrame:
         import pandas as pd
@@ -212,6 +215,7 @@ class PredictionSet(Displayed):
             return self._usable("probability", len(self.class_names), np.float32)
         if set(prior) != set(self.class_names) or not 0 < sum(prior.values()) < float("inf") or min(prior.values()) < 0:
             raise ValueError(f"prior must give a frequency of at least 0 for each class of {self.class_names}")
+        assert self.summary.calibration is not None  # there are classes
         ids, logits_NK = self.logits()
         prior_K = frequencies([prior[name] for name in self.class_names])
         calibration = self.summary.calibration.used.with_prior(prior_K)
@@ -227,6 +231,8 @@ class PredictionSet(Displayed):
     @property
     def reliability(self) -> pd.DataFrame:
         """Return rows of `RELIABILITY_SCHEMA`: probabilities beside frequencies."""
+        if not self.class_names:
+            return RELIABILITY_SCHEMA.empty_table().to_pandas()
         return read_table(self.folder, RELIABILITY).to_pandas()
 
     def features(self) -> tuple[list[str], np.ndarray]:
@@ -255,6 +261,11 @@ class PredictionSet(Displayed):
 # The artifact of the predictions for a survey.
 
 
+def classifies(config: Config) -> bool:
+    """Return whether experts predict classes; else pictures get features alone."""
+    return config.predict.experts != 0 and config.curate.classes != UNLABELLED
+
+
 def predictions_spec(plan: Plan) -> ArtifactSpec:
     """Return the experts' predictions for `predict.survey`.
 
@@ -278,8 +289,13 @@ def spec_of_pictures(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
 
 
 def _spec(plan: Plan, identity: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:
-    own_parents = {kinds.CURATED: plan.curated, kinds.TRAJECTORIES: plan.trajectories}
-    if plan.config.predict.features:
+    own_parents, experts = {kinds.CURATED: plan.curated}, classifies(plan.config)
+    if experts:
+        own_parents[kinds.TRAJECTORIES] = plan.trajectories
+    elif plan.config.features == EXPERTS:
+        what = "without classes there are no experts, whose features these would be"
+        raise ConfigError(what, "features", "set it to pretrain, or to the folder of an encoder")
+    if plan.config.predict.features or not experts:
         own_parents |= {plan.describer.kind: plan.describer}
     # The path of the survey does not matter, but its identity does.
     parts = {"predict": replace(plan.config.predict, survey=None), "pictures": dict(identity)}

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 Prior = Literal["training", "validation", "uniform", "estimated"] | dict[str, float]
 
@@ -21,7 +21,8 @@ class Predict:
         The survey to predict: a config or the name of a shipped one, the folder of a curated set, or
         a folder or zip of pictures. None: that of the config.
     experts
-        Number of experts that predict, the first ones of the run. None: all.
+        Number of experts that predict, the first ones of the run. None: all. 0: none, as with
+        `curate.classes: unlabelled`; pictures get the features of an encoder, and no classes.
     features
         Also store features of each picture: those that `features` of the config names.
     block_size
@@ -42,7 +43,7 @@ class Predict:
     """
 
     survey: str | None = None
-    experts: PositiveInt | None = None
+    experts: NonNegativeInt | None = None
     features: bool = True
     block_size: PositiveInt = 1024
     batch_size: PositiveInt | None = None
@@ -50,6 +51,8 @@ class Predict:
     temperature: Literal["auto"] | float = "auto"
 
     def __post_init__(self) -> None:
+        if self.experts == 0 and not self.features:
+            raise ValueError("without experts and features there is nothing to predict")
         if not isinstance(self.prior, str):
             values = list(self.prior.values())
             if not all(math.isfinite(value) and value >= 0 for value in values) or not sum(values) > 0:

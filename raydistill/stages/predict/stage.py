@@ -1,4 +1,4 @@
-"""predict: write the experts' class probabilities and features of survey pictures.
+"""predict: write class probabilities and features of survey pictures.
 
     driver    -> the objects of the survey, in blocks of `predict.block_size`
     Ray Data  -> prepare the pictures of a block, predict them, write its Parquet file
@@ -24,13 +24,12 @@ import ray
 
 from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
-from raydistill.learning.calibration import Calibration
 from raydistill.learning.networks import build_network, last_linear
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.ray_data import MAX_RETRIES, ONE_BLOCK, accepted_deprecations, pack, quiet_context
-from raydistill.runtime.resources import choose_num_workers, data_options
+from raydistill.runtime.resources import Processor, choose_num_workers, data_options
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import Levels
@@ -41,13 +40,14 @@ from raydistill.stages.predict.artifact import (
     CalibrationSummary,
     PredictionSet,
     PredictionSummary,
+    classifies,
     spec_of_pictures,
 )
 from raydistill.stages.predict.blocks import DATA, BlockRecord, block_name, read_record, recalibrate
 from raydistill.stages.predict.calibrating import measure_calibration
-from raydistill.stages.predict.worker import BlockPredictor, PictureSource, prepare_packed
+from raydistill.stages.predict.worker import BlockPredictor, Experts, PictureSource, Predictors, prepare_packed
 from raydistill.stages.pretrain.config import EXPERTS
-from raydistill.stages.pretrain.describers import Describer, open_describer
+from raydistill.stages.pretrain.describers import open_describer
 from raydistill.storage import Folder, disk_errors
 from raydistill.surveys.levels import LevelChecks, assume_levels
 from raydistill.surveys.opening import open_survey
@@ -89,31 +89,36 @@ def predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Pred
     pictures = open_survey(plan, plan.config.predict.survey)
     spec = spec_of_pictures(plan, pictures)
     if not is_complete(spec):
-        curated, ensemble = load_experts(plan)
+        curated = CuratedSet.open(plan.curated.folder)
+        ensemble = load_experts(plan, curated) if classifies(plan.config) else None
         describer = None
-        if plan.config.predict.features and plan.config.features != EXPERTS:
+        if ensemble is None or (plan.config.predict.features and plan.config.features != EXPERTS):
             describer = open_describer(plan, curated)
         pictures, levels = assume_levels(pictures, curated.summary.levels)
         inputs = [InputDataset(pictures.name, spec.identity, pictures.uri, len(pictures.objects), "prediction")]
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, inputs=inputs) as run:
-            calibrated = measure_calibration(plan.config, curated, ensemble, spec, run)
-            _write(plan, spec.folder, pictures, ensemble, describer, calibrated, levels, run)
+            calibrated, experts = None, None
+            if ensemble is not None:
+                calibrated = measure_calibration(plan.config, curated, ensemble, spec, run)
+                experts = Experts(ensemble, calibrated.used)
+            processor = Processor.of(plan.config.resources)
+            predictors = Predictors(processor, curated.summary.image_size, experts, describer)
+            _write(plan, spec.folder, pictures, predictors, calibrated, levels, run)
     return PredictionSet.open(spec.folder)
 
 
-def load_experts(plan: Plan) -> tuple[CuratedSet, EnsembleSource]:
-    """Return the curated set and its experts.
+def load_experts(plan: Plan, curated: CuratedSet) -> EnsembleSource:
+    """Return the experts of a curated set.
 
     Raises
     ------
     ArtifactMissing
-        The curated set or the experts do not exist.
+        The experts do not exist.
     ArtifactIncompatible
         There are fewer experts than `predict.experts`, or they belong to another curated set.
     ConfigError
         Features are requested of a network that has none, or the prior names other classes.
     """
-    curated = CuratedSet.open(plan.curated.folder)
     store = TrajectoryStore.open(plan.trajectories.folder)
     check_experts(store, curated)
     chosen_prior(plan.config.predict.prior, curated)
@@ -127,12 +132,12 @@ def load_experts(plan: Plan) -> tuple[CuratedSet, EnsembleSource]:
             last_linear(build_network(plan.expert_network, curated.num_classes, curated.summary.image_size))
         except ValueError as error:
             raise ConfigError(str(error), "network", "set predict.features=false") from error
-    return curated, ensemble_source(plan, curated, store, count, features=own_features)
+    return ensemble_source(plan, curated, store, count, features=own_features)
 
 
 def _write(
-    plan: Plan, folder: Folder, pictures: SurveyPictures, ensemble: EnsembleSource, describer: Describer | None,
-    calibrated: CalibrationSummary, levels: Levels, run: Run,
+    plan: Plan, folder: Folder, pictures: SurveyPictures, predictors: Predictors, calibrated: CalibrationSummary | None,
+    levels: Levels, run: Run,
 ) -> None:  # fmt: skip
     """Write the blocks that are not finished, and the summary."""
     blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
@@ -147,13 +152,15 @@ def _write(
         progress(len(pictures.objects), "predicting", "pictures", start=before) as shown,
         translate_errors("predict"),
     ):
-        for index, record in _predict_blocks(plan, folder, todo, pictures, ensemble, describer, calibrated.used):
+        for index, record in _predict_blocks(plan, folder, todo, pictures, predictors):
             finished[index] = record
             rejected += sum(record.rejected.values())
             shown.advance(record.num_rows, rejected=rejected)
     seconds = time.monotonic() - started
     _check_usable(pictures, finished, folder)
-    calibrated = _estimate_prior(plan, folder, finished, calibrated, ensemble.class_names)
+    ensemble = None if predictors.experts is None else predictors.experts.ensemble
+    if calibrated is not None and ensemble is not None:
+        calibrated = _estimate_prior(plan, folder, finished, calibrated, ensemble.class_names)
     summary = _summarise(pictures, ensemble, calibrated, [finished[n] for n in sorted(finished)])
     _warn_of_levels(pictures, finished.values())
     summary = replace(summary, levels=levels)
@@ -169,9 +176,8 @@ def divide_into_blocks(objects: pa.Table, size: int) -> list[pa.Table]:
 
 
 def _predict_blocks(
-    plan: Plan, folder: Folder, blocks: list[pa.Table], pictures: SurveyPictures, ensemble: EnsembleSource,
-    describer: Describer | None, calibration: Calibration,
-) -> Iterator[tuple[int, BlockRecord]]:  # fmt: skip
+    plan: Plan, folder: Folder, blocks: list[pa.Table], pictures: SurveyPictures, predictors: Predictors
+) -> Iterator[tuple[int, BlockRecord]]:
     """Yield the number and the record of each block when its file is complete."""
     if not blocks:
         return
@@ -181,13 +187,14 @@ def _predict_blocks(
     quiet_context(preserve_order=False)
     with accepted_deprecations():
         rows: ray.data.Dataset = ray.data.from_arrow([pack(block) for block in blocks])
-        if ensemble.processor.gpus:
+        on_gpus = bool(predictors.processor.gpus)
+        if on_gpus:
             prepare: Any = prepare_packed
             rows = rows.map_batches(
                 prepare, fn_args=(source,), batch_format="pyarrow", batch_size=ONE_BLOCK, max_retries=MAX_RETRIES
             )
         rows = rows.map_batches(
-            BlockPredictor, fn_constructor_args=(ensemble, describer, calibration, folder.uri, None if ensemble.processor.gpus else source),
+            BlockPredictor, fn_constructor_args=(predictors, folder.uri, None if on_gpus else source),
             batch_format="pyarrow", batch_size=ONE_BLOCK, compute=ray.data.ActorPoolStrategy(size=workers),
             max_restarts=MAX_RETRIES, max_task_retries=MAX_RETRIES, **data_options(resources),
         )  # fmt: skip
@@ -233,18 +240,20 @@ def _estimate_prior(
 
 
 def _summarise(
-    pictures: SurveyPictures, ensemble: EnsembleSource, calibrated: CalibrationSummary, records: list[BlockRecord]
-) -> PredictionSummary:
+    pictures: SurveyPictures, ensemble: EnsembleSource | None, calibrated: CalibrationSummary | None,
+    records: list[BlockRecord],
+) -> PredictionSummary:  # fmt: skip
     rejected = _total(record.rejected for record in records)
     count = sum(record.num_rows for record in records)
     predicted = _total(record.predicted for record in records)
+    names = () if ensemble is None else ensemble.class_names
     return PredictionSummary(
         survey=pictures.name,
-        class_names=ensemble.class_names,
+        class_names=names,
         num_pictures=count,
-        predicted={name: predicted[name] for name in ensemble.class_names},
+        predicted={name: predicted[name] for name in names},
         rejected=dict(sorted(rejected.items())),
-        num_experts=ensemble.num_experts,
+        num_experts=0 if ensemble is None else ensemble.num_experts,
         num_features=max(record.num_features for record in records),
         image_size=pictures.preparation.image_size,
         crop_fraction=pictures.preparation.crop_fraction,
@@ -278,20 +287,8 @@ def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
 
 def _log_summary(summary: PredictionSummary, run: Run, rate: float | None) -> None:
     """Log the counts and the priors per class, and record them."""
-    width, calibrated = max(len(name) for name in summary.class_names), summary.calibration
-    log.info("%-*s   pictures  prior (%s)  estimated", width, "", calibrated.prior_from)
-    for k, (name, count) in enumerate(summary.predicted.items()):
-        prior, estimated = calibrated.used.prior[k], calibrated.estimated_prior[k]
-        log.info("%-*s %10d  %.3f  %.3f", width, name, count, prior, estimated)
-    if (
-        calibrated.prior_from != "estimated"
-        and max(abs(a - b) for a, b in zip(calibrated.used.prior, calibrated.estimated_prior, strict=True))
-        > PRIOR_DIFFERENCE
-    ):
-        log.warning(
-            "predict: the pictures suggest other class frequencies than predict.prior=%s; see predict.prior=estimated",
-            calibrated.prior_from,
-        )
+    if summary.calibration is not None:
+        _log_classes(summary, summary.calibration)
     if summary.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.items())
         log.warning("predict: rejected pictures: %s (column reason)", reasons)
@@ -299,3 +296,17 @@ def _log_summary(summary: PredictionSummary, run: Run, rate: float | None) -> No
     run.metrics({f"rejected/{reason}": count for reason, count in summary.rejected.items()}, 0)
     if rate is not None:
         run.metrics({"images_per_second": rate}, 0)
+
+
+def _log_classes(summary: PredictionSummary, calibrated: CalibrationSummary) -> None:
+    width = max(len(name) for name in summary.class_names)
+    log.info("%-*s   pictures  prior (%s)  estimated", width, "", calibrated.prior_from)
+    for k, (name, count) in enumerate(summary.predicted.items()):
+        prior, estimated = calibrated.used.prior[k], calibrated.estimated_prior[k]
+        log.info("%-*s %10d  %.3f  %.3f", width, name, count, prior, estimated)
+    pairs = zip(calibrated.used.prior, calibrated.estimated_prior, strict=True)
+    if calibrated.prior_from != "estimated" and max(abs(a - b) for a, b in pairs) > PRIOR_DIFFERENCE:
+        log.warning(
+            "predict: the pictures suggest other class frequencies than predict.prior=%s; see predict.prior=estimated",
+            calibrated.prior_from,
+        )

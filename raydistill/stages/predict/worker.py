@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ from raydistill.learning.calibration import Calibration
 from raydistill.learning.encoders import to_float16
 from raydistill.learning.ensemble import EnsemblePrediction
 from raydistill.runtime.ray_data import pack, unpack
+from raydistill.runtime.resources import Processor
 from raydistill.stages.experts.classify.ensemble import EnsembleSource
 from raydistill.stages.predict.blocks import SCHEMA, calibrated_columns, to_lists, write_block
 from raydistill.stages.pretrain.describers import Describer, TableDescriber, describe, on_device
@@ -45,6 +46,7 @@ PREPARED = pa.schema(
         ("error", pa.string()),  # JSON of an error of the storage, which ends the stage
     ]
 )
+PREDICTED = ("predicted_class", "probability", "logits", "spread", "features")
 REPORT = pa.schema([("block", pa.int64()), ("record", pa.string()), ("error", pa.string())])
 
 
@@ -79,30 +81,54 @@ def prepare_packed(packed: pa.Table, source: PictureSource) -> pa.Table:
     return pack(prepare_block(unpack(packed), source))
 
 
+class Experts(NamedTuple):
+    """The ensemble, and the calibration of its probabilities."""
+
+    ensemble: EnsembleSource
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """What predicts the pictures.
+
+    Parameters
+    ----------
+    processor
+        Of a worker.
+    image_size
+        Side of the prepared pictures in pixels.
+    experts
+        Give the classes. None: pictures get no classes.
+    describer
+        Gives the features. None: the experts do, or there are none.
+    """
+
+    processor: Processor
+    image_size: int
+    experts: Experts | None
+    describer: Describer | None
+
+
 class BlockPredictor:
     """Predict a packed block's prepared pictures; write its file: PREPARED -> REPORT.
 
     Parameters
     ----------
-    ensemble
-        The experts.
-    describer
-        Gives the features; None: the experts, or there are none.
-    calibration
-        Of their probabilities.
+    predictors
+        Experts and features.
     output
         URI of the artifact.
     source
         Prepares the pictures in this worker; None: blocks arrive prepared.
     """
 
-    def __init__(
-        self, ensemble: EnsembleSource, describer: Describer | None, calibration: Calibration, output: str,
-        source: PictureSource | None,
-    ) -> None:  # fmt: skip
-        self._device = ensemble.processor.enter()
-        self._options, self._ensemble, self._calibration = ensemble, ensemble.load(self._device), calibration
+    def __init__(self, predictors: Predictors, output: str, source: PictureSource | None) -> None:
+        self._device = predictors.processor.enter()
+        self._size, self._experts = predictors.image_size, predictors.experts
+        self._ensemble = None if self._experts is None else self._experts.ensemble.load(self._device)
         self._folder, self._source = Folder(output), source
+        describer = predictors.describer
         self._describer = None if describer is None else on_device(describer, self._device)
 
     def __call__(self, packed: pa.Table) -> pa.Table:
@@ -121,7 +147,7 @@ class BlockPredictor:
 
     def _pixels(self, prepared: pa.Table) -> np.ndarray:
         """Return the prepared pictures, uint8 [N, size, size, 3]."""
-        pictures, size = prepared["pixels"].drop_null().to_pylist(), self._options.image_size
+        pictures, size = prepared["pixels"].drop_null().to_pylist(), self._size
         return np.frombuffer(bytearray(b"".join(pictures)), np.uint8).reshape(len(pictures), size, size, 3)
 
     def _describe(self, prepared: pa.Table) -> tuple[pa.Table, Tensor | None]:
@@ -143,16 +169,17 @@ class BlockPredictor:
     def _rows(self, prepared: pa.Table, pixels_NHWC: np.ndarray, features_NF: Tensor | None) -> pa.Table:
         """Return the predictions of a block, with nulls for unusable pictures."""
         usable = pc.is_valid(prepared["pixels"]).to_numpy()
-        prediction = self._predict(pixels_NHWC) if len(pixels_NHWC) else None
-        if prediction is not None and features_NF is not None:
-            prediction = prediction._replace(features_NF=features_NF)
         columns: dict[str, Any] = {name: prepared[name] for name in ("object_id", "reason", "detail")}
-        columns |= predicted_columns(prediction, self._options.class_names, usable, self._calibration)
+        columns |= {name: pa.nulls(len(usable), SCHEMA.field(name).type) for name in PREDICTED}
+        if self._experts is not None and self._ensemble is not None and len(pixels_NHWC):
+            source, calibration = self._experts
+            images_NCHW = source.normalisation.apply(torch.from_numpy(pixels_NHWC)).to(self._device)
+            prediction = self._ensemble.predict(images_NCHW, source.batch_size)
+            columns |= predicted_columns(prediction, source.class_names, usable, calibration)
+            features_NF = prediction.features_NF.cpu() if features_NF is None else features_NF
+        if features_NF is not None and features_NF.shape[1]:
+            columns["features"] = to_lists(to_float16(features_NF.numpy())).take(numbered(usable))
         return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
-
-    def _predict(self, pixels_NHWC: np.ndarray) -> EnsemblePrediction:
-        images_NCHW = self._options.normalisation.apply(torch.from_numpy(pixels_NHWC))
-        return self._ensemble.predict(images_NCHW.to(self._device), self._options.batch_size)
 
 
 def without_features(prepared: pa.Table, lacking: np.ndarray, detail: str) -> pa.Table:
@@ -165,14 +192,14 @@ def without_features(prepared: pa.Table, lacking: np.ndarray, detail: str) -> pa
 
 
 def predicted_columns(
-    prediction: EnsemblePrediction | None, class_names: tuple[str, ...], usable: np.ndarray, calibration: Calibration
+    prediction: EnsemblePrediction, class_names: tuple[str, ...], usable: np.ndarray, calibration: Calibration
 ) -> dict[str, pa.Array]:
-    """Return the columns of `SCHEMA` that hold predictions.
+    """Return the columns of `SCHEMA` that the experts' predictions fill.
 
     Parameters
     ----------
     prediction
-        Of the usable pictures; None if there are none.
+        Of the usable pictures.
     class_names
         Names of the classes.
     usable
@@ -180,16 +207,14 @@ def predicted_columns(
     calibration
         Of the probabilities.
     """
-    if prediction is None:
-        names = ("predicted_class", "probability", "logits", "spread", "features")
-        return {name: pa.nulls(len(usable), SCHEMA.field(name).type) for name in names}
-    rows = pa.array(np.where(usable, np.cumsum(usable) - 1, 0), mask=~usable)  # null: no prediction
-    features_NF = prediction.features_NF.cpu().numpy()
+    rows = numbered(usable)
     columns = {
         "logits": to_lists(prediction.logits_NK.cpu().numpy()).take(rows),
         "spread": to_lists(prediction.spread_NK.cpu().numpy()).take(rows),
-        "features": pa.nulls(len(usable), SCHEMA.field("features").type),
     }
-    if features_NF.shape[1]:
-        columns["features"] = to_lists(to_float16(features_NF)).take(rows)
     return columns | calibrated_columns(columns["logits"], calibration, list(class_names))
+
+
+def numbered(usable: np.ndarray) -> pa.Array:
+    """Return the number of each usable picture among them; null for the others."""
+    return pa.array(np.where(usable, np.cumsum(usable) - 1, 0), mask=~usable)

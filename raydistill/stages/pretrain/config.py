@@ -112,9 +112,8 @@ class Pretrain:
     training
         Training.
     extra_sets
-        Paths of further curated sets whose training pictures are used too. They need the image size,
-        crop and alignment of the survey's own set. Galaxies of the own validation and test splits
-        are left out.
+        Paths of further curated sets whose training pictures are used too. They need the image size
+        of the survey's own set. Galaxies of the own validation and test splits are left out.
     probe_every
         Steps between two measurements on validation galaxies.
     record_every

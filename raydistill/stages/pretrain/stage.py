@@ -83,7 +83,8 @@ def pretrain(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Enc
 def _train(plan: Plan, curated: CuratedSet, tracker: Tracker, parent_run: str | None) -> None:
     """Train the encoder of the plan, and draw its history."""
     spec = plan.encoder
-    extras = open_extra_sets([extra.folder for extra in plan.pretrain_sets], curated, "pretrain.extra_sets")
+    folders = [extra.folder for extra in plan.pretrain_sets]
+    extras = open_extra_sets(folders, curated, "pretrain.extra_sets", same_view=False)
     used = without_held_out(extras, curated, "pretrain")
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
         _run_workers(plan, curated, used, run)

@@ -27,7 +27,9 @@ class ExtraSet(NamedTuple):
     left_out: frozenset[str]
 
 
-def open_extra_sets(folders: Sequence[Folder], main: CuratedSet, key: str) -> list[CuratedSet]:
+def open_extra_sets(
+    folders: Sequence[Folder], main: CuratedSet, key: str, *, same_view: bool = True
+) -> list[CuratedSet]:
     """Open and verify further curated sets.
 
     Parameters
@@ -38,34 +40,38 @@ def open_extra_sets(folders: Sequence[Folder], main: CuratedSet, key: str) -> li
         The set whose validation and test galaxies are held out.
     key
         The key of the config that names them.
+    same_view
+        Their pictures need the crop and the alignment of `main`, and votes its questions. An encoder
+        learns from any view.
 
     Raises
     ------
     ArtifactIncompatible
-        A set has another image size, crop or alignment than `main`, votes of another survey's
-        questions, or no training galaxy.
+        A set has another image size than `main`, another view, or no training galaxy.
     ArtifactMissing, ArtifactCorrupt
         A set cannot be used.
     """
     opened = [CuratedSet.open(folder) for folder in folders]
     for extra in opened:
         extra.require_splits("train")
-        _check_alike(extra, main, key)
+        _check_alike(extra, main, key, same_view)
     return opened
 
 
-def _check_alike(extra: CuratedSet, main: CuratedSet, key: str) -> None:
+def _check_alike(extra: CuratedSet, main: CuratedSet, key: str, same_view: bool) -> None:
     """Raise ArtifactIncompatible if two sets' pictures or votes do not fit together."""
     theirs, wanted = extra.summary, main.summary
-    for key, value, expected in (
-        ("image_size", theirs.image_size, wanted.image_size),
-        ("crop_fraction", theirs.crop_fraction, wanted.crop_fraction),
-        ("align", theirs.aligned, wanted.aligned),
-    ):
+    compared: list[tuple[str, float, float]] = [("image_size", theirs.image_size, wanted.image_size)]
+    if same_view:
+        compared.append(("crop_fraction", theirs.crop_fraction, wanted.crop_fraction))
+        compared.append(("align", theirs.aligned, wanted.aligned))
+    for name, value, expected in compared:
         if value != expected:
-            fix = f"curate it again with curate.{key}={expected}".replace("True", "true").replace("False", "false")
-            what = f"this extra set has the {key} {value}, and the survey's own set {expected}"
+            fix = f"curate it again with curate.{name}={expected}".replace("True", "true").replace("False", "false")
+            what = f"this extra set has the {name} {value}, and the survey's own set {expected}"
             raise ArtifactIncompatible(what, extra.folder.uri, fix)
+    if not same_view:
+        return
     votes = extra.table("train", ["votes"])["votes"]
     if theirs.tree != wanted.tree and votes.null_count < len(votes):
         what = f"its votes answer the questions of {theirs.tree or 'gz2'}, those of the own set {wanted.tree or 'gz2'}"
