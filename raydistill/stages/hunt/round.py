@@ -44,7 +44,8 @@ from raydistill.stages.hunt.learn.learners import (
 )
 from raydistill.stages.hunt.learn.learning import POOL, BlockScorer, fit_learner, uses_pixels
 from raydistill.stages.hunt.learn.ranking import WITHOUT_SCORES, Candidate, Reason, Shortlist
-from raydistill.stages.hunt.learn.regression import Bools, Floats, Group, Standardiser, collect
+from raydistill.stages.hunt.learn.regression import Bools, Floats, Group, collect
+from raydistill.statistics.standardise import Standardiser
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
 

@@ -31,7 +31,8 @@ from raydistill.stages.hunt.inputs.sources import Source
 from raydistill.stages.hunt.learn.learners import draw_background, synthetic_groups, train_on_sources
 from raydistill.stages.hunt.learn.learning import POOL, AnyLearner, fit_learner, uses_pixels
 from raydistill.stages.hunt.learn.ranking import Quotas, Rows, Scorer, Trace, choose, hunt
-from raydistill.stages.hunt.learn.regression import Bools, Floats, Group, Standardiser, collect, cross_fitted_scores
+from raydistill.stages.hunt.learn.regression import Bools, Floats, Group, collect, cross_fitted_scores
+from raydistill.statistics.standardise import Standardiser
 from raydistill.storage import Folder, checked
 
 # Measure a hunt: how well a score finds rare objects, and what the labels yield.

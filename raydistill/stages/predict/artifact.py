@@ -235,6 +235,16 @@ class PredictionSet(Displayed):
             return RELIABILITY_SCHEMA.empty_table().to_pandas()
         return read_table(self.folder, RELIABILITY).to_pandas()
 
+    def feature_blocks(self) -> Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]:
+        """Yield rows int64 [n], ids and features float16 [n, F] of usable objects, per block."""
+        first, width = 0, self.summary.num_features
+        for block in self.blocks(["object_id", "reason", "features"]):
+            usable = pc.is_null(block["reason"])
+            kept, rows = block.filter(usable).combine_chunks(), first + np.flatnonzero(usable.to_numpy())
+            values = kept["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            yield rows, kept["object_id"].combine_chunks(), values.reshape(len(rows), width)
+            first += len(block)
+
     def features(self) -> tuple[list[str], np.ndarray]:
         """Return the ids and features of the objects whose picture was used.
 

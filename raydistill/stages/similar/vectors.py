@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from raydistill.errors import ArtifactIncompatible, ConfigError, nearest
 from raydistill.stages.predict.artifact import PredictionSet
+from raydistill.statistics.standardise import Standardiser
 from raydistill.storage import Folder, checked
 
 VECTORS, IDS, RECORD = "vectors.npy", "ids.arrow", "vectors.json"
@@ -104,24 +105,17 @@ def write_vectors(folder: Folder, predictions: PredictionSet) -> None:
     if not width:
         fix = "set predict.features=true and run 'raydistill predict' again"
         raise ArtifactIncompatible("these predictions have no features", where, fix)
-    count, total_F, squares_F = 0, np.zeros(width), np.zeros(width)
-    for _, values_NF in _blocks(predictions):
-        count, total_F = count + len(values_NF), total_F + values_NF.sum(axis=0, dtype=np.float64)
-    if not count:
+    standardiser = Standardiser.of(values_NF for _, values_NF in _blocks(predictions))
+    if not standardiser.count:
         raise ArtifactIncompatible("no object has features that are finite numbers", where, "set another `features`")
-    mean_F = total_F / count
-    for _, values_NF in _blocks(predictions):
-        squares_F += np.square(values_NF.astype(np.float64) - mean_F).sum(axis=0)
-    deviation_F = np.sqrt(squares_F / count)
-    if not deviation_F.any():
+    if not standardiser.std_F.any():
         raise ArtifactIncompatible("all objects have the same features", where, "set another `features`")
-    deviation_F[deviation_F == 0] = np.inf  # a constant feature tells nothing apart
     with folder.writing(VECTORS) as path, folder.writing(IDS) as ids_path:
-        vectors_NF = np.lib.format.open_memmap(path, "w+", np.float32, (count, width))
+        vectors_NF = np.lib.format.open_memmap(path, "w+", np.float32, (standardiser.count, width))
         schema, first = pa.schema([("object_id", pa.string())]), 0
         with pa.ipc.new_file(str(ids_path), schema) as writer:
             for ids, values_NF in _blocks(predictions):
-                scaled_NF = (values_NF.astype(np.float64) - mean_F) / deviation_F
+                scaled_NF = standardiser.apply(values_NF)
                 scaled_NF /= np.linalg.norm(scaled_NF, axis=1, keepdims=True).clip(1e-12)
                 vectors_NF[first : first + len(ids)] = scaled_NF
                 writer.write_table(pa.table({"object_id": ids}, schema))
@@ -132,12 +126,6 @@ def write_vectors(folder: Folder, predictions: PredictionSet) -> None:
 
 def _blocks(predictions: PredictionSet) -> Iterator[tuple[pa.Array, npt.NDArray[np.float16]]]:
     """Yield ids and finite features of the objects whose picture was used."""
-    width = predictions.summary.num_features
-    for block in predictions.blocks(["object_id", "reason", "features"]):
-        usable = block.filter(pc.is_null(block["reason"]))
-        if len(usable):
-            values = usable["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            values_NF = values.reshape(-1, width)
-            finite = np.isfinite(values_NF).all(axis=1)  # one NaN would be in the mean of all
-            if finite.any():
-                yield usable["object_id"].combine_chunks().filter(pa.array(finite)), values_NF[finite]
+    for _, ids, values_NF in predictions.feature_blocks():
+        finite = np.isfinite(values_NF).all(axis=1)  # one NaN would be in the mean of all
+        yield ids.filter(pa.array(finite)), values_NF[finite]

@@ -27,12 +27,12 @@ from raydistill.stages.hunt.learn.regression import (
     Floats,
     ProductScorer,
     Regression,
-    Standardiser,
     fit_fractions,
 )
 from raydistill.stages.hunt.specs import NEGATIVE, POSITIVE, synthetic_specs
 from raydistill.stages.pretrain.describers import Describer, TableDescriber, open_describer
 from raydistill.stages.sample.artifact import SyntheticSet
+from raydistill.statistics.standardise import Standardiser
 
 # Open a hunt's synthetic sources, and describe them by the experts' features.
 

@@ -60,13 +60,8 @@ class HuntedSurvey:
 
     def blocks(self) -> Iterator[tuple[Rows, Features]]:
         """Yield rows and features of usable objects, per block of the predictions."""
-        first, width = 0, self.predictions.summary.num_features
-        for block in self.predictions.blocks(["reason", "features"]):
-            usable = pc.is_null(block["reason"])
-            rows = first + np.flatnonzero(usable.to_numpy())
-            values = block.filter(usable)["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            yield rows, values.reshape(-1, width)
-            first += len(block)
+        for rows, _, features in self.predictions.feature_blocks():
+            yield rows, features
 
     def filenames(self, rows: list[int]) -> list[str]:
         """Return each object's name in a CSV of labels: its picture's name, or its id."""

@@ -27,10 +27,10 @@ from raydistill.stages.hunt.learn.regression import (
     Floats,
     Group,
     Regression,
-    Standardiser,
     collect,
     fit_regression,
 )
+from raydistill.statistics.standardise import Standardiser
 
 AnyLearner = Regression | NetworkLearner | FixMatchLearner
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from raydistill.stages.hunt.learn.ranking import Quotas, hunt
-from raydistill.stages.hunt.learn.regression import Group, Standardiser, collect, fit_regression
+from raydistill.stages.hunt.learn.regression import Group, collect, fit_regression
+from raydistill.statistics.standardise import Standardiser
 
 QUOTAS = Quotas()
 

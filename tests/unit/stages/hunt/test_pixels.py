@@ -10,7 +10,8 @@ from raydistill.learning.normalise import Normalisation
 from raydistill.learning.options import FixMatch
 from raydistill.stages.hunt.config import FixMatchLearner, HuntTraining, NetworkLearner
 from raydistill.stages.hunt.learn.learning import fit_learner, for_aligned, uses_pixels
-from raydistill.stages.hunt.learn.regression import Group, Regression, Standardiser, collect
+from raydistill.stages.hunt.learn.regression import Group, Regression, collect
+from raydistill.statistics.standardise import Standardiser
 
 SMALL = ConvNet(depth=2, width=8)
 LEARNERS = [

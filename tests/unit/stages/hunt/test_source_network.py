@@ -9,7 +9,8 @@ from raydistill.learning.architectures import ConvNet
 from raydistill.learning.normalise import Normalisation
 from raydistill.stages.hunt.config import FixMatchLearner, Hunt, HuntTraining, NetworkLearner, SyntheticSource
 from raydistill.stages.hunt.learn.learning import fit_source_network
-from raydistill.stages.hunt.learn.regression import Group, Standardiser, collect, fit_regression
+from raydistill.stages.hunt.learn.regression import Group, collect, fit_regression
+from raydistill.statistics.standardise import Standardiser
 from tests.unit.stages.hunt.test_pixels import pictures
 
 LEARNER = NetworkLearner(
