@@ -236,7 +236,7 @@ class PredictionSet(Displayed):
         return read_table(self.folder, RELIABILITY).to_pandas()
 
     def feature_blocks(self) -> Iterator[tuple[np.ndarray, pa.Array, np.ndarray]]:
-        """Yield rows int64 [n], ids and features float16 [n, F] of usable objects, per block."""
+        """Yield rows int64 [n], ids, and features float16 [n, F] of usable objects."""
         first, width = 0, self.summary.num_features
         for block in self.blocks(["object_id", "reason", "features"]):
             usable = pc.is_null(block["reason"])
