@@ -38,7 +38,7 @@ from raydistill.distillation.schedule import Decision
 from raydistill.distillation.segments import OUTCOME
 from raydistill.distillation.space import Space, resolve_space
 from raydistill.learning.augment import GROUPS
-from raydistill.learning.augmenting import orbit
+from raydistill.learning.augmenting import labelled_orbit, orbit
 from raydistill.learning.encoders import BATCH, Encoder, features_of
 from raydistill.learning.heads import ridge_head
 from raydistill.learning.normalise import one_hot
@@ -148,8 +148,7 @@ class HeadDistiller:
 
     def heads(self, images_SCHW: Tensor) -> list[Tensor]:
         """Return the head [F, K] of each encoder, trained on all versions of the images."""
-        seen = orbit(images_SCHW, self._symmetries)
-        targets = self._targets_SK.repeat_interleave(len(seen) // len(images_SCHW), dim=0)
+        seen, targets = labelled_orbit(images_SCHW, self._targets_SK, self._symmetries)
         centred = targets - 1 / targets.shape[1]
         return [ridge_head(encoder(seen), centred, self._options.regularisation) for encoder in self.encoders]
 
@@ -171,9 +170,8 @@ class HeadDistiller:
 
     def _gradients(self, images_SCHW: Tensor, _: Tensor, features_EBF: list[Tensor], labels_B: Tensor) -> list[Tensor]:
         """Return the cosine distance of a random head's gradients for each encoder."""
-        seen, g = orbit(images_SCHW, self._symmetries), generator(self._seed, self.iteration, "head")
-        targets_MK = self._targets_SK.repeat_interleave(len(seen) // len(images_SCHW), dim=0)
-        losses = []
+        seen, targets_MK = labelled_orbit(images_SCHW, self._targets_SK, self._symmetries)
+        losses, g = [], generator(self._seed, self.iteration, "head")
         for encoder, features_BF in zip(self.encoders, features_EBF, strict=True):
             real_BK = one_hot(labels_B, targets_MK.shape[1]).to(features_BF)
             head_FK = torch.randn(features_BF.shape[1], real_BK.shape[1], generator=g).to(features_BF)

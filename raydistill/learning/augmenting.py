@@ -87,6 +87,11 @@ def orbit(images_BCHW: Tensor, symmetries: Symmetries) -> Tensor:
     return _dihedral(images_BCHW.repeat_interleave(len(group), dim=0), group.repeat(len(images_BCHW)))
 
 
+def labelled_orbit(images_BCHW: Tensor, targets_BK: Tensor, symmetries: Symmetries) -> tuple[Tensor, Tensor]:
+    """Return `orbit`, and the targets of every version [B G, K]."""
+    return orbit(images_BCHW, symmetries), targets_BK.repeat_interleave(len(GROUPS[symmetries]), dim=0)
+
+
 def _affine(angle_B: Tensor, scale_B2: Tensor, shift_B2: Tensor, flip_B: Tensor) -> Tensor:
     """Return maps [B, 2, 3] from output to input in [-1, 1], as in `affine_grid`."""
     cos, sin = torch.cos(angle_B), torch.sin(angle_B)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import GROUPS, Augmentation, Symmetries
-from raydistill.learning.augmenting import AugmentationParameters, orbit
+from raydistill.learning.augmenting import AugmentationParameters, labelled_orbit
 from raydistill.learning.networks import Network
 
 LossFunction = Callable[[Tensor, Tensor, Tensor, AugmentationParameters], Tensor]
@@ -48,7 +48,7 @@ def student_loss(
 
     def loss(theta_P: Tensor, images_BCHW: Tensor, targets_BK: Tensor, parameters: AugmentationParameters) -> Tensor:
         if versions > 1:
-            images_BCHW, targets_BK = orbit(images_BCHW, average_over), targets_BK.repeat_interleave(versions, dim=0)
+            images_BCHW, targets_BK = labelled_orbit(images_BCHW, targets_BK, average_over)
             parameters = {name: value.repeat_interleave(versions, dim=0) for name, value in parameters.items()}
         images = augmentation.apply(images_BCHW, parameters)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):

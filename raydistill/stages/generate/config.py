@@ -48,9 +48,9 @@ class Generate:
         Architecture.
     conditions
         Properties of a galaxy that the generator is given: any of `votes`, `class`, `size`,
-        `colour` and `embedding`. An embedding consists of an expert's features, so that a sample is a
-        variation of a real galaxy; it needs experts. An empty list: none. None: votes, class and
-        size, as far as the survey has them.
+        `colour` and `embedding`. An embedding consists of the features that `features` of the config
+        names, so that a sample is a variation of a real galaxy. An empty list: none. None: votes,
+        class and size, as far as the survey has them.
     embedding_size
         Principal components of the features that make an embedding.
     training

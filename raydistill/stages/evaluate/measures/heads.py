@@ -22,7 +22,7 @@ from raydistill.config import Resources
 from raydistill.errors import ArtifactIncompatible
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.augment import Augmentation, Symmetries
-from raydistill.learning.augmenting import orbit
+from raydistill.learning.augmenting import labelled_orbit
 from raydistill.learning.encoders import Encoder, features_of, frozen_encoders
 from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.networks import Network
@@ -179,8 +179,8 @@ class _Bench:
 
     def row(self, data: TrainingSet) -> dict[str, Any]:
         """Return the row of a training set."""
-        seen = orbit(data.images_NCHW.to(self._splits.test[0]), self._symmetries)
-        targets = data.targets_NK.to(seen).repeat_interleave(len(seen) // len(data.images_NCHW), dim=0)
+        like = self._splits.test[0]
+        seen, targets = labelled_orbit(data.images_NCHW.to(like), data.targets_NK.to(like), self._symmetries)
         return self._best(data.name, data.draw, features_of(self._encoder, seen), targets, None)
 
     def nearest(self, ipc: int) -> dict[str, Any]:
