@@ -35,7 +35,7 @@ def write_page(path: Path) -> str:
         tile = picture(disk(0.3, 1), f"mean of {name}")
         links = survey_links(10.0, 2.0)
         neighbour = Neighbour(tile, "587722981742084144", name, "0.012", ["smooth or features: smooth (0.90)"], links)
-        rows.append(GalleryRow(name, tile, tile, [neighbour]))
+        rows.append(GalleryRow(name, 7, tile, tile, [neighbour]))
     statements = [Statement("A <b>bold</b> claim", 1.0, 0.5, 1.5, 10, 0.01), Statement("Chance", 0.1, -1, 1, 10, 0.9)]
     section = SectionRecord("prototypes", "Prototypes", ["Text."], [], [], statements, has_html=True)
     page = render(

@@ -334,13 +334,15 @@ def _loss_figure(inputs: AnalysisInputs, losses: list[Loss], of_prototypes: list
                 lines[f"galaxies, {fill}"] = _estimates([of_ring[ring] for ring in rings])
         of_class = [loss for loss in of_prototypes if (loss.label, loss.fill) == (label, FILLS[0])]
         lines[f"prototypes, {FILLS[0]}"] = _estimates([loss.excess for loss in of_class])
-        curves[name] = lines
+        shown = max((loss.excess.n for loss in losses if loss.label == label), default=0)
+        curves[f"{name} (n = {shown})"] = lines
     middle = np.array([math.sqrt((annulus.inner**2 + annulus.outer**2) / 2) for annulus in ANNULI])
     return SectionFigure(
         "occlusion",
         f"Excess loss of {len(curves)} classes by the radius of the hidden ring.",
         "Loss of completeness of validation galaxies, and of the experts' probability of the prototypes' class, when a "
-        "ring is hidden, minus that of random patches of the same area. Bands are 95 % intervals.",
+        "ring is hidden, minus that of random patches of the same area. Bands are 95 % intervals over the n galaxies of a "
+        "class; a single galaxy has none.",
         banded_curves(curves, middle, ("radius, in units of half the frame's side", "loss minus control")),
     )
 

@@ -103,6 +103,7 @@ def _rows(inputs: AnalysisInputs) -> list[GalleryRow]:
         rows.append(
             GalleryRow(
                 name,
+                inputs.curated.summary.classes[label].train,
                 picture(to_bytes(inputs.class_means[label]), f"mean of the galaxies of {name}"),
                 picture(to_bytes(mean), f"mean of the {len(nearest_rows)} galaxies nearest to a prototype of {name}"),
                 neighbours,

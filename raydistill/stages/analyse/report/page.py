@@ -131,6 +131,7 @@ class GalleryRow:
     """The pictures of one class: its mean, and the neighbours of its first prototype."""
 
     name: str
+    num_galaxies: int  # training galaxies of the class
     mean: Picture
     neighbour_mean: Picture
     neighbours: list[Neighbour]
