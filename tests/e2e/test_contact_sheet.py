@@ -10,7 +10,7 @@ import pytest
 
 from raydistill.stages.hunt.inputs.labels import LabelFile, new_labels, read_labels
 from raydistill.stages.hunt.learn.ranking import Reason
-from raydistill.stages.hunt.round import SheetCandidate, contact_sheet
+from raydistill.stages.hunt.round import Answers, SheetCandidate, contact_sheet, draw_sheet
 from tests.e2e.browser import CHROMIUM, Page, open_browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -106,6 +106,30 @@ def test_grades_have_their_keys_and_letters_do_nothing(tmp_path):
         await page.goto(url)
         await page.press("4", "y", "3", "5", "1")
         assert (await state(page))[0][:5] == ["✓ 4", "✗ 3", "✓ 5", "✗ 1", ""]
+
+    drive(tmp_path, test)
+
+
+def test_classes_are_answered_by_number_and_none_is_wanted(tmp_path):
+    names = ("round", "edge_on", "spiral")
+    answers = Answers("Which class is it?", names, ("round", "edge on", "spiral"), ("1", "2", "3"), names)
+    candidates = [
+        SheetCandidate(name, np.zeros((8, 8, 3), np.uint8), 0.5, Reason.UNCERTAIN, "edge_on") for name in "ab"
+    ]
+    labels = read_labels(b"filename,label\nold.jpg,round\n", "labels.csv", names)
+    path = tmp_path / "classes.html"
+    path.write_text(draw_sheet(candidates, labels, answers, "Round 2: 3 classes", "simulated", 2, "x"))
+
+    async def test(page: Page) -> None:
+        await page.goto(path.as_uri())
+        assert "1 to 3 answer" in await page.evaluate("document.querySelector('header').innerText")
+        await page.press("3", "y", "2")
+        assert (await state(page))[0] == ["spiral", "edge on"]
+        assert await page.evaluate("document.getElementById('count').textContent") == "2 of 2 labelled"
+        assert "uncertain (edge on 0.500)" in await page.evaluate("document.body.innerText")
+        await page.press("s")
+        saved = await downloaded(tmp_path / "downloads")
+        assert saved == b"filename,label\nold.jpg,round\na,spiral\nb,edge_on\n"
 
     drive(tmp_path, test)
 

@@ -221,6 +221,34 @@ def test_hunt_ranks_by_the_features_of_the_table(root: Path, tmp_path: Path) -> 
     assert in_order.mean() > 0.95
 
 
+def test_classes_are_learned_from_the_labels_of_a_sheet(root: Path, tmp_path: Path) -> None:
+    known = truth(root)
+    class_of = {
+        name: ("common", "rare")[int(target)] for name, target in zip(known["id"], known["target"], strict=True)
+    }
+    overrides = ("predict.experts=0", "hunt.classes=[common, rare]", "hunt.per_round=8")
+    predict(given(root, "embeddings", *overrides), SILENT)
+    first = hunting.hunt(given(root, "embeddings", *overrides), SILENT)
+    assert isinstance(first, HuntRound)
+    assert first.summary.labelled == {"common": 0, "rare": 0}
+    assert first.scores()["class_name"].isna().all()
+    asked = first.candidates()
+    assert len(asked) == 8
+    labels = tmp_path / "labels.csv"
+    asked.assign(label=asked["object_id"].map(class_of))[["filename", "label"]].to_csv(labels, index=False)
+    second = hunting.hunt(given(root, "embeddings", *overrides, f"hunt.labels={labels}"), SILENT)
+    assert isinstance(second, HuntRound)
+    assert second.summary.num_labels == sum(second.summary.labelled.values()) == 8
+    assert not set(second.candidates()["object_id"]) & set(asked["object_id"])
+    scores = second.scores().dropna(subset="class_name")
+    assert len(scores) == 90 - LACKING
+    assert (scores["class_name"] == scores["object_id"].map(class_of)).mean() > 0.95
+    np.testing.assert_allclose([sum(one) for one in scores["probability"]], 1, atol=1e-5)
+    assert scores["label"].notna().sum() == 8
+    assert "8 labels" in repr(second)
+    assert "trajectories" not in second.manifest.parents
+
+
 def test_attributes_of_a_hunt_are_learned_from_the_table(root: Path) -> None:
     plan = given(root, "embeddings", "hunt.oracle={positive: truth_class <= 2, attributes: [smooth]}")
     ids, features = predict(given(root, "embeddings"), SILENT).features()

@@ -6,7 +6,8 @@ A round (`hunt_round`) has:
 
 - `sheet.html`: the candidates, to be labelled by keyboard; it saves `labels.csv`.
 - `candidates.csv`: filename, object_id, score, reason.
-- `scores.parquet`: the score of every object, and its label so far.
+- `scores.parquet`: the score of every object, and its label so far. With `hunt.classes` it is
+  `classes.parquet`: the most probable class, all probabilities, and the label.
 - `labels.csv`: the labels that this round knew, byte for byte.
 - `round.json`: counts, and how the round was made.
 
@@ -23,7 +24,7 @@ A report (`hunt`) has:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 KIND, ROUND_KIND = kinds.HUNT, kinds.HUNT_ROUND
 SUMMARY, ROUND = "hunt.json", "round.json"
 SHEET, LABELS, CANDIDATES, SCORES = "sheet.html", "labels.csv", "candidates.csv", "scores.parquet"
+CLASSES = "classes.parquet"
 CURVES, METRICS, TRIALS, SEEN, FIGURE = (
     "curves.parquet", "metrics.parquet", "trials.parquet", "seen.parquet", "curves.png",
 )  # fmt: skip
@@ -52,6 +54,14 @@ SCORES_SCHEMA = pa.schema(
         ("object_id", pa.string()),
         ("score", pa.float64()),  # probability of the target class; null: nothing could be learned, or no picture
         ("label", pa.bool_()),  # null: not labelled
+    ]
+)
+CLASSES_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("class_name", pa.string()),  # the most probable class; null: nothing could be learned, or no picture
+        ("probability", pa.list_(pa.float32())),  # of each of `hunt.classes`, as learned, not calibrated
+        ("label", pa.string()),  # null: not labelled
     ]
 )
 INTERVAL = [("mean", pa.float64()), ("low", pa.float64()), ("high", pa.float64())]  # 95 % over the seeds
@@ -104,11 +114,16 @@ class RoundSummary(Record):
     threshold
         Smallest grade of an object of the target class; it only matters for grades.
     scale
-        Kind of the labels: normal, yes-no or 1-5.
+        Kind of the labels: normal, yes-no, 1-5 or classes.
     learner
         Kind of the learner; "" if nothing could be learned yet.
     sources
         Names of the synthetic sources that were used.
+    labelled
+        Labels of each class, if the hunt is for classes.
+    accuracy
+        Balanced accuracy on labels that were held out in turn; None if there are too few. The labels
+        are chosen, and so not a random sample of the survey.
     """
 
     target: str
@@ -121,6 +136,8 @@ class RoundSummary(Record):
     scale: str
     learner: str
     sources: tuple[str, ...]
+    labelled: dict[str, int] = field(default_factory=dict)
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,11 +167,16 @@ class HuntRound(Displayed):
 
     def _contents(self) -> str:
         of = self.summary
-        return f"round {of.number} for '{of.target}': {of.num_objects} objects, {of.num_labels} labels, {of.num_found} found"
+        what = f"{len(of.labelled)} classes" if of.labelled else f"'{of.target}'"
+        found = "" if of.labelled else f", {of.num_found} found"
+        return f"round {of.number} for {what}: {of.num_objects} objects, {of.num_labels} labels{found}"
 
     def scores(self) -> pd.DataFrame:
-        """Return every object's `object_id`, `score` and `label`, in the survey's order."""
-        return read_table(self.folder, SCORES).to_pandas()
+        """Return every object's score, or classes, in the survey's order.
+
+        The columns are those of `SCORES_SCHEMA`, or of `CLASSES_SCHEMA` with `hunt.classes`.
+        """
+        return read_table(self.folder, CLASSES if self.summary.labelled else SCORES).to_pandas()
 
     def candidates(self) -> pd.DataFrame:
         """Return `filename`, `object_id`, `score` and `reason` of the candidates in order."""
@@ -278,6 +300,8 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
     """Return what a round knows, or what each strategy found and the verdict."""
     if isinstance(report, HuntRound):
         done = report.summary
+        if done.labelled:
+            return _class_round_text(done)
         known = f"{done.num_labels} labels, {done.num_found} found so far"
         return sentence(
             f"Round {done.number} of {done.target}: {known}. Label the candidates on the sheet, and save labels.csv."
@@ -310,6 +334,15 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
     return "\n".join(
         [text_table(f"{summary.target}: {title}", [head, *rows]), *explained, *(["", *verdicts] if verdicts else [])]
     )
+
+
+def _class_round_text(done: RoundSummary) -> str:
+    """Return the labels of each class, and how well they teach it."""
+    rows = [(name, str(count)) for name, count in done.labelled.items()]
+    words = "Label the candidates on the sheet, and save labels.csv."
+    if done.accuracy is not None:
+        words = f"Balanced accuracy on labels that were held out in turn: {done.accuracy:.2f}. {words}"
+    return f"{text_table(f'Round {done.number}: labels so far', [('class', 'labels'), *rows])}\n{sentence(words)}"
 
 
 def hunt_verdict(source: str, labels: int, result: Mapping[Any, Any]) -> str:

@@ -16,11 +16,12 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.checks import not_negative, strictly_between_0_and_1
 from raydistill.learning.options import FixMatch, WeightedTraining
 from raydistill.stages.curate.config import Part
-from raydistill.stages.hunt.learn.ranking import Quotas
+from raydistill.stages.hunt.learn.ranking import FOR_CLASSES, Quotas
 from raydistill.stages.hunt.learn.regression import Regression
 from raydistill.stages.sample.config import Sample
 
 # Define the learners that read pixels, without torch.
+MOST_CLASSES = 9  # that keys of one digit answer
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,9 @@ class Hunt:
     ----------
     target
         Name of the target class, for pages and figures.
+    classes
+        Names of two to nine classes, in place of a target class: the sheet asks for the class, and a
+        regression learns them all. The labels are then class names. It has no synthetic sources.
     survey
         The survey, as SURVEY of `raydistill predict`: its predictions must exist. None: that of
         the config.
@@ -181,7 +185,8 @@ class Hunt:
         Learns from the labels: a regression on the features of `predict`, a network on the pixels,
         or FixMatch.
     quotas
-        Shares of a round, by the reason for which an object is shown.
+        Shares of a round, by the reason for which an object is shown. With `classes` the default is
+        half uncertain and half random ones.
     per_round
         Objects of a round.
     background
@@ -204,6 +209,7 @@ class Hunt:
     """
 
     target: str = "rare objects"
+    classes: tuple[str, ...] = ()
     survey: str | None = None
     labels: str | None = None
     threshold: int = 4
@@ -221,6 +227,7 @@ class Hunt:
 
     def __post_init__(self) -> None:
         not_negative(self, "synthetic_weight")
+        self._check_classes()
         if not 1 < self.threshold <= 5:
             raise ValueError(f"threshold must lie in [2, 5], got {self.threshold}")
         if self.source_network is not None and not isinstance(self.learner, Regression):
@@ -238,10 +245,25 @@ class Hunt:
                 if name not in known:
                     raise ValueError(f"oracle.strategies names '{name}'; known are {', '.join(known)}")
 
+    def _check_classes(self) -> None:
+        if not self.classes:
+            return
+        if not 2 <= len(self.classes) <= MOST_CLASSES or len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must name two to {MOST_CLASSES} different classes, got {list(self.classes)}")
+        if self.synthetic or self.oracle is not None or not isinstance(self.learner, Regression):
+            raise ValueError(
+                "classes are learned by the regression from labels: leave out synthetic, oracle and learner"
+            )
+
     def check(self) -> None:
         """Raise ConfigError if the oracle's condition is not an expression."""
         if self.oracle is not None:
             parse_expression(self.oracle.positive, "hunt.oracle.positive")
+
+    @property
+    def class_quotas(self) -> Quotas:
+        """Return the quotas of a round for several classes."""
+        return FOR_CLASSES if self.quotas == Quotas() else self.quotas
 
     @property
     def scripted(self) -> Oracle:

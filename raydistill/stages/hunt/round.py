@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -112,11 +113,18 @@ def write_sheet(
         store=identity[:12],
         synthetics=_about_synthetics(summary.sources),
     )
+    write_page(folder, sheet, labels, [ids[row] for row in rows], candidates, names)
+
+
+def write_page(
+    folder: Folder, sheet: str, labels: LabelFile, ids: list[str], candidates: list[Candidate], names: list[str]
+) -> None:
+    """Write a sheet, the labels so far, and the candidates as CSV."""
     folder.write(SHEET, sheet.encode())
     folder.write(LABELS, labels.text.encode())
     table = [
-        (name, ids[candidate.row], None if math.isnan(candidate.score) else candidate.score, candidate.reason.value)
-        for name, candidate in zip(names, candidates, strict=True)
+        (name, object_id, None if math.isnan(candidate.score) else candidate.score, candidate.reason.value)
+        for name, object_id, candidate in zip(names, ids, candidates, strict=True)
     ]
     folder.write(CANDIDATES, csv_text([("filename", "object_id", "score", "reason"), *table]).encode())
 
@@ -223,12 +231,15 @@ class SheetCandidate:
         Probability of the target class; NaN: nothing could be learned yet.
     reason
         Why it is shown.
+    guess
+        The class that the score is of, if there are several.
     """
 
     filename: str
     pixels_HWC: Pixels
     score: float
     reason: Reason
+    guess: str = ""
 
     @property
     def shown_score(self) -> str:
@@ -238,7 +249,32 @@ class SheetCandidate:
     @property
     def why(self) -> str:
         """Return the reason and the score in words."""
-        return EXPLANATIONS[self.reason] + (f" ({self.shown_score})" if self.shown_score else "")
+        found = " ".join(word for word in (self.guess.replace("_", " "), self.shown_score) if word)
+        return EXPLANATIONS[self.reason] + (f" ({found})" if found else "")
+
+
+class Answers(NamedTuple):
+    """The answers of a sheet.
+
+    Parameters
+    ----------
+    question
+        What the sheet asks.
+    words
+        The labels.
+    shown
+        What the buttons say.
+    keys
+        Key of each.
+    wanted
+        The labels that count as found.
+    """
+
+    question: str
+    words: Sequence[str]
+    shown: Sequence[str]
+    keys: Sequence[str]
+    wanted: Sequence[str]
 
 
 def contact_sheet(
@@ -273,15 +309,29 @@ def contact_sheet(
     synthetics
         A sentence about synthetic examples, or "".
     """
-    grades = labels.scale == "1-5"
-    words = GRADES if grades else WORDS[labels.scale]
     question = f"Does it show: {target}? "
-    question += f"Grades of {threshold} or more count as found." if grades else ""
+    if labels.scale == "1-5":
+        question += f"Grades of {threshold} or more count as found."
+        wanted = tuple(grade for grade in GRADES if int(grade) >= threshold)
+        answers = Answers(question, GRADES, GRADES, GRADES, wanted)
+    else:
+        words = WORDS[labels.scale]
+        answers = Answers(question, words, (f"not {target}", target), ("n", "y"), words[1:])
+    return draw_sheet(
+        candidates, labels, answers, f"Round {round_number}: {target}", survey, round_number, store, synthetics
+    )
+
+
+def draw_sheet(
+    candidates: Sequence[SheetCandidate], labels: LabelFile, answers: Answers, title: str, survey: str, round_number: int,
+    store: str, synthetics: str = "",
+) -> str:  # fmt: skip
+    """Return the page as HTML; the parameters are those of `contact_sheet`."""
     return render(
         "contact_sheet.html",
-        title=f"Round {round_number}: {target}",
+        title=title,
         survey=survey,
-        question=question,
+        question=answers.question,
         synthetics=synthetics,
         candidates=[
             {"filename": candidate.filename, "why": candidate.why, "picture": picture(candidate.pixels_HWC, "")}
@@ -296,11 +346,10 @@ def contact_sheet(
             }
             for candidate in candidates
         ],
-        grades=grades,
-        words=list(words),
-        shown=list(words) if grades else [f"not {target}", target],
-        wanted=[grade for grade in GRADES if int(grade) >= threshold] if grades else [words[1]],
-        keys=list(GRADES) if grades else ["n", "y"],
+        words=list(answers.words),
+        shown=list(answers.shown),
+        wanted=list(answers.wanted),
+        keys=list(answers.keys),
         columns=list(labels.columns),
         before=labels.text,
         line_end=labels.line_end,

@@ -10,7 +10,7 @@ from raydistill.config import Sample, plain
 from raydistill.errors import ConfigError
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest
-from raydistill.stages.predict.artifact import predictions_of
+from raydistill.stages.predict.artifact import classifies, predictions_of
 
 POSITIVE, NEGATIVE = "positive", "negative"
 
@@ -79,10 +79,10 @@ def hunt_spec(plan: Plan) -> ArtifactSpec:
         left_out = {"table", "examples"} | ({"part"} if oracle.part is None else set())
         part["oracle"] = {key: value for key, value in part["oracle"].items() if key not in left_out}
     parts["hunt"] = part
-    parents = {
-        kinds.CURATED: plan.curated,
-        kinds.TRAJECTORIES: plan.trajectories,
-        kinds.PREDICTIONS: predictions_of(plan, config.survey),
-    }
+    if not config.classes:
+        part.pop("classes")
+    parents = {kinds.CURATED: plan.curated, kinds.PREDICTIONS: predictions_of(plan, config.survey)}
+    if classifies(plan.config):
+        parents[kinds.TRAJECTORIES] = plan.trajectories
     kind = kinds.HUNT_ROUND if oracle is None else kinds.HUNT
     return plan.spec(kind, parts, {**parents, **synthetic_specs(plan)}, config.seed)

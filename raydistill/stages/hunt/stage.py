@@ -25,6 +25,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.ensemble import check_experts
 from raydistill.stages.hunt.artifact import HuntReport, HuntRound
+from raydistill.stages.hunt.classes import write_class_round
 from raydistill.stages.hunt.config import Hunt
 from raydistill.stages.hunt.inputs.labels import known_labels, read_label_file
 from raydistill.stages.hunt.inputs.sources import attribute_scores
@@ -78,9 +79,14 @@ def hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRou
     scripted = spec.kind == kinds.HUNT
     if not is_complete(spec):
         if plan.config.hunt.labels is not None:  # a wrong file is reported before anything is opened
-            read_label_file(plan.config.hunt.labels).decisions(plan.config.hunt.threshold)
+            file = read_label_file(plan.config.hunt.labels, plan.config.hunt.classes)
+            if plan.config.hunt.classes:
+                file.by_filename(str)
+            else:
+                file.decisions(plan.config.hunt.threshold)
         curated = CuratedSet.open(plan.curated.folder)
-        check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
+        if kinds.TRAJECTORIES in spec.parents:
+            check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
         survey = open_hunted(plan, curated)
         with (
             stage_context(plan),
@@ -89,6 +95,8 @@ def hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRou
         ):
             if scripted:
                 write_report(plan, spec, curated, survey, run)
+            elif plan.config.hunt.classes:
+                write_class_round(plan, spec, survey)
             else:
                 write_round(plan, spec, curated, survey, run)
     return HuntReport.open(spec.folder) if scripted else HuntRound.open(spec.folder)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from raydistill.stages.hunt.learn.ranking import Rows
 from raydistill.stages.hunt.learn.regression import Bools
 from raydistill.storage import Folder
 
+T = TypeVar("T")
 FILENAME, LABEL = "filename", "label"
 # Vocabularies: the labels of objects outside the target class, then of those in it.
 WORDS = {"normal": ("normal", "anomaly"), "yes-no": ("no", "yes")}
@@ -85,14 +86,22 @@ class LabelFile:
         CatalogError
             Two rows of a filename contradict each other.
         """
-        scale, decisions = self.scale, dict[str, bool]()
+        scale = self.scale
+
+        def wanted(label: str) -> bool:
+            return int(label) >= threshold if scale == "1-5" else label.lower() == WORDS[scale][1]
+
+        return self.by_filename(wanted)
+
+    def by_filename(self, meaning: Callable[[str], T]) -> dict[str, T]:
+        """Return the meaning of the label of each filename. Raises as `decisions`."""
+        meanings = dict[str, T]()
         for number, row in enumerate(self.rows, 2):
-            label = row[LABEL].lower()
-            wanted = int(label) >= threshold if scale == "1-5" else label == WORDS[scale][1]
-            if decisions.setdefault(row[FILENAME], wanted) != wanted:
+            value = meaning(row[LABEL])
+            if meanings.setdefault(row[FILENAME], value) != value:
                 what = f"row {number} contradicts an earlier row of '{row[FILENAME]}'"
                 raise CatalogError(what, self.where, "keep one of them")
-        return decisions
+        return meanings
 
     def with_rows(self, added: Iterable[Mapping[str, str]]) -> str:
         """Return the text with further rows; columns that they lack stay empty."""
@@ -106,8 +115,10 @@ def new_labels(columns: Sequence[str] = (FILENAME, LABEL)) -> LabelFile:
     return LabelFile(",".join(columns) + "\n", tuple(columns))
 
 
-def read_labels(content: bytes, where: str) -> LabelFile:
+def read_labels(content: bytes, where: str, classes: Sequence[str] = ()) -> LabelFile:
     """Return the labels in the content of a file.
+
+    With `classes` they are names of classes, else those of a target class.
 
     Raises
     ------
@@ -138,7 +149,7 @@ def read_labels(content: bytes, where: str) -> LabelFile:
         if not row[FILENAME]:
             raise CatalogError(f"row {number} has no filename", where, "correct the row")
         rows.append(row)
-    _check_words([row[LABEL] for row in rows], where)
+    _check_words([row[LABEL] for row in rows], where, classes)
     columns = {name: pa.chunked_array([[row[name] for row in rows]], pa.string()) for name in dict.fromkeys(header)}
     Twins((FILENAME, LABEL), header, where).check(pa.table(columns))
     return LabelFile(text, header, tuple(rows), where)
@@ -152,8 +163,14 @@ def _check_header(header: tuple[str, ...], where: str) -> None:
             raise CatalogError(what, where, f"give a CSV with the columns {FILENAME} and {LABEL}")
 
 
-def _check_words(labels: list[str], where: str) -> None:
+def _check_words(labels: list[str], where: str, classes: Sequence[str] = ()) -> None:
     """Raise unless all labels are of one vocabulary; name an unknown one with its row."""
+    if classes:
+        for number, label in enumerate(labels, 2):
+            if label not in classes:
+                what = f"row {number} has the label '{label}', and the classes are {', '.join(classes)}"
+                raise CatalogError(what, where, "correct it, or hunt.classes")
+        return
     known = {word: name for name, words in (*WORDS.items(), ("1-5", GRADES)) for word in words}
     first: str | None = None
     for number, label in enumerate(labels, 2):
@@ -245,10 +262,10 @@ class KnownLabels(NamedTuple):
         return max(numbers, default=1 if self.file.rows else 0) + 1
 
 
-def read_label_file(uri: str) -> LabelFile:
+def read_label_file(uri: str, classes: Sequence[str] = ()) -> LabelFile:
     """Return the labels in a file at a path or URI; CatalogError if it is wrong."""
     parent, _, name = uri.rpartition("/")
-    return read_labels(Folder(parent or ("/" if uri.startswith("/") else ".")).read(name), uri)
+    return read_labels(Folder(parent or ("/" if uri.startswith("/") else ".")).read(name), uri, classes)
 
 
 def known_labels(survey: HuntedSurvey, uri: str | None, threshold: int) -> KnownLabels:
@@ -262,11 +279,16 @@ def known_labels(survey: HuntedSurvey, uri: str | None, threshold: int) -> Known
     if uri is None:
         return KnownLabels(new_labels(COLUMNS), np.empty(0, np.int64), np.empty(0, bool))
     file = read_label_file(uri)
-    decisions = file.decisions(threshold)
-    rows = match_files(decisions, survey.ids, survey.paths, uri)
-    wanted: dict[int, bool] = {}
-    for name, row, positive in zip(decisions, rows, decisions.values(), strict=True):
-        if wanted.setdefault(row, positive) != positive:
-            what = f"the label of '{name}' contradicts that of another name of the same object"
-            raise CatalogError(what, uri, "keep one of them")
+    wanted = by_row(survey, file.decisions(threshold), uri)
     return KnownLabels(file, np.array(list(wanted), np.int64), np.array(list(wanted.values()), bool))
+
+
+def by_row(survey: HuntedSurvey, meanings: Mapping[str, T], where: str) -> dict[int, T]:
+    """Return the meanings of labels by row of the survey. Raises as `known_labels`."""
+    found: dict[int, T] = {}
+    rows = match_files(meanings, survey.ids, survey.paths, where)
+    for name, row, value in zip(meanings, rows, meanings.values(), strict=True):
+        if found.setdefault(row, value) != value:
+            what = f"the label of '{name}' contradicts that of another name of the same object"
+            raise CatalogError(what, where, "keep one of them")
+    return found

@@ -67,6 +67,7 @@ class Quotas:
         return dict(zip(Reason, counts.tolist(), strict=True))
 
 
+FOR_CLASSES = Quotas(high_score=0, uncertain=1, diverse=0, random=1)  # the default of `hunt.classes`
 WITHOUT_SCORES = Quotas(high_score=0, uncertain=0, diverse=1, random=1)  # nothing can be learned yet
 
 
