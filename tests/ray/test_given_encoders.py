@@ -242,7 +242,7 @@ def test_classes_are_learned_from_the_labels_of_a_sheet(root: Path, tmp_path: Pa
     assert not set(second.candidates()["object_id"]) & set(asked["object_id"])
     scores = second.scores().dropna(subset="class_name")
     assert len(scores) == 90 - LACKING
-    assert (scores["class_name"] == scores["object_id"].map(class_of)).mean() > 0.95
+    assert (scores["class_name"] == scores["object_id"].map(class_of)).mean() > 0.8
     np.testing.assert_allclose([sum(one) for one in scores["probability"]], 1, atol=1e-5)
     assert scores["label"].notna().sum() == 8
     assert "8 labels" in repr(second)
