@@ -1,4 +1,4 @@
-"""Compare ways to choose the galaxies of several classes that a person labels (`hunt.classes`).
+"""Compare ways to choose galaxies to label (`hunt.classes`).
 
     RAYDISTILL_DATA=FOLDER python benchmarks/labelling.py CONFIG --encoder FOLDER [key=value ...]
 

@@ -1,4 +1,4 @@
-"""Write one round of a hunt for several classes: learn them from labels, rank, write a sheet."""
+"""Write one round of a hunt for several classes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_class_round(plan: Plan, spec: ArtifactSpec, survey: HuntedSurvey) -> N
 
 
 def _labelled(survey: HuntedSurvey, label_of: dict[int, int]) -> tuple[Rows, Features, Labels]:
-    """Return rows, features and labels of the labelled objects whose picture could be used."""
+    """Return rows, features and labels of labelled objects with a usable picture."""
     wanted = np.array(sorted(label_of), np.int64)
     parts = [(rows[kept], values[kept]) for rows, values in survey.blocks() if (kept := np.isin(rows, wanted)).any()]
     if not parts:

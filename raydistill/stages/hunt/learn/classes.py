@@ -48,7 +48,10 @@ class ClassHead:
     def fit(
         cls, features_LF: Features, labels_L: Labels, num_classes: int, standardiser: Standardiser, strength: float
     ) -> ClassHead:
-        """Return the head of labelled objects of at least two classes; `strength` as in `Regression`."""
+        """Return the head of labelled objects; `strength` as in `Regression`.
+
+        There must be labels of at least two classes.
+        """
         from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits
 

@@ -1,4 +1,4 @@
-"""Several classes: the head, which objects are asked for, and the accuracy on labels."""
+"""Several classes: the head, whom it asks for, and the accuracy on labels."""
 
 from __future__ import annotations
 
