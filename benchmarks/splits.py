@@ -56,9 +56,8 @@ def table(title: str, splits: list[Figures]) -> str:
         whole, ahead = mean_interval(means), mean_interval(ours - means)
         difference = "" if name == "distilled" else f"{ahead.value:+.3f} ± {ahead.high - ahead.value:.3f}"
         single = statistics.mean(figures[name][1] for figures in splits)
-        rows.append(
-            (shown_name(name), f"{whole.value:.3f} ± {whole.high - whole.value:.3f}", f"± {single:.3f}", difference)
-        )
+        in_one = "" if np.isnan(single) else f"± {single:.3f}"  # a head on one encoder has none
+        rows.append((shown_name(name), f"{whole.value:.3f} ± {whole.high - whole.value:.3f}", in_one, difference))
     head = ("trained on", "mean over splits, 95 %", "interval in one split", "distilled minus it")
     return text_table(title, [head, *rows])
 

@@ -101,15 +101,18 @@ def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) 
     return _chosen(images_NCHW, [centres(rows) for rows in members(labels_N, num_classes)])
 
 
-def herding(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
-    """Return a herding selection in pixel space.
+def herding(
+    images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, features_NF: Tensor | None = None
+) -> Coreset:
+    """Return a herding selection in the space of some features; None: that of pixels.
 
     Welling 2009, doi:10.1145/1553374.1553517. Each image brings the mean of the selection nearest
     to the class mean.
     """
+    points_NF = images_NCHW.flatten(1) if features_NF is None else features_NF
 
     def herd(rows: Tensor) -> Tensor:
-        flat = images_NCHW[rows].flatten(1)
+        flat = points_NF[rows.to(points_NF.device)]
         mean, total, free = flat.mean(dim=0), torch.zeros_like(flat[0]), torch.ones(len(flat), dtype=torch.bool)
         chosen: list[int] = []
         for count in range(1, ipc + 1):

@@ -35,11 +35,13 @@ def initial_images(
     experts_P: Sequence[Tensor],
     trajectories: Trajectories | None,
     g: torch.Generator,
+    features_NF: Tensor | None = None,
 ) -> Coreset:
     """Return classes * ipc initial images, sorted by class; `recipe.init` chooses how.
 
     experts_P: the final parameters of the experts, empty unless `recipe.needs_experts`.
     trajectories: their parameters by epoch, which `init: tgdd` needs.
+    features_NF: the space of `init: herding`; None: pixels.
     """
     data = (images_NCHW, labels_N, num_classes, recipe.images_per_class, g)
     match recipe.init:
@@ -50,7 +52,7 @@ def initial_images(
         case "mean":
             return coreset.class_mean(*data)
         case "herding":
-            return coreset.herding(*data[:-1])
+            return coreset.herding(*data[:-1], features_NF)
         case "dm" | "tgdd":
             draw = None
             if recipe.init == "tgdd":

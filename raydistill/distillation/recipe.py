@@ -89,9 +89,10 @@ class Recipe:
     init
         Initial images. "noise"; "real": random training images of the class; "correct": real images
         that the experts classify correctly (DATM); "mean": means of disjoint parts of the class;
-        "herding": training images whose mean is nearest to the class mean; "dm": a thousand
-        iterations of distribution matching (`distillation.distribution`); "tgdd": the same with random
-        experts at random epochs in place of new networks.
+        "herding": training images whose mean is nearest to the class mean, in pixels, or in the
+        features of the frozen encoders of the objective "ridge"; "dm": a thousand iterations of
+        distribution matching (`distillation.distribution`); "tgdd": the same with random experts at
+        random epochs in place of new networks.
     image_step, lr_step
         Optimisers of the images and of the logarithm of the student's learning rate. In
         `space: components` the rate is in standard deviations of a component.

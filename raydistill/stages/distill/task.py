@@ -152,7 +152,7 @@ class TrainerInputs(NamedTuple):
             space = image_space(recipe.space, real.images_NCHW, self.curated.normalisation, self.seed)
         if recipe.objective.kind == "ridge":
             assert real is not None
-            encoders = self._encoders(task, real.images_NCHW)
+            encoders = self.encoders(task, real.images_NCHW)
             return HeadDistiller(recipe, encoders, images, labels, real, self._steps_seed, space)
         assert self.trajectories is not None
         return Distiller(
@@ -166,7 +166,7 @@ class TrainerInputs(NamedTuple):
             task.recipe, self.network, self.trajectories, self._steps_seed, task.memory_mb, self._real(task)
         )
 
-    def _encoders(self, task: DistillTask, images_NCHW: Tensor) -> list[Encoder]:
+    def encoders(self, task: DistillTask, images_NCHW: Tensor) -> list[Encoder]:
         """Return the frozen encoders, standardised on the training images."""
         if self.trajectories is not None:
             return frozen_encoders(self.network, final_parameters(self.trajectories), images_NCHW)

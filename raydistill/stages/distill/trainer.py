@@ -36,6 +36,7 @@ from raydistill.distillation.segments import SegmentResult, StationaryExperts
 from raydistill.distillation.trajectories import final_parameters
 from raydistill.errors import ArtifactIncompatible, DivergenceError
 from raydistill.galaxies.selection import Split
+from raydistill.learning.encoders import features_of
 from raydistill.learning.networks import Network
 from raydistill.seeding import generator
 from raydistill.stages.distill.artifact import (
@@ -144,7 +145,12 @@ class Trainer:
         experts = (self.network, final_parameters(known) if known is not None and recipe.needs_experts else [])
         device = inputs.device if recipe.starts_by_matching else "cpu"
         images = pixels.to(device), train.labels_N.to(device)
-        initial = initial_images(recipe, *images, curated.num_classes, *experts, known, generator(self.seed, "initial"))
+        herd_by = None
+        if recipe.objective.kind == "ridge" and recipe.init == "herding":
+            normalised = pixels.to(inputs.device)
+            herd_by = torch.cat([features_of(one, normalised) for one in inputs.encoders(self.task, normalised)], dim=1)
+        g = generator(self.seed, "initial")
+        initial = initial_images(recipe, *images, curated.num_classes, *experts, known, g, herd_by)
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)

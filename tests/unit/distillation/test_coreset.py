@@ -95,6 +95,14 @@ def test_herding_follows_the_mean_better_than_chance() -> None:
     assert herded < 0.5 * min(drawn)
 
 
+def test_herding_in_features_ignores_pixels() -> None:
+    images, labels = torch.arange(12.0).view(6, 1, 1, 2), torch.tensor([0, 0, 0, 1, 1, 1])
+    features = torch.tensor([[0.0], [1.0], [5.0], [3.0], [-3.0], [0.1]])
+    chosen = coreset.herding(images, labels, 2, 1, features)
+    assert [int(rows) for rows in chosen.origins] == [1, 5]
+    torch.testing.assert_close(chosen.images_SCHW, images[[1, 5]])
+
+
 def test_herding_equals_a_calculation_by_hand() -> None:
     line = torch.tensor([-5.0, 0.4, 1.0, 4.0]).view(-1, 1, 1, 1)  # mean 0.1
     labels = torch.zeros(4, dtype=torch.long)
