@@ -14,7 +14,7 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.artifact import CLASSES, CLASSES_SCHEMA, ROUND, RoundSummary
 from raydistill.stages.hunt.config import Regression
-from raydistill.stages.hunt.inputs.labels import COLUMNS, KnownLabels, LabelFile, by_row, new_labels, read_label_file
+from raydistill.stages.hunt.inputs.labels import COLUMNS, LabelFile, by_row, new_labels, read_label_file
 from raydistill.stages.hunt.inputs.survey import HuntedSurvey
 from raydistill.stages.hunt.learn.classes import ClassHead, ClassShortlists, Features, Labels, accuracy_on_labels
 from raydistill.stages.hunt.learn.ranking import Candidate, Rows
@@ -52,7 +52,7 @@ def write_class_round(plan: Plan, spec: ArtifactSpec, survey: HuntedSurvey) -> N
     _write_classes(spec, survey, classes, probability_NK, label_of)
     counts = {name: int((labels_L == k).sum()) for k, name in enumerate(classes)}
     summary = RoundSummary(
-        target=config.target, survey=survey.pictures.name, number=KnownLabels(file, rows_L, labels_L > 0).next_round,
+        target=config.target, survey=survey.pictures.name, number=file.next_round,
         num_objects=int(survey.usable_N.sum()), num_labels=len(rows_L), num_found=len(rows_L), threshold=config.threshold,
         scale="classes", learner="" if head is None else config.learner.kind, sources=(), labelled=counts,
         accuracy=None if math.isnan(accuracy) else accuracy,

@@ -76,7 +76,7 @@ def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hun
     summary = RoundSummary(
         target=config.target,
         survey=survey.pictures.name,
-        number=known.next_round,
+        number=known.file.next_round,
         num_objects=int(survey.usable_N.sum()),
         num_labels=len(known.rows),
         num_found=int(known.positive.sum()),

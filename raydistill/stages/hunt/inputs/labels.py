@@ -73,6 +73,15 @@ class LabelFile:
                 return name
         raise AssertionError("checked in `read_labels`")
 
+    @property
+    def next_round(self) -> int:
+        """Return the number of the next round, from the column `round`; 2 if it is absent.
+
+        An empty file gives 1.
+        """
+        numbers = [int(row["round"]) for row in self.rows if row.get("round", "").isdigit()]
+        return max(numbers, default=1 if self.rows else 0) + 1
+
     def decisions(self, threshold: int = 4) -> dict[str, bool]:
         """Return for each filename whether the object is of the target class.
 
@@ -251,15 +260,6 @@ class KnownLabels(NamedTuple):
     file: LabelFile
     rows: Rows
     positive: Bools
-
-    @property
-    def next_round(self) -> int:
-        """Return the number of the next round, from the column `round`; 2 if it is absent.
-
-        An empty file gives 1.
-        """
-        numbers = [int(row["round"]) for row in self.file.rows if row.get("round", "").isdigit()]
-        return max(numbers, default=1 if self.file.rows else 0) + 1
 
 
 def read_label_file(uri: str, classes: Sequence[str] = ()) -> LabelFile:
