@@ -81,7 +81,7 @@ class Calibration:
         logits_NK
             Natural logarithms of the networks' probabilities, up to a constant per row.
         """
-        return _softmax(self.logits(logits_NK))
+        return softmax(self.logits(logits_NK))
 
     def with_prior(self, prior: Sequence[float] | npt.NDArray[np.float64]) -> Self:
         """Return the calibration for other class frequencies of the survey."""
@@ -97,7 +97,8 @@ class Calibration:
         return self.with_prior(prior_K / prior_K.sum())
 
 
-def _softmax(logits_NK: Floats) -> Floats:
+def softmax(logits_NK: Floats) -> Floats:
+    """Return the probabilities [N, K] of logits; each row is computed by itself."""
     weights_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
     return np.asarray(weights_NK / weights_NK.sum(axis=1, keepdims=True))
 

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from raydistill.learning.calibration import softmax
+from raydistill.learning.metrics import balanced_accuracy, confusion_of
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.learn.ranking import RANDOM_ONLY, WITHOUT_SCORES, Candidate, Quotas, Rows, Shortlist
-from raydistill.stages.hunt.learn.regression import MAX_ITERATIONS, Floats
+from raydistill.stages.hunt.learn.regression import Floats, fit_model
 from raydistill.statistics.standardise import Standardiser
 
 FOLDS = 5  # of the accuracy on the labels
@@ -52,14 +54,9 @@ class ClassHead:
 
         There must be labels of at least two classes.
         """
-        from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
-
         known, counts = np.unique(labels_L, return_counts=True)
         weights_L = (1 / counts)[np.searchsorted(known, labels_L)] / len(known)
-        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
-        with threadpool_limits(1):  # the order of sums, and so the last bits, depend on the threads
-            model.fit(standardiser.apply(features_LF), labels_L, sample_weight=weights_L)
+        model = fit_model(standardiser.apply(features_LF), labels_L, weights_L, strength)
         slopes_KF, intercepts_K = np.zeros((num_classes, features_LF.shape[1])), np.full(num_classes, -np.inf)
         two = len(known) == 2  # of which sklearn stores the second alone
         slopes_KF[known] = np.concatenate([-model.coef_, model.coef_]) / 2 if two else model.coef_
@@ -69,8 +66,7 @@ class ClassHead:
     def probabilities(self, features_NF: Features) -> Floats:
         """Return probabilities float64 [N, K]; a row does not depend on the others."""
         logits_NK = np.einsum("nf,kf->nk", self.standardiser.apply(features_NF), self.slopes_KF) + self.intercepts_K
-        weights_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-        return weights_NK / weights_NK.sum(axis=1, keepdims=True)
+        return softmax(logits_NK)
 
 
 class ClassShortlists:
@@ -125,9 +121,9 @@ def accuracy_on_labels(
         return math.nan
     from sklearn.model_selection import StratifiedKFold
 
-    predicted_L = np.empty_like(labels_L)
+    probability_LK = np.empty((len(labels_L), num_classes))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=fold_in(seed, "folds") % 2**31)
     for train, test in folds.split(features_LF, labels_L):
         head = ClassHead.fit(features_LF[train], labels_L[train], num_classes, standardiser, strength)
-        predicted_L[test] = head.probabilities(features_LF[test]).argmax(axis=1)
-    return float(np.mean([(predicted_L[labels_L == k] == k).mean() for k in np.unique(labels_L)]))
+        probability_LK[test] = head.probabilities(features_LF[test])
+    return balanced_accuracy(confusion_of(probability_LK, labels_L))

@@ -47,15 +47,21 @@ def fit_regression(examples: Examples, standardiser: Standardiser, strength: flo
     strength
         Weight of the loss relative to the penalty; small values regularise more.
     """
+    weights_L = examples.weights_L / examples.weights_L.sum()
+    model = fit_model(standardiser.apply(examples.features_LF), examples.positive_L, weights_L, strength)
+    return LinearScorer(standardiser, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+
+
+def fit_model(standard_LF: Floats, targets_L: npt.NDArray[Any], weights_L: Floats, strength: float) -> Any:
+    """Return sklearn's logistic regression of standardised features; weights sum to 1."""
     # Slow imports, which also set an environment variable. Most processes do not need them.
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
-    weights_L = examples.weights_L / examples.weights_L.sum()
     with threadpool_limits(1):  # the order of sums, and so the last bits, depend on the threads
-        model.fit(standardiser.apply(examples.features_LF), examples.positive_L, sample_weight=weights_L)
-    return LinearScorer(standardiser, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+        return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(
+            standard_LF, targets_L, sample_weight=weights_L
+        )
 
 
 def fit_fractions(
