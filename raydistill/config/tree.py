@@ -86,9 +86,9 @@ class Config(ShownByDifferences):
     search
         Search of `raydistill tune`.
     features
-        What describes pictures to predict, hunt, similar, augment, audit and generate: `experts`, the
-        last layer's input of the first expert; `pretrain`, the encoder of this run; or the folder of
-        an encoder.
+        What describes pictures to predict, hunt, similar, analyse, augment, audit and generate:
+        `experts`, the last layer's input of the first expert; `pretrain`, the encoder of this run;
+        or the folder of an encoder.
     predict
         Ensemble and blocks of `raydistill predict`.
     pretrain

@@ -182,6 +182,17 @@ class Plan:
         return existing_spec(kinds.ENCODER, self.config.features, fix)
 
     @cached_property
+    def picture_encoder(self) -> ArtifactSpec | None:
+        """The encoder that `features` names, if it describes any picture.
+
+        None for the experts, and for a table of features. Raises as `describer`.
+        """
+        if self.config.features == EXPERTS:
+            return None
+        is_table = self.describer.config.get("source", {}).get("kind") == "embeddings"
+        return None if is_table else self.describer
+
+    @cached_property
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
         recipe, parents = self.config.distill, {kinds.CURATED: self.curated}

@@ -18,7 +18,7 @@ from ray_tools import SILENT, content, copy_of, tiny
 from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.analyse.artifact import analysis_spec
-from raydistill.stages.analyse.inputs import AnalysisInputs, Describer, open_inputs
+from raydistill.stages.analyse.inputs import AnalysisInputs, ExpertDescriber, open_inputs
 from raydistill.stages.analyse.networks import counterfactuals
 from raydistill.stages.analyse.networks.counterfactuals import counterfactuals_section
 from raydistill.stages.analyse.networks.occlusion import occlusion_section
@@ -32,6 +32,7 @@ from raydistill.stages.analyse.stage import analyse
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.experts.stage import experts
+from raydistill.stages.pretrain.stage import pretrain
 from raydistill.storage import Folder
 from tests.unit.stages.sample_tools import write_generator
 
@@ -71,7 +72,7 @@ def test_occlusion_measures_every_class_ring_and_fill(inputs: AnalysisInputs, oc
     prototypes = rows[rows["pictures"] == "prototypes"]
     assert len(prototypes) == len(ANNULI) * len(FILLS) * 5
     assert (prototypes["n"] == 3).all()  # experts
-    described = Describer(inputs.trajectories.folder.uri, inputs.curated.folder.uri, inputs.plan.config.resources)
+    described = ExpertDescriber(inputs.trajectories.folder.uri, inputs.curated.folder.uri, inputs.plan.config.resources)
     pixels = (inputs.distilled.selected.display() * 255).round().to(torch.uint8).numpy()
     expected = described(pixels, "prototypes").probabilities_NK.diagonal()
     np.testing.assert_allclose(prototypes["before"].to_numpy()[:5], expected, atol=0.05)  # clipped and rounded here
@@ -153,7 +154,7 @@ def test_prototypes_of_other_experts_and_networks_are_compared(tiny_root: Path, 
     assert list(rows["varied"]) == ["experts"] * 5 + ["networks"] * 5
     assert list(rows["n"]) == [2] * 10
     assert rows["p_value"].isna().all()  # two sets
-    assert "Other seeds were not tried" in section.introduction[1]
+    assert "Not tried: other seeds, galaxies, permuted labels." in section.introduction[1]
     assert len(section.figures) == 4
     check_statements(section)
     by_experts, by_network = plan_repeats(inputs.plan)
@@ -207,3 +208,25 @@ def test_counterfactuals_are_made_and_accepted_in_tasks(
 
 def test_counterfactuals_need_a_generator_with_votes(inputs: AnalysisInputs) -> None:
     assert "raydistill generate" in counterfactuals_section(inputs).missing
+
+
+def test_an_encoder_gives_the_features_in_place_of_the_experts(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "distilled")
+    network = "pretrain.network={kind: pooled, widths: [8, 16], groups: 4}"
+    words = "features=pretrain", "pretrain.source={kind: weights}", network
+    encoder = pretrain(Plan(tiny(root, *words)), SILENT)
+    inputs = inputs_of(root, *words)
+    assert inputs.trajectories is None
+    assert inputs.described is None
+    assert inputs.features is not None
+    galaxies_NF, prototypes_SF, _ = inputs.features
+    expected_SF = encoder.features(inputs.prototypes).double().numpy()
+    np.testing.assert_allclose(prototypes_SF, expected_SF, rtol=1e-5, atol=1e-6)
+    std_F = galaxies_NF.std(axis=0)
+    used = std_F > 0
+    distances = np.linalg.norm(((galaxies_NF - prototypes_SF[0]) / np.where(used, std_F, 1))[:, used], axis=1)
+    np.testing.assert_allclose(inputs.distances["features"][0][0], distances, rtol=1e-6)
+    assert inputs.space("features") == "in the encoder's features"
+    sparse = sparse_features_section(inputs)
+    check_statements(sparse)
+    assert "the encoder's features" in sparse.introduction[0]

@@ -146,11 +146,14 @@ def analysis_report(config: Config, report: AnalysisReport) -> str:
 def analysis_spec(plan: Plan) -> ArtifactSpec:
     """Return the analysis of the plan's distilled set, or of that of `distilled=PATH`.
 
-    Experts and a generator are parents where they exist: they add sections.
+    Experts and a generator are parents where they exist: they add sections. So is an encoder that
+    `features` names; a table of features is not, because it does not describe prototypes.
     """
     parents = {kinds.CURATED: plan.curated, kinds.DISTILLED: plan.evaluated_set}
     optional = {kinds.TRAJECTORIES: plan.trajectories, kinds.GENERATOR: plan.generator}
     parents |= {kind: spec for kind, spec in optional.items() if spec.exists}
+    if plan.picture_encoder is not None:
+        parents[kinds.ENCODER] = plan.picture_encoder
     parts: dict[str, Any] = {"analyse": plain(plan.config.analyse)}
     if (properties := plan.config.analyse.properties) is not None:
         parts["properties_sha256"] = file_digest(properties.table, "table", "analyse.properties.table")

@@ -5,7 +5,7 @@ Shapes: S prototypes, sorted by class; N training galaxies, sorted by object id;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import ray
 import torch
 from scipy.spatial.distance import cdist
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.tables import LabelledImages
 from raydistill.config import Resources
@@ -32,9 +33,11 @@ from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.distill.figures import class_means, distances_in_any_pose
 from raydistill.stages.experts import artifact as trajectories
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.classify.embedding import open_expert
 from raydistill.stages.experts.classify.ensemble import check_experts, load_experts
 from raydistill.stages.generate import artifact as generator
 from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.stages.pretrain.describers import Describer, describe_pictures, open_describer
 from raydistill.statistics.memorisation import Neighbours
 from raydistill.statistics.permutation import Frame
 
@@ -59,7 +62,7 @@ class Described(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Describer:
+class ExpertDescriber:
     """Describe pictures by the experts; picklable, the same on any number of workers.
 
     Parameters
@@ -91,7 +94,7 @@ class Describer:
         return Described(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _describe(describer: Describer, images_NHWC: npt.NDArray[np.uint8], start: int) -> Described:
+def _describe(describer: ExpertDescriber, images_NHWC: npt.NDArray[np.uint8], start: int) -> Described:
     device = Processor.of(describer.resources).enter()
     ensemble, normalisation = _experts(
         describer.trajectories, describer.curated, device, features=True, networks=describer.networks
@@ -228,6 +231,8 @@ class AnalysisInputs:
         The prototypes.
     trajectories, generator
         None where they do not exist.
+    encoder
+        What gives the features; None: the experts do.
     """
 
     plan: Plan
@@ -236,6 +241,7 @@ class AnalysisInputs:
     distilled: DistilledSet
     trajectories: TrajectoryStore | None
     generator: GeneratorArtifact | None
+    encoder: Describer | None
 
     @property
     def class_names(self) -> list[str]:
@@ -278,10 +284,42 @@ class AnalysisInputs:
         galaxies = describe(self.train.images_NHWC.numpy(), "galaxies")
         return galaxies, describe(self.prototypes, "prototypes"), describe(to_bytes(self.class_means), "class means")
 
-    def describer(self, store: TrajectoryStore) -> Describer:
+    @cached_property
+    def features(self) -> list[Floats] | None:
+        """Return the features of galaxies, prototypes and class means, float64 [·, F].
+
+        They are those of the encoder, otherwise of the first expert; None without either.
+        """
+        if self.encoder is None:
+            return None if self.described is None else [of.features_NF for of in self.described]
+        pictures = np.concatenate([self.train.images_NHWC.numpy(), self.prototypes, to_bytes(self.class_means)])
+        described = describe_pictures(
+            self.encoder, torch.from_numpy(pictures), self.plan.config.resources, "analyse", "describing pictures"
+        )
+        counts = [len(self.train.images_NHWC), len(self.prototypes), len(self.class_means)]
+        return [part.double().numpy() for part in described.split(counts)]
+
+    @cached_property
+    def describers(self) -> list[Describer]:
+        """Return the encoder, otherwise each expert."""
+        if self.encoder is not None or self.trajectories is None:
+            return [] if self.encoder is None else [self.encoder]
+        expert = open_expert(self.plan, self.curated)
+        return [replace(expert, number=number) for number in range(self.trajectories.num_experts)]
+
+    def space(self, name: str) -> str:
+        """Return a key of `distances` in words."""
+        return "in pixels" if name == "pixels" else f"in {self.whose} features"
+
+    @property
+    def whose(self) -> str:
+        """Return whose features they are, in words."""
+        return "the experts'" if self.encoder is None else "the encoder's"
+
+    def describer(self, store: TrajectoryStore) -> ExpertDescriber:
         """Return what describes pictures by these experts."""
         config = self.plan.config
-        return Describer(store.folder.uri, self.curated.folder.uri, config.resources, config.networks)
+        return ExpertDescriber(store.folder.uri, self.curated.folder.uri, config.resources, config.networks)
 
     @cached_property
     def distances(self) -> dict[str, tuple[Floats, Floats]]:
@@ -290,12 +328,12 @@ class AnalysisInputs:
         Those of prototypes are [S, N], those of class means [K, N].
 
         "pixels": the root mean square difference for the best of eight flips and turns. "features",
-        with experts: Euclidean, with each feature in units of its standard deviation.
+        if there are any: Euclidean, with each feature in units of its standard deviation.
         """
         images = np.concatenate([self.prototypes, to_bytes(self.class_means)])
         distances = {"pixels": distances_in_any_pose(images, self.train.images_NHWC.numpy())}
-        if self.described is not None:
-            galaxies, *others = (description.features_NF for description in self.described)
+        if self.features is not None:
+            galaxies, *others = self.features
             frame = Frame.fit(galaxies)
             distances["features"] = cdist(frame.apply(np.concatenate(others)), frame.apply(galaxies))
         count = len(self.prototypes)
@@ -344,4 +382,5 @@ def open_inputs(plan: Plan, spec: ArtifactSpec) -> AnalysisInputs:
     model = GeneratorArtifact.open(plan.generator.folder) if generator.KIND in spec.parents else None
     if model is not None:
         check_parent(model.manifest, "curated", galaxies.manifest, model.folder.uri)
-    return AnalysisInputs(plan, spec, galaxies, prototypes, store, model)
+    encoder = open_describer(plan, galaxies) if kinds.ENCODER in spec.parents else None
+    return AnalysisInputs(plan, spec, galaxies, prototypes, store, model, encoder)

@@ -304,11 +304,10 @@ def uses_encoder(plan: Plan) -> bool:
         raise ConfigError("no encoder is named", "features", "set it to pretrain, or to the folder of an encoder")
     if not named or (spaces is not None and "encoder" not in spaces):
         return False
-    is_table = plan.describer.config.get("source", {}).get("kind") == "embeddings"
-    if is_table and spaces is not None:
+    if plan.picture_encoder is None and spaces is not None:
         what = "a table of features describes no synthetic picture"
         raise ConfigError(what, "audit.spaces", "leave out encoder, or set features to an encoder with a network")
-    return not is_table
+    return plan.picture_encoder is not None
 
 
 def uses_experts(plan: Plan) -> bool:

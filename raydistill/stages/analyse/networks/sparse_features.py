@@ -1,4 +1,4 @@
-"""The section about sparse features: what the experts see, as strips of galaxies.
+"""The section about sparse features: what experts or an encoder see, as strips of galaxies.
 
 Each strip names the vote that its feature follows.
 """
@@ -22,8 +22,6 @@ from raydistill.galaxies.answers import reliable
 from raydistill.galaxies.catalog import votes_array
 from raydistill.galaxies.selection import Split
 from raydistill.galaxies.trees import GZ2, TREES
-from raydistill.learning.architectures import Architecture
-from raydistill.learning.ensemble import Ensemble
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
@@ -42,9 +40,7 @@ from raydistill.stages.analyse.science.sparse_features import (
     strongest,
 )
 from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
-from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.classifier import expert_network
+from raydistill.stages.pretrain.describers import Describer, on_device
 from raydistill.statistics.testing import holm
 
 Floats = npt.NDArray[np.float64]
@@ -52,8 +48,8 @@ Floats = npt.NDArray[np.float64]
 TITLE = "Sparse features"
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 TRAINING = SparseTraining()
-COMPONENTS = 128  # principal components of an expert's features that are decomposed
-SEEDS = 3  # autoencoders of the first expert
+COMPONENTS = 128  # principal components of the features that are decomposed
+SEEDS = 3  # autoencoders of the encoder, or of the first expert
 MAX_EXPERTS = 4
 STRIP = 8  # galaxies of a strip
 MAX_STRIPS = (10, 6)  # of aligned and of unaligned features
@@ -84,9 +80,9 @@ PROTOTYPES = (
 
 
 class Run(NamedTuple):
-    """An expert, and the seed of an autoencoder of its features."""
+    """The number of an expert or encoder, and the seed of an autoencoder of its features."""
 
-    expert: int
+    describer: int
     seed: int
 
 
@@ -99,43 +95,31 @@ class Decomposed(NamedTuple):
 
 @dataclass(frozen=True)
 class Decomposer:
-    """Fit autoencoders to the features of experts; picklable.
+    """Fit autoencoders to features; picklable.
 
     Parameters
     ----------
-    trajectories, curated
-        URIs of the experts and of their curated set.
+    describers
+        The experts, or the encoder, that give the features.
     num_train, num_held_out
         The first pictures, to which autoencoders are fitted, and those that follow.
     resources
         CPUs and GPUs of a task.
     seed
         Root of the seeds.
-    networks
-        The networks of the user's config.
     """
 
-    trajectories: str
-    curated: str
+    describers: list[Describer]
     num_train: int
     num_held_out: int
     resources: Resources
     seed: int
-    networks: tuple[Architecture, ...] = ()
 
     def __call__(self, images_TNHWC: npt.NDArray[np.uint8], run: Run) -> Decomposed:
         """Return the sparse features of all pictures."""
-        device = Processor.of(self.resources).enter()
-        # The driver has verified both artifacts.
-        store = TrajectoryStore.open(self.trajectories, verify=False)
-        galaxies = CuratedSet.open(self.curated, verify=False)
-        theta_P = store(run.expert, store.num_epochs).to(device)
-        ensemble = Ensemble(expert_network(store, galaxies, self.networks), [theta_P], features=True)
-        features = [
-            ensemble.predict(galaxies.normalisation.apply(torch.tensor(block)).to(device)).features_NF.cpu()
-            for block in np.array_split(images_TNHWC, max(1, len(images_TNHWC) // 512))
-        ]
-        features_TF = torch.cat(features).numpy()
+        describer = on_device(self.describers[run.describer], Processor.of(self.resources).enter())
+        blocks = np.array_split(images_TNHWC, max(1, len(images_TNHWC) // 512))
+        features_TF = torch.cat([describer.features(block) for block in blocks]).numpy()
         train, held_out = slice(self.num_train), slice(self.num_train, self.num_train + self.num_held_out)
         count = min(COMPONENTS, *features_TF[train].shape)
         axes = PCA(count, svd_solver="randomized", random_state=0).fit(features_TF[train])
@@ -158,7 +142,7 @@ class Votes(NamedTuple):
 
 @dataclass(frozen=True)
 class Features:
-    """The sparse features of the first expert, and what is known of them."""
+    """The sparse features of the first autoencoder, and what is known of them."""
 
     training_NM: Floats
     held_out_NM: Floats
@@ -181,15 +165,19 @@ class Features:
 
 def sparse_features_section(inputs: AnalysisInputs) -> Section:
     """Return the section: recurring features, and how prototypes activate them."""
-    if inputs.trajectories is None:
-        return Section("sparse_features", TITLE, missing="there are no experts; run 'raydistill experts CONFIG'")
+    if not inputs.describers:
+        return Section(
+            "sparse_features",
+            TITLE,
+            missing="there are no experts; run 'raydistill experts CONFIG', or set features to an encoder",
+        )
     held_out = [inputs.curated.load(split) for split in HELD_OUT]
     images = np.concatenate([block.images_NHWC.numpy() for block in held_out])
     ids = [object_id for block in held_out for object_id in block.object_ids]
     if not ids:
         reason = "no galaxy is held out; enlarge the validation or the test part in curate.split"
         return Section("sparse_features", TITLE, missing=reason)
-    decomposed = _decompose(inputs, inputs.trajectories, images)
+    decomposed = _decompose(inputs, images)
     z_TM, *others = (run.activations_TM.astype(np.float64) for run in decomposed.values())
     first, last = len(inputs.train.labels_N), len(inputs.train.labels_N) + len(ids)
     votes = known_votes(inputs)
@@ -205,7 +193,7 @@ def sparse_features_section(inputs: AnalysisInputs) -> Section:
         "sparse_features",
         TITLE,
         (
-            f"A sparse autoencoder describes the first expert's features of each galaxy by at most {TRAINING.active} of "
+            f"A sparse autoencoder describes {inputs.whose} features of each galaxy by at most {TRAINING.active} of "
             f"{TRAINING.num_features} sparse features. {len(others)} others, with another seed or of another expert, are "
             f"matched with it on held-out galaxies. A feature recurs if at least half of them have one whose "
             f"activations correlate by {SAME_FEATURE:g} or more.",
@@ -223,20 +211,15 @@ def sparse_features_section(inputs: AnalysisInputs) -> Section:
     )
 
 
-def _decompose(
-    inputs: AnalysisInputs, store: TrajectoryStore, held_out: npt.NDArray[np.uint8]
-) -> dict[Run, Decomposed]:
+def _decompose(inputs: AnalysisInputs, held_out: npt.NDArray[np.uint8]) -> dict[Run, Decomposed]:
     """Return the sparse features of all pictures, by autoencoder.
 
     The pictures are training galaxies, held-out galaxies and prototypes, in this order.
     """
     runs = [Run(0, seed) for seed in range(SEEDS)]
-    runs += [Run(expert, 0) for expert in range(1, min(store.num_experts, MAX_EXPERTS))]
+    runs += [Run(number, 0) for number in range(1, min(len(inputs.describers), MAX_EXPERTS))]
     resources, train = inputs.plan.config.resources, inputs.train.images_NHWC.numpy()
-    decomposer = Decomposer(
-        store.folder.uri, inputs.curated.folder.uri, len(train), len(held_out), resources,
-        inputs.spec.seed, inputs.plan.config.networks,
-    )  # fmt: skip
+    decomposer = Decomposer(inputs.describers, len(train), len(held_out), resources, inputs.spec.seed)
     images: Any = ray.put(np.concatenate([train, held_out, inputs.prototypes]))
     words = "analyse", "decomposing features", "autoencoders"
     return dict(zip(runs, map_tasks(_run, runs, lambda run: (decomposer, images, run), resources, *words), strict=True))
@@ -279,7 +262,7 @@ def _feature_table(features: Features, votes: Votes) -> SectionTable:
              float((features.held_out_NM[:, m] > 0).mean()), _name(features, votes, m), *alignment.interval, alignment.n,
              features.p_values.get(m), features.is_aligned(m), " ".join(ids))
         )  # fmt: skip
-    caption = "Sparse features of the first expert; recurring ones first."
+    caption = "Sparse features of the first autoencoder; recurring ones first."
     return SectionTable.of_rows("sparse_features", caption, rows, FEATURES, {"p_value": pa.float64()})
 
 
@@ -350,7 +333,7 @@ def _summaries(features: Features, explained: float, num_held_out: int) -> tuple
         Statement("Share of the sparse features that recur", recurring / total, low, high, total),
         Statement("Share of the sparse features that no training galaxy activates", dead / total, math.nan, math.nan, total),
         Statement(
-            "Share of the variance of the expert's features that the autoencoder explains, of held-out galaxies",
+            "Share of the variance of the features that the autoencoder explains, of held-out galaxies",
             explained, math.nan, math.nan, num_held_out,
         ),
     )  # fmt: skip

@@ -89,7 +89,7 @@ def bias_section(inputs: AnalysisInputs) -> Section:
         reason = f"no class has {MIN_GALAXIES} galaxies whose size, brightness or redshift is known"
         return Section("bias", title, missing=reason)
     p_values = holm(np.array([bias.p_value for bias in biases])).tolist()
-    space = "in the experts' features" if "features" in inputs.distances else "in pixels"
+    space = inputs.space("features" if "features" in inputs.distances else "pixels")
     votes_text = (
         "The votes assign galaxies to classes, so the table repeats the measurement with " + ", ".join(list(memberships)[1:])
         + " votes."

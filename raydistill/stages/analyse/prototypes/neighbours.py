@@ -25,7 +25,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MIN_KNOWN = 5  # galaxies with a known value, below which nothing is claimed
-SPACES = {"pixels": "in pixels", "features": "in the experts' features"}
 TABLE = (
     Quantity("space", "where nearness is measured"),
     Quantity("class", "class of prototypes and galaxies"),
@@ -75,7 +74,7 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
         reason = f"no class has {MIN_KNOWN} galaxies with known properties; give a table as analyse.properties"
         return Section("neighbours", title, missing=reason)
     p_values = holm(np.array([result.p_value for result in compared]))
-    spaces = " and ".join(SPACES[space] for space in inputs.neighbours)
+    spaces = " and ".join(map(inputs.space, inputs.neighbours))
     return Section(
         "neighbours",
         title,
@@ -162,7 +161,7 @@ def _figure(inputs: AnalysisInputs, space: str, compared: list[Comparison]) -> S
         if result.space == space:
             place = names.index(result.measured.name), result.label
             values[place], low[place], high[place] = result.excess
-    where = SPACES[space]
+    where = inputs.space(space)
     return SectionFigure(
         f"neighbours_{space}",
         f"Differences between nearest galaxies and their class, {where}: {len(names)} properties, {shape[1]} classes",
@@ -176,7 +175,7 @@ def _statement(inputs: AnalysisInputs, result: Comparison, p_value: float) -> St
     name = inputs.class_names[result.label].replace("_", " ")
     way = "larger" if result.excess.value > 0 else "smaller"
     text = (
-        f"Galaxies nearest to the prototypes of {name} ({SPACES[result.space]}) have {way} {result.measured.name.replace('_', ' ')} "
+        f"Galaxies nearest to the prototypes of {name} ({inputs.space(result.space)}) have {way} {result.measured.name.replace('_', ' ')} "
         "than those nearest to the class mean, in standard deviations of the class"
     )
     return Statement(text, *result.excess, len(result.neighbours), p_value)

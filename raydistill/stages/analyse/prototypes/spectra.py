@@ -189,7 +189,7 @@ def spectra_section(inputs: AnalysisInputs) -> Section:
         (
             f"{len(rows)} of {len(inputs.train.object_ids)} training galaxies have a spectrum. Each was moved to the rest "
             "frame and divided by its mean flux between 4150 and 4250 Å.",
-            f"Galaxies nearest to the prototypes ({'in the experts’ features' if space == 'features' else 'in pixels'}) are "
+            f"Galaxies nearest to the prototypes ({inputs.space(space)}) are "
             "compared with random samples of as many galaxies of their class. The 4000 Å break is that of Balogh et al. "
             "1999: it is large where the light comes from old stars.",
         ),

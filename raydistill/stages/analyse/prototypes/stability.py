@@ -163,7 +163,7 @@ def stability_section(inputs: AnalysisInputs) -> Section:
 
 def _untried(repeats: list[Repeats]) -> str:
     untried = [name for name in DESCRIPTIONS if name not in {repeat.varied for repeat in repeats}]
-    return f" Other {' and '.join(untried)} were not tried." if untried else ""
+    return f" Not tried: other {', '.join(untried)}." if untried else ""
 
 
 def _adjusted(compared: list[Comparison]) -> list[list[float | None]]:

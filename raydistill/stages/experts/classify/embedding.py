@@ -21,7 +21,7 @@ from raydistill.stages.experts.classify.ensemble import check_experts
 
 @dataclass(frozen=True)
 class Expert:
-    """The expert whose features describe pictures.
+    """An expert whose features describe pictures.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class Expert:
         The network.
     normalisation
         Of its pictures.
+    number
+        Which of the experts it is.
     """
 
     store: str
@@ -38,12 +40,13 @@ class Expert:
     num_classes: int
     image_size: int
     normalisation: AnyNormalisation
+    number: int = 0
 
     @cached_property
     def _ensemble(self) -> Ensemble:
         store = TrajectoryStore.open(self.store, verify=False)  # the driver has verified it
         network = build_network(self.architecture, self.num_classes, self.image_size)
-        return Ensemble(network, [store(0, store.num_epochs)], features=True)
+        return Ensemble(network, [store(self.number, store.num_epochs)], features=True)
 
     def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
         """Return the features float32 [N, F] of uint8 pictures, computed on the CPU."""
