@@ -162,6 +162,16 @@ class Plan:
         return self.spec(kinds.ENCODER, parts, parents, self.config.seed if pretrain.seed is None else pretrain.seed)
 
     @cached_property
+    def all_encoders(self) -> list[ArtifactSpec]:
+        """The encoder, and those of `pretrain.members`."""
+        pretrain, seed = self.config.pretrain, self.encoder.seed
+        options = [
+            replace(pretrain, network=network, seed=seed + number, members=())
+            for number, network in enumerate(pretrain.members, start=1)
+        ]
+        return [self.encoder, *(Plan(replace(self.config, pretrain=other)).encoder for other in options)]
+
+    @cached_property
     def pretrain_sets(self) -> list[ArtifactSpec]:
         """The curated sets of `pretrain.extra_sets`. Raises as `extra_sets`."""
         fix = "correct pretrain.extra_sets, or run 'raydistill curate CONFIG'"
@@ -224,7 +234,11 @@ class Plan:
 
     def _named_encoders(self, uris: Sequence[str], key: str) -> list[ArtifactSpec]:
         fix = f"correct {key}, or run 'raydistill pretrain CONFIG'"
-        return [self.encoder if uri == OWN else existing_spec(kinds.ENCODER, uri, fix) for uri in uris]
+        return [
+            spec
+            for uri in uris
+            for spec in (self.all_encoders if uri == OWN else [existing_spec(kinds.ENCODER, uri, fix)])
+        ]
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""

@@ -81,6 +81,19 @@ def test_images_are_distilled_for_the_encoder_and_its_heads_are_evaluated(traine
     assert {"distilled", "class_mean", "nearest_feature", "full_data_head"} <= {row["subject"] for row in rows}
 
 
+def test_members_are_trained_with_other_seeds_and_matched_together(trained: Config) -> None:
+    members = "pretrain.members=[{kind: pooled, widths: [8, 16], groups: 4}, {kind: pooled, widths: [8, 8], groups: 4}]"
+    plan = Plan(tiny(trained.output, *SMALL, *HEADS, "resources.workers=1", members))
+    with training_here():
+        first = pretrain(plan, SILENT)
+    assert first.manifest.identity == Plan(trained).encoder.identity  # is not trained again
+    assert all(spec.exists for spec in plan.all_encoders)
+    assert len({spec.seed for spec in plan.all_encoders}) == 3
+    made = distill(plan, SILENT)
+    parents = [made.manifest.parents[f"encoder_{number}"].identity for number in range(3)]
+    assert parents == [spec.identity for spec in plan.all_encoders]
+
+
 def test_the_path_of_an_encoder_does_not_matter_but_its_identity_does(trained: Config) -> None:
     folder = Plan(trained).encoder.folder.uri
     by_path = tiny(trained.output, *SMALL, *HEADS, f"distill.objective.encoders=['{folder}']")

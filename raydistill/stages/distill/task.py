@@ -105,7 +105,7 @@ def make_task(
         spec.seed, processor, memory_mb=resources.distill_memory_mb,
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
-        encoders=tuple(encoder.folder.uri for encoder in plan.encoders), named_networks=(config.pretrain.network,),
+        encoders=tuple(encoder.folder.uri for encoder in plan.encoders), named_networks=config.pretrain.networks,
     )  # fmt: skip
 
 

@@ -121,6 +121,9 @@ class Pretrain:
     seed
         Root of the training's random numbers, so that another value gives another encoder of the
         same galaxies. None: `seed` of the config.
+    members
+        Architectures of further encoders, each trained with a seed of its own. An objective for
+        `pretrain` has them all.
     """
 
     source: Annotated[Source, BY_KIND, infer_kind(Source)] = field(default_factory=Trained)
@@ -130,10 +133,18 @@ class Pretrain:
     probe_every: PositiveInt = 250
     record_every: PositiveInt = 25
     seed: int | None = None
+    members: tuple[AnyArchitecture, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.members and not isinstance(self.source, Trained):
+            raise ValueError("members are trained; give encoders of others by their folders")
         if len(set(self.extra_sets)) < len(self.extra_sets):
             raise ValueError(f"extra_sets must not name one twice, got {', '.join(self.extra_sets)}")
+
+    @property
+    def networks(self) -> tuple[AnyArchitecture, ...]:
+        """Return the architectures of all encoders."""
+        return self.network, *self.members
 
     @property
     def file(self) -> tuple[str, str] | None:
@@ -156,4 +167,6 @@ class Pretrain:
                 return {"source": asdict(self.source) | {"file": ""}}
             case Embeddings():
                 return {"source": asdict(self.source) | {"table": ""}}
-        return {"pretrain": replace(self, extra_sets=())}
+        return {
+            "pretrain": {key: value for key, value in asdict(replace(self, extra_sets=())).items() if key != "members"}
+        }

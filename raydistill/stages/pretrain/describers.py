@@ -100,7 +100,7 @@ def open_describer(plan: Plan, curated: CuratedSet) -> Describer:
         return TableDescriber(artifact.folder.uri)
     architecture = None
     if artifact.summary.source != "onnx":
-        architecture = artifact.architecture((plan.config.pretrain.network,))
+        architecture = artifact.architecture(plan.config.pretrain.networks)
     return EncoderDescriber(artifact.folder.uri, artifact.summary, architecture)
 
 

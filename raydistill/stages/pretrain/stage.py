@@ -40,7 +40,7 @@ COLLAPSED = 2.0  # effective rank below which features say next to nothing
 
 
 def pretrain(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> EncoderArtifact:
-    """Train the encoder of the plan, or open the existing one.
+    """Train the encoders of the plan, or open the existing ones; return the first.
 
     Parameters
     ----------
@@ -77,6 +77,9 @@ def pretrain(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Enc
                 run.metrics({name: value for name, value in row.items() if np.isfinite(value)}, 0)
     artifact = EncoderArtifact.open(spec.folder)
     _warn_of_collapse(artifact)
+    for member in plan.all_encoders[1:]:
+        assert member.plan is not None
+        pretrain(member.plan, tracker, parent_run)
     return artifact
 
 

@@ -110,7 +110,7 @@ class HeadTask:
         return cls(
             experts, tuple(artifact.folder.uri for artifact in opened),
             tuple(artifact.folder.uri for artifact in unseen),
-            (plan.config.pretrain.network,),
+            plan.config.pretrain.networks,
             distilled.selected.normalisation,
             Augmentation(tuple(config["augmentation"]["operations"])), len(distilled.class_names),
             Processor.of(plan.config.resources),
