@@ -1,4 +1,4 @@
-"""The section about sparse features: what experts or an encoder see, as strips of galaxies.
+"""The section about sparse features: what networks see, as strips of galaxies.
 
 Each strip names the vote that its feature follows.
 """
@@ -80,7 +80,7 @@ PROTOTYPES = (
 
 
 class Run(NamedTuple):
-    """The number of an expert or encoder, and the seed of an autoencoder of its features."""
+    """Number of an expert or encoder, and seed of an autoencoder of its features."""
 
     describer: int
     seed: int
