@@ -1,7 +1,7 @@
 r"""Compare ways to make legible prototypes: accuracy, legibility and stability.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/legibility.py [--seeds 2] [--iterations 200] \
-        [--output runs/legibility]
+        [--ways aligned components head] [--output runs/legibility]
 
 Data: `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image per class), with a network of
 width 32. The ways (`WAYS`):
@@ -34,8 +34,8 @@ stability        correlation of two sets' prototypes of a class, for the version
 
 Versions of a picture are its eight flips and turns. Distance, fine structure and m = 2 of an
 aligned set are compared with aligned galaxies. A stopped run resumes when the command is run again:
-every distillation is one command. Writes `benchmarks/results/legibility.json` and
-`docs/images/legibility.png`, and prints the table.
+every distillation is one command. Prints the table. With all ways it also writes
+`benchmarks/results/legibility.json` and `docs/images/legibility.png`.
 """
 
 from __future__ import annotations
@@ -97,17 +97,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--networks", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     parser.add_argument("--output", default="runs/legibility")
     args = parser.parse_args()
-    for config in (ALIGNED, UNALIGNED):
-        prepare_experts([config, *COMMON, f"output={args.output}"])
-    sets: dict[str, list[DistilledSet]] = {way: [] for way in WAYS}
-    for seed, way in itertools.product(range(args.seeds), WAYS):
+    common = [*COMMON, f"output={args.output}"]
+    for config in {WAYS[way][0] for way in args.ways}:
+        prepare_experts([config, *common])
+    sets: dict[str, list[DistilledSet]] = {way: [] for way in args.ways}
+    for seed, way in itertools.product(range(args.seeds), args.ways):
         folder = run_stage("distill", distilling(way, seed, args.iterations, args.output))
         sets[way].append(DistilledSet.open(str(folder)))
+    curated = {config: CuratedSet.open(str(run_stage("curate", [config, *common]))) for config in (UNALIGNED, ALIGNED)}
     torch.set_num_threads(1)
-    results = {"iterations": args.iterations, "networks": args.networks, **measure(sets, args.networks)}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    every = args.ways == [*WAYS]
+    results = {"iterations": args.iterations, "networks": args.networks, **measure(sets, curated, args.networks, every)}
+    if every:
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(_table(results))
 
 
@@ -174,13 +179,14 @@ class Evaluation:
             return evaluate(self._network, theta, images, labels, self._curated.num_classes).balanced_accuracy
 
 
-def measure(sets: dict[str, list[DistilledSet]], networks: int) -> dict[str, Any]:
-    """Return the measures of all pictures by way, set and class, and draw them."""
-    curated = {name: CuratedSet.open(sets[way][0].manifest.parents["curated"].uri) for name, way in
-               (("unaligned", "published"), ("aligned", "aligned"))}  # fmt: skip
-    galaxies = {name: _load(one) for name, one in curated.items()}
-    evaluation = Evaluation(curated["unaligned"], networks)
-    classifier = Classifier(curated["unaligned"], galaxies["unaligned"])
+def measure(
+    sets: dict[str, list[DistilledSet]], curated: dict[str, CuratedSet], networks: int, drawn: bool
+) -> dict[str, Any]:
+    """Return the measures of all pictures by way, set and class; draw them if wanted."""
+    galaxies = {name: _load(curated[config]) for name, config in (("unaligned", UNALIGNED), ("aligned", ALIGNED))}
+    unaligned = curated[UNALIGNED]
+    evaluation = Evaluation(unaligned, networks)
+    classifier = Classifier(unaligned, galaxies["unaligned"])
     references = {name: Reference(one) for name, one in galaxies.items()}
     pictures = {way: [one.selected.pixels().numpy() for one in some] for way, some in sets.items()}
     ways: dict[str, Any] = {}
@@ -193,14 +199,15 @@ def measure(sets: dict[str, list[DistilledSet]], networks: int) -> dict[str, Any
             "outside": [float(((one < 0) | (one > 1)).mean()) for one in some],
             "stability": [correlation(*pair) for pair in itertools.combinations(some, 2)],
         }
-    draw(pictures, galaxies["unaligned"], curated["unaligned"].class_names)
+    if drawn:
+        draw(pictures, galaxies["unaligned"], unaligned.class_names)
     real = {
         "recognised": classifier.recognised,
         **{f"stability, {name}": _of_pairs(one) for name, one in galaxies.items()},
     }
     baselines = evaluation.of_baselines()
     return {
-        "classes": curated["unaligned"].class_names,
+        "classes": unaligned.class_names,
         "classifier": classifier.accuracy,
         "baselines": baselines,
         "real": real,
