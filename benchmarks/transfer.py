@@ -1,6 +1,6 @@
 """Measure whether sets for heads suit encoders that they were not made for.
 
-    RAYDISTILL_DATA=FOLDER python benchmarks/transfer.py CONFIG [--numbers 1 2 4 8] [--scratch] [key=value ...]
+    RAYDISTILL_DATA=FOLDER python benchmarks/transfer.py CONFIG [key=value ...] [--scratch] [--numbers 1 2 4 8]
 
 Encoders of the config's survey differ in their seed, and every second one in its form
 (`pretrain.members`). A set of one image a class is distilled for the first 1, 2, 4 and 8 of them,
@@ -42,14 +42,19 @@ def main() -> None:
     parser.add_argument("--numbers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--scratch", action="store_true")
     options, overrides = parser.parse_known_args()
-    common = [options.config, "extends=parts/heads", *overrides, f"pretrain.network={FORMS[0]}"]
-    run_stage("curate", common)
+    common = [options.config, "extends=parts/heads", *overrides]
+    run_stage("run", [*common, "--to", "curate"])
     unseen = {name: run_stage("pretrain", [*common, *words]) for name, words in UNSEEN_ENCODERS.items()}
     head = ["encoders", "test", "distilled", *(f"minus {shown_name(name)}" for name in REAL), "all galaxies"]
     rows = []
     for number in options.numbers:
         members = ", ".join(FORMS[index % len(FORMS)] for index in range(1, number))
-        words = [*common, f"pretrain.members=[{members}]", "distill.objective.encoders=[pretrain]"]
+        words = [
+            *common,
+            f"pretrain.network={FORMS[0]}",
+            f"pretrain.members=[{members}]",
+            "distill.objective.encoders=[pretrain]",
+        ]
         words += [f"evaluate.encoders=[{', '.join(map(str, unseen.values()))}]", "evaluate.other_networks=[]"]
         words += ["evaluate.baselines=[random_real,class_mean]", "evaluate.full_data_networks=0"]
         if options.scratch and number in (min(options.numbers), max(options.numbers)):

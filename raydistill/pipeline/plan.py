@@ -171,6 +171,12 @@ class Plan:
         ]
         return [self.encoder, *(Plan(replace(self.config, pretrain=other)).encoder for other in options)]
 
+    @property
+    def pretraining(self) -> ArtifactSpec:
+        """The first of all encoders that is missing; `encoder` if none is."""
+        missing = (replace(spec, plan=self) for spec in self.all_encoders if not spec.exists)
+        return next(missing, self.encoder)
+
     @cached_property
     def pretrain_sets(self) -> list[ArtifactSpec]:
         """The curated sets of `pretrain.extra_sets`. Raises as `extra_sets`."""

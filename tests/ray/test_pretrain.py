@@ -15,6 +15,7 @@ from raydistill.artifacts.display import open_artifact
 from raydistill.config import Config
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, DivergenceError
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import run_stage, spec_of
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.feeding.worker import STATE
 from raydistill.stages.distill.artifact import DistilledSet
@@ -84,10 +85,12 @@ def test_images_are_distilled_for_the_encoder_and_its_heads_are_evaluated(traine
 def test_members_are_trained_with_other_seeds_and_matched_together(trained: Config) -> None:
     members = "pretrain.members=[{kind: pooled, widths: [8, 16], groups: 4}, {kind: pooled, widths: [8, 8], groups: 4}]"
     plan = Plan(tiny(trained.output, *SMALL, *HEADS, "resources.workers=1", members))
+    assert spec_of(plan, "pretrain").identity == plan.all_encoders[1].identity
     with training_here():
-        first = pretrain(plan, SILENT)
+        first = run_stage("pretrain", plan)
     assert first.manifest.identity == Plan(trained).encoder.identity  # is not trained again
     assert all(spec.exists for spec in plan.all_encoders)
+    assert spec_of(plan, "pretrain").identity == plan.encoder.identity
     assert len({spec.seed for spec in plan.all_encoders}) == 3
     made = distill(plan, SILENT)
     parents = [made.manifest.parents[f"encoder_{number}"].identity for number in range(3)]

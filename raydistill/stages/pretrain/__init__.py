@@ -20,7 +20,7 @@ the survey has classes, a linear head on the features is scored while the traini
             then="run CONFIG --to predict features=FOLDER",
         ),
     ),
-    spec=lambda plan: plan.encoder,
+    spec=lambda plan: plan.pretraining,
     run="raydistill.stages.pretrain.stage:pretrain",
     purpose="train a network that describes pictures, without labels",
 )
