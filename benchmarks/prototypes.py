@@ -2,7 +2,7 @@
 
     python benchmarks/prototypes.py runs/gz2_kaggle5/distilled-65ea290f8d1f runs/gz2_kaggle5/distilled-… [--picture prototypes.png]
 
-It drew the pictures of prototypes in docs/results.md, from the sets that the figures there were measured on.
+It drew the pictures of prototypes in docs/results-one-split.md, from the sets that the figures there were measured on.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ EXPECTED: dict[str, set[tuple[str, str]]] = {
     "wrong labels": {("wrong_labels", "all classes")},
     "blurred class": {("class_kernel", "class 1, scattering"), ("class_kernel", "class 1, morphology")},
 }
+# What finds copies and twins: its p-values must not be small for honest pictures.
+PAIRS = {("memorisation", "pixels"), ("closest_copies", "pixels"), ("twins", "pixels"), ("wrong_labels", "all classes")}
 DEFECTS: dict[str, Defect] = {
     "copies": copies,
     "few copies": few_copies,
@@ -136,7 +138,7 @@ def observed(data_root: Path) -> Pictures:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("source", ["simulated", "observed"])
-def test_ten_seeds_find_every_defect_and_no_false_one(source: str, request: pytest.FixtureRequest) -> None:
+def test_ten_seeds_find_every_defect_and_raise_few_alarms(source: str, request: pytest.FixtureRequest) -> None:
     pictures: Pictures = request.getfixturevalue(source)
     missed, alarms = [], []
     for seed in SEEDS:
@@ -146,7 +148,9 @@ def test_ten_seeds_find_every_defect_and_no_false_one(source: str, request: pyte
         missed += [(seed, name) for name, metrics in result.items() if not metrics & EXPECTED[name]]
         for name, metrics in result.items():
             print(seed, name, sorted(metrics & EXPECTED[name]), len(metrics), flush=True)
-    assert not alarms
+    # One honest audit in twenty has a finding, by its level; three or more of ten have a chance of .012.
+    assert len({seed for seed, _ in alarms}) <= 2, alarms
+    assert not {metric for _, metric in alarms} & PAIRS, alarms
     assert not missed
 
 
@@ -160,7 +164,9 @@ def test_ten_seeds_find_wrong_labels_and_copies_of_a_training_half_in_300_pictur
     pictures: Pictures = request.getfixturevalue(source)
     defects: dict[str, Defect] = {"none": honest, "wrong labels": mislabelled}
     labels = [audited(pictures, defects, 300, seed, permutations=399) for seed in SEEDS]
-    assert [result["none"] for result in labels] == [set()] * len(SEEDS)
+    alarms = [result["none"] for result in labels if result["none"]]
+    assert len(alarms) <= 2, alarms  # as above
+    assert not set().union(*alarms) & PAIRS, alarms
     assert sum(("wrong_labels", "all classes") in result["wrong labels"] for result in labels) >= 9
     few = pictures.take(np.arange(1200))
     assert [audited_pair(few, honest, seed, 999) for seed in SEEDS].count(set()) >= 9  # one in twenty at most
