@@ -1,4 +1,4 @@
-"""Measure the accuracy of whole runs over seeds: the tables of docs/results-one-split.md.
+"""Measure whole runs over seeds: the first table of docs/results-one-split.md.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/accuracy.py gz2_kaggle5 gz2_kaggle5_ipc10 [--seeds 3] [--set KEY=VALUE] [--parallel 2] \
         [--output runs] [--save-sets FOLDER] [--gpus FRACTION]
