@@ -195,6 +195,8 @@ def measure(
         ways[way] = {
             "accuracy": [evaluation.of_set(one) for one in sets[way]],
             **{name: [reference.ratio(name, one) for one in some] for name in reference.medians},
+            "inside": {name: sum(reference.inside(name, one) for one in some) for name in reference.medians},
+            "prototypes": sum(map(len, some)),
             "recognised": [classifier.probabilities(one).diagonal().tolist() for one in some],
             "outside": [float(((one < 0) | (one > 1)).mean()) for one in some],
             "stability": [correlation(*pair) for pair in itertools.combinations(some, 2)],
@@ -309,6 +311,10 @@ def _table(results: dict[str, Any]) -> str:
         f"{statistics.mean(real['stability, unaligned']):.2f}; aligned {statistics.mean(real['stability, aligned']):.2f} |"
     )
     lines += [f"| {name} | {value:.3f} | | | | | | |" for name, value in results["baselines"].items()]
+    lines.append("\nPrototypes within the central 95 % of held-out galaxies of their class:")
+    for way, values in results["ways"].items():
+        counts = ", ".join(f"{name} {count}" for name, count in values["inside"].items())
+        lines.append(f"{way}: {counts}, of {values['prototypes']}")
     lines.append(f"\nThe classifier is right for {results['classifier']:.3f} of the held-out galaxies (balanced).")
     return "\n".join(lines)
 

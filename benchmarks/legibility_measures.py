@@ -77,9 +77,13 @@ class Reference:
 
     def __init__(self, galaxies: Galaxies) -> None:
         self._training = galaxies.train
-        self.medians = {
-            name: [float(np.nanmedian(self._values(name, one, label))) for label, one in enumerate(galaxies.test)]
+        held_out = {
+            name: [self._values(name, one, label) for label, one in enumerate(galaxies.test)]
             for name in ("distance", "fine structure", "m = 2")
+        }
+        self.medians = {name: [float(np.nanmedian(one)) for one in values] for name, values in held_out.items()}
+        self._ranges = {
+            name: [np.nanquantile(one, [0.025, 0.975]) for one in values] for name, values in held_out.items()
         }
 
     def ratio(self, name: str, prototypes: Pictures) -> list[float | None]:
@@ -90,6 +94,11 @@ class Reference:
         values = [float(self._values(name, one[None], label)[0]) for label, one in enumerate(prototypes)]
         ratios = [value / median for value, median in zip(values, self.medians[name], strict=True)]
         return [one if np.isfinite(one) else None for one in ratios]
+
+    def inside(self, name: str, prototypes: Pictures) -> int:
+        """Return how many prototypes lie within the central 95 % of the galaxies of their class."""
+        values = [float(self._values(name, one[None], label)[0]) for label, one in enumerate(prototypes)]
+        return sum(low <= value <= high for value, (low, high) in zip(values, self._ranges[name], strict=True))
 
     def _values(self, name: str, pictures: Pictures, label: int) -> Values:
         if name == "distance":
