@@ -96,7 +96,7 @@ class Reference:
         return [one if np.isfinite(one) else None for one in ratios]
 
     def inside(self, name: str, prototypes: Pictures) -> int:
-        """Return how many prototypes lie within the central 95 % of the galaxies of their class."""
+        """Return how many prototypes lie within the central 95 % of their class."""
         values = [float(self._values(name, one[None], label)[0]) for label, one in enumerate(prototypes)]
         return sum(low <= value <= high for value, (low, high) in zip(values, self._ranges[name], strict=True))
 

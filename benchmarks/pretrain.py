@@ -1,4 +1,6 @@
-"""Compare the speed of `raydistill pretrain` with a plain loop over pictures in memory.
+"""Compare the speed of `raydistill pretrain` with a plain loop.
+
+The loop runs over pictures in memory.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/pretrain.py CONFIG [key=value ...] [--steps 40 160]
 

@@ -5,7 +5,7 @@
 Encoders of the config's survey differ in their seed, and every second one in its form
 (`pretrain.members`). A set of one image a class is distilled for the first 1, 2, 4 and 8 of them,
 and tested with linear heads on the features of two encoders that no set was made for: one of
-another loss (VICReg), and one of another form (a ConvNet). Real images of equal number are tested
+another loss (VICReg), and one of another form (an AlexNet). Real images of equal number are tested
 beside it: those nearest to the mean feature of their class, and class means. `own` is the mean over
 the encoders that the set was made for. Differences have 95 % intervals over test galaxies.
 `--scratch` also trains networks from scratch on the smallest and on the largest set.
@@ -27,10 +27,10 @@ from raydistill.stages.evaluate.artifact import HEAD, UNSEEN, EvaluationReport
 from raydistill.statistics.resampling import difference
 from raydistill.text import shown_name, text_table
 
-FORMS = ("{kind: pooled, widths: [16, 32, 64], groups: 8}", "{kind: pooled, widths: [24, 48, 96], groups: 8}")
+FORMS = ("{kind: pooled, widths: [16, 32, 64], groups: 8}", "{kind: convnet, depth: 3, width: 32}")
 UNSEEN_ENCODERS = {
     "another loss": ("pretrain.training.loss=vicreg", "pretrain.seed=100", f"pretrain.network={FORMS[0]}"),
-    "another form": ("pretrain.seed=101", "pretrain.network={kind: convnet, depth: 3, width: 48}"),
+    "another form": ("pretrain.seed=101", "pretrain.network={kind: alexnet, width: 32}"),
 }
 NETWORKS = "[{kind: convnet, depth: 3, width: 32, norm: none}, {kind: resnet18}, {kind: vit}]"
 REAL = ("nearest_feature", "class_mean")
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def tested(report: EvaluationReport, labels_N: np.ndarray, unseen: list[str]) -> Iterable[tuple[str, ...]]:
-    """Yield a row of the table for each kind of test: own encoders, unseen ones, networks."""
+    """Yield a row for each kind of test: own encoders, unseen ones, networks."""
     rows = report.runs.to_pylist()
     groups = {"own": [row for row in rows if row["network"] == HEAD]}
     for number, name in enumerate(unseen):
