@@ -302,8 +302,10 @@ class AnalysisInputs:
     @cached_property
     def describers(self) -> list[Describer]:
         """Return the encoder, otherwise each expert."""
-        if self.encoder is not None or self.trajectories is None:
-            return [] if self.encoder is None else [self.encoder]
+        if self.encoder is not None:
+            return [self.encoder]
+        if self.trajectories is None:
+            return []
         expert = open_expert(self.plan, self.curated)
         return [replace(expert, number=number) for number in range(self.trajectories.num_experts)]
 
