@@ -378,7 +378,7 @@ def _predict_block(block: pa.Table) -> int:
 
 AUDITED = (
     "generate.training.steps=2", "generate.training.batch_size=8", "sample.num_images=300", "sample.sampling.steps=2",
-    "audit.num_pictures=300", "audit.permutations=99", "audit.spaces=[scattering, morphology]",
+    "audit.num_pictures=300", "audit.permutations=699", "audit.spaces=[scattering, morphology]",
 )  # fmt: skip
 
 

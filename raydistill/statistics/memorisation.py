@@ -60,7 +60,7 @@ def memorisation(
         "nearer_to_training": the share of synthetic pictures whose nearest real picture is a
         training picture. "memorisation": the mean of
         :math:`\ln(d_\text{held-out} / d_\text{training})`. The chance that any is significant
-        without memorisation is `findings.SIGNIFICANCE`.
+        without memorisation is `testing.AUDIT_LEVEL`.
 
     Notes
     -----

@@ -19,6 +19,8 @@ from raydistill.statistics.permutation import Floats, Groups, Metric, PooledStat
 # controls the family-wise error rate and uses the correlations of the metrics.
 
 NUM_PARTS = 20  # of the jackknife
+TAIL = 0.1  # share of the values of a metric by which it is brought to the scale of others
+LEAST_IN_TAIL = 20  # values, of few permutations
 _NORMAL_95 = 1.96
 
 
@@ -56,16 +58,14 @@ def adjusted_p_values(observed_M: Floats, null_BM: Floats, worse: Sequence[Worse
 
     Notes
     -----
-    Each metric is measured in standard deviations of its B + 1 values. Under the null hypothesis
-    these are exchangeable, so the test is exact for any B and any correlation of the metrics.
+    Metrics are compared by `tail_scores` of their B + 1 values. Under the null hypothesis these are
+    exchangeable, so the test is exact for any B and any correlation of the metrics.
     """
     values = np.concatenate([observed_M[None], null_BM])
     usable = np.isfinite(values).all(0)
     values = np.where(usable, values, 0.0)
-    spread = values.std(0)
-    scaled = np.divide(values - values.mean(0), spread, out=np.zeros_like(values), where=spread > 1e-12)
-    sign = np.array([{"higher": 1.0, "lower": -1.0, "different": 1.0}[side] for side in worse])
-    scores = np.where([side == "different" for side in worse], np.abs(scaled), scaled * sign)
+    constant = values.std(0) <= 1e-12
+    scores = tail_scores(values, worse)
     order = np.argsort(-scores[0], kind="stable")
     # For the metric of rank r: the largest score among it and all that rank after it.
     largest = np.maximum.accumulate(scores[:, order][:, ::-1], axis=1)[:, ::-1]
@@ -73,7 +73,41 @@ def adjusted_p_values(observed_M: Floats, null_BM: Floats, worse: Sequence[Worse
     stepped = np.maximum.accumulate((1 + raw) / len(values))
     adjusted = np.empty(len(order))
     adjusted[order] = stepped
-    return np.where(usable & (spread > 1e-12), adjusted, 1.0)
+    return np.where(usable & ~constant, adjusted, 1.0)
+
+
+def tail_scores(values_BM: Floats, worse: Sequence[Worse]) -> Floats:
+    r"""Return how far the values of each metric lie in its tail, on one scale for all metrics.
+
+    Parameters
+    ----------
+    values_BM
+        float64 [B, M], finite.
+    worse
+        For each metric the direction of its tail; "different" takes distances from the median.
+
+    Returns
+    -------
+    ndarray
+        float64 [B, M]: the distance from the `TAIL` quantile in units of the mean excess over it. For
+        an exponential tail a score s has the chance `TAIL` :math:`e^{-s}`.
+
+    Notes
+    -----
+    Standard deviations are no such scale: a skewed metric, such as the kernel distance of a few
+    pictures, often lies seven of them out, and would hide all others from a maximum test. The largest
+    excess is left out of the mean, since it may be the effect that is tested.
+    """
+    sign_M = np.array([-1.0 if side == "lower" else 1.0 for side in worse])
+    two_sided_M = np.array([side == "different" for side in worse])
+    signed_BM = np.where(two_sided_M, np.abs(values_BM - np.median(values_BM, axis=0)), values_BM * sign_M)
+    count = max(round(TAIL * len(values_BM)), min(LEAST_IN_TAIL, len(values_BM) // 2))
+    ordered_BM = np.sort(signed_BM, axis=0)[::-1]
+    threshold_M = ordered_BM[count]
+    excess_M = ordered_BM[1:count].mean(0) - threshold_M
+    scale_M = np.where(excess_M > 1e-12, excess_M, signed_BM.std(0))  # equal values have no excess
+    distance_BM = signed_BM - threshold_M
+    return np.divide(distance_BM, scale_M, out=np.zeros_like(distance_BM), where=scale_M > 1e-12)
 
 
 def holm(p_values_M: Floats) -> Floats:
@@ -122,7 +156,8 @@ def interval(values_M: Floats, errors_M: Floats, metrics: Sequence[Metric]) -> t
 
 # Define the record of one metric: value, interval, floor and significance.
 
-SIGNIFICANCE = 0.05  # chance that an audit of equal distributions reports any finding
+SIGNIFICANCE = 0.05  # of one statement of an analysis
+AUDIT_LEVEL = 0.01  # chance that an audit of equal distributions reports any finding
 
 
 @dataclass(frozen=True)
@@ -178,7 +213,7 @@ class Finding:
 
     def adjusted(self, p_value: float) -> Finding:
         """Return the finding with another p-value."""
-        return replace(self, p_value=p_value, significant=p_value <= SIGNIFICANCE and self.beyond_floor)
+        return replace(self, p_value=p_value, significant=p_value <= AUDIT_LEVEL and self.beyond_floor)
 
 
 def make_findings(
@@ -211,6 +246,6 @@ def make_findings(
 
 
 def combine(*families: list[Finding]) -> list[Finding]:
-    """Return all findings, Bonferroni-adjusted so that they share one `SIGNIFICANCE`."""
+    """Return all findings, Bonferroni-adjusted so that they share one `AUDIT_LEVEL`."""
     used = [family for family in families if family]
     return [finding.adjusted(min(1.0, len(used) * finding.p_value)) for family in used for finding in family]

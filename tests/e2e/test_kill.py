@@ -74,7 +74,7 @@ GENERATOR = (
     "generate.sampling={steps: 4}",
     "generate.preview_every=30",
     "sample.num_images=40",
-    "audit.permutations=99",
+    "audit.permutations=699",
 )
 GENERATOR_UNDER_WAY: dict[str, Callable[[Path], bool]] = {
     "generator": lambda output: there(output, "generator", STATE),

@@ -31,7 +31,7 @@ from tests.words import check_simulated
 pytestmark = pytest.mark.usefixtures("cluster")
 
 INPUTS = ("survey", "curated", "trajectories", "generator", "synthetic")
-FEW = ("sample.sampling={steps: 2}", "sample.num_images=40", "audit.permutations=99")
+FEW = ("sample.sampling={steps: 2}", "sample.num_images=40", "audit.permutations=699")
 
 
 @pytest.fixture(scope="module")

@@ -187,7 +187,7 @@ COMMANDS = {
     "audit": KilledCommand(
         build=lambda plan: audit(plan, SILENT),
         kinds=TRAINED,
-        overrides=("audit.permutations=99", "audit.set=SYNTHETIC"),
+        overrides=("audit.permutations=699", "audit.set=SYNTHETIC"),
         parts=BLOCKS,
         least=2,
     ),

@@ -26,9 +26,8 @@ from matplotlib.figure import Figure
 from raydistill.artifacts.records import Record, read_json
 from raydistill.figures.drawing import CHART_DPI, STYLE
 from raydistill.statistics.intervals import known
+from raydistill.statistics.testing import SIGNIFICANCE
 from raydistill.storage import Folder
-
-SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ MIN_PICTURES = 20  # of each sample: fewer leave no part to the jackknife and no
 
 MAX_PICTURES = 1000  # of each sample by default: memory and time grow with the square
 
-NUM_PERMUTATIONS = 399  # the smallest p-value is 1/400
+NUM_PERMUTATIONS = 999  # the smallest p-value is 1/1000 for each of up to seven families of tests
 
 
 Space = Literal["scattering", "morphology", "experts", "encoder"]
 SPACES: tuple[Space, ...] = ("scattering", "morphology", "experts", "encoder")
-MIN_PERMUTATIONS = 99  # with fewer no p-value that is adjusted for two tests lies far below 0.05
+MIN_PERMUTATIONS = 699  # with fewer no p-value that is adjusted for seven families reaches 0.01
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from raydistill.figures.pages import Picture, picture, render
 from raydistill.stages.audit.artifact import SYNTHETIC, AuditSummary, Words
-from raydistill.statistics.testing import SIGNIFICANCE, Finding
+from raydistill.statistics.testing import AUDIT_LEVEL, Finding
 from raydistill.text import format_number
 
 # Compute the paths of the audit page's small charts, in units of SVG view boxes.
@@ -271,7 +271,7 @@ def report_page(
     return render(
         "report.html",
         summary=summary,
-        level=SIGNIFICANCE,
+        level=AUDIT_LEVEL,
         num_significant=sum(finding.significant for finding in findings),
         num_metrics=sum(finding.testable for finding in findings),
         groups=group_findings(findings, summary.words),

@@ -210,14 +210,16 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     differences = compare(measured.held_out, measured.synthetic, measured.training, config.seed, config.permutations)
     labels_R = np.concatenate([blocks.training.labels_N, blocks.held_out.labels_N]) if summary.matched_classes else None
     memorised = memorisation({PIXELS: measured.neighbours}, config.seed, config.permutations, labels_R)
+    of_pair = []
     if measured.halves is not None and blocks.halves is not None:
-        labels_R = blocks.halves.labels_N
-        pair = two_generators(measured.halves, len(blocks.samples), config.seed, labels_R=labels_R)
-        memorised = combine(memorised, pair)
+        halves_R = blocks.halves.labels_N
+        of_pair = two_generators(measured.halves, len(blocks.samples), config.seed, labels_R=halves_R)
     findings = combine(
         differences,
         memorised,
-        combine(consistency_findings(curated, blocks, measured), label_findings(measured, config.seed)),
+        of_pair,
+        consistency_findings(curated, blocks, measured),
+        label_findings(measured, config.seed),
         *_copies(folder / PARTIAL, plan, measured),
     )
     folder.write(SUMMARY_FILE, summary.to_json())

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from raydistill.morphology.comparison import JointComparison
 from raydistill.morphology.measures import MEASURES
-from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, SectionTable, Statement
+from raydistill.stages.analyse.sections import Quantity, SectionTable, Statement
+from raydistill.statistics.testing import SIGNIFICANCE
 
 JOINT = (
     Quantity("measure", "what is measured"),

@@ -39,9 +39,9 @@ from raydistill.stages.analyse.science.sparse_features import (
     recurrence,
     strongest,
 )
-from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
+from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.pretrain.describers import Describer, on_device
-from raydistill.statistics.testing import holm
+from raydistill.statistics.testing import SIGNIFICANCE, holm
 
 Floats = npt.NDArray[np.float64]
 

@@ -25,9 +25,9 @@ from raydistill.stages.analyse.science.stability import (
     recurrence_of_classes,
     similarity_of_classes,
 )
-from raydistill.stages.analyse.sections import SIGNIFICANCE, Quantity, Section, SectionFigure, SectionTable, Statement
+from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.statistics.testing import holm
+from raydistill.statistics.testing import SIGNIFICANCE, holm
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from raydistill.figures.pages import Picture, picture, render
-from raydistill.stages.analyse.sections import SIGNIFICANCE, FigureRecord, SectionRecord, Statement, html_file
+from raydistill.stages.analyse.sections import FigureRecord, SectionRecord, Statement, html_file
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.statistics.testing import SIGNIFICANCE
 from raydistill.storage import Folder
 from raydistill.text import format_number, survey_adjective
 

@@ -120,7 +120,7 @@ def compare(
     -------
     list of Finding
         In a fixed order. The chance that any is significant for equal distributions is
-        `findings.SIGNIFICANCE`.
+        `testing.AUDIT_LEVEL`.
 
     Raises
     ------

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from raydistill.morphology.pictures import QUANTITIES, morphology
+from raydistill.stages.audit.config import NUM_PERMUTATIONS
 from raydistill.stages.audit.inputs import draw_samples, with_others
 from raydistill.stages.audit.metrics.classes import wrong_labels
 from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, compare, matched_classes
@@ -60,10 +61,13 @@ def few_copies(synthetic: Pictures, training: Pictures, rng: np.random.Generator
     return Pictures(images, labels)
 
 
-def repeated(synthetic: Pictures, training: Pictures, rng: np.random.Generator) -> Pictures:
-    """Let 5 % of the pictures be turned and noisy twins of other pictures of the set."""
+def repeated(synthetic: Pictures, training: Pictures, rng: np.random.Generator, share: int = 40) -> Pictures:
+    """Replace one in `share` pictures by a turned and noisy twin of another one.
+
+    So 5 % of the pictures are twins.
+    """
     images, labels = synthetic.images.copy(), synthetic.labels.copy()
-    count = len(images) // 40
+    count = len(images) // share
     noisy = images[count : 2 * count].astype(float) + rng.normal(0, 2, size=images[:count].shape)
     images[:count], labels[:count] = as_pixels(np.rot90(noisy, axes=(1, 2))), labels[count : 2 * count]
     return Pictures(images, labels)
@@ -123,7 +127,7 @@ def as_pixels(values: np.ndarray) -> np.ndarray:
 
 
 def audited(
-    pictures: Pictures, defects: dict[str, Defect], size: int, seed: int, permutations: int
+    pictures: Pictures, defects: dict[str, Defect], size: int, seed: int, permutations: int = NUM_PERMUTATIONS
 ) -> dict[str, set[tuple[str, str]]]:
     """Return the significant (metric, feature) of each defect.
 
@@ -156,7 +160,9 @@ def audited(
     return result
 
 
-def audited_pair(pictures: Pictures, plant: Defect, seed: int, permutations: int) -> set[tuple[str, str]]:
+def audited_pair(
+    pictures: Pictures, plant: Defect, seed: int, permutations: int = NUM_PERMUTATIONS
+) -> set[tuple[str, str]]:
     """Return the significant (metric, feature) of two generators.
 
     Random quarters of the pictures play the training half and the synthetic pictures of each.

@@ -94,10 +94,10 @@ def findings() -> list[Finding]:
         for block in (synthetic, held_out, training)
     ]
     return combine(
-        compare(held_out, synthetic, training, permutations=199),
-        memorisation({"pixels": RealNeighbours.of(distances, 40)}, permutations=99),
-        wrong_labels(held_out, synthetic, training, permutations=99),
-        two_generators(RealNeighbours.of(np.concatenate([distances, distances]), 40), 40, permutations=99),
+        compare(held_out, synthetic, training),
+        memorisation({"pixels": RealNeighbours.of(distances, 40)}),
+        wrong_labels(held_out, synthetic, training),
+        two_generators(RealNeighbours.of(np.concatenate([distances, distances]), 40), 40),
         consistency(*seen, class_names=NAMES, answers=QUANTITIES),  # type: ignore[misc]
         [closest_copies(isolation(distances[:, :40]), isolation(distances[:, 40:]), 0)],
         twins(np.concatenate([distances, distances]), 0, 99),

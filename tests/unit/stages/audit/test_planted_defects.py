@@ -6,6 +6,7 @@ It finds nothing on held-out real pictures.
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,6 @@ EXPECTED: dict[str, set[tuple[str, str]]] = {
     "wrong labels": {("wrong_labels", "all classes")},
     "blurred class": {("class_kernel", "class 1, scattering"), ("class_kernel", "class 1, morphology")},
 }
-# What finds copies and twins: its p-values must not be small for honest pictures.
-PAIRS = {("memorisation", "pixels"), ("closest_copies", "pixels"), ("twins", "pixels"), ("wrong_labels", "all classes")}
-# What the audit of 2026-11-30 misses in simulated pictures; that of 2026-11-26 found all. The cause is not known.
-KNOWN_MISSED = {(2, "missing class"), (4, "missing class"), (9, "brightness")}
 DEFECTS: dict[str, Defect] = {
     "copies": copies,
     "few copies": few_copies,
@@ -90,7 +87,8 @@ def toy_galaxies(count: int, side: int = 16) -> Pictures:
 
 
 def test_planted_defects_are_found_and_held_out_pictures_are_not() -> None:
-    result = audited(toy_galaxies(750), {"none": honest, **DEFECTS}, 250, seed=1, permutations=99)
+    few = DEFECTS | {"none": honest, "repeated": partial(repeated, share=20)}  # 230 pictures show no fewer twins
+    result = audited(toy_galaxies(750), few, 250, seed=1, permutations=499)
     assert result.pop("none") == set()
     missed = {name: metrics for name, metrics in result.items() if not metrics & EXPECTED[name]}
     assert not missed
@@ -106,8 +104,8 @@ def test_planted_defects_are_found_and_held_out_pictures_are_not() -> None:
 def test_two_generators_that_copy_their_own_half_are_found_and_honest_ones_are_not(seed: int) -> None:
     pictures = toy_galaxies(480)
     found = {("own_half", "pixels"), ("nearer_to_own_half", "pixels")}
-    assert ("own_half", "pixels") in audited_pair(pictures, copies, seed, 199) <= found
-    assert not audited_pair(pictures, honest, seed, 199)
+    assert ("own_half", "pixels") in audited_pair(pictures, copies, seed) <= found
+    assert not audited_pair(pictures, honest, seed)
 
 
 @pytest.fixture(scope="module")
@@ -140,21 +138,17 @@ def observed(data_root: Path) -> Pictures:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("source", ["simulated", "observed"])
-def test_ten_seeds_find_every_defect_and_raise_few_alarms(source: str, request: pytest.FixtureRequest) -> None:
+def test_ten_seeds_find_every_defect_and_raise_no_alarm(source: str, request: pytest.FixtureRequest) -> None:
     pictures: Pictures = request.getfixturevalue(source)
     missed, alarms = [], []
     for seed in SEEDS:
-        result = audited(pictures, {"none": honest, **DEFECTS}, SIZE, seed, permutations=399)
+        result = audited(pictures, {"none": honest, **DEFECTS}, SIZE, seed)
         alarms += [(seed, metric) for metric in result.pop("none")]
         print(seed, "alarms", alarms, flush=True)
         missed += [(seed, name) for name, metrics in result.items() if not metrics & EXPECTED[name]]
         for name, metrics in result.items():
             print(seed, name, sorted(metrics & EXPECTED[name]), len(metrics), flush=True)
-    # One honest audit in twenty has a finding, by its level; three or more of ten have a chance of .012.
-    assert len({seed for seed, _ in alarms}) <= 2, alarms
-    assert not {metric for _, metric in alarms} & PAIRS, alarms
-    if source == "simulated" and set(missed) == KNOWN_MISSED:
-        pytest.xfail(f"a defect is missed: {missed}")
+    assert not alarms
     assert not missed
 
 
@@ -167,11 +161,9 @@ def test_ten_seeds_find_wrong_labels_and_copies_of_a_training_half_in_300_pictur
 ) -> None:
     pictures: Pictures = request.getfixturevalue(source)
     defects: dict[str, Defect] = {"none": honest, "wrong labels": mislabelled}
-    labels = [audited(pictures, defects, 300, seed, permutations=399) for seed in SEEDS]
-    alarms = [result["none"] for result in labels if result["none"]]
-    assert len(alarms) <= 2, alarms  # as above
-    assert not set().union(*alarms) & PAIRS, alarms
+    labels = [audited(pictures, defects, 300, seed) for seed in SEEDS]
+    assert not set().union(*(result["none"] for result in labels))
     assert sum(("wrong_labels", "all classes") in result["wrong labels"] for result in labels) >= 9
     few = pictures.take(np.arange(1200))
-    assert [audited_pair(few, honest, seed, 999) for seed in SEEDS].count(set()) >= 8  # as above
-    assert all(("own_half", "pixels") in audited_pair(few, few_copies, seed, 999) for seed in SEEDS)
+    assert [audited_pair(few, honest, seed) for seed in SEEDS] == [set()] * 10
+    assert all(("own_half", "pixels") in audited_pair(few, few_copies, seed) for seed in SEEDS)
