@@ -77,7 +77,7 @@ def adjusted_p_values(observed_M: Floats, null_BM: Floats, worse: Sequence[Worse
 
 
 def tail_scores(values_BM: Floats, worse: Sequence[Worse]) -> Floats:
-    r"""Return how far the values of each metric lie in its tail, on one scale for all metrics.
+    r"""Return how far values lie in the tail of their metric, on one scale.
 
     Parameters
     ----------
