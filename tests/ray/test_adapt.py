@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray_tools import SILENT, copy_of, tiny
 from sklearn.metrics import roc_auc_score
 
 from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import describe_kind
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.adapt import stage
 from raydistill.stages.adapt.artifact import FIGURE, AdaptationReport, adaptation_spec
+from raydistill.stages.adapt.opening import as_images
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.sample.stage import sample
@@ -95,6 +97,27 @@ def test_report_has_the_four_figures_of_each_training_set(report: AdaptationRepo
     assert report.figures["source"]["upper_bound"] == report.figures["distilled"]["upper_bound"]
     assert report.summary["unseen"] == ["bar_no_spiral", "no_bar_no_spiral", "lens"]
     assert Path(report.folder.local(FIGURE)).stat().st_size > 10_000
+
+
+def test_networks_may_take_features_in_place_of_pictures(root: Path, target: str, report: AdaptationReport) -> None:
+    """The features of the experts that are trained on the source tell its classes apart."""
+    distilled = f"adapt.distilled={Plan(tiny(root)).distilled.folder.uri}"
+    others = [override for override in SMALL if not override.startswith(("adapt.network", "adapt.lr_grid"))]
+    others += ["adapt.features=true", "adapt.network={kind: mlp, width: 16}", "adapt.lr_grid=[0.03]", distilled]
+    by_features = stage.adapt(Plan(tiny(root, *others, f"adapt.target={target}")), SILENT)
+    assert list(by_features.figures) == ["source", "distilled"]
+    assert "trajectories" in by_features.manifest.parents
+    assert by_features.figures["source"]["source"]["mean"] > report.figures["source"]["source"]["mean"] - 0.1
+    with pytest.raises(ConfigError, match=r"adapt: features need network: \{kind: mlp\}, and got convnet"):
+        adapted(root, target, "adapt.features=true")
+
+
+def test_features_as_images_are_read_one_by_one_by_an_mlp() -> None:
+    features = torch.arange(14.0).view(2, 7)
+    images = as_images(features)
+    assert images.shape == (2, 3, 2, 2)
+    torch.testing.assert_close(images.flatten(1)[:, :7], features)
+    assert not images.flatten(1)[:, 7:].any()
 
 
 def test_rows_agree_with_the_figures(report: AdaptationReport) -> None:

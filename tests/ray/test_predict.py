@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from ray_tools import SILENT, content, copy_of, killing, tiny
 
-from raydistill.errors import CatalogError, ConfigError
+from raydistill.errors import ArtifactError, CatalogError, ConfigError
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.learning.networks import build_network
 from raydistill.pipeline.plan import Plan
@@ -19,7 +20,10 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.classifier import PictureClassifier
 from raydistill.stages.predict.artifact import PredictionSet, predictions_spec
+from raydistill.stages.predict.quantities import predict_quantities, write_quantities
 from raydistill.stages.predict.stage import predict
+from raydistill.stages.simulate.stage import simulate
+from raydistill.storage import Folder
 
 BLOCKS = "predict.block_size=16"
 
@@ -216,3 +220,43 @@ def test_survey_whose_pictures_are_all_rejected_is_rejected(fresh: Path, tmp_pat
     with pytest.raises(CatalogError, match="none of its 3 pictures could be used: 3 corrupt; first: 0"):
         predict(Plan(tiny(fresh, f"predict.survey={pictures}")), SILENT)
     assert not list(below_predictions(fresh, pictures).glob("data/*"))
+
+
+@pytest.fixture(scope="module")
+def many(root: Path) -> tuple[PredictionSet, str]:
+    """Return the predictions for 240 simulated galaxies, and the table of their true values."""
+    survey = simulate(Plan(tiny(root, "name=many", "survey.num_galaxies=240")), SILENT)
+    predictions = predict(Plan(tiny(root, f"predict.survey={survey.folder.uri}")), SILENT)
+    return predictions, f"{survey.folder.uri}/truth.csv"
+
+
+def test_quantities_of_a_table_are_predicted_with_intervals(many: tuple[PredictionSet, str], tmp_path: Path) -> None:
+    predictions, truth = many
+    folder = Folder(str(tmp_path / "out"))
+    lines = write_quantities(predictions, truth, ["truth_magnitude", "log10(truth_axis_ratio)"], None, 0, folder)
+    assert [name for name, _ in lines] == ["truth_magnitude", "log10(truth_axis_ratio)"]
+    figures = json.loads(folder.read("quantities.json"))
+    assert figures["predictions"] == predictions.manifest.content
+    magnitude, radius = (pd.read_parquet(tmp_path / "out" / f"quantity-{n}.parquet") for n in range(2))
+    assert list(magnitude["object_id"]) == predictions.features()[0]
+    assert set(magnitude["part"]) == {"fit", "calibration", "test"}
+    assert (magnitude["part"] == radius["part"]).mean() < 0.9, "each quantity has parts of its own"
+    test = magnitude[magnitude["part"] == "test"]
+    held = test["known"].between(test["low"], test["high"]).mean()
+    assert figures["quantities"][0]["coverage"][0] == pytest.approx(held)
+    assert held > 0.8
+    with pytest.raises(ArtifactError, match="the folder for the quantities is not empty; give a new folder"):
+        write_quantities(predictions, truth, ["truth_magnitude"], None, 0, folder)
+
+
+def test_values_that_are_missing_or_no_numbers_are_said(many: tuple[PredictionSet, str], tmp_path: Path) -> None:
+    predictions, truth = many
+    table = pd.read_csv(truth, dtype={"objid": str})
+    table.assign(objid="x" + table["objid"], name="a").to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(CatalogError, match="'truth_magnitude' is known of 0 of the 240 galaxies with features"):
+        predict_quantities(predictions, str(tmp_path / "other.csv"), ["truth_magnitude"])
+    table.assign(name="a").to_csv(tmp_path / "text.csv", index=False)
+    with pytest.raises(CatalogError, match="'name' holds no numbers"):
+        predict_quantities(predictions, str(tmp_path / "text.csv"), ["name"])
+    with pytest.raises(ConfigError, match="has no column 'redshft'"):
+        predict_quantities(predictions, truth, ["redshft"])

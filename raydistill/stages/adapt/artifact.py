@@ -217,6 +217,8 @@ def adaptation_spec(plan: Plan) -> ArtifactSpec:
     parents = {kinds.CURATED: plan.curated, TARGET: target_spec(plan)}
     for kind, specs in training_specs(plan).items():
         parents |= {f"{kind}_{number}": spec for number, spec in enumerate(specs, start=1)}
+    if options.features:
+        parents[plan.describer.kind] = plan.describer
     # Paths of the sets do not matter, but their identities do.
     parts = {
         "adapt": configs.plain(replace(options, target=None, synthetics=(), distilled=None)),

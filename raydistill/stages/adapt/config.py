@@ -9,7 +9,7 @@ from annotated_types import Gt, Lt
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from raydistill.config.kinds import AnyArchitecture
-from raydistill.learning.architectures import ConvNet
+from raydistill.learning.architectures import MLP, ConvNet
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.checks import at_least, at_least_0_below_1, not_negative, positive
 from raydistill.learning.options import WeightedTraining
@@ -89,6 +89,9 @@ class Adapt:
         Share of the synthetic images among the drawn ones.
     distilled
         Path of a distilled set of the source, which is a further training set.
+    features
+        Networks take the features of the encoder that `features` of the config names, in place of
+        pictures. `network` must be an mlp, and features are not augmented.
     network
         Architecture of all networks.
     training
@@ -117,6 +120,7 @@ class Adapt:
     synthetics: tuple[str, ...] = ()
     synthetic_share: Share = 0.5
     distilled: str | None = None
+    features: bool = False
     network: AnyArchitecture = ConvNet(depth=3, width=32)
     training: AdaptTraining = field(default_factory=AdaptTraining)
     lr_grid: tuple[PositiveFloat, ...] = (0.01, 0.03)
@@ -129,6 +133,8 @@ class Adapt:
     def __post_init__(self) -> None:
         if self.seeds < MIN_SEEDS:
             raise ValueError(f"seeds must be at least {MIN_SEEDS}, because an interval needs two, got {self.seeds}")
+        if self.features and not isinstance(self.network, MLP):
+            raise ValueError(f"features need network: {{kind: mlp}}, and got {self.network.name}")
         for name in ("lr_grid", "strengths"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.tables import LabelledImages
 from raydistill.errors import ArtifactIncompatible, ConfigError, join_hint, nearest
 from raydistill.galaxies.labels import spell
 from raydistill.galaxies.selection import Split
+from raydistill.learning.encoders import mean_and_deviation
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities
 from raydistill.pipeline.plan import Plan
@@ -23,16 +27,21 @@ from raydistill.stages.adapt.config import Matching
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill import artifact as distilled
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.pretrain.describers import describe_pictures, open_describer
 from raydistill.stages.sample import artifact as synthetic
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticSet
 from raydistill.statistics.quantiles import QuantileMap
 
+SOURCE = "source"  # the training set of the source's galaxies
 UNSEEN = -1  # label of a target's galaxy whose class the source lacks
 MIN_SHARED = 2  # classes
 
 
 class Pictures(NamedTuple):
-    """Normalised images [N, C, H, W] and source labels [N], -1 for an unseen class."""
+    """Inputs of networks [N, C, H, W], and source labels [N], -1 for an unseen class.
+
+    The inputs are normalised images, or features in the form of `as_images`.
+    """
 
     images: Tensor
     labels: Tensor
@@ -53,16 +62,19 @@ class Surveys:
         The curated sets.
     label_of_target
         Label in the source of each class of the target, -1 for a class that it lacks.
+    features
+        Gives the features float32 [N, F] of uint8 pictures. None: networks take pictures.
     """
 
     source: CuratedSet
     target: CuratedSet
     label_of_target: tuple[int, ...]
+    features: Callable[[Tensor], Tensor] | None = None
 
     def source_pictures(self, split: Split) -> Pictures:
         """Return a split of the source."""
         loaded = self._source_training if split == "train" else self.source.load(split)
-        return Pictures(self.source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+        return Pictures(self.inputs(loaded.images_NHWC, self.source), loaded.labels_N)
 
     def target_pictures(self, split: Split, matching: Matching) -> Pictures:
         """Return a split of the target, with pictures matched to those of the source."""
@@ -70,7 +82,21 @@ class Surveys:
         by = self.target if matching == "channels" else self.source
         images = self._quantiles.apply(loaded.images_NHWC) if matching == "quantiles" else loaded.images_NHWC
         labels = torch.tensor(self.label_of_target)[loaded.labels_N]
-        return Pictures(by.normalisation.apply(images), labels)
+        return Pictures(self.inputs(images, by), labels)
+
+    def inputs(self, images_NHWC: Tensor, by: CuratedSet) -> Tensor:
+        """Return the inputs of networks, on the scale of a survey's training galaxies."""
+        if self.features is None:
+            return by.normalisation.apply(images_NHWC)
+        mean_F, deviation_F = self._scales[by is self.source]
+        return as_images((self.features(images_NHWC) - mean_F) / deviation_F)
+
+    @cached_property
+    def _scales(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return mean and deviation of the features of the target's, then of the source's training galaxies."""
+        assert self.features is not None
+        target, source = (loaded.images_NHWC for loaded in (self._target_training, self._source_training))
+        return mean_and_deviation(self.features(target)), mean_and_deviation(self.features(source))
 
     def shared_labels(self, split: Split) -> set[int]:
         """Return the source labels of a target split's galaxies, without unseen classes."""
@@ -126,9 +152,22 @@ def open_surveys(plan: Plan) -> Surveys:
         what = f"its galaxies are {which[0]} to their major axis, those of the source are {which[1]}"
         raise ArtifactIncompatible(what, other.folder.uri, "give both surveys the same curate.align")
     labels = match_classes(source.class_names, other.class_names, plan.config.adapt.classes)
-    surveys = Surveys(source, other, labels)
+    surveys = Surveys(source, other, labels, _features(plan, source))
     check_shared(len(surveys.shared_labels("train") & surveys.shared_labels("test")), other.folder.uri)
     return surveys
+
+
+def _features(plan: Plan, source: CuratedSet) -> Callable[[Tensor], Tensor] | None:
+    if not plan.config.adapt.features:
+        return None
+    describer, resources = open_describer(plan, source), plan.config.resources
+    return lambda images_NHWC: describe_pictures(describer, images_NHWC, resources, "adapt", "describing")
+
+
+def as_images(features_NF: Tensor) -> Tensor:
+    """Return features as images [N, 3, S, S], the rest zeros; an mlp reads them one by one."""
+    side = math.ceil(math.sqrt(features_NF.shape[1] / 3))
+    return F.pad(features_NF, (0, 3 * side**2 - features_NF.shape[1])).view(-1, 3, side, side)
 
 
 def check_shared(num_shared: int, where: str) -> None:
@@ -182,10 +221,10 @@ def open_training_sets(plan: Plan, surveys: Surveys) -> dict[str, TrainingSet]:
     source, options = surveys.source, plan.config.adapt
     real = surveys.source_pictures("train")
     uniform = drawing_probabilities(real.labels)
-    sets = {"source": TrainingSet(real.images, one_hot(real.labels, source.num_classes), uniform)}
+    sets = {SOURCE: TrainingSet(real.images, one_hot(real.labels, source.num_classes), uniform)}
     specs = training_specs(plan)
     if synthetic.KIND in specs:
-        added = [_synthetic(SyntheticSet.open(spec.folder), source) for spec in specs[synthetic.KIND]]
+        added = [_synthetic(SyntheticSet.open(spec.folder), surveys) for spec in specs[synthetic.KIND]]
         images, labels = (torch.cat(parts) for parts in zip(*added, strict=True))
         share = options.synthetic_share
         sets["source_synthetic"] = TrainingSet(
@@ -194,26 +233,30 @@ def open_training_sets(plan: Plan, surveys: Surveys) -> dict[str, TrainingSet]:
             torch.cat([(1 - share) * uniform, share * drawing_probabilities(labels)]),
         )
     if distilled.KIND in specs:
-        sets["distilled"] = _distilled(DistilledSet.open(specs[distilled.KIND][0].folder), source)
+        sets["distilled"] = _distilled(DistilledSet.open(specs[distilled.KIND][0].folder), surveys)
     return sets
 
 
-def _synthetic(samples: SyntheticSet, source: CuratedSet) -> Pictures:
+def _synthetic(samples: SyntheticSet, surveys: Surveys) -> Pictures:
     where = samples.folder.uri
-    _check_origin(samples.manifest, source, where)
+    _check_origin(samples.manifest, surveys.source, where)
     loaded = samples.load()
     if not len(loaded.labels_N):
         raise ArtifactIncompatible("it holds no image", where, "sample more, or lower sample.filter.min_probability")
     if unknown := int((loaded.labels_N == NO_CLASS).sum()):
         what = f"{unknown} of its {len(loaded.labels_N)} images {'has' if unknown == 1 else 'have'} no class"
         raise ArtifactIncompatible(what, where, "sample galaxies of given classes, or of a table with whole paths")
-    return Pictures(source.normalisation.apply(loaded.images_NHWC), loaded.labels_N)
+    return Pictures(surveys.inputs(loaded.images_NHWC, surveys.source), loaded.labels_N)
 
 
-def _distilled(prototypes: DistilledSet, source: CuratedSet) -> TrainingSet:
-    _check_origin(prototypes.manifest, source, prototypes.folder.uri)
+def _distilled(prototypes: DistilledSet, surveys: Surveys) -> TrainingSet:
+    _check_origin(prototypes.manifest, surveys.source, prototypes.folder.uri)
     selected = prototypes.selected
-    return TrainingSet(selected.images_SCHW, selected.targets_SK, torch.ones(len(selected.images_SCHW)))
+    images = selected.images_SCHW
+    if surveys.features is not None:
+        pixels = (selected.display() * 255).round().to(torch.uint8)
+        images = surveys.inputs(pixels, surveys.source)
+    return TrainingSet(images, selected.targets_SK, torch.ones(len(images)))
 
 
 def _check_origin(manifest: Manifest, source: CuratedSet, where: str) -> None:

@@ -12,7 +12,7 @@ score the result; nothing else depends on them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -21,6 +21,7 @@ import ray
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.distillation.cost_model import estimate_steps
+from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities
@@ -34,7 +35,7 @@ from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
 from raydistill.stages.adapt.artifact import AdaptationReport, adaptation_spec
 from raydistill.stages.adapt.config import Adapt
-from raydistill.stages.adapt.opening import Pictures, Surveys, open_surveys, open_training_sets
+from raydistill.stages.adapt.opening import SOURCE, Pictures, Surveys, open_surveys, open_training_sets
 from raydistill.stages.adapt.report import write_report
 from raydistill.stages.adapt.worker import Common, Fit, Method, TrainedFit, predict, train_fit
 from raydistill.tracking.tracker import Run, Tracker
@@ -141,14 +142,15 @@ def _runner(
     plan: Plan, spec: ArtifactSpec, run: Run, surveys: Surveys, training_sets: dict[str, TrainingSet]
 ) -> FitRunner:
     options, source, processor = plan.config.adapt, surveys.source, Processor.of(plan.config.resources)
-    size = source.summary.image_size
+    size = training_sets[SOURCE].images_NCHW.shape[-1]
+    training = replace(options.training, augmentation=Augmentation()) if options.features else options.training
     network = build_network(options.network, source.num_classes, size)
     fits = (len(training_sets) + 1) * (len(options.lr_grid) + options.seeds)
     steps = options.training.steps * (1 if processor.gpus else fits)  # on GPUs a process ends with its task
-    work = estimate_steps(network, size, options.training.batch_size, steps)
-    arithmetic = resolve(spec.folder, run, options.training, work, processor)
-    log.info("adapt: %s, batches of %d, %d steps: %s", options.network.name, options.training.batch_size,
-             options.training.steps, arithmetic)  # fmt: skip
+    work = estimate_steps(network, size, training.batch_size, steps)
+    arithmetic = resolve(spec.folder, run, training, work, processor)
+    log.info("adapt: %s, batches of %d, %d steps: %s", options.network.name, training.batch_size,
+             training.steps, arithmetic)  # fmt: skip
     labelled = surveys.target_pictures("train", "channels").known()
     targets = one_hot(labelled.labels, source.num_classes)
     upper_bound = TrainingSet(labelled.images, targets, drawing_probabilities(labelled.labels))
@@ -157,7 +159,7 @@ def _runner(
         architecture=options.network,
         num_classes=source.num_classes,
         image_size=size,
-        training=options.training.resolved(arithmetic),
+        training=training.resolved(arithmetic),
         alignment=options.alignment,
         root=fold_in(plan.config.seed, "adapt"),
         processor=processor,

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ from raydistill.surveys.survey import SurveyPictures
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from raydistill.stages.predict.quantities import Quantity
 
 
 KIND = kinds.PREDICTIONS
@@ -254,6 +256,20 @@ class PredictionSet(Displayed):
             N object ids, and float16 [N, F]; F is 0 if no features were requested.
         """
         return self._usable("features", self.summary.num_features, np.float16)
+
+    def quantities(
+        self, table: str, columns: Sequence[str], id_column: str | None = None, seed: int = 0
+    ) -> list[Quantity]:
+        """Return quantities of a table, predicted for all galaxies with 95 % intervals.
+
+        Parameters
+        ----------
+        table, columns, id_column, seed
+            As of `stages.predict.quantities.predict_quantities`.
+        """
+        from raydistill.stages.predict.quantities import predict_quantities
+
+        return predict_quantities(self, table, columns, id_column, seed)
 
     def _usable(self, column: str, width: int, dtype: type[np.generic]) -> tuple[list[str], np.ndarray]:
         ids: list[str] = []
