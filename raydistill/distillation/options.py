@@ -258,7 +258,31 @@ class ImagePyramid:
     kind: Literal["pyramid"] = "pyramid"
 
 
-ImageSpace = ImagePixels | ImageComponents | ImagePyramid
+@dataclass(frozen=True)
+class ImageGenerator:
+    """Optimise noised states, which the generator of the run turns into images.
+
+    Every image is then one that the generator draws (`diffusion.noised`).
+
+    Parameters
+    ----------
+    steps
+        Calls of the generator for an image.
+    strength
+        How much of an initial image is noise, in (0, 1]; 1: all of it.
+    """
+
+    kind: Literal["generator"] = "generator"
+    steps: int = 4
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "strength")
+        if self.strength > 1:
+            raise ValueError(f"strength must be at most 1, got {self.strength:g}")
+
+
+ImageSpace = ImagePixels | ImageComponents | ImagePyramid | ImageGenerator
 
 
 # Define what is matched (`distillation.distiller`, `distillation.heads`).

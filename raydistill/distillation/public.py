@@ -16,6 +16,7 @@ from raydistill.distillation.options import (
     CharacteristicMatching,
     DistributionMatching,
     ImageComponents,
+    ImageGenerator,
     ImagePixels,
     ImagePyramid,
     MatchTrajectories,

@@ -126,7 +126,8 @@ class Recipe:
     space
         What is optimised, see `distillation.space`. "pixels"; "components": whitened principal
         components of the training images, which have no noise of single pixels and keep the values
-        in the range of pictures; "pyramid": images of several sizes, enlarged and added.
+        in the range of pictures; "pyramid": images of several sizes, enlarged and added;
+        "generator": noised states, which the run's generator turns into galaxies.
     objective
         "trajectories"; "ridge": the outcome of a linear head on the experts' features, see
         `distillation.heads`. It needs hard labels, and uses neither the schedule nor students.

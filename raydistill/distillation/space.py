@@ -208,7 +208,10 @@ class Pyramid:
 
 
 def image_space(kind: ImageSpace, images_NCHW: Tensor, normalisation: AnyNormalisation, seed: int) -> Space | None:
-    """Return the space of this kind for images like these; None for pixels."""
+    """Return the space of this kind for images like these.
+
+    None for pixels, and for a generator, which the caller opens (`diffusion.noised`).
+    """
     match kind:
         case ImageComponents():
             return Components.fit(images_NCHW, kind.components, normalisation, seed)

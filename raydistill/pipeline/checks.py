@@ -55,6 +55,8 @@ def check(config: Config) -> None:
     if (groups := config.analyse.expert_groups) > matched:
         what = f"{groups} groups were asked for, and {matched} experts are matched"
         raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")
+    if config.distill.space.kind == "generator" and config.curate.whitening:
+        raise ConfigError("a generator draws no whitened images", "distill.space", "leave out curate.whitening")
     if config.curate.exclude is not None and isinstance(config.survey, DataSet):
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     _check_expressions(config)

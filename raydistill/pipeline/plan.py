@@ -216,6 +216,8 @@ class Plan:
             parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.encoders)}
         else:
             parents[kinds.TRAJECTORIES] = self.trajectories
+        if recipe.space.kind == "generator":
+            parents[kinds.GENERATOR] = self.generator
         # Paths of encoders do not matter, but their identities do.
         parts: dict[str, Any] = {"distill": recipe.without_paths()}
         if (outcome := recipe.outcome) is not None:

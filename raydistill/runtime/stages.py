@@ -21,6 +21,7 @@ from raydistill.runtime.lease import AlreadyBuilt, hold_lease, wait_for_artifact
 from raydistill.runtime.resources import Processor
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.storage import Folder, checked
 from raydistill.tracking.formatting import InputDataset, search_tags
@@ -48,7 +49,7 @@ def load_inputs(plan: Plan) -> CuratedSet:
     Raises
     ------
     ArtifactMissing
-        The curated set, or the experts or encoders, do not exist.
+        The curated set, or the experts, encoders or generator, do not exist.
     ArtifactIncompatible
         The experts were trained on another curated set.
         Or the set lacks a split, or the votes that the config needs.
@@ -60,6 +61,8 @@ def load_inputs(plan: Plan) -> CuratedSet:
     if not plan.encoders:
         store = TrajectoryStore.open(plan.trajectories.folder)
         check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
+    if plan.config.distill.space.kind == "generator":
+        GeneratorArtifact.open(plan.generator.folder)
     require_classes(curated)
     curated.require_splits("train", "validation")
     require_votes(plan.config, curated)

@@ -10,6 +10,7 @@ import torch
 from ray_tools import SILENT, below, copy_of, tiny
 
 from raydistill.config import Config
+from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.resources import Processor
 from raydistill.stages.distill.artifact import DistilledSet
@@ -18,6 +19,7 @@ from raydistill.stages.distill.task import DistillTask
 from raydistill.stages.distill.trainer import Trainer
 from raydistill.stages.evaluate.artifact import HEAD, EvaluationReport
 from raydistill.stages.evaluate.stage import evaluate
+from tests.unit.stages.sample_tools import write_generator
 
 HEADS = (
     "distill.objective={kind: ridge, per_class: 8}", "distill.space={kind: components, components: 20}",
@@ -84,3 +86,18 @@ def test_evaluation_compares_heads_of_every_expert(config: Config) -> None:
 def test_every_class_is_learned_better_than_by_chance(config: Config) -> None:
     summary = EvaluationReport.open(str(below(config, "evaluation"))).summary
     assert summary["full_data_head"]["balanced_accuracy"]["mean"] > 1.5 / len(summary["distilled"]["per_class"])
+
+
+def test_images_may_be_noised_states_of_the_generator(config: Config, tmp_path: Path) -> None:
+    root = copy_of(Path(config.output), tmp_path, "survey", "curated", "trajectories")
+    changed = "distill.space={kind: generator, steps: 2, strength: 0.4}"
+    others = [override for override in HEADS if not override.startswith("distill.space")]
+    plan = Plan(tiny(root, *others, changed, "distill.objective.shrinkage=0"))
+    with pytest.raises(ArtifactMissing, match="there is no generator here"):
+        distill(plan, SILENT)
+    write_generator(plan, "class")
+    made = distill(plan, SILENT)
+    assert "generator" in made.manifest.parents
+    pixels = made.last.pixels()
+    assert -1e-6 <= float(pixels.min()) <= float(pixels.max()) <= 1 + 1e-6
+    assert not torch.equal(made.last.images_SCHW, made.initial.images_SCHW)

@@ -14,9 +14,11 @@ from torch import Tensor
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Distill
+from raydistill.diffusion.noised import Noised
 from raydistill.distillation.cost_model import WorkEstimate, estimate_distillation
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.heads import HeadDistiller
+from raydistill.distillation.options import ImageGenerator, ImageSpace
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentEvaluator
@@ -28,7 +30,7 @@ from raydistill.learning.architectures import Architecture
 from raydistill.learning.encoders import Encoder, features_of, frozen_encoders
 from raydistill.learning.metrics import balanced_accuracy, confusion, summarise
 from raydistill.learning.networks import Network, build_network, initial_parameters
-from raydistill.learning.normalise import AnyNormalisation, one_hot
+from raydistill.learning.normalise import AnyNormalisation, Normalisation, one_hot
 from raydistill.learning.options import Training
 from raydistill.learning.training import evaluate, lr_schedule, train
 from raydistill.pipeline.checks import check_epochs
@@ -39,6 +41,7 @@ from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import SyntheticImages
 from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
@@ -67,6 +70,7 @@ class DistillTask:
     tree: ClassTree | None  # turns votes into labels; None if the recipe needs no votes
     encoders: tuple[str, ...] = ()  # URIs; empty: the experts give the features
     named_networks: tuple[Architecture, ...] = ()  # whose code the user names
+    generator: str | None = None  # URI, if images are stored as its noised states
 
     @property
     def ray_options(self) -> dict[str, Any]:
@@ -106,6 +110,7 @@ def make_task(
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
         encoders=tuple(encoder.folder.uri for encoder in plan.encoders), named_networks=config.pretrain.networks,
+        generator=plan.generator.folder.uri if config.distill.space.kind == "generator" else None,
     )  # fmt: skip
 
 
@@ -150,6 +155,8 @@ class TrainerInputs(NamedTuple):
         space: Space | None = None
         if real is not None:
             space = image_space(recipe.space, real.images_NCHW, self.curated.normalisation, self.seed)
+        if task.generator is not None:
+            space = self._noised(task.generator, recipe.space, labels)
         if recipe.objective.kind == "ridge":
             assert real is not None
             encoders = self.encoders(task, real.images_NCHW)
@@ -158,6 +165,22 @@ class TrainerInputs(NamedTuple):
         return Distiller(
             task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb, real, space
         )  # fmt: skip
+
+    def _noised(self, uri: str, space: ImageSpace, targets_SK: Tensor) -> Space:
+        """Return the space of the generator's noised states, for classes of these images."""
+        assert isinstance(space, ImageGenerator)
+        assert isinstance(self.curated.normalisation, Normalisation)  # checks.py
+        artifact = GeneratorArtifact.open(uri, verify=False)
+        labels_S = targets_SK.argmax(dim=1).cpu().numpy()
+        conditions = artifact.encoding.encode(len(labels_S), labels_N=labels_S).to(self.device)
+        return Noised(
+            artifact.load().to(self.device),
+            conditions,
+            self.curated.normalisation,
+            space.steps,
+            space.strength,
+            self.seed,
+        )
 
     def evaluator(self, task: DistillTask) -> SegmentEvaluator:
         """Return the segment evaluator of the task's distiller."""
