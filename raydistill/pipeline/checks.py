@@ -57,6 +57,9 @@ def check(config: Config) -> None:
         raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")
     if config.distill.space.kind == "generator" and config.curate.whitening:
         raise ConfigError("a generator draws no whitened images", "distill.space", "leave out curate.whitening")
+    if config.distill.space.kind == "generator" and config.generate.model.space.kind == "latents":
+        what = "a generator of latents gives no gradient of its images"
+        raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
     if config.curate.exclude is not None and isinstance(config.survey, DataSet):
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     _check_expressions(config)
