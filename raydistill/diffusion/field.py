@@ -1,6 +1,6 @@
-"""Draw one large picture from a grid of conditions, such as embeddings of galaxies.
+"""Draw one large picture from a grid of conditions.
 
-Every tile of the picture has its own condition, and overlaps its neighbours. In each step the
+The conditions may be embeddings of galaxies. Every tile of the picture has its own condition, and overlaps its neighbours. In each step the
 generator estimates all tiles, and the estimates are averaged where they overlap, with weights that
 fall to the edge of a tile (Bar-Tal et al. 2023, arXiv:2302.08113). With conditions that are embeddings
 it is the large image of representation-guided diffusion (Graikos et al. 2023, arXiv:2312.07330).

@@ -100,7 +100,7 @@ def test_report_has_the_four_figures_of_each_training_set(report: AdaptationRepo
 
 
 def test_networks_may_take_features_in_place_of_pictures(root: Path, target: str, report: AdaptationReport) -> None:
-    """The features of the experts that are trained on the source tell its classes apart."""
+    """The features of the source's experts tell its classes apart."""
     distilled = f"adapt.distilled={Plan(tiny(root)).distilled.folder.uri}"
     others = [override for override in SMALL if not override.startswith(("adapt.network", "adapt.lr_grid"))]
     others += ["adapt.features=true", "adapt.network={kind: mlp, width: 16}", "adapt.lr_grid=[0.03]", distilled]

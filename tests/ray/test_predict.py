@@ -224,7 +224,7 @@ def test_survey_whose_pictures_are_all_rejected_is_rejected(fresh: Path, tmp_pat
 
 @pytest.fixture(scope="module")
 def many(root: Path) -> tuple[PredictionSet, str]:
-    """Return the predictions for 240 simulated galaxies, and the table of their true values."""
+    """Return the predictions for 240 simulated galaxies, and their true values."""
     survey = simulate(Plan(tiny(root, "name=many", "survey.num_galaxies=240")), SILENT)
     predictions = predict(Plan(tiny(root, f"predict.survey={survey.folder.uri}")), SILENT)
     return predictions, f"{survey.folder.uri}/truth.csv"

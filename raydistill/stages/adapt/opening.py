@@ -93,7 +93,7 @@ class Surveys:
 
     @cached_property
     def _scales(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Return mean and deviation of the features of the target's, then of the source's training galaxies."""
+        """Return what standardises features: of the target, then of the source."""
         assert self.features is not None
         target, source = (loaded.images_NHWC for loaded in (self._target_training, self._source_training))
         return mean_and_deviation(self.features(target)), mean_and_deviation(self.features(source))
@@ -165,7 +165,7 @@ def _features(plan: Plan, source: CuratedSet) -> Callable[[Tensor], Tensor] | No
 
 
 def as_images(features_NF: Tensor) -> Tensor:
-    """Return features as images [N, 3, S, S], the rest zeros; an mlp reads them one by one."""
+    """Return features as images [N, 3, S, S], filled up with zeros, for an mlp."""
     side = math.ceil(math.sqrt(features_NF.shape[1] / 3))
     return F.pad(features_NF, (0, 3 * side**2 - features_NF.shape[1])).view(-1, 3, side, side)
 

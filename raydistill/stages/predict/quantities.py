@@ -1,6 +1,6 @@
-"""Predict quantities of a table, such as a redshift or a size, from the stored features.
+"""Predict quantities of a table from the stored features.
 
-The table knows them for some galaxies. A random fifth of these calibrates the intervals and another
+The table knows a quantity, such as a redshift or a size, for some galaxies. A random fifth of these calibrates the intervals and another
 fifth tests them; `learning.regression` is fitted to the rest.
 """
 

@@ -34,7 +34,7 @@ def test_tiles_without_overlap_are_separate_samples() -> None:
 
 
 def test_overlaps_change_nothing_where_estimates_agree() -> None:
-    """A network whose last layer is 0 estimates every pixel from itself alone, so all tiles agree."""
+    """A last layer of 0 estimates every pixel from itself alone, so all tiles agree."""
     generator, start = build("flow"), noise(2, 2, 3)
     assert not generator.denoise(torch.zeros(1, 3, 8, 8), torch.tensor([0.5]), classes(0)).any()
     field = sample_field(generator, classes(0, 1, 1, 0), start, 2, 3, SAMPLING)

@@ -9,7 +9,7 @@ from raydistill.learning.regression import COVERAGE, Regression
 
 
 def galaxies(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features and values with skewed errors, larger where the first feature is."""
+    """Return features, and values with skewed errors of different size."""
     features = rng.normal(size=(count, 6))
     errors = (rng.exponential(size=count) - 1) * np.exp(features[:, 0])
     return features, features @ np.arange(6) + errors
