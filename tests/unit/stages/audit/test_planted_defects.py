@@ -169,6 +169,6 @@ def test_ten_seeds_find_wrong_labels_and_copies_of_a_training_half_in_300_pictur
     assert not set().union(*(result["none"] for result in labels))
     assert sum(("wrong_labels", "all classes") in result["wrong labels"] for result in labels) >= 9
     few = pictures.take(np.arange(1200))
-    # By the level of the test, two or more of ten have a chance of .004.
-    assert [audited_pair(few, honest, seed) for seed in SEEDS].count(set()) >= 9
+    # By the level of the test, five or more of 100 have a chance of .003.
+    assert [audited_pair(few, honest, seed) for seed in range(100)].count(set()) >= 96
     assert all(("own_half", "pixels") in audited_pair(few, few_copies, seed) for seed in SEEDS)
