@@ -14,7 +14,7 @@ from torch import Tensor
 from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.model import Generator
 from raydistill.diffusion.options import Sampling
-from raydistill.diffusion.sampling import Guided, solve
+from raydistill.diffusion.sampling import guided_by, solve
 from raydistill.diffusion.spaces import Pixels
 
 
@@ -73,7 +73,7 @@ def sample_field(
     total_HW = torch.zeros(expected[1:], device=generator.device)
     for place in places:
         total_HW[place] += weight_HW
-    guided = Guided(generator, conditions.to(generator.device), sampling.guidance)
+    guided = guided_by(generator, conditions, sampling)
 
     def denoise(x_1CHW: Tensor, t_1: Tensor) -> Tensor:
         tiles = torch.cat([x_1CHW[:, :, y, x] for y, x in places])

@@ -60,11 +60,16 @@ def sample(
         raise ValueError(f"the start must have the shape {list(expected)}, got {list(start_BCHW.shape)}")
     if start_BCHW is None and strength != 1:
         raise ValueError(f"a strength of {strength} needs images to start from")
-    guided = Guided(generator, conditions.to(generator.device), sampling.guidance)
+    guided = guided_by(generator, conditions, sampling)
     noise = generator.space.encode_noise(noise_BCHW.to(generator.device))
     start = None if start_BCHW is None else generator.space.encode(start_BCHW.to(generator.device))
     states = solve(guided, generator.process, noise, sampling.steps, sampling.order, start, strength, sampling.shift)
     return generator.space.decode(states).clamp(-1, 1)
+
+
+def guided_by(generator: Generator, conditions: Conditions, sampling: Sampling) -> Guided:
+    """Return D with the guidance of these hyper-parameters, on the generator's device."""
+    return Guided(generator, conditions.to(generator.device), sampling.guidance)
 
 
 class Guided:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from torch import nn
 
@@ -66,7 +68,7 @@ LONG_EPOCHS = ("experts.training.epochs=2", "experts.training.batch_size=1")
 
 
 @pytest.mark.parametrize("recipe", ["distill.expert_epochs=3", "distill.schedule={kind: fixed, min_start_epoch: 2}"])
-def test_the_parts_of_a_long_epoch_count_as_epochs(recipe: str) -> None:
+def test_the_parts_of_a_long_epoch_count_as_epochs(recipe: str, data_root: Path) -> None:
     check(load("demo", [*LONG_EPOCHS, recipe]))
     check(load("gz2_kaggle5", [*LONG_EPOCHS, recipe, "curate.per_class=null"]))  # of an unknown size
     with pytest.raises(ConfigError, match="experts store 2 only"):
