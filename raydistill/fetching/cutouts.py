@@ -29,6 +29,7 @@ from raydistill.fetching.http import (
     make_session,
     open_url,
     read_body,
+    retry_wait,
 )
 from raydistill.fetching.kinds import describe_wrong_picture
 from raydistill.fetching.provenance import check_local, is_damaged, read_json, write_json
@@ -296,13 +297,7 @@ class _Fetcher:
                 self._answered()
                 return error.what
             except (TransientError, *TRANSIENT) as error:
-                asked = error.retry_after if isinstance(error, TransientError) else None
-                if asked is not None and asked > self._patience.longest_asked_wait:
-                    raise DownloadError(
-                        f"{describe_failure(error)} and asks to wait for {duration(asked)}", url,
-                        "run the same command again after that time; it resumes",
-                    ) from error  # fmt: skip
-                seconds = self._patience.wait_after(failures) if asked is None else asked
+                seconds = retry_wait(error, failures, self._patience, url)
                 if seconds >= LONG_WAIT:
                     log.info("fetch: %s; the next request follows in %s", describe_failure(error), duration(seconds))
                 self._pace.pause(seconds)
