@@ -1,6 +1,6 @@
 import os
 
-from .api import fetch, fetch_cutouts, load_config, open, run, setup_logging
+from .api import load_config, open, run, setup_logging
 from .config import Config
 from .errors import (
     ArtifactCorrupt,
@@ -14,7 +14,8 @@ from .errors import (
     DownloadError,
     RaydistillError,
 )
-from .fetching.cutouts import CutoutRequest
+from .fetching.cutouts import CutoutRequest, fetch_cutouts
+from .fetching.runner import fetch
 from .stages.adapt.artifact import AdaptationReport
 from .stages.analyse.artifact import AnalysisReport
 from .stages.audit.artifact import AuditReport

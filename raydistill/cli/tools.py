@@ -67,20 +67,20 @@ def _add_command(record: Record) -> None:
     ) -> None:
         with exit_on_error():
             from raydistill import log
+            from raydistill.fetching import runner
             from raydistill.fetching.http import Patience
-            from raydistill.fetching.runner import describe_records, fetch_records
             from raydistill.storage import Folder
 
             log.setup(verbose)
             if dry_run or as_json:
-                rows = describe_records([record.name], Path(to), base_url)
+                rows = runner.describe_records([record.name], Path(to), base_url)
                 require_dry_run(dry_run)
                 print_result(json.dumps(rows, indent=2) if as_json else _as_text(rows[0]))
                 return
-            (fetched,) = fetch_records(
-                [record.name],
-                Path(to),
-                base=base_url,
+            (fetched,) = runner.fetch(
+                record.name,
+                to=to,
+                base_url=base_url,
                 insecure=insecure,
                 parallel=parallel,
                 keep_archives=keep_archives,
@@ -171,13 +171,13 @@ def cutouts(
         names = {"id": object_id, "ra": ra, "dec": dec, "petro_r90": r90}
         report = fetch_cutouts(
             table,
-            Path(to),
+            to,
             CutoutRequest(survey, pixels, scale, release),
             columns={role: name for role, name in names.items() if name},
             hdu=int(hdu) if hdu and hdu.isdigit() else hdu,
             rate=rate,
             parallel=parallel,
-            base=base_url,
+            base_url=base_url,
             insecure=insecure,
             patience=Patience(attempts=attempts, stall_seconds=30),
         )

@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from raydistill.datasets.array_files import ArrayInfo, open_arrays
 from raydistill.datasets.base import (
@@ -25,7 +24,7 @@ from raydistill.datasets.base import (
     PackedDataSet,
     file_rows,
     list_files,
-    rows_in_block,
+    pick_rows,
     to_class_names,
 )
 from raydistill.datasets.layout import PARTS
@@ -33,7 +32,6 @@ from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.cells import to_npy
 from raydistill.galaxies.pictures.files import Source
 from raydistill.log import get_logger
-from raydistill.storage import arrow_filesystem
 
 log = get_logger(__name__)
 
@@ -129,17 +127,9 @@ class ArraySet(EncodedDataSet, PackedDataSet):
         """Yield each picture as the bytes of a .npy file."""
         match = _FILE.fullmatch(path)
         assert match is not None
-        first = rows[0]
         with open_arrays(self._at(match[1])) as file:
-            for block in file.blocks(match[2] or "", first, rows[-1] + 1):
-                for row in rows_in_block(rows, first, len(block)):
-                    yield to_npy(block[row - first])
-                first += len(block)
-
-    def _at(self, file: str) -> str:
-        """Return the path of a file, which may be the root itself."""
-        system, path = arrow_filesystem(self.root)
-        return self.root if system.get_file_info(path).type == pafs.FileType.File else f"{self.root}/{file}"
+            blocks = file.blocks(match[2] or "", rows[0], rows[-1] + 1)
+            yield from map(to_npy, pick_rows(blocks, rows, rows[0]))
 
     def _arrays(self) -> list[_Array]:
         files, arrays = self.files(), []

@@ -14,9 +14,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -170,6 +170,11 @@ class PackedDataSet(DataSet):
 
     class_names: tuple[str, ...] = ()
 
+    def _at(self, name: str) -> str:
+        """Return the path of a file, which may be the root itself."""
+        system, path = arrow_filesystem(self.root)
+        return self.root if system.get_file_info(path).type == pafs.FileType.File else f"{self.root}/{name}"
+
     @abstractmethod
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
         """Yield the encoded pictures of these rows (ascending) of a row group of the file."""
@@ -235,9 +240,18 @@ def file_rows(path: str, part: str, labels: pa.Array) -> pa.Table:
     return pa.table(columns)
 
 
-def rows_in_block(rows: Sequence[int], first: int, count: int) -> Sequence[int]:
-    """Return the `rows` (ascending) in a block of `count` rows from row `first`."""
-    return rows[bisect_left(rows, first) : bisect_left(rows, first + count)]
+def pick_rows(blocks: Iterable[Any], rows: Sequence[int], first: int = 0) -> Iterator[Any]:
+    """Yield the items at `rows` (ascending) of successive blocks.
+
+    The blocks begin at row `first`; none after the last of the rows is read.
+    """
+    for block in blocks:
+        end = first + len(block)
+        for row in rows[bisect_left(rows, first) : bisect_left(rows, end)]:
+            yield block[row - first]
+        if end > rows[-1]:
+            return
+        first = end
 
 
 def to_class_names(labels: np.ndarray, names: Sequence[str], where: str) -> pa.Array:

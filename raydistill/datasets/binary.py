@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from raydistill.datasets.base import PackedDataSet, file_rows, list_files, rows_in_block, to_class_names
+from raydistill.datasets.base import PackedDataSet, file_rows, list_files, pick_rows, to_class_names
 from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.files import Source, read_source
 from raydistill.storage import open_stream
@@ -56,14 +56,9 @@ def _blocks(uri: str, skip: int, size: int) -> Iterator[bytes]:
 
 def _read_records(uri: str, skip: int, size: int, rows: Sequence[int]) -> Iterator[bytes]:
     """Yield the records of these rows (ascending)."""
-    first = 0
-    for block in _blocks(uri, skip, size):
-        count = len(block) // size
-        for row in rows_in_block(rows, first, count):
-            yield block[(row - first) * size : (row - first + 1) * size]
-        first += count
-        if first > rows[-1]:
-            return
+    blocks = (np.frombuffer(block, np.uint8).reshape(-1, size) for block in _blocks(uri, skip, size))
+    for record in pick_rows(blocks, rows):
+        yield record.tobytes()
 
 
 class _Layout(NamedTuple):

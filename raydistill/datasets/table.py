@@ -13,11 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import yaml
 
-from raydistill.datasets.base import EncodedDataSet, PackedDataSet, list_files, rows_in_block, to_class_names
+from raydistill.datasets.base import EncodedDataSet, PackedDataSet, list_files, pick_rows, to_class_names
 from raydistill.datasets.folder import saved_to_disk
 from raydistill.datasets.layout import are_splits
 from raydistill.errors import CatalogError, describe_arrow_error, nearest
@@ -108,19 +107,14 @@ class ImageTable(EncodedDataSet, PackedDataSet):
 
     def read(self, path: str, row_group: int, rows: Sequence[int]) -> Iterator[Source]:
         """Yield the pictures of these rows of a row group."""
-        first, folder = 0, self._at(path).rpartition("/")[0] or "."
-        root = folder if self._at(path) == self.root else self.root
+        at = self._at(path)
+        folder = at.rpartition("/")[0] or "."
+        root = folder if at == self.root else self.root
         with self._open(path) as parquet:
-            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[self.image_column]):
-                for row in rows_in_block(rows, first, len(batch)):
-                    source = read_cell(batch.column(0)[row - first], folder)
-                    yield source if self.allow_outside else check_source(source, root, self._at(path), ALLOW_DATA_SET)
-                first += len(batch)
-
-    def _at(self, name: str) -> str:
-        """Return the path of a file, which may be the root itself."""
-        system, path = arrow_filesystem(self.root)
-        return self.root if system.get_file_info(path).type == pafs.FileType.File else f"{self.root}/{name}"
+            batches = parquet.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[self.image_column])
+            for cell in pick_rows((batch.column(0) for batch in batches), rows):
+                source = read_cell(cell, folder)
+                yield source if self.allow_outside else check_source(source, root, at, ALLOW_DATA_SET)
 
     @contextmanager
     def _open(self, name: str) -> Iterator[pq.ParquetFile]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raydistill.diffusion.conditions import ConditionLayout, Conditions
 from raydistill.diffusion.options import Model
 from raydistill.diffusion.processes import expand
 from raydistill.diffusion.spaces import Latents
+from raydistill.learning.sharded import Trainable
 from raydistill.seeding import fold_in
 
 
-class Generator(nn.Module):
+class Generator(Trainable):
     """A network that estimates images from noisy states, given conditions.
 
     `build_generator` makes one. `state_dict` covers the trained parameters and the statistics of the
@@ -41,10 +42,6 @@ class Generator(nn.Module):
     def device(self) -> torch.device:
         """The device of the parameters."""
         return next(self.parameters()).device
-
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """Return names and parameters that are trained, in a fixed order."""
-        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
 
     def denoise(self, x: Tensor, t_B: Tensor, conditions: Conditions) -> Tensor:
         """Return D(x_t, t): the expected state without noise.

@@ -52,7 +52,50 @@ class Record(NamedTuple):
     decision: str  # of the iteration
 
 
-class Distiller:
+class StoredImages:
+    """Synthetic images, their moving average and their labels, as a run changes them.
+
+    Parameters
+    ----------
+    recipe
+        Space of the images, and decay of their moving average.
+    images_SCHW
+        Initial images.
+    labels_SK
+        Their class probabilities or logits.
+    space
+        Where the images are stored. None: the space of pixels.
+    """
+
+    def __init__(self, recipe: Recipe, images_SCHW: Tensor, labels_SK: Tensor, space: Space | None) -> None:
+        self.recipe = recipe
+        self._space = resolve_space(recipe, space)
+        self.stored = self._space.encode(images_SCHW).clone()
+        self.average = self.stored.clone()
+        self.labels = labels_SK.clone()
+
+    @property
+    def images(self) -> Tensor:
+        """Return the images [S, C, H, W] on which a student is trained."""
+        return self._space.decode(self.stored)
+
+    @property
+    def published_images(self) -> Tensor:
+        """Return the images' moving average to publish, or the images if there is none."""
+        return self._space.decode(self.average) if self.recipe.ema else self.images
+
+    def _copies(self, others: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies of the stored tensors and of others, for `state_dict`."""
+        tensors = {"images": self.stored, "average": self.average, "labels": self.labels} | others
+        return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+
+    def _load_copies(self, tensors: dict[str, Tensor]) -> None:
+        self.stored.copy_(tensors["images"])
+        self.average.copy_(tensors["average"])
+        self.labels.copy_(tensors["labels"])
+
+
+class Distiller(StoredImages):
     """The state of one distillation run.
 
     Parameters
@@ -75,6 +118,12 @@ class Distiller:
     space
         Where the images are stored: `image_space` of real images. None: the pixels, or tiles of
         `recipe.multi_formation`.
+
+    Attributes
+    ----------
+    images, published_images
+        The images [S, C, H, W] on which a student is trained, and those to publish: their moving
+        average, if `recipe.ema` is set.
 
     Raises
     ------
@@ -100,12 +149,8 @@ class Distiller:
         space: Space | None = None,
     ) -> None:
         self.resolved = resolve_recipe(recipe)
-        self.recipe = self.resolved.options
         self.segments = SegmentEvaluator(self.resolved, network, trajectories, seed, memory_mb, real)
-        self._space = resolve_space(self.recipe, space)
-        self.stored = self._space.encode(images_SCHW).clone()
-        self.average = self.stored.clone()
-        self.labels = labels_SK.clone()
+        super().__init__(self.resolved.options, images_SCHW, labels_SK, space)
         self._lr_is_chosen = self.resolved.student_lr is not None
         # Until `begin` chooses the rate, 0 is a placeholder that no step reads.
         first = 0.0 if self.resolved.student_lr is None else math.log(self.resolved.student_lr)
@@ -127,16 +172,6 @@ class Distiller:
     def iteration(self) -> int:
         """Return the number of completed iterations."""
         return self.schedule.iteration
-
-    @property
-    def published_images(self) -> Tensor:
-        """Return the images' moving average to publish, or the images if there is none."""
-        return self._space.decode(self.average) if self.recipe.ema else self.images
-
-    @property
-    def images(self) -> Tensor:
-        """Return the images [S, C, H, W] on which a student is trained."""
-        return self._space.decode(self.stored)
 
     @property
     def student_lrs(self) -> Tensor:
@@ -345,20 +380,17 @@ class Distiller:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return the state as (tensors, strings), the form that safetensors stores."""
-        tensors = {"images": self.stored, "average": self.average, "labels": self.labels}
-        tensors["log_lrs"] = torch.stack(self.log_lrs)
+        tensors = {"log_lrs": torch.stack(self.log_lrs)}
         if self.image_lr is not None:
             tensors["image_lr"] = torch.tensor(self.image_lr, dtype=torch.float64)
         for name, optimiser in self._optimisers.items():
             tensors |= optimiser_tensors(name, optimiser)
         strings = {"schedule": json.dumps(self.schedule._asdict()), "finished": json.dumps(self.finished)}
-        return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, strings
+        return self._copies(tensors), strings
 
     def load_state_dict(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
         """Continue bit for bit from the result of `state_dict`."""
-        self.stored.copy_(tensors["images"])
-        self.average.copy_(tensors["average"])
-        self.labels.copy_(tensors["labels"])
+        self._load_copies(tensors)
         self._lr_is_chosen = True
         if self.resolved.image_lr is None:
             self.image_lr = float(tensors["image_lr"])

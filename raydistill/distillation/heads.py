@@ -29,14 +29,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from raydistill.distillation.distiller import Record, load_optimiser, optimiser_tensors
+from raydistill.distillation.distiller import Record, StoredImages, load_optimiser, optimiser_tensors
 from raydistill.distillation.divergence import check_finite
 from raydistill.distillation.options import RidgeHead
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Decision
 from raydistill.distillation.segments import OUTCOME
-from raydistill.distillation.space import Space, resolve_space
+from raydistill.distillation.space import Space
 from raydistill.learning.augment import GROUPS
 from raydistill.learning.augmenting import labelled_orbit, orbit
 from raydistill.learning.encoders import BATCH, Encoder, features_of
@@ -56,7 +56,7 @@ class HeadResult(NamedTuple):
     d_log_scales_E: Tensor
 
 
-class HeadDistiller:
+class HeadDistiller(StoredImages):
     """The state of one distillation for heads.
 
     Parameters
@@ -76,6 +76,12 @@ class HeadDistiller:
         Root of the random numbers.
     space
         Where the images are stored. None: pixels.
+
+    Attributes
+    ----------
+    images, published_images
+        The images [S, C, H, W] on which a head is trained, and those to publish: their moving
+        average, if `recipe.ema` is set.
 
     Raises
     ------
@@ -97,12 +103,9 @@ class HeadDistiller:
             raise ValueError(f"recipe.objective is {recipe.objective.kind}: give a RidgeHead")
         if not encoders:
             raise ValueError("a head needs at least one encoder")
-        self.recipe, self._options, self.encoders = recipe, recipe.objective, tuple(encoders)
-        self._seed, self._space = seed, resolve_space(recipe, space)
+        super().__init__(recipe, images_SCHW, targets_SK, space)
+        self._options, self.encoders, self._seed = recipe.objective, tuple(encoders), seed
         self._symmetries = recipe.augmentation.symmetries
-        self.stored = self._space.encode(images_SCHW).clone()
-        self.average = self.stored.clone()
-        self._targets_SK = targets_SK.clone()
         self._log_scales_E = torch.full((len(encoders),), math.log(FIRST_SCALE)).to(images_SCHW)
         self._optimiser = recipe.image_step.build([self.stored, self._log_scales_E])
         self.iteration = 0
@@ -128,27 +131,17 @@ class HeadDistiller:
         return self.iteration >= self.recipe.iterations
 
     @property
-    def images(self) -> Tensor:
-        """Return the images [S, C, H, W]."""
-        return self._space.decode(self.stored)
-
-    @property
-    def published_images(self) -> Tensor:
-        """Return the images' moving average to publish, or the images if there is none."""
-        return self._space.decode(self.average) if self.recipe.ema else self.images
-
-    @property
     def student_lrs(self) -> Tensor:
         """Return no rates: no student is trained."""
         return torch.empty(0)
 
     def targets(self) -> Tensor:
         """Return the target probabilities [S, K]."""
-        return self._targets_SK
+        return self.labels
 
     def heads(self, images_SCHW: Tensor) -> list[Tensor]:
         """Return the head [F, K] of each encoder, trained on all versions of the images."""
-        seen, targets = labelled_orbit(images_SCHW, self._targets_SK, self._symmetries)
+        seen, targets = labelled_orbit(images_SCHW, self.labels, self._symmetries)
         centred = targets - 1 / targets.shape[1]
         return [ridge_head(encoder(seen), centred, self._options.regularisation) for encoder in self.encoders]
 
@@ -170,7 +163,7 @@ class HeadDistiller:
 
     def _gradients(self, images_SCHW: Tensor, _: Tensor, features_EBF: list[Tensor], labels_B: Tensor) -> list[Tensor]:
         """Return the cosine distance of a random head's gradients for each encoder."""
-        seen, targets_MK = labelled_orbit(images_SCHW, self._targets_SK, self._symmetries)
+        seen, targets_MK = labelled_orbit(images_SCHW, self.labels, self._symmetries)
         losses, g = [], generator(self._seed, self.iteration, "head")
         for encoder, features_BF in zip(self.encoders, features_EBF, strict=True):
             real_BK = one_hot(labels_B, targets_MK.shape[1]).to(features_BF)
@@ -221,21 +214,12 @@ class HeadDistiller:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return the state as (tensors, strings), the form that safetensors stores."""
-        tensors = {
-            "images": self.stored,
-            "average": self.average,
-            "labels": self._targets_SK,
-            "log_scales": self._log_scales_E,
-        }
-        tensors |= optimiser_tensors("step", self._optimiser)
-        copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-        return copies, {"iteration": json.dumps(self.iteration)}
+        tensors = {"log_scales": self._log_scales_E} | optimiser_tensors("step", self._optimiser)
+        return self._copies(tensors), {"iteration": json.dumps(self.iteration)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], strings: dict[str, str]) -> None:
         """Continue bit for bit from the result of `state_dict`."""
-        self.stored.copy_(tensors["images"])
-        self.average.copy_(tensors["average"])
-        self._targets_SK.copy_(tensors["labels"])
+        self._load_copies(tensors)
         self._log_scales_E.copy_(tensors["log_scales"])
         load_optimiser("step", self._optimiser, tensors)
         self.iteration = json.loads(strings["iteration"])

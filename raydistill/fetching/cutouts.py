@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from raydistill.fetching.http import (
     make_session,
     open_url,
     read_body,
+    retry_wait,
 )
 from raydistill.fetching.kinds import describe_wrong_picture
 from raydistill.fetching.provenance import check_local, is_damaged, read_json, write_json
@@ -166,66 +168,67 @@ class _Galaxy:
 
 
 def fetch_cutouts(
-    catalog: str,
-    folder: Path,
+    catalog: str | os.PathLike[str],
+    to: str | os.PathLike[str] = "cutouts",
     request: CutoutRequest | None = None,
     *,
     columns: Mapping[str, str | None] | None = None,
     hdu: int | str | None = None,
     rate: float = 2.0,
     parallel: int = 2,
-    base: str | None = None,
+    base_url: str | None = None,
     insecure: bool = False,
     patience: Patience | None = None,
 ) -> CutoutReport:
-    """Fetch a JPEG of each galaxy of a table, named `{object_id}.jpg`.
+    """Download a JPEG of each galaxy of a table by position, named by object id.
 
     Parameters
     ----------
     catalog
-        Table of any format with object ids and positions.
-    folder
-        Destination. Pictures that are there are not fetched again.
+        A table with object ids and positions, in any format.
+    to
+        Destination. Pictures that are there are not asked for again.
     request
-        Survey, size and scale.
-    columns, hdu
-        As in a config: names of the columns id, ra, dec and petro_r90, and one of several tables.
+        Survey, size and scale. None: SDSS, 424 px that span 8.48 petroR90_r, as in Galaxy Zoo 2.
+    columns
+        Columns with unusual names: {"id": …, "ra": …, "dec": …, "petro_r90": …}.
+    hdu
+        As in a config: one of several tables of the file.
     rate
         Most requests a second, over all threads.
     parallel
-        Number of threads.
-    base
-        Address of a mirror; its folders have the names of the hosts.
+        Number of pictures that are downloaded at the same time.
+    base_url
+        Address of a mirror, whose folders have the names of the hosts.
     insecure
-        Accept a mirror or a redirect without https.
+        Accept a mirror or a redirect without https; 127.0.0.1 needs none.
     patience
         Limits of time and of retries.
 
     Returns
     -------
     CutoutReport
-        Counts. `failures.csv` lists each galaxy without a picture, and the reason.
+        Counts; `failures.csv` in the folder has a reason for each galaxy without a picture.
 
     Raises
     ------
+    CatalogError, ConfigError
+        If the table has no positions or no R90, or the folder has pictures of other settings.
     DownloadError
-        If the server does not answer at all, or no galaxy has a picture.
-    ConfigError
-        If the folder has pictures that were cut otherwise.
-    CatalogError
-        If the table cannot be read, or has no positions.
+        If the service does not answer, or no galaxy has a picture.
     """
     request, patience = request or CutoutRequest(), patience or Patience(attempts=4, stall_seconds=30)
     if parallel < 1:
         raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
-    check_base(base, insecure)
+    check_base(base_url, insecure)
+    folder = Path(to)
     check_local(folder)
-    galaxies = list_galaxies(catalog, request, columns, hdu)
+    galaxies = list_galaxies(os.fspath(catalog), request, columns, hdu)
     with disk_errors(str(folder), "choose another folder with --to"):
         folder.mkdir(parents=True, exist_ok=True)
         _check_settings(folder, request)
         wanted = [galaxy for galaxy in galaxies if galaxy.reason or not (folder / f"{galaxy.name}.jpg").exists()]
-        fetcher = _Fetcher(folder, request, Pace(rate), base, patience, insecure)
+        fetcher = _Fetcher(folder, request, Pace(rate), base_url, patience, insecure)
         with progress(len(galaxies), f"fetching cut-outs of {request.survey}", "pictures") as bar:
             bar.resume_at(len(galaxies) - len(wanted))
             lock = threading.Lock()
@@ -294,13 +297,7 @@ class _Fetcher:
                 self._answered()
                 return error.what
             except (TransientError, *TRANSIENT) as error:
-                asked = error.retry_after if isinstance(error, TransientError) else None
-                if asked is not None and asked > self._patience.longest_asked_wait:
-                    raise DownloadError(
-                        f"{describe_failure(error)} and asks to wait for {duration(asked)}", url,
-                        "run the same command again after that time; it resumes",
-                    ) from error  # fmt: skip
-                seconds = self._patience.wait_after(failures) if asked is None else asked
+                seconds = retry_wait(error, failures, self._patience, url)
                 if seconds >= LONG_WAIT:
                     log.info("fetch: %s; the next request follows in %s", describe_failure(error), duration(seconds))
                 self._pace.pause(seconds)

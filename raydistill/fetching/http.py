@@ -302,6 +302,25 @@ def check_permanent(error: BaseException, url: str) -> None:
         raise DownloadError(f"the address cannot be opened ({reason})", url, MIRROR) from error
 
 
+def retry_wait(error: Exception, failures: int, patience: Patience, url: str) -> float:
+    """Return the wait before a retry [s].
+
+    It is what the server asks for, or else grows with each failure.
+
+    Raises
+    ------
+    DownloadError
+        If the server asks for too long a wait.
+    """
+    asked = error.retry_after if isinstance(error, TransientError) else None
+    if asked is None:
+        return patience.wait_after(failures)
+    if asked > patience.longest_asked_wait:
+        what = f"{describe_failure(error)} and asks to wait for {duration(asked)}"
+        raise DownloadError(what, url, "run the same command again after that time; it resumes") from error
+    return asked
+
+
 def wait_for_retry(error: Exception, failures: int, patience: Patience, url: str, stop: threading.Event) -> None:
     """Wait before retrying, as the server asks, or longer after each failure.
 
@@ -316,11 +335,7 @@ def wait_for_retry(error: Exception, failures: int, patience: Patience, url: str
     if failures >= patience.attempts:
         fix = MIRROR if isinstance(error, requests.exceptions.ConnectionError) else LATER
         raise DownloadError(f"{reason}, after {count_attempts(failures)}", url, fix) from error
-    asked = error.retry_after if isinstance(error, TransientError) else None
-    if asked is not None and asked > patience.longest_asked_wait:
-        what = f"{reason} and asks to wait for {duration(asked)}"
-        raise DownloadError(what, url, "run the same command again after that time; it resumes") from error
-    seconds = patience.wait_after(failures) if asked is None else asked
+    seconds = retry_wait(error, failures, patience, url)
     name = urlsplit(url).path.rpartition("/")[2]
     log.info("fetch: %s: %s; attempt %d follows in %s", name, reason, failures + 1, duration(seconds))
     if stop.wait(seconds):

@@ -7,6 +7,7 @@ of its holes, and gain only where a server limits each connection.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -39,7 +40,6 @@ from raydistill.storage import disk_errors
 
 log = get_logger(__name__)
 
-PARALLEL = 4
 MB = 1_000_000
 OTHER_VERSION = "see whether a newer version of raydistill knows the file, or give a mirror with --base-url"
 
@@ -60,39 +60,41 @@ class Fetched:
     config: Path | None
 
 
-def fetch_records(
-    names: Sequence[str],
-    to: Path,
-    *,
-    base: str | None = None,
+def fetch(
+    *names: str,
+    to: str | os.PathLike[str] = "data",
+    base_url: str | None = None,
     insecure: bool = False,
-    parallel: int = PARALLEL,
+    parallel: int = 4,
     keep_archives: bool = False,
     patience: Patience | None = None,
 ) -> list[Fetched]:
-    """Fetch records into `to`, each into its own folder there.
+    """Download public records: "gz2", "hart16", "table5", "efigi" or "galaxy10".
+
+    An interrupted download resumes, and a complete record is not asked for again.
 
     Parameters
     ----------
-    names
-        Names of `RECORDS`.
+    *names
+        The records; their files are downloaded at the same time.
     to
-        Destination. Files of earlier runs stay, and the rest is fetched.
-    base
-        Address of a mirror; its folders have the names of the hosts.
+        Folder below which each record has its own. Files of earlier runs stay.
+    base_url
+        Address of a mirror, whose folders have the names of the hosts.
     insecure
-        Accept a mirror or a redirect without https.
+        Accept a mirror or a redirect without https; 127.0.0.1 needs none.
     parallel
         Number of files that are downloaded at the same time.
     keep_archives
-        Keep archives that were unpacked.
+        Keep archives after they are unpacked.
     patience
         Limits of time and of retries.
 
     Returns
     -------
     list of Fetched
-        In the order of `names`, each once.
+        In the order of `names`, each once: `folder` of each record, and `config`: a config that
+        reads its table, or None.
 
     Raises
     ------
@@ -103,10 +105,10 @@ def fetch_records(
     """
     if parallel < 1:
         raise ConfigError(f"the number of parallel downloads is {parallel}", "--parallel", "give at least 1")
-    check_base(base, insecure)
+    check_base(base_url, insecure)
+    to, patience = Path(to), patience or Patience()
     check_local(to)
     records = [find_record(name) for name in dict.fromkeys(names)]
-    patience = patience or Patience()
     with ExitStack() as locks:
         missing = []
         for record in records:
@@ -117,9 +119,9 @@ def fetch_records(
             else:
                 if is_damaged(folder / provenance_file(record.name)):
                     log.warning("fetch: %s is damaged, so the files are fetched again", provenance_file(record.name))
-                missing.append((record, _published(record, base, patience, insecure)))
+                missing.append((record, _published(record, base_url, patience, insecure)))
         jobs = [
-            _Job(record, file, to / record.folder, base, published, Reach(hosts_of(record), insecure))
+            _Job(record, file, to / record.folder, base_url, published, Reach(hosts_of(record), insecure))
             for record, published in missing
             for file in record.files
             if file.name not in complete_files(record, to / record.folder)

@@ -15,11 +15,12 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from raydistill.errors import DownloadError
 from raydistill.escaping import for_terminal, is_utf8
@@ -105,8 +106,7 @@ class _Member:
     name: str
     size: int
     crc: int | None
-    stream: IO[bytes] | None
-    archive: Any
+    open: Callable[[], Any]  # its stream of bytes
 
 
 class _Limit:
@@ -148,7 +148,7 @@ def _zip_members(archive: Path, suffixes: tuple[str, ...]) -> Iterator[_Member]:
                     raise _unsafe(info.filename, archive)
                 if info.flag_bits & 1:
                     raise DownloadError("the archive is encrypted", str(archive), "fetch another copy")
-                yield _Member(info.filename, info.file_size, info.CRC, None, (opened, info))
+                yield _Member(info.filename, info.file_size, info.CRC, partial(opened.open, info))
 
 
 class _Header(tarfile.TarInfo):
@@ -168,7 +168,7 @@ def _tar_members(archive: Path, suffixes: tuple[str, ...]) -> Iterator[_Member]:
             if not info.isdir() and _is_wanted(info.name, suffixes):
                 if not info.isfile():
                     raise _unsafe(info.name, archive)
-                yield _Member(info.name, info.size, None, opened.extractfile(info), None)
+                yield _Member(info.name, info.size, None, partial(opened.extractfile, info))
         if len(packed.read(MOST_PADDING)) == MOST_PADDING:  # the end of the stream verifies its CRC
             raise tarfile.ReadError("there is more after its end")
 
@@ -202,16 +202,7 @@ def _size(path: Path) -> int:
 
 
 def _write_member(member: _Member, path: Path) -> None:
-    if member.stream is not None:
-        _copy(member.stream, path)
-        return
-    opened, info = member.archive
-    with opened.open(info) as stream:  # reading verifies the CRC
-        _copy(stream, path)
-
-
-def _copy(stream: IO[bytes], path: Path) -> None:
-    with path.open("wb") as out:
+    with member.open() as stream, path.open("wb") as out:  # reading verifies the CRC of a zip
         shutil.copyfileobj(stream, out, CHUNK)
 
 

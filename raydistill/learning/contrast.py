@@ -21,7 +21,7 @@ from raydistill.learning.architectures import ClassifierArchitecture
 from raydistill.learning.networks import build_network, embedding
 from raydistill.learning.normalise import Normalisation
 from raydistill.learning.options import ContrastiveTraining, SkyViews
-from raydistill.learning.sharded import TrainingState
+from raydistill.learning.sharded import Trainable, TrainingState
 from raydistill.seeding import generator as seeded
 
 BINOMIAL = (0.25, 0.5, 0.25)  # the blur: three pixels each way
@@ -90,7 +90,7 @@ def _with_neighbours(images_BCHW: Tensor, views: Views) -> Tensor:
     return shifted
 
 
-class ContrastiveModel(nn.Module):
+class ContrastiveModel(Trainable):
     """A backbone without its last layer, and a projector for the training alone.
 
     Parameters
@@ -129,10 +129,6 @@ class ContrastiveModel(nn.Module):
             )  # fmt: skip
         for name, values in zip(("mean", "std"), normalisation, strict=True):
             self.register_buffer(name, torch.tensor(values)[:, None, None])
-
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """Return all parameters with their names."""
-        return list(self.named_parameters())
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """Return the features [B, F] of pictures in [0, 1]."""

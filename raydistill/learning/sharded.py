@@ -10,38 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raydistill.errors import DivergenceError
 from raydistill.imports import import_beside_torchvision
 from raydistill.learning.options import ShardedTraining
 
 
-class Trainable(Protocol):
+class Trainable(nn.Module):
     """A torch module that knows which of its parameters are trained."""
 
-    def trained(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """Return the trained parameters with their names."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the tensors to store."""
-        ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Take stored tensors."""
-        ...
-
-    def eval(self) -> Any:
-        """Switch to evaluation."""
-        ...
-
-    def requires_grad_(self, requires_grad: bool = True) -> Any:
-        """Record operations on the parameters, or not."""
-        ...
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """Return names and parameters that are trained, in a fixed order."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
 
 
 Model = TypeVar("Model", bound=Trainable)

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from raydistill.galaxies.pictures.levels import clipped_sky
 from raydistill.morphology.pictures import corners
 
 # Find a picture's sources with photutils: those above the noise of the sky.
@@ -56,13 +57,11 @@ def smooth_brightness(light: Floats) -> Floats:
 
 def border_sky(brightness: Floats) -> tuple[float, float]:
     """Return the sky's level and noise in the border of a smoothed picture `[H, W]`."""
-    from astropy.stats import sigma_clipped_stats  # a slow import, which most processes do not need
-
     width = max(1, min(brightness.shape) // BORDER)
     border = np.ones(brightness.shape, bool)
     border[width:-width, width:-width] = False
-    _, median, deviation = sigma_clipped_stats(brightness[border], sigma=3.0)
-    return float(median), max(float(deviation), LEAST_NOISE)
+    median, deviation = clipped_sky(brightness[border])
+    return median, max(deviation, LEAST_NOISE)
 
 
 def find_sources(light: Floats, sigmas: float, min_area: int) -> Labels:
@@ -215,11 +214,9 @@ def structure(light_HWC: Floats) -> Structure:
 
 def _corner_sky(brightness_HW: Floats) -> tuple[float, float]:
     """Return the rest of the sky, and its noise, in the corners of a smoothed picture."""
-    from astropy.stats import sigma_clipped_stats  # a slow import
-
     corners_HW = corners(len(brightness_HW)).reshape(brightness_HW.shape)
-    _, median, deviation = sigma_clipped_stats(brightness_HW[corners_HW], sigma=3.0)
-    return float(median), max(float(deviation), LEAST_NOISE)
+    median, deviation = clipped_sky(brightness_HW[corners_HW])
+    return median, max(deviation, LEAST_NOISE)
 
 
 def _sources(brightness_HW: Floats, threshold: float) -> Labels:

@@ -267,7 +267,7 @@ def pictures_of_folder(plan: Plan, root: str) -> SurveyPictures:
         preparation = replace(preparation, min_contrast=0)
     objects = pa.table({"object_id": _object_ids(names, suffixes), "path": pa.array(names, pa.string())})
     return SurveyPictures(
-        last_part(root), root, _with_nulls(objects), FileReader(root), images, preparation,
+        last_part(root), root, _complete(objects), FileReader(root), images, preparation,
         {"files_sha256": digest_files(root, names), "images": _plain_images(images)},
     )  # fmt: skip
 
@@ -300,12 +300,6 @@ def _object_ids(names: list[str], suffixes: tuple[str, ...]) -> pa.Array:
     counts = Counter(stems)
     ids = [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
     return pa.array(ids if len(set(ids)) == len(ids) else names, pa.string())  # a.png.png beside a.png and a.jpg
-
-
-def _with_nulls(objects: pa.Table) -> pa.Table:
-    for name in ("row_group", "row"):
-        objects = objects.append_column(name, pa.nulls(len(objects), pa.int64()))
-    return objects.cast(OBJECTS)
 
 
 def _plain_images(images: Images) -> dict[str, Any]:

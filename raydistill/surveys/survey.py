@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydistill.config import Curate, Images
-from raydistill.datasets.base import DataSet, PackedDataSet, rows_in_block
+from raydistill.datasets.base import DataSet, PackedDataSet, pick_rows
 from raydistill.galaxies.pictures.cells import read_cell
 from raydistill.galaxies.pictures.files import ALLOW_IMAGES, Source, below, check_source, read_source
 from raydistill.galaxies.pictures.images import (
@@ -142,14 +142,9 @@ class ParquetReader:
             batches = pq.ParquetFile(stream, pre_buffer=False).iter_batches(
                 ROWS_AT_ONCE, row_groups=[row_group], columns=[self.column], use_threads=False
             )
-            first = 0
-            for batch in batches:
-                for row in rows_in_block(rows, first, len(batch)):
-                    source = read_cell(batch.column(0)[row - first], self.folder)
-                    yield source if self.allow_outside else check_source(source, self.folder, path, ALLOW_IMAGES)
-                first += len(batch)
-                if first > rows[-1]:
-                    return
+            for cell in pick_rows((batch.column(0) for batch in batches), rows):
+                source = read_cell(cell, self.folder)
+                yield source if self.allow_outside else check_source(source, self.folder, path, ALLOW_IMAGES)
 
 
 @dataclass(frozen=True)

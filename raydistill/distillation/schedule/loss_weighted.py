@@ -38,14 +38,7 @@ from typing import Literal
 
 import numpy as np
 
-from raydistill.distillation.schedule.base import (
-    ALL_EPOCHS,
-    Decision,
-    Matched,
-    RecentLoss,
-    ScheduleBase,
-    ScheduleState,
-)
+from raydistill.distillation.schedule.base import Decision, Matched, RecentLoss, ScheduleBase, ScheduleState
 from raydistill.learning.checks import at_least, at_least_0_below_1, positive, strictly_between_0_and_1
 
 LARGEST_LOSS = 2.0  # larger ones say as little, and would take long to forget
@@ -89,10 +82,6 @@ class LossWeighted(ScheduleBase):
         at_least(1, max_groups=self.max_groups)
         at_least(TEST_EVERY, patience=self.patience)
         positive(self, "power", "significance")
-
-    def init(self) -> ScheduleState:
-        """Return the state before the first iteration."""
-        return ScheduleState(cap=ALL_EPOCHS)
 
     def step(
         self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()

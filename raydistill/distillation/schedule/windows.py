@@ -36,12 +36,6 @@ class Fixed(ScheduleBase):
         """Return the state before the first iteration."""
         return ScheduleState(cap=self.max_start_epoch + 1)
 
-    def step(
-        self, state: ScheduleState, next_epoch_loss: float | None, last_epoch: int, matched: Sequence[Matched] = ()
-    ) -> tuple[ScheduleState, Decision]:
-        """Return the state after one more iteration; the window stays."""
-        return state.after_iteration(), Decision.STAY
-
 
 @dataclass(frozen=True)
 class StepwiseWindow(ScheduleBase):

@@ -228,10 +228,10 @@ def choose_stretch(sample: Sequence[Sequence[np.ndarray]], where: str) -> Stretc
     if not files:
         what = "in the sampled files, no pixel is finite in all three bands"
         raise CatalogError(what, where, "check survey.images.channels")
-    clipped = np.array([[_clipped(band) for band in file] for file in files])
+    clipped = np.array([[clipped_sky(band) for band in file] for file in files])
     sky, deviation = np.median(clipped, axis=0).T
     light = [(file - sky[:, None]).mean(axis=0) for file in files]
-    noise = float(np.median([_clipped(pixels)[1] for pixels in light]))
+    noise = float(np.median([clipped_sky(pixels)[1] for pixels in light]))
     bright = float(np.percentile(np.concatenate(light), _BRIGHT_PERCENTILE))
     stretch = max(_STRETCH_PER_NOISE * noise, bright / _BRIGHT_PER_STRETCH)
     if not stretch > 0:
@@ -248,9 +248,9 @@ def _subsample(bands: np.ndarray) -> np.ndarray:
     return pixels[:, :: max(1, pixels.shape[1] // _MAX_PIXELS)]
 
 
-def _clipped(pixels: np.ndarray) -> tuple[float, float]:
+def clipped_sky(pixels: np.ndarray) -> tuple[float, float]:
     """Return median and standard deviation of the sky, without pixels beyond 3 sigma."""
-    from astropy.stats import sigma_clipped_stats
+    from astropy.stats import sigma_clipped_stats  # a slow import, which most processes do not need
 
     _, median, deviation = sigma_clipped_stats(pixels, sigma=3)
     return float(median), float(deviation)

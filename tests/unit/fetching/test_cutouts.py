@@ -78,7 +78,7 @@ def test_pictures_have_the_names_of_their_objects(
 ) -> None:
     folder = tmp_path / "cut"
     report = fetch_cutouts(
-        table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base=service.server.url, patience=quick
+        table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base_url=service.server.url, patience=quick
     )
     assert (report.fetched, report.present, report.failed) == (6, 0, 0)
     assert names(folder) == {str(1000 + n) for n in range(6)}
@@ -113,11 +113,11 @@ def test_second_run_asks_only_for_what_is_missing(
 ) -> None:
     folder, url = tmp_path / "cut", service.server.url
     service.odd["150.2500000"] = [fail(404), send(jpeg())]
-    first = fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base=url, patience=quick)
+    first = fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base_url=url, patience=quick)
     assert (first.fetched, first.failed) == (5, 1)
     assert failures(folder) == {"1002": "the server answers 404 Not Found"}
     before = len(service.server.log)
-    second = fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base=url, patience=quick)
+    second = fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base_url=url, patience=quick)
     assert (second.fetched, second.present, second.failed) == (1, 5, 0)
     assert len(service.server.log) == before + 1
     assert failures(folder) == {}
@@ -142,7 +142,7 @@ def test_what_is_no_picture_is_reported_with_its_reason(
     service.odd["150.3750000"] = behaviours
     folder = tmp_path / "cut"
     report = fetch_cutouts(
-        table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base=service.server.url, patience=quick
+        table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base_url=service.server.url, patience=quick
     )
     assert report.failed == 1
     assert failures(folder)["1003"].startswith(reason)
@@ -155,7 +155,7 @@ def test_passing_failure_is_retried(
 ) -> None:
     service.odd["150.3750000"] = [behaviour, behaviour, send(jpeg())]
     report = fetch_cutouts(
-        table, tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base=service.server.url, patience=quick
+        table, tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base_url=service.server.url, patience=quick
     )
     assert (report.fetched, report.failed) == (6, 0)
 
@@ -167,7 +167,7 @@ def test_truncated_picture_is_fetched_again(table: str, service: Service, quick:
 
     service.odd["150.3750000"] = [cut, send(jpeg())]
     report = fetch_cutouts(
-        table, tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base=service.server.url, patience=quick
+        table, tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base_url=service.server.url, patience=quick
     )
     assert (report.fetched, report.failed) == (6, 0)
 
@@ -180,7 +180,7 @@ def test_retry_after_holds_all_requests_back(table: str, service: Service, quick
         CutoutRequest(pixels=SIDE),
         rate=FAST,
         parallel=1,
-        base=service.server.url,
+        base_url=service.server.url,
         patience=quick,
     )
     first, second = service.server.log[:2]
@@ -194,7 +194,7 @@ def test_rate_is_kept_over_all_threads(table: str, service: Service, quick: Pati
         CutoutRequest(pixels=SIDE),
         rate=10,
         parallel=4,
-        base=service.server.url,
+        base_url=service.server.url,
         patience=quick,
     )
     times = [request.started for request in service.server.log]
@@ -228,7 +228,7 @@ def test_silent_service_ends_the_run(service: Service, quick: Patience, tmp_path
         DownloadError, match=r"the server cannot be reached, after 4 attempts, for 20 pictures in a row"
     ):
         fetch_cutouts(
-            str(tmp_path / "t.csv"), tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base=service.server.url,
+            str(tmp_path / "t.csv"), tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base_url=service.server.url,
             patience=quick,
         )  # fmt: skip
 
@@ -237,7 +237,7 @@ def test_run_without_any_picture_is_an_error(table: str, service: Service, quick
     service.server.fallback = send(jpeg(blank=True))
     with pytest.raises(DownloadError, match="no galaxy has a picture; the first reason is: the picture is blank"):
         fetch_cutouts(
-            table, tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base=service.server.url, patience=quick
+            table, tmp_path / "cut", CutoutRequest(pixels=SIDE), rate=FAST, base_url=service.server.url, patience=quick
         )
     assert len(failures(tmp_path / "cut")) == 6
 
@@ -248,7 +248,12 @@ def test_galaxies_that_cannot_be_asked_for_are_listed(service: Service, quick: P
     )
     folder = tmp_path / "cut"
     fetch_cutouts(
-        str(tmp_path / "t.csv"), folder, CutoutRequest(pixels=SIDE), rate=FAST, base=service.server.url, patience=quick
+        str(tmp_path / "t.csv"),
+        folder,
+        CutoutRequest(pixels=SIDE),
+        rate=FAST,
+        base_url=service.server.url,
+        patience=quick,
     )
     assert names(folder) == {"a"}
     assert failures(folder) == {
@@ -261,7 +266,7 @@ def test_galaxies_that_cannot_be_asked_for_are_listed(service: Service, quick: P
 def test_fixed_scale_needs_no_r90(service: Service, quick: Patience, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("name,alpha,delta\na,150,2\nb,151,2\n")
     columns = {"id": "name", "ra": "alpha", "dec": "delta"}
-    arguments = {"columns": columns, "rate": FAST, "base": service.server.url, "patience": quick}
+    arguments = {"columns": columns, "rate": FAST, "base_url": service.server.url, "patience": quick}
     with pytest.raises(ConfigError, match=r"has no R90, which sets the scale of a picture; give --scale ARCSEC"):
         fetch_cutouts(str(tmp_path / "t.csv"), tmp_path / "cut", CutoutRequest(pixels=SIDE), **arguments)  # type: ignore[arg-type]
     fetch_cutouts(str(tmp_path / "t.csv"), tmp_path / "cut", CutoutRequest(pixels=SIDE, scale=0.396), **arguments)  # type: ignore[arg-type]
@@ -276,11 +281,11 @@ def test_table_without_positions_names_the_options(tmp_path: Path) -> None:
 
 def test_folder_of_other_settings_is_rejected(table: str, service: Service, quick: Patience, tmp_path: Path) -> None:
     folder, url = tmp_path / "cut", service.server.url
-    fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base=url, patience=quick)
+    fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE), rate=FAST, base_url=url, patience=quick)
     with pytest.raises(
         ConfigError, match=r"has pictures with scale None, and 0\.4 is asked for; choose another folder"
     ):
-        fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE, scale=0.4), rate=FAST, base=url, patience=quick)
+        fetch_cutouts(table, folder, CutoutRequest(pixels=SIDE, scale=0.4), rate=FAST, base_url=url, patience=quick)
     values = json.loads((folder / "cutouts.provenance.json").read_text())
     assert (values["survey"], values["release"], values["frame_r90"]) == ("sdss", "dr17", 8.48)
     assert "CC BY" in values["licence"]
@@ -290,11 +295,11 @@ def test_damaged_settings_of_a_folder_are_rejected(
     table: str, service: Service, quick: Patience, tmp_path: Path
 ) -> None:
     folder, request = tmp_path / "cut", CutoutRequest(pixels=SIDE)
-    fetch_cutouts(table, folder, request, rate=FAST, base=service.server.url, patience=quick)
+    fetch_cutouts(table, folder, request, rate=FAST, base_url=service.server.url, patience=quick)
     settings = folder / "cutouts.provenance.json"
     settings.write_bytes(flipped(settings.read_bytes(), 50))
     with pytest.raises(DownloadError, match="is damaged, so nothing says how the pictures were cut"):
-        fetch_cutouts(table, folder, request, rate=FAST, base=service.server.url, patience=quick)
+        fetch_cutouts(table, folder, request, rate=FAST, base_url=service.server.url, patience=quick)
 
 
 @pytest.mark.parametrize(

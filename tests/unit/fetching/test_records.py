@@ -23,7 +23,7 @@ from raydistill.fetching import runner
 from raydistill.fetching.http import Patience, Reach
 from raydistill.fetching.provenance import write_config
 from raydistill.fetching.records import RECORDS, find_record
-from raydistill.fetching.runner import fetch_records
+from raydistill.fetching.runner import fetch
 from raydistill.fetching.zenodo import read_zenodo
 from tests.damage import flipped
 from tests.unit.fetching.file_server import FileServer, fail, fail_after, redirect, send, serve, truncate, with_files
@@ -68,7 +68,7 @@ def survey(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
 
 
 def test_layout_is_that_of_the_configs(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
-    fetched = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    fetched = fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick)
     folder = tmp_path / "gz2"
     assert [record.folder for record in fetched] == [folder, folder]
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
@@ -81,7 +81,7 @@ def test_layout_is_that_of_the_configs(survey: FileServer, quick: Patience, tmp_
 
 def test_config_carries_paths_licence_and_citation(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     add_gz2(survey, "cc-by-nc-4.0")
-    _, hart16 = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    _, hart16 = fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick)
     assert hart16.config is not None
     loaded = config.load(str(hart16.config), []).survey
     assert Path(loaded.catalog).read_bytes() == TABLE
@@ -105,7 +105,7 @@ def test_licence_of_a_server_that_is_no_identifier_is_not_used(
     licence: str, survey: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     add_gz2(survey, licence)
-    _, hart16 = fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    _, hart16 = fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick)
     loaded = config.load(str(hart16.config), []).survey
     assert loaded.licence == f"{RECORDS['hart16'].licence}; pictures: {RECORDS['gz2'].licence}"
 
@@ -123,10 +123,10 @@ def test_config_gives_foreign_text_back_literally(tmp_path: Path) -> None:
 
 
 def test_config_that_the_user_changed_stays(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
-    (hart16,) = fetch_records(["hart16"], tmp_path, base=survey.url, patience=quick)
+    (hart16,) = fetch("hart16", to=tmp_path, base_url=survey.url, patience=quick)
     assert hart16.config is not None
     hart16.config.write_text(hart16.config.read_text() + "seed: 5\n")
-    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick)
     assert config.load(str(hart16.config), []).seed == 5
 
 
@@ -141,7 +141,7 @@ def test_galaxy10_is_read_as_arrays(
     server.add("/zenodo.org/api/records/10845026", json.dumps({"files": listed}).encode())
     server.add("/zenodo.org/records/10845026/files/Galaxy10_DECals.h5", data)
     monkeypatch.setitem(RECORDS, "galaxy10", with_files(RECORDS["galaxy10"], {"Galaxy10_DECals.h5": data}))  # type: ignore[arg-type]
-    (galaxy10,) = fetch_records(["galaxy10"], tmp_path, base=server.url, patience=quick)
+    (galaxy10,) = fetch("galaxy10", to=tmp_path, base_url=server.url, patience=quick)
     loaded = config.load(str(galaxy10.config), []).survey
     assert loaded.index().rows.num_rows == 20
     assert loaded.licence == RECORDS["galaxy10"].licence
@@ -151,7 +151,7 @@ def test_provenance_names_source_checksums_licence_and_citation(
     survey: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     add_gz2(survey, "cc-by-nc-4.0")
-    fetch_records(["gz2"], tmp_path, base=survey.url.replace("//", "//me:secret@"), patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url.replace("//", "//me:secret@"), patience=quick)
     path = tmp_path / "gz2" / "gz2.provenance.json"
     values = json.loads(path.read_text())
     assert values["licence"] == "CC BY-NC 4.0"  # Zenodo's own answer
@@ -166,22 +166,22 @@ def test_provenance_names_source_checksums_licence_and_citation(
 
 
 def test_complete_record_is_not_asked_for_again(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
-    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick)
     before = len(survey.log)
-    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick)
     assert len(survey.log) == before
     (tmp_path / "gz2" / "images" / "10.jpg").unlink()
-    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick)
     assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
     assert [request.path for request in survey.log[before:]] == [API, ZIP]
 
 
 def test_only_the_missing_file_of_a_record_is_fetched(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     provenance = (tmp_path / "gz2" / "gz2.provenance.json").read_bytes()
     before = len(survey.log)
     (tmp_path / "gz2" / "gz2_filename_mapping.csv").unlink()
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     assert [request.path for request in survey.log[before:]] == [API, MAPPING]
     assert (tmp_path / "gz2" / "gz2.provenance.json").read_bytes() == provenance
 
@@ -190,28 +190,28 @@ def test_only_the_missing_file_of_a_record_is_fetched(survey: FileServer, quick:
 def test_files_are_fetched_again_if_a_bit_of_their_provenance_flips(
     at: int, survey: FileServer, quick: Patience, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     provenance = tmp_path / "gz2" / "gz2.provenance.json"
     before = provenance.read_bytes()
     provenance.write_bytes(flipped(before, at))
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     assert provenance.read_bytes() == before
     assert caplog.text.count("gz2.provenance.json is damaged, so the files are fetched again") == 1
 
 
 def test_archives_stay_if_requested(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick, keep_archives=True)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick, keep_archives=True)
     assert (tmp_path / "gz2" / "images_gz2.zip").read_bytes() == make_zip()
 
 
 def test_files_are_downloaded_at_the_same_time(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     for path in (ZIP, MAPPING, VOTES):
         survey.add(path, survey.files[path], serve(pause=0.1, block=-(-len(survey.files[path]) // 5)))
-    fetch_records(["gz2", "hart16"], tmp_path, base=survey.url, patience=quick, parallel=3)
+    fetch("gz2", "hart16", to=tmp_path, base_url=survey.url, patience=quick, parallel=3)
     times = [survey.asked(path)[0] for path in (ZIP, MAPPING, VOTES)]
     assert max(request.started for request in times) < min(request.ended for request in times)
     survey.log.clear()
-    fetch_records(["gz2", "hart16"], tmp_path / "again", base=survey.url, patience=quick, parallel=1)
+    fetch("gz2", "hart16", to=tmp_path / "again", base_url=survey.url, patience=quick, parallel=1)
     first, second, third = sorted(
         (survey.asked(path)[0] for path in (ZIP, MAPPING, VOTES)), key=lambda value: value.started
     )
@@ -225,13 +225,13 @@ def test_error_of_one_file_stops_the_others_and_their_parts_stay(
     survey.add(ZIP, make_zip(), serve(pause=0.05, block=4000))
     survey.add(MAPPING, NAMES, fail_after(survey, ZIP, 12_000))
     with pytest.raises(DownloadError, match="404"):
-        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+        fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     part = tmp_path / "gz2" / "images_gz2.zip.part"
     kept = part.stat().st_size
     assert 0 < kept < len(make_zip())
     survey.add(ZIP, make_zip())
     survey.add(MAPPING, NAMES)
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     assert (tmp_path / "gz2" / "images" / "11.jpg").exists()
     assert [request.first_byte for request in survey.asked(ZIP)] == [0, kept]
 
@@ -241,7 +241,7 @@ def test_wrong_archive_is_rejected_by_zenodos_checksum(survey: FileServer, quick
     other[1000] ^= 1
     survey.add(ZIP, bytes(other))
     with pytest.raises(DownloadError, match=r"the MD5 of the file is .* is published; the file was removed"):
-        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+        fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     assert not (tmp_path / "gz2" / "images_gz2.zip").exists()
     assert not (tmp_path / "gz2" / "gz2.provenance.json").exists()
 
@@ -259,10 +259,10 @@ def test_built_in_checksums_serve_if_zenodos_api_does_not_answer(
 ) -> None:
     survey.add(API, b"{}" * 100, answer)  # type: ignore[arg-type]
     assert read_zenodo("3565489", survey.url, quick, Reach()).files == {}
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     survey.add(MAPPING, NAMES + b"3,original,12\n")
     with pytest.raises(DownloadError, match=f"the MD5 of the file is .* and {hashlib.md5(NAMES).hexdigest()} is"):
-        fetch_records(["gz2"], tmp_path / "again", base=survey.url, patience=quick)
+        fetch("gz2", to=tmp_path / "again", base_url=survey.url, patience=quick)
 
 
 def list_checksums(server: FileServer, *checksums: str, size: int = len(NAMES)) -> None:
@@ -278,7 +278,7 @@ def test_list_that_contradicts_the_built_in_one_is_rejected(
 ) -> None:
     list_checksums(survey, checksum, size=size)
     with pytest.raises(DownloadError, match=r"^fetch gz2: the list of files gives .* for gz2_filename_mapping\.csv"):
-        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+        fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     assert [request.path for request in survey.log] == [API]
 
 
@@ -294,19 +294,19 @@ def test_checksum_of_another_kind_does_not_replace_the_built_in_one(
     list_checksums(survey, f"{kind}:{value}")
     survey.add(MAPPING, OTHER)
     with pytest.raises(DownloadError, match=f"the MD5 of the file is {hashlib.md5(OTHER).hexdigest()}, and"):
-        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+        fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
 
 
 def test_checksum_of_zenodo_binds_beside_the_built_in_one(survey: FileServer, quick: Patience, tmp_path: Path) -> None:
     list_checksums(survey, f"sha512:{hashlib.sha512(OTHER).hexdigest()}")
     with pytest.raises(DownloadError, match=f"the SHA512 of the file is {hashlib.sha512(NAMES).hexdigest()}, and"):
-        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+        fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
 
 
 def test_table_without_a_published_checksum_is_reported(
     survey: FileServer, quick: Patience, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fetch_records(["hart16"], tmp_path, base=survey.url, patience=quick)
+    fetch("hart16", to=tmp_path, base_url=survey.url, patience=quick)
     assert "no checksum of gz2_hart16.csv.gz is published; its archive's own checksums are verified" in caplog.text
     assert json.loads((tmp_path / "gz2/hart16.provenance.json").read_text())["files"][0]["published_checksum"] is None
 
@@ -316,7 +316,7 @@ def test_truncated_table_without_a_checksum_is_found_by_gzip(
 ) -> None:
     survey.add(VOTES, gzip.compress(TABLE)[:-20])
     with pytest.raises(DownloadError, match=r"gz2_hart16\.csv\.gz: the archive is damaged"):
-        fetch_records(["hart16"], tmp_path, base=survey.url, patience=quick)
+        fetch("hart16", to=tmp_path, base_url=survey.url, patience=quick)
     assert not (tmp_path / "gz2" / "gz2_hart16.csv").exists()
 
 
@@ -329,8 +329,8 @@ def test_archive_is_unpacked_after_a_crash_between_download_and_unpacking(
     with monkeypatch.context() as patch:
         patch.setattr(runner, "unpack", fail_to_unpack)
         with pytest.raises(KeyboardInterrupt):
-            fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+            fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     assert len(survey.asked(ZIP)) == 1
     assert (tmp_path / "gz2" / "images" / "10.jpg").exists()
 
@@ -340,15 +340,15 @@ def test_second_process_is_rejected(survey: FileServer, quick: Patience, tmp_pat
         runner._locked(RECORDS["gz2"], tmp_path / "gz2"),
         pytest.raises(DownloadError, match="another process fetches gz2 into this folder"),
     ):
-        fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+        fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
 
 
 def test_interrupted_connection_in_the_middle_of_a_record_is_continued(
     survey: FileServer, quick: Patience, tmp_path: Path
 ) -> None:
     survey.add(ZIP, make_zip(), truncate(30_000), truncate(20_000), serve())
-    fetch_records(["gz2"], tmp_path, base=survey.url, patience=quick)
+    fetch("gz2", to=tmp_path, base_url=survey.url, patience=quick)
     assert [request.first_byte for request in survey.asked(ZIP)] == [0, 30_000, 50_000]
 
 
