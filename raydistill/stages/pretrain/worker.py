@@ -113,11 +113,7 @@ class _Worker(FedWorker[ContrastiveModel]):
         write_tensors(self.folder, MODEL, tensors, {"kind": KIND})
         size = summary.image_size
         described = EncoderSummary(
-            survey=summary.survey,
-            simulated=summary.simulated,
-            image_size=size,
-            crop_fraction=summary.crop_fraction,
-            aligned=summary.aligned,
+            **summary.origin,
             mean_C=self.normalisation.mean_C,
             std_C=self.normalisation.std_C,
             num_features=model.features(torch.zeros(1, 3, size, size, device=model.mean.device)).shape[1],
