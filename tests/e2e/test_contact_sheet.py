@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raydistill.stages.hunt.artifact import RoundSummary
 from raydistill.stages.hunt.inputs.labels import LabelFile, new_labels, read_labels
 from raydistill.stages.hunt.learn.ranking import Reason
 from raydistill.stages.hunt.round import Answers, SheetCandidate, contact_sheet, draw_sheet
@@ -30,15 +31,8 @@ def write_sheet(path: Path, labels: LabelFile) -> str:
         pixels = np.repeat(disk[..., None], 3, axis=2).astype(np.uint8)
         reason = list(Reason)[n % 4]
         candidates.append(SheetCandidate(name, pixels, float("nan") if n == 8 else 0.9 - 0.1 * n, reason))
-    page = contact_sheet(
-        candidates,
-        labels,
-        survey="simulated",
-        target=TARGET,
-        round_number=2,
-        threshold=4,
-        store=path.stem,
-    )
+    summary = RoundSummary(TARGET, "simulated", 2, COUNT, 1, 1, 4, labels.scale, "regression", ())
+    page = contact_sheet(candidates, labels, summary, path.stem)
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
 
@@ -118,7 +112,8 @@ def test_classes_are_answered_by_number_and_none_is_wanted(tmp_path):
     ]
     labels = read_labels(b"filename,label\nold.jpg,round\n", "labels.csv", names)
     path = tmp_path / "classes.html"
-    path.write_text(draw_sheet(candidates, labels, answers, "Round 2: 3 classes", "simulated", 2, "x"))
+    summary = RoundSummary("", "simulated", 2, 9, 1, 1, 4, "classes", "regression", ())
+    path.write_text(draw_sheet(candidates, labels, answers, "Round 2: 3 classes", summary, "x"))
 
     async def test(page: Page) -> None:
         await page.goto(path.as_uri())

@@ -21,7 +21,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.sample import stage
 from raydistill.stages.sample.artifact import NO_CLASS, SyntheticSet
-from raydistill.stages.sample.worker import Recogniser
+from raydistill.stages.sample.worker import recognise
 from tests.unit.stages.sample_tools import write_generator
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -120,9 +120,9 @@ def test_an_interrupted_stage_samples_only_the_missing_blocks(
 def test_the_filter_keeps_what_the_experts_recognise(root: Path) -> None:
     everything = sampled(root, "sample.per_class=24", "sample.conditions.classes=[round, spiral]")
     plan = Plan(tiny(root))
-    recogniser = Recogniser.load(plan.trajectories.folder.uri, plan.curated.folder.uri, "cpu")
+    experts = plan.trajectories.folder.uri, plan.curated.folder.uri
     loaded, rows = everything.load(), everything.table(["index"])
-    probability = recogniser.probability(loaded.images_NHWC, loaded.labels_N.numpy()).numpy()
+    probability = recognise(experts, "cpu", (), loaded.images_NHWC.numpy(), loaded.labels_N.numpy())
     least = round(float(np.quantile(probability, 0.8)), 4)  # some samples have more
     wanted = (f"sample.filter={{min_probability: {least}, max_samples_per_image: 8}}", "sample.per_class=3")
     kept = sampled(root, *wanted, "sample.conditions.classes=[round, spiral]")

@@ -6,7 +6,7 @@ Shapes: S prototypes, sorted by class; N training galaxies, sorted by object id;
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from raydistill.stages.distill.figures import class_means, distances_in_any_pose
 from raydistill.stages.experts import artifact as trajectories
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.embedding import open_expert
-from raydistill.stages.experts.classify.ensemble import check_experts, load_experts
+from raydistill.stages.experts.classify.ensemble import check_experts, predict_by_experts
 from raydistill.stages.generate import artifact as generator
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.pretrain.describers import Describer, describe_pictures, open_describer
@@ -96,15 +96,11 @@ class ExpertDescriber:
 
 def _describe(describer: ExpertDescriber, images_NHWC: npt.NDArray[np.uint8], start: int) -> Described:
     device = Processor.of(describer.resources).enter()
-    ensemble, normalisation = _experts(
-        describer.trajectories, describer.curated, device, features=True, networks=describer.networks
-    )
-    pixels = normalisation.apply(torch.tensor(images_NHWC[start : start + CHUNK])).to(device)
-    prediction = ensemble.predict(pixels)
+    prediction = predict_by_experts(
+        describer.trajectories, describer.curated, device, images_NHWC[start : start + CHUNK], features=True,
+        networks=describer.networks,
+    )  # fmt: skip
     return Described(prediction.features_NF.double().cpu().numpy(), prediction.mean_NK.double().cpu().numpy())
-
-
-_experts = lru_cache(maxsize=1)(load_experts)
 
 
 # Collect properties of training galaxies: from catalogues, and sizes in pictures.

@@ -27,7 +27,7 @@ from raydistill.stages.audit.inputs import AuditedGroup, AuditedSet, Galaxies, S
 from raydistill.stages.audit.metrics.comparison import FeatureArray, Features
 from raydistill.stages.audit.metrics.features import scattering
 from raydistill.stages.curate.artifact import BLOCK_FIELDS
-from raydistill.stages.experts.classify.ensemble import load_experts
+from raydistill.stages.experts.classify.ensemble import predict_by_experts
 from raydistill.stages.pretrain.describers import Describer, on_device
 from raydistill.statistics.copies import RANK
 from raydistill.statistics.memorisation import Neighbours, RealNeighbours, num_nearest, picture_distances, shrink
@@ -116,10 +116,9 @@ class BlockMeasurer:
         if self.describer is not None and len(images_NHWC):
             features["encoder"] = _described(self.describer, device).features(images_NHWC).double()
         if self.trajectories is not None and len(images_NHWC):
-            ensemble, normalisation = _experts(
-                self.trajectories, self.curated, device, features=True, networks=self.networks
+            prediction = predict_by_experts(
+                self.trajectories, self.curated, device, images_NHWC, features=True, networks=self.networks
             )
-            prediction = ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
             features["experts"] = prediction.features_NF.double().cpu()
             features[PROBABILITY] = prediction.mean_NK.double().cpu()
         return features
@@ -141,7 +140,6 @@ def compared_pictures(folder: str) -> dict[str, npt.NDArray[np.float64]]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-_experts = lru_cache(maxsize=1)(load_experts)
 _described: Any = lru_cache(maxsize=1)(on_device)  # the same object keeps the network that it has read
 
 

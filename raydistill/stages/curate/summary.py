@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from raydistill.artifacts.records import Record, read_json
 from raydistill.log import get_logger
@@ -99,6 +100,12 @@ class Summary(Record):
     levels: Levels = field(default_factory=dict)
     near_duplicates: dict[str, int] = field(default_factory=dict)
     tree: str = ""
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Return what an artifact made from these pictures also says of them."""
+        names = ("survey", "simulated", "image_size", "crop_fraction", "aligned")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def num_train(self) -> int:

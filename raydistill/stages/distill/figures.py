@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import uniform_filter1d
 
-from raydistill.errors import CatalogError, RaydistillError, nearest
 from raydistill.figures.drawing import BLUE, CHART_DPI, GREEN, MUTED, PURPLE, VERMILION, Floats, Target, save, styled
 from raydistill.statistics.memorisation import picture_distances
 
@@ -50,17 +49,7 @@ def class_means(
     -------
     numpy.ndarray
         float32 [num_classes, H, W, 3] in [0, 1]; NaN for a class without images.
-
-    Raises
-    ------
-    CatalogError
-        Images and labels differ in number, or a label is out of range.
     """
-    if len(images) != len(labels):
-        raise CatalogError(f"{len(images)} images but {len(labels)} labels", "class_means", "give one label per image")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
-        fix = f"labels count from 0 to {num_classes - 1}"
-        raise CatalogError(f"labels run from {labels.min()} to {labels.max()}", "class_means", fix)
     means = np.full((num_classes, *images.shape[1:]), np.nan, dtype=np.float32)
     for label in np.unique(labels):
         means[label] = as_unit_float(images[labels == label]).mean(axis=0, dtype=np.float64)
@@ -85,32 +74,14 @@ def nearest_real(prototypes: npt.NDArray[np.generic], real: npt.NDArray[np.gener
         int64 [N, k], indices into `real`, nearest first; equal distances (to rounding) in order of
         index.
 
-    Raises
-    ------
-    CatalogError
-        `k` is not in [1, M], or the image shapes differ.
-
     Notes
     -----
     Rotations and shifts are not searched: a galaxy and its mirror image are far apart.
     """
     queries = _flat(prototypes)
-    if not 1 <= k <= len(real):
-        raise CatalogError(f"{k} neighbours of {len(real)} real images", "nearest_real", "ask for 1 to that many")
-    if queries.shape[1] != int(np.prod(real.shape[1:])):
-        what = f"prototypes are {prototypes.shape[1:]}, real images {real.shape[1:]}"
-        raise CatalogError(what, "nearest_real", "resize one to the other")
-    best_distance = np.empty((len(queries), 0))
-    best_index = np.empty((len(queries), 0), dtype=np.int64)
-    for start in range(0, len(real), NEIGHBOUR_BLOCK):
-        distance = _squared_distances(queries, _flat(real[start : start + NEIGHBOUR_BLOCK]))
-        index = np.broadcast_to(np.arange(start, start + distance.shape[1]), distance.shape)
-        best_distance = np.concatenate([best_distance, distance], axis=1)
-        best_index = np.concatenate([best_index, index], axis=1)
-        order = np.argsort(best_distance, axis=1, kind="stable")[:, :k]
-        best_distance = np.take_along_axis(best_distance, order, axis=1)
-        best_index = np.take_along_axis(best_index, order, axis=1)
-    return best_index
+    blocks = (real[start : start + NEIGHBOUR_BLOCK] for start in range(0, len(real), NEIGHBOUR_BLOCK))
+    distances = np.concatenate([_squared_distances(queries, _flat(block)) for block in blocks], axis=1)
+    return np.argsort(distances, axis=1, kind="stable")[:, :k]
 
 
 def distances_in_any_pose(
@@ -196,18 +167,13 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
     title
         Title of the figure.
 
-    Raises
-    ------
-    RaydistillError
-        The iterations or all curves are missing, or a curve has another length.
-
     Notes
     -----
     Losses are drawn as measured (faint) and as a running mean. Start epochs are points, and the
     latest one of the window a line. Grey vertical lines mark where it advances; it is not drawn
     where it is constant.
     """
-    iteration = _check_history(history)
+    iteration = np.asarray(history["iteration"], dtype=float)
     panels = [
         (label, curves) for label, curves in TRAINING_PANELS if any(_has_curve(history, key) for key, _, _ in curves)
     ]
@@ -242,21 +208,6 @@ def _has_curve(history: Mapping[str, Floats], key: str) -> bool:
         return False
     values = np.asarray(history[key], dtype=float)
     return len(np.unique(values[np.isfinite(values)])) > (1 if key == "max_start_epoch" else 0)
-
-
-def _check_history(history: Mapping[str, Floats]) -> npt.NDArray[np.float64]:
-    known = [key for _, curves in TRAINING_PANELS for key, _, _ in curves]
-    if "iteration" not in history or not len(history["iteration"]):
-        raise RaydistillError("the history has no 'iteration'", "training_curves", "give the iterations of its curves")
-    if not any(_has_curve(history, key) for key in known):
-        first = next((key for key in history if key != "iteration"), "")
-        raise RaydistillError("the history has no curve to draw", "training_curves", nearest(first, known))
-    iteration = np.asarray(history["iteration"], dtype=float)
-    for key in known:
-        if key in history and len(history[key]) != len(iteration):
-            what = f"'{key}' has {len(history[key])} values for {len(iteration)} iterations"
-            raise RaydistillError(what, "training_curves", "put NaN where it was not measured")
-    return iteration
 
 
 def _advances(history: Mapping[str, Floats], iteration: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from os import PathLike, fspath
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
 from raydistill.distillation.segments import OUTCOME
-from raydistill.errors import ArtifactError, nearest
+from raydistill.errors import ArtifactError
+from raydistill.figures.drawing import Target
 from raydistill.figures.image_grids import Provenance, atlas, image_grid
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
@@ -120,25 +121,24 @@ def _history(path: Any, folder: Folder) -> None:
 
 Card = str | int | float | bool
 
-# keyword: (type, comment). A FITS keyword has at most eight letters. The comments are part of the
-# content digest.
-CARDS: dict[str, tuple[type, str]] = {
-    "IPC": (int, "prototypes per class"),
-    "SEED": (int, "root seed of the run"),
-    "DIGEST": (str, ""),  # 64 hexadecimal digits fill the card
-    "SURVEY": (str, "the real galaxies"),
-    "SIMULATD": (bool, "T: distilled from a simulated survey"),
-    "ALIGNED": (bool, "T: galaxies turned, long axis level"),
-    "STRETCH": (str, "flux to display units"),
-    "PIXSCALE": (float, "[R90/pix] Petrosian R90 (r band) per pixel"),
-    "LICENCE": (str, "licence of the input"),
-    "ORIGIN": (str, "written by"),
+# keyword: comment. A FITS keyword has at most eight letters. The comments are part of the content
+# digest.
+CARDS = {
+    "IPC": "prototypes per class",
+    "SEED": "root seed of the run",
+    "DIGEST": "",  # 64 hexadecimal digits fill the card
+    "SURVEY": "the real galaxies",
+    "SIMULATD": "T: distilled from a simulated survey",
+    "ALIGNED": "T: galaxies turned, long axis level",
+    "STRETCH": "flux to display units",
+    "PIXSCALE": "[R90/pix] Petrosian R90 (r band) per pixel",
+    "LICENCE": "licence of the input",
+    "ORIGIN": "written by",
 }
-REQUIRED = ("IPC", "SEED", "DIGEST", "STRETCH", "SIMULATD")
 
 
 def write_prototypes(
-    path: str | PathLike[str] | BinaryIO,
+    path: Target,
     images: npt.NDArray[np.floating],
     labels: npt.NDArray[np.integer],
     class_names: Sequence[str],
@@ -160,20 +160,20 @@ def write_prototypes(
     class_names
         Any text: non-ASCII characters are escaped in the file.
     header
-        Values of the cards in `CARDS`, at least those in `REQUIRED`. Leave out an unknown PIXSCALE.
+        Values of the cards in `CARDS`. Leave out an unknown PIXSCALE.
 
     Raises
     ------
     ArtifactError
-        A shape, label, value or card is not as described.
+        An image or a card holds NaN or infinity.
     """
-    where = _where(path)
-    _check_images(images, labels, class_names, where)
+    if not np.isfinite(images).all():
+        raise ArtifactError("images hold NaN or infinity", str(path), "take the last good state of the distillation")
     primary = fits.PrimaryHDU()
-    cards = _check_cards({"ORIGIN": "raydistill", **header}, where)
+    cards = _cards({"ORIGIN": "raydistill", **header}, str(path))
     for keyword, value in cards.items():
         simulated = keyword == "SURVEY" and cards["SIMULATD"]
-        primary.header[keyword] = _with_comment(value, "the simulated galaxies" if simulated else CARDS[keyword][1])
+        primary.header[keyword] = _with_comment(value, "the simulated galaxies" if simulated else CARDS[keyword])
     primary.header["NCLASS"] = (len(class_names), "number of classes")
     for label, name in enumerate(class_names):
         primary.header[f"CLASS{label}"] = _escape(name)
@@ -197,7 +197,7 @@ def _prototype_hdu(
     # Users often save an extension alone, so it repeats these cards.
     for keyword in ("IPC", "SEED", "DIGEST", "SIMULATD", "ALIGNED", "STRETCH", "PIXSCALE"):
         if keyword in cards:
-            hdu.header[keyword] = _with_comment(cards[keyword], CARDS[keyword][1])
+            hdu.header[keyword] = _with_comment(cards[keyword], CARDS[keyword])
     return hdu
 
 
@@ -211,54 +211,16 @@ def _label_table(labels: npt.NDArray[np.integer], class_names: Sequence[str]) ->
     return fits.BinTableHDU.from_columns(columns, name="LABELS")
 
 
-def _check_cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
-    """Return the cards in the order of `CARDS`.
+def _cards(header: Mapping[str, Card], where: str) -> dict[str, Card]:
+    """Return the cards in the order of `CARDS`, with escaped text.
 
-    Raise ArtifactError for an unknown, missing or wrong one.
+    Raise ArtifactError for a number that is not finite.
     """
-    for keyword in header:
-        if keyword not in CARDS:
-            raise ArtifactError(f"unknown FITS card {keyword}", where, nearest(keyword, tuple(CARDS)))
-    for keyword in REQUIRED:
-        if keyword not in header:
-            raise ArtifactError(
-                f"the FITS card {keyword} is missing", where, f"give it in the header ({CARDS[keyword][1]})"
-            )
-    return {keyword: _check_card(keyword, header[keyword], where) for keyword in CARDS if keyword in header}
-
-
-def _check_card(keyword: str, value: Card | np.generic, where: str) -> Card:
-    kind = CARDS[keyword][0]
-    plain: Card = value.item() if isinstance(value, np.generic) else value
-    if isinstance(plain, bool) != (kind is bool) or not isinstance(plain, (int, float) if kind is float else kind):
-        raise ArtifactError(f"the FITS card {keyword} is {plain!r}", where, f"give it as {kind.__name__}")
-    if isinstance(plain, float) and not np.isfinite(plain):
-        raise ArtifactError(f"the FITS card {keyword} is {plain}", where, "leave it out when it is unknown")
-    return _escape(plain) if isinstance(plain, str) else plain
-
-
-def _check_images(
-    images: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], class_names: Sequence[str], where: str
-) -> None:
-    if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
-        raise ArtifactError(
-            f"images have shape {images.shape}", where, "give [N, H, W, 3] with the colour last and N > 0"
-        )
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ArtifactError(f"images are {images.dtype}", where, "divide by 255 to give float32 in [0, 1]")
-    if not np.isfinite(images).all():
-        raise ArtifactError("images hold NaN or infinity", where, "take the last good state of the distillation")
-    if labels.shape != (len(images),):
-        raise ArtifactError(
-            f"{len(images)} images but labels of shape {labels.shape}", where, "give one integer per image"
-        )
-    if not 0 <= labels.min() <= labels.max() < len(class_names):
-        what = f"labels run from {labels.min()} to {labels.max()} for {len(class_names)} class names"
-        raise ArtifactError(what, where, "labels index the class names, from 0")
-
-
-def _where(path: str | PathLike[str] | BinaryIO) -> str:
-    return fspath(path) if isinstance(path, (str, PathLike)) else "FITS stream"
+    for keyword, value in header.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArtifactError(f"the FITS card {keyword} is {value}", where, "leave it out when it is unknown")
+    cards = {keyword: header[keyword] for keyword in CARDS if keyword in header}
+    return {keyword: _escape(value) if isinstance(value, str) else value for keyword, value in cards.items()}
 
 
 def _with_comment(value: Card, comment: str) -> tuple[Card, str]:

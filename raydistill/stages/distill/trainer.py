@@ -291,16 +291,11 @@ class Trainer:
         self.validations.append(validation)
 
     def _info(self) -> dict[str, Any]:
-        summary = self.curated.summary
         return {
             "class_names": self.curated.class_names,
             "images_per_class": self.current_images().images_per_class,
             "multi_formation": self.task.distill.multi_formation,
-            "survey": summary.survey,
-            "simulated": summary.simulated,
-            "image_size": summary.image_size,
-            "crop_fraction": summary.crop_fraction,
-            "aligned": summary.aligned,
+            **self.curated.summary.origin,
             "network": self.task.architecture.name,
         }
 

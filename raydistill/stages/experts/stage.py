@@ -317,15 +317,7 @@ def expert_curves(path: Target, accuracies: Sequence[Sequence[float | None]], ti
         epoch, then after each; None where not measured.
     title
         Title of the figure.
-
-    Raises
-    ------
-    RaydistillError
-        There are no experts, or one was trained for another number of epochs.
     """
-    if not accuracies or len({len(curve) for curve in accuracies}) != 1:
-        fix = "give the accuracies of at least one expert, the same number of each"
-        raise RaydistillError("the experts have no curves of equal length", "expert_curves", fix)
     curves_ET = np.array([[np.nan if value is None else value for value in curve] for curve in accuracies])
     epochs = np.arange(curves_ET.shape[1])
     figure = Figure(figsize=(6.4, 3.6), dpi=CHART_DPI, layout="constrained")

@@ -17,9 +17,8 @@ from raydistill.figures.image_grids import image_grid
 from raydistill.learning.sharded import TrainingState
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.group_training import Monitor, Update
-from raydistill.runtime.resources import Processor
 from raydistill.seeding import generator as seeded
-from raydistill.stages.curate.feeding.feed import Pictures
+from raydistill.stages.curate.feeding.worker import FedTask
 from raydistill.stages.curate.select.conditions import picture_colours
 from raydistill.stages.generate.artifact import PREVIEWS
 from raydistill.storage import Folder
@@ -27,18 +26,11 @@ from raydistill.tracking.tracker import Run
 
 
 @dataclass(frozen=True)
-class GenerateTask:
-    """The arguments of a worker; they are pickled."""
+class GenerateTask(FedTask):
+    """The arguments of a worker."""
 
-    folder: str
-    curated: str
-    pictures: Pictures
-    validation: Pictures
     generate: Generate
     survey: str
-    seed: int
-    processor: Processor
-    checkpoint_seconds: float
 
 
 class GeneratorMonitor(Monitor):

@@ -108,8 +108,8 @@ def _train(
         ", ".join(encoding.groups) or "none",
     )
     task = GenerateTask(
-        spec.folder.uri, curated.folder.uri, pictures, validation, config.generate.with_digest(),
-        curated.summary.survey, spec.seed, Processor.of(resources), resources.checkpoint_seconds,
+        spec.folder.uri, curated.folder.uri, pictures, validation, spec.seed, Processor.of(resources),
+        resources.checkpoint_seconds, config.generate.with_digest(), curated.summary.survey,
     )  # fmt: skip
     job = GroupTraining("generate", train_generator, task, spec.folder, resources)
     job.run(workers, lambda updates: GeneratorMonitor(plan, updates, run))

@@ -121,11 +121,7 @@ def summarise(task: GenerateTask, curated: CuratedSet, generator: Generator) -> 
     """Return the contents of `generator.json`."""
     summary, training = curated.summary, task.generate.training
     return GeneratorSummary(
-        survey=summary.survey,
-        simulated=summary.simulated,
-        image_size=summary.image_size,
-        crop_fraction=summary.crop_fraction,
-        aligned=summary.aligned,
+        **summary.origin,
         class_names=tuple(curated.class_names) if curated.has_classes else (),
         tree=summary.tree,
         encoding=task.pictures.encoding,

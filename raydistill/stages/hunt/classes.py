@@ -111,5 +111,5 @@ def _write_sheet(
     keys = [str(n + 1) for n in range(len(classes))]
     answers = Answers("Which class is it?", classes, [name.replace("_", " ") for name in classes], keys, classes)
     title = f"Round {summary.number}: {len(classes)} classes"
-    page = draw_sheet(shown, file, answers, title, summary.survey, summary.number, spec.identity[:12])
+    page = draw_sheet(shown, file, answers, title, summary, spec.identity[:12])
     write_page(spec.folder, page, file, [ids[row] for row in rows], candidates, names)

@@ -96,23 +96,14 @@ def write_sheet(
     summary: RoundSummary, identity: str,
 ) -> None:  # fmt: skip
     """Write the contact sheet, the candidates as CSV, and the labels so far."""
-    config = plan.config.hunt
     rows = [candidate.row for candidate in candidates]
     names, ids = survey.filenames(rows), survey.ids
-    shown = survey.pictures.larger(rows, config.picture_size)
-    sheet = contact_sheet(
-        [
-            SheetCandidate(name, pixels, candidate.score, candidate.reason)
-            for name, pixels, candidate in zip(names, shown, candidates, strict=True)
-        ],
-        labels,
-        survey=survey.pictures.name,
-        target=config.target,
-        round_number=summary.number,
-        threshold=config.threshold,
-        store=identity[:12],
-        synthetics=_about_synthetics(summary.sources),
-    )
+    pictures = survey.pictures.larger(rows, plan.config.hunt.picture_size)
+    shown = [
+        SheetCandidate(name, pixels, candidate.score, candidate.reason)
+        for name, pixels, candidate in zip(names, pictures, candidates, strict=True)
+    ]
+    sheet = contact_sheet(shown, labels, summary, identity[:12])
     write_page(folder, sheet, labels, [ids[row] for row in rows], candidates, names)
 
 
@@ -277,17 +268,7 @@ class Answers(NamedTuple):
     wanted: Sequence[str]
 
 
-def contact_sheet(
-    candidates: Sequence[SheetCandidate],
-    labels: LabelFile,
-    *,
-    survey: str,
-    target: str,
-    round_number: int,
-    threshold: int,
-    store: str,
-    synthetics: str = "",
-) -> str:
+def contact_sheet(candidates: Sequence[SheetCandidate], labels: LabelFile, summary: RoundSummary, store: str) -> str:
     """Return the page as HTML.
 
     Parameters
@@ -296,43 +277,33 @@ def contact_sheet(
         The candidates, in the order in which they are shown.
     labels
         Labels of earlier rounds; new ones follow in the same form.
-    survey
-        Name of the survey.
-    target
-        Name of the target class, such as "dust lane".
-    round_number
-        Number of the round, from 1.
-    threshold
-        Smallest grade from 1 to 5 of an object of the target class.
+    summary
+        What the round is, and what it looks for.
     store
         Key under which the browser keeps the labels; other for each round.
-    synthetics
-        A sentence about synthetic examples, or "".
     """
-    question = f"Does it show: {target}? "
+    question = f"Does it show: {summary.target}? "
     if labels.scale == "1-5":
-        question += f"Grades of {threshold} or more count as found."
-        wanted = tuple(grade for grade in GRADES if int(grade) >= threshold)
+        question += f"Grades of {summary.threshold} or more count as found."
+        wanted = tuple(grade for grade in GRADES if int(grade) >= summary.threshold)
         answers = Answers(question, GRADES, GRADES, GRADES, wanted)
     else:
         words = WORDS[labels.scale]
-        answers = Answers(question, words, (f"not {target}", target), ("n", "y"), words[1:])
-    return draw_sheet(
-        candidates, labels, answers, f"Round {round_number}: {target}", survey, round_number, store, synthetics
-    )
+        answers = Answers(question, words, (f"not {summary.target}", summary.target), ("n", "y"), words[1:])
+    return draw_sheet(candidates, labels, answers, f"Round {summary.number}: {summary.target}", summary, store)
 
 
 def draw_sheet(
-    candidates: Sequence[SheetCandidate], labels: LabelFile, answers: Answers, title: str, survey: str, round_number: int,
-    store: str, synthetics: str = "",
+    candidates: Sequence[SheetCandidate], labels: LabelFile, answers: Answers, title: str, summary: RoundSummary,
+    store: str,
 ) -> str:  # fmt: skip
     """Return the page as HTML; the parameters are those of `contact_sheet`."""
     return render(
         "contact_sheet.html",
         title=title,
-        survey=survey,
+        survey=summary.survey,
         question=answers.question,
-        synthetics=synthetics,
+        synthetics=_about_synthetics(summary.sources),
         candidates=[
             {"filename": candidate.filename, "why": candidate.why, "picture": picture(candidate.pixels_HWC, "")}
             for candidate in candidates
@@ -354,5 +325,5 @@ def draw_sheet(
         before=labels.text,
         line_end=labels.line_end,
         store=f"raydistill-hunt-{store}",
-        round=round_number,
+        round=summary.number,
     )

@@ -80,41 +80,18 @@ def rank_metrics(scores_N: Floats, positive_N: Bools, purity: float) -> Ranked:
     purity
         Required purity of `recall_at_purity`, in (0, 1].
     """
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
     order_N = np.lexsort((np.arange(len(scores_N)), -scores_N))
     top = max(1, math.ceil(TOP * len(scores_N)))
     sorted_N = positive_N[order_N]
+    precision, recall, _ = precision_recall_curve(positive_N, scores_N)  # also of no objects: 1 and 0
     return Ranked(
-        average_precision(scores_N, positive_N),
-        recall_at_purity(scores_N, positive_N, purity),
+        float(average_precision_score(positive_N, scores_N)),
+        float(recall[precision >= purity - 1e-12].max()),
         float(sorted_N[:top].mean()),
         float(sorted_N[:FIRST].sum()),
     )
-
-
-def average_precision(scores_N: Floats, positive_N: Bools) -> float:
-    """Return the sum of purity times the step of completeness, over all thresholds."""
-    positives, selected = _thresholds(scores_N, positive_N)
-    steps = np.diff(positives, prepend=0) / positives[-1]
-    return float((steps * positives / selected).sum())
-
-
-def recall_at_purity(scores_N: Floats, positive_N: Bools, purity: float) -> float:
-    """Return the largest completeness at a purity of at least `purity`; 0 if none."""
-    positives, selected = _thresholds(scores_N, positive_N)
-    pure = positives >= purity * selected - 1e-9
-    return float(positives[pure].max() / positives[-1]) if pure.any() else 0.0
-
-
-def _thresholds(scores_N: Floats, positive_N: Bools) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return counts of positives and of all objects at or above each different score.
-
-    The highest score comes first.
-    """
-    if not positive_N.any():
-        raise ValueError("no object is of the target class, so no ranking can be measured")
-    order_N = np.argsort(-scores_N, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores_N[order_N]) != 0, True))
-    return np.cumsum(positive_N[order_N], dtype=np.int64)[last], last.astype(np.int64) + 1
 
 
 def discovery_curve(found_in_order: Bools, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

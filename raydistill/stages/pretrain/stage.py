@@ -109,9 +109,8 @@ def _run_workers(plan: Plan, curated: CuratedSet, extras: tuple[ExtraSet, ...], 
     further = [extra_row_groups(extra, curated) for extra in extras]
     task = PretrainTask(
         spec.folder.uri, curated.folder.uri, Pictures(sum(further, used_groups(curated, "train")), size, encoding),
-        Pictures(used_groups(curated, "train"), size, encoding),
-        Pictures(used_groups(curated, "validation"), size, encoding), config.pretrain, spec.seed,
-        Processor.of(resources), resources.checkpoint_seconds,
+        Pictures(used_groups(curated, "validation"), size, encoding), spec.seed, Processor.of(resources),
+        resources.checkpoint_seconds, Pictures(used_groups(curated, "train"), size, encoding), config.pretrain,
     )  # fmt: skip
     workers = num_workers(training, resources)
     log.info(

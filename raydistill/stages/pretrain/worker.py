@@ -19,11 +19,10 @@ from raydistill.learning.contrast import (
 )
 from raydistill.learning.encoders import features_of
 from raydistill.learning.normalise import Normalisation
-from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.feeding.feed import Pictures
-from raydistill.stages.curate.feeding.worker import FedWorker, Records, run_worker
+from raydistill.stages.curate.feeding.worker import FedTask, FedWorker, Records, run_worker
 from raydistill.stages.pretrain.artifact import (
     HISTORY,
     HISTORY_SCHEMA,
@@ -39,18 +38,11 @@ from raydistill.stages.pretrain.probe import choose_probed, probe
 
 
 @dataclass(frozen=True)
-class PretrainTask:
-    """The arguments of a worker; they are pickled."""
+class PretrainTask(FedTask):
+    """The arguments of a worker."""
 
-    folder: str
-    curated: str
-    pictures: Pictures
     train: Pictures  # of the main set, whose labels the measurement uses
-    validation: Pictures
     pretrain: Pretrain
-    seed: int
-    processor: Processor
-    checkpoint_seconds: float
 
 
 @dataclass
@@ -121,11 +113,7 @@ class _Worker(FedWorker[ContrastiveModel]):
         write_tensors(self.folder, MODEL, tensors, {"kind": KIND})
         size = summary.image_size
         described = EncoderSummary(
-            survey=summary.survey,
-            simulated=summary.simulated,
-            image_size=size,
-            crop_fraction=summary.crop_fraction,
-            aligned=summary.aligned,
+            **summary.origin,
             mean_C=self.normalisation.mean_C,
             std_C=self.normalisation.std_C,
             num_features=model.features(torch.zeros(1, 3, size, size, device=model.mean.device)).shape[1],

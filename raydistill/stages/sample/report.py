@@ -40,11 +40,7 @@ def summarise(
     """Return the summary of a set, with the counts of each class by label."""
     config, survey = plan.config.sample, curated.summary
     return SyntheticSummary(
-        survey=survey.survey,
-        simulated=survey.simulated,
-        image_size=survey.image_size,
-        crop_fraction=survey.crop_fraction,
-        aligned=survey.aligned,
+        **survey.origin,
         mean=survey.mean,
         std=survey.std,
         tree=survey.tree,

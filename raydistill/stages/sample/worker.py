@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -24,14 +24,12 @@ from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import sample
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.ensemble import Ensemble
-from raydistill.learning.normalise import AnyNormalisation
 from raydistill.runtime.resources import Processor
 from raydistill.seeding import fold_in
 from raydistill.seeding import generator as random_generator
 from raydistill.simulation.config import NUM_CLASSES, SDSS_PSF, Telescope
 from raydistill.simulation.injections import Injection
-from raydistill.stages.experts.classify.ensemble import load_experts
+from raydistill.stages.experts.classify.ensemble import predict_by_experts
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.sample.artifact import png_text
 from raydistill.stages.sample.sources.requests import BLOCK_SCHEMA, read_conditions
@@ -74,9 +72,9 @@ class BlockSampler:
         images_BHWC, known = self.pictures.make(request, device)
         rows = _with_images(request, images_BHWC, known, self.pictures.describe(request))
         if self.recogniser is not None:
-            images, labels = torch.as_tensor(images_BHWC), request["label"].to_numpy()
-            recognised_B = _recogniser(*self.recogniser, device, self.networks).probability(images, labels)
-            rows = _recognised(rows, recognised_B.cpu().double().numpy(), self.min_probability)
+            labels_B = request["label"].to_numpy()
+            recognised_B = recognise(self.recogniser, device, self.networks, images_BHWC, labels_B)
+            rows = _recognised(rows, recognised_B, self.min_probability)
         name = request["block"][0].as_py()
         checked.write(Folder(self.folder), name, pack_table(rows))
         return pa.Table.from_pylist([{"block": name, "kept": len(rows)}], FINISHED)
@@ -99,9 +97,25 @@ def _recognised(rows: pa.Table, recognised_B: np.ndarray, min_probability: float
     return rows.filter(pa.array(recognised_B >= min_probability))
 
 
-@lru_cache(maxsize=1)
-def _recogniser(store: str, curated: str, device: str, networks: tuple[Architecture, ...]) -> Recogniser:
-    return Recogniser.load(store, curated, device, networks)
+def recognise(
+    experts: tuple[str, str], device: str, networks: tuple[Architecture, ...], images_NHWC: np.ndarray,
+    labels_N: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Return the experts' mean probability of each picture's own class, float64 [N].
+
+    Parameters
+    ----------
+    experts, networks
+        As in `BlockSampler`.
+    device
+        Torch device of the experts.
+    images_NHWC
+        uint8 [N, H, W, 3].
+    labels_N
+        Integers [N].
+    """
+    mean_NK = predict_by_experts(*experts, device, images_NHWC, features=False, networks=networks).mean_NK
+    return mean_NK.cpu().double().numpy()[np.arange(len(labels_N)), labels_N]
 
 
 # Make the pictures of a block: sample, inject into real ones, or simulate them.
@@ -283,43 +297,3 @@ def sample_images(generator: Generator, request: pa.Table, sampling: Sampling, s
 @lru_cache(maxsize=1)
 def _generator(uri: str, device: str) -> Generator:
     return GeneratorArtifact.open(uri, verify=False).load().to(device).eval()  # the driver has verified it
-
-
-# The filter's classifier: the mean probability of experts.
-
-
-@dataclass(frozen=True)
-class Recogniser:
-    """Experts after their last epoch, and the normalisation of their training."""
-
-    ensemble: Ensemble
-    normalisation: AnyNormalisation
-    device: str
-
-    @staticmethod
-    def load(store: str, curated: str, device: str, networks: Sequence[Architecture] = ()) -> Recogniser:
-        """Return the experts of a store, which were trained on this curated set.
-
-        `networks` are the networks that the user names.
-        """
-        return Recogniser(*load_experts(store, curated, device, features=False, networks=networks), device)
-
-    def probability(self, images_NHWC: Tensor, labels_N: np.ndarray) -> Tensor:
-        """Return the probability of each image's own class.
-
-        Parameters
-        ----------
-        images_NHWC
-            uint8 [N, H, W, 3].
-        labels_N
-            Integers [N].
-
-        Returns
-        -------
-        torch.Tensor
-            float32 [N], mean over the experts.
-        """
-        images_NCHW = self.normalisation.apply(images_NHWC).to(self.device)
-        mean_NK = self.ensemble.predict(images_NCHW).mean_NK
-        labels = torch.as_tensor(labels_N, dtype=torch.long, device=mean_NK.device)
-        return mean_NK.gather(1, labels[:, None])[:, 0]

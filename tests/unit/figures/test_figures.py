@@ -268,11 +268,6 @@ def test_a_confusion_matrix_of_many_classes_has_no_text(drawn: list[Figure]) -> 
     assert "class 7" not in {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_a_confusion_matrix_of_another_shape_is_rejected() -> None:
-    with pytest.raises(RaydistillError, match=r"shape \(3, 3\) for 2 classes"):
-        confusion_matrix(io.BytesIO(), COUNTS, NAMES)
-
-
 def test_training_marks_where_the_cap_advances(drawn: list[Figure]) -> None:
     training_curves(io.BytesIO(), HISTORY)
     panels = drawn[0].axes
@@ -312,19 +307,6 @@ def test_training_draws_a_learning_rate_per_step_and_skips_unmeasured_curves(dra
     assert {0.02, 0.04} <= heights
 
 
-@pytest.mark.parametrize(
-    ("history", "message"),
-    [
-        ({"matching_loss": np.ones(3)}, "no 'iteration'"),
-        ({"iteration": np.arange(3), "match_loss": np.ones(3)}, "did you mean 'matching_loss'"),
-        ({"iteration": np.arange(3), "student_lr": np.ones(2)}, "2 values for 3 iterations"),
-    ],
-)
-def test_histories_that_cannot_be_drawn_are_rejected(history: dict[str, np.ndarray], message: str) -> None:
-    with pytest.raises(RaydistillError, match=message):
-        training_curves(io.BytesIO(), history)
-
-
 def test_accuracies_keep_their_order_and_show_intervals(drawn: list[Figure]) -> None:
     accuracy_table(io.BytesIO(), ROWS, chance=0.2)
     axes = drawn[0].axes[0]
@@ -341,11 +323,6 @@ def test_each_network_has_its_own_height_and_one_legend_entry(drawn: list[Figure
     heights = [line.get_ydata()[0] for line in drawn[0].axes[0].lines]
     assert len(set(heights)) == 4
     assert "not measured" in texts(drawn[0])
-
-
-def test_no_accuracies_is_an_error() -> None:
-    with pytest.raises(RaydistillError, match="no accuracies"):
-        accuracy_table(io.BytesIO(), [])
 
 
 def test_the_matrix_has_a_line_per_training_set_and_a_column_per_network(drawn: list[Figure]) -> None:
@@ -372,13 +349,9 @@ def test_the_best_training_set_on_each_network_is_bold(drawn: list[Figure]) -> N
 def test_a_matrix_of_references_alone_has_no_best(drawn: list[Figure]) -> None:
     network_matrix(io.BytesIO(), NETWORK_ROWS[-1:])
     assert not [text for text in drawn[0].axes[0].texts if text.get_fontweight() == "bold"]
-    with pytest.raises(RaydistillError, match="no accuracies"):
-        network_matrix(io.BytesIO(), [])
 
 
 def test_each_expert_has_a_curve_and_the_mean_is_drawn_too(drawn: list[Figure]) -> None:
     expert_curves(io.BytesIO(), [[0.2, 0.5], [0.4, 0.7]])
     lines = [line.get_xydata().tolist() for line in drawn[0].axes[0].lines if len(line.get_xydata())]
     assert np.allclose(lines, [[[0, 0.2], [1, 0.5]], [[0, 0.4], [1, 0.7]], [[0, 0.3], [1, 0.6]]])
-    with pytest.raises(RaydistillError, match="the same number of each"):
-        expert_curves(io.BytesIO(), [[0.2, 0.5], [0.4]])

@@ -203,25 +203,17 @@ def _scatter(class_name: str, compared: Sequence[Comparison]) -> list[Statement]
 
 
 def _comparison_table(names: Sequence[str], compared: dict[int, list[Comparison]]) -> SectionTable:
-    rows = [(names[label], measure) for label, measures in compared.items() for measure in measures]
-    columns: dict[str, list[object]] = {
-        "class": [name for name, _ in rows],
-        "measure": [measure.name for _, measure in rows],
-        "prototypes": [measure.value for _, measure in rows],
-        "median": [measure.median for _, measure in rows],
-        "p16": [measure.low for _, measure in rows],
-        "p84": [measure.high for _, measure in rows],
-        **{
-            name: [getattr(measure, name) for _, measure in rows]
-            for name in ("percentile", "percentile_low", "percentile_high")
-        },
-        "n_prototypes": [measure.num_prototypes for _, measure in rows],
-        "n_outside": [measure.num_outside for _, measure in rows],
-        "n": [measure.num_galaxies for _, measure in rows],
-        "p_value": [measure.p_value for _, measure in rows],
-    }
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    return SectionTable(KEY, "Prototypes beside the galaxies of their class.", table, COMPARED, shown=False)
+    rows = [
+        (
+            names[label], measure.name, measure.value, measure.median, measure.low, measure.high,
+            measure.percentile, measure.percentile_low, measure.percentile_high,
+            measure.num_prototypes, measure.num_outside, measure.num_galaxies, measure.p_value,
+        )
+        for label, measures in compared.items()
+        for measure in measures
+    ]  # fmt: skip
+    caption = "Prototypes beside the galaxies of their class."
+    return SectionTable.of_rows(KEY, caption, rows, COMPARED, shown=False)
 
 
 def _flag_table(names: Sequence[str], of_prototypes: Sequence[pa.Table], others: Sequence[pa.Table]) -> SectionTable:
@@ -230,21 +222,12 @@ def _flag_table(names: Sequence[str], of_prototypes: Sequence[pa.Table], others:
         for what, table in (("galaxies", others[label]), ("prototypes", of_prototypes[label])):
             flags = table[FLAG].to_numpy()
             reasons = [reason for reason, flag in zip(table[REASON].to_pylist(), flags, strict=True) if flag > 1]
-            rows.append(
-                {
-                    "class": class_name,
-                    "pictures": what,
-                    "n": len(table),
-                    "good": int((flags == 0).sum()),
-                    "suspect": int((flags == 1).sum()),
-                    "bad": int(((flags > 1) & (flags < NOT_MEASURED)).sum()),
-                    "not_measured": int((flags == NOT_MEASURED).sum()),
-                    "bad_sersic": int((table[SERSIC_FLAG].to_numpy() > 0).sum()),
-                    "reason": max(sorted(set(reasons)), key=reasons.count, default=""),
-                }
-            )
-    caption = "Flags of the structural measures."
-    return SectionTable("morphology_flags", caption, pa.Table.from_pylist(rows), FLAGS)
+            good, suspect, not_measured = (int((flags == flag).sum()) for flag in (0, 1, NOT_MEASURED))
+            bad = int(((flags > 1) & (flags < NOT_MEASURED)).sum())
+            bad_sersic = int((table[SERSIC_FLAG].to_numpy() > 0).sum())
+            reason = max(sorted(set(reasons)), key=reasons.count, default="")
+            rows.append((class_name, what, len(table), good, suspect, bad, not_measured, bad_sersic, reason))
+    return SectionTable.of_rows("morphology_flags", "Flags of the structural measures.", rows, FLAGS)
 
 
 def _profile_table(inputs: AnalysisInputs, prototypes: Sequence[pa.Table], others: Sequence[pa.Table]) -> SectionTable:

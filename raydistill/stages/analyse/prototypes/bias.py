@@ -8,7 +8,6 @@ votes where the survey has them.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -24,6 +23,7 @@ from raydistill.seeding import fold_in
 from raydistill.stages.analyse.inputs import AnalysisInputs, Ints
 from raydistill.stages.analyse.report.charts import trend_chart
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
+from raydistill.statistics.intervals import Interval
 from raydistill.statistics.resampling import bootstrap, normal_test
 from raydistill.statistics.testing import holm
 
@@ -54,9 +54,7 @@ class Bias(NamedTuple):
     name: str
     correlation: float
     control: float
-    excess: float
-    low: float
-    high: float
+    excess: Interval
     n: int
     p_value: float  # not adjusted
 
@@ -181,46 +179,36 @@ def measure(
     seed = fold_in(0, "bias", votes, label, name)
     resampled_B2 = bootstrap(correlations, n, seed)
     excess, p_value = normal_test(float(correlation - control), resampled_B2[:, 0] - resampled_B2[:, 1])
-    return Bias(votes, label, name, float(correlation), float(control), *excess, n, p_value)
+    return Bias(votes, label, name, float(correlation), float(control), excess, n, p_value)
 
 
 def _table(inputs: AnalysisInputs, biases: list[Bias], p_values: list[float]) -> SectionTable:
-    columns: dict[str, list[object]] = {
-        "votes": [bias.votes for bias in biases],
-        "class": [inputs.class_names[bias.label] for bias in biases],
-        "property": [bias.name for bias in biases],
-        **{
-            name: [getattr(bias, name) for bias in biases]
-            for name in ("correlation", "control", "excess", "low", "high", "n")
-        },
-        "p_value": list(p_values),
-    }
+    rows = [
+        (bias.votes, inputs.class_names[bias.label], bias.name, bias.correlation, bias.control, *bias.excess, bias.n, p)
+        for bias, p in zip(biases, p_values, strict=True)
+    ]
     caption = "Correlation of the similarity to the prototypes with properties that should not decide the class."
-    return SectionTable("bias", caption, pa.table(columns), TABLE)
+    return SectionTable.of_rows("bias", caption, rows, TABLE)
 
 
 def _figure(inputs: AnalysisInputs, biases: list[Bias]) -> SectionFigure:
     names = list(dict.fromkeys(bias.name for bias in biases))
-    values, low, high = (np.full((len(names), len(inputs.class_names)), math.nan) for _ in range(3))
-    for bias in biases:
-        if bias.votes == OWN:
-            place = names.index(bias.name), bias.label
-            values[place], low[place], high[place] = bias.excess, bias.low, bias.high
+    excess = {(bias.name, bias.label): bias.excess for bias in biases if bias.votes == OWN}
     return SectionFigure(
         "bias",
         f"Correlations of similarity with {', '.join(names)} for {len(inputs.class_names)} classes",
         "Spearman correlation of the similarity to the prototypes with each property, minus that of the similarity to the "
         "class means, with 95 % intervals.",
-        trend_chart(names, inputs.class_names, values, low, high, "excess of the correlation over that of class means"),
+        trend_chart(names, inputs.class_names, excess, "excess of the correlation over that of class means"),
     )
 
 
 def _statement(inputs: AnalysisInputs, bias: Bias, p_value: float) -> Statement:
     name = inputs.class_names[bias.label].replace("_", " ")
-    more = "more" if bias.excess > 0 else "less"
+    more = "more" if bias.excess.value > 0 else "less"
     by = "" if bias.votes == OWN else f" (classes by {bias.votes} votes)"
     text = (
         f"Similarity to the prototypes of {name} rises {more} with {bias.name.replace('_', ' ')} than similarity to their "
         f"class mean{by}, difference of Spearman correlations"
     )
-    return Statement(text, bias.excess, bias.low, bias.high, bias.n, p_value)
+    return Statement(text, *bias.excess, bias.n, p_value)

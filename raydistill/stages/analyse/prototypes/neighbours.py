@@ -5,12 +5,10 @@ It asks whether their properties differ from those of their class.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.inputs import AnalysisInputs, Property
@@ -73,7 +71,7 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
     if not compared:
         reason = f"no class has {MIN_KNOWN} galaxies with known properties; give a table as analyse.properties"
         return Section("neighbours", title, missing=reason)
-    p_values = holm(np.array([result.p_value for result in compared]))
+    p_values = holm(np.array([result.p_value for result in compared])).tolist()
     spaces = " and ".join(map(inputs.space, inputs.neighbours))
     return Section(
         "neighbours",
@@ -86,7 +84,7 @@ def neighbours_section(inputs: AnalysisInputs) -> Section:
         ),
         tables=(_table(inputs, compared, p_values),),
         figures=tuple(_figure(inputs, space, compared) for space in inputs.neighbours),
-        statements=tuple(_statement(inputs, result, p) for result, p in zip(compared, p_values.tolist(), strict=True)),
+        statements=tuple(_statement(inputs, result, p) for result, p in zip(compared, p_values, strict=True)),
     )
 
 
@@ -129,45 +127,30 @@ def _first_of_class(inputs: AnalysisInputs, nearest: Neighbours, images: list[in
     return np.unique(np.concatenate(rows))
 
 
-def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: Floats) -> SectionTable:
-    columns: dict[str, list[object]] = {
-        "space": [result.space for result in compared],
-        "class": [inputs.class_names[result.label] for result in compared],
-        "property": [result.measured.name for result in compared],
-        "unit": [result.measured.unit for result in compared],
-        "neighbours": [float(result.neighbours.mean()) for result in compared],
-        "sigma": [float(result.neighbours.std(ddof=1)) for result in compared],
-        "class_mean": [float(result.members.mean()) for result in compared],
-        "class_sigma": [float(result.members.std(ddof=1)) for result in compared],
-        "difference": [result.difference for result in compared],
-        "control": [result.control for result in compared],
-        **{
-            name: [getattr(result.excess, field) for result in compared]
-            for name, field in (("excess", "value"), ("low", "low"), ("high", "high"))
-        },
-        "n": [len(result.neighbours) for result in compared],
-        "n_class": [len(result.members) for result in compared],
-        "p_value": p_values.tolist(),
-    }
+def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: list[float]) -> SectionTable:
+    rows = [
+        (
+            result.space, inputs.class_names[result.label], result.measured.name, result.measured.unit,
+            float(result.neighbours.mean()), float(result.neighbours.std(ddof=1)),
+            float(result.members.mean()), float(result.members.std(ddof=1)),
+            result.difference, result.control, *result.excess, len(result.neighbours), len(result.members), p,
+        )
+        for result, p in zip(compared, p_values, strict=True)
+    ]  # fmt: skip
     caption = "Properties of the galaxies nearest to the prototypes, beside those of their class."
-    return SectionTable("neighbours", caption, pa.table(columns), TABLE)
+    return SectionTable.of_rows("neighbours", caption, rows, TABLE)
 
 
 def _figure(inputs: AnalysisInputs, space: str, compared: list[Comparison]) -> SectionFigure:
     names = list(dict.fromkeys(result.measured.name for result in compared))
-    shape = len(names), len(inputs.class_names)
-    values, low, high = (np.full(shape, math.nan) for _ in range(3))
-    for result in compared:
-        if result.space == space:
-            place = names.index(result.measured.name), result.label
-            values[place], low[place], high[place] = result.excess
-    where = inputs.space(space)
+    excess = {(result.measured.name, result.label): result.excess for result in compared if result.space == space}
+    where, num_classes = inputs.space(space), len(inputs.class_names)
     return SectionFigure(
         f"neighbours_{space}",
-        f"Differences between nearest galaxies and their class, {where}: {len(names)} properties, {shape[1]} classes",
+        f"Differences between nearest galaxies and their class, {where}: {len(names)} properties, {num_classes} classes",
         f"Mean of the galaxies nearest to the prototypes {where}, minus that of the galaxies nearest to the class mean, "
         "with 95 % intervals.",
-        trend_chart(names, inputs.class_names, values, low, high, "difference in standard deviations of the class"),
+        trend_chart(names, inputs.class_names, excess, "difference in standard deviations of the class"),
     )
 
 

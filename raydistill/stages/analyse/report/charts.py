@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from raydistill.figures.drawing import BLUE, DIVERGING, FAINT, GREEN, INK, MUTED, PURPLE, STYLE, VERMILION, wrapped
+from raydistill.statistics.intervals import NO_INTERVAL, Interval
 
 # Draw the figures of an analysis that compare classes.
 
@@ -53,7 +54,7 @@ def difference_matrix(means_KHW: Floats, class_names: Sequence[str]) -> tuple[Fi
 
 
 def trend_chart(
-    names: Sequence[str], rows: Sequence[str], values: Floats, low: Floats, high: Floats, label: str
+    names: Sequence[str], rows: Sequence[str], intervals: Mapping[tuple[str, int], Interval], label: str
 ) -> Figure:
     """Return estimates with 95 % intervals: a panel per quantity, a line per class.
 
@@ -63,8 +64,8 @@ def trend_chart(
         Quantities, the panels.
     rows
         Classes.
-    values, low, high
-        Estimates [quantities, classes] and the ends of their intervals; NaN where unknown.
+    intervals
+        Estimates with their intervals, by quantity and number of the class. Others are unknown.
     label
         Label of the axis of values.
     """
@@ -76,11 +77,12 @@ def trend_chart(
         for axis in axes[len(names) :]:
             axis.set_visible(False)
         y = np.arange(len(rows))[::-1]
-        for panel, axis in enumerate(axes[: len(names)]):
+        for axis, name in zip(axes, names, strict=False):
             axis.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
-            errors = np.abs(np.stack([values[panel] - low[panel], high[panel] - values[panel]]))
+            values, low, high = np.array([intervals.get((name, row), NO_INTERVAL) for row in range(len(rows))]).T
+            errors = np.abs(np.stack([values - low, high - values]))
             axis.errorbar(
-                values[panel],
+                values,
                 y,
                 xerr=np.nan_to_num(errors),
                 fmt="o",
@@ -89,7 +91,7 @@ def trend_chart(
                 markersize=4,
                 linewidth=1.4,
             )
-            axis.set_title(wrapped(names[panel], 22), fontsize=8)
+            axis.set_title(wrapped(name, 22), fontsize=8)
             axis.set_yticks(y, [row.replace("_", " ") for row in rows], fontsize=8)
             axis.set_ylim(-0.6, len(rows) - 0.4)
         figure.supxlabel(label, fontsize=8)

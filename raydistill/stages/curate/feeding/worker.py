@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Generic, Protocol
+from typing import Any, ClassVar, Generic
 
 import ray.train
 from torch import Tensor
@@ -34,33 +34,31 @@ from raydistill.storage import Folder, checked
 STATE = f"{PARTIAL}/state.safetensors"  # the checkpoint: one file, which appears whole or not at all
 
 
-class FedTask(Protocol):
-    """What the task of every stage has."""
+@dataclass(frozen=True)
+class FedTask:
+    """The arguments of a worker, which a stage extends by its own; they are pickled.
 
-    @property
-    def folder(self) -> str:
-        """The URI of the artifact."""
-        ...
+    Parameters
+    ----------
+    folder, curated
+        The URIs of the artifact and of the curated set.
+    pictures, validation
+        The training pictures, and those of the validation split.
+    seed
+        The root of all draws.
+    processor
+        Threads and GPUs of a worker.
+    checkpoint_seconds
+        Time between two checkpoints.
+    """
 
-    @property
-    def pictures(self) -> Pictures:
-        """The training pictures."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """The root of all draws."""
-        ...
-
-    @property
-    def processor(self) -> Processor:
-        """Threads and GPUs of a worker."""
-        ...
-
-    @property
-    def checkpoint_seconds(self) -> float:
-        """Time between two checkpoints."""
-        ...
+    folder: str
+    curated: str
+    pictures: Pictures
+    validation: Pictures
+    seed: int
+    processor: Processor
+    checkpoint_seconds: float
 
 
 @dataclass

@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from raydistill.errors import RaydistillError
 from raydistill.figures.drawing import (
     BLUE,
     CHART_DPI,
@@ -59,20 +58,12 @@ def confusion_matrix(
     title
         First line of the title; the accuracies follow.
 
-    Raises
-    ------
-    RaydistillError
-        The counts are not [K, K].
-
     Notes
     -----
     The diagonal is the completeness. The line below the matrix is the purity: the fraction of
     images predicted as class j that belong to it. A class without images stays grey.
     """
     num_classes = len(class_names)
-    if counts_KK.shape != (num_classes, num_classes):
-        what = f"counts have shape {counts_KK.shape} for {num_classes} classes"
-        raise RaydistillError(what, "confusion_matrix", f"give [{num_classes}, {num_classes}]")
     totals = counts_KK.sum(axis=1)
     fractions = np.where(totals[:, None] > 0, counts_KK / np.maximum(totals, 1)[:, None], np.nan)
     drawn = min(num_classes, MAX_LABELLED_CLASSES)
@@ -168,14 +159,7 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
         Title of the figure.
     chance
         Accuracy of guessing (1 / classes), drawn as a dotted line.
-
-    Raises
-    ------
-    RaydistillError
-        There are no rows.
     """
-    if not rows:
-        raise RaydistillError("no accuracies to draw", "accuracy_table", "evaluate at least one training set")
     subjects = list(dict.fromkeys(row.subject for row in rows))
     networks = list(dict.fromkeys(row.network for row in rows))
     line = 0.3 + 0.16 * (len(networks) - 1)
@@ -248,18 +232,11 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
     chance
         Accuracy of guessing (1 / classes), where the colour scale starts.
 
-    Raises
-    ------
-    RaydistillError
-        There are no rows.
-
     Notes
     -----
     A cell holds the mean in per cent and the half width of its 95 % interval; it is grey where not
     measured. The best training set on each network is bold, without experts and full data.
     """
-    if not rows:
-        raise RaydistillError("no accuracies to draw", "network_matrix", "evaluate at least one training set")
     subjects = list(dict.fromkeys(row.subject for row in rows))
     networks = list(dict.fromkeys(row.network for row in rows))
     means_SA = np.full((len(subjects), len(networks)), np.nan)

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.learning.architectures import Architecture
 from raydistill.learning.ensemble import Ensemble
-from raydistill.learning.networks import build_network
-from raydistill.learning.normalise import AnyNormalisation
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.ensemble import check_experts
+from raydistill.stages.experts.classify.ensemble import EnsembleSource, check_experts, ensemble_source
 
 
 @dataclass(frozen=True)
@@ -25,32 +22,22 @@ class Expert:
 
     Parameters
     ----------
-    store
-        URI of the trajectories.
-    architecture, num_classes, image_size
-        The network.
-    normalisation
-        Of its pictures.
+    source
+        Where the experts are.
     number
         Which of the experts it is.
     """
 
-    store: str
-    architecture: Architecture
-    num_classes: int
-    image_size: int
-    normalisation: AnyNormalisation
+    source: EnsembleSource
     number: int = 0
 
     @cached_property
     def _ensemble(self) -> Ensemble:
-        store = TrajectoryStore.open(self.store, verify=False)  # the driver has verified it
-        network = build_network(self.architecture, self.num_classes, self.image_size)
-        return Ensemble(network, [store(self.number, store.num_epochs)], features=True)
+        return self.source.load("cpu", [self.number])
 
     def features(self, images_NHWC: np.ndarray | Tensor) -> Tensor:
         """Return the features float32 [N, F] of uint8 pictures, computed on the CPU."""
-        return self._ensemble.predict(self.normalisation.apply(torch.as_tensor(images_NHWC))).features_NF
+        return self._ensemble.predict(self.source.normalisation.apply(torch.as_tensor(images_NHWC))).features_NF
 
     def __getstate__(self) -> dict[str, object]:
         """Return the fields alone: another process reads the parameters itself."""
@@ -69,5 +56,4 @@ def open_expert(plan: Plan, curated: CuratedSet) -> Expert:
     """
     store = TrajectoryStore.open(plan.trajectories.folder)
     check_experts(store, curated)
-    size = curated.summary.image_size
-    return Expert(store.folder.uri, plan.expert_network, curated.num_classes, size, curated.normalisation)
+    return Expert(ensemble_source(plan, curated, store, 1, features=True))

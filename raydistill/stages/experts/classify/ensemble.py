@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from raydistill.artifacts.manifest import check_parent
 from raydistill.artifacts.tables import decode_images
@@ -15,7 +17,7 @@ from raydistill.errors import ConfigError
 from raydistill.galaxies.selection import Split
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.calibration import Calibration, fit_temperature, frequencies, trained_prior
-from raydistill.learning.ensemble import Ensemble
+from raydistill.learning.ensemble import Ensemble, EnsemblePrediction
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import AnyNormalisation
 from raydistill.pipeline.plan import Plan
@@ -60,11 +62,12 @@ class EnsembleSource:
     batch_size: int | None
     processor: Processor
 
-    def load(self, device: str) -> Ensemble:
-        """Return the experts after their last epoch."""
+    def load(self, device: str, experts: Sequence[int] | None = None) -> Ensemble:
+        """Return the first experts, or those with these numbers, after their last epoch."""
         store = TrajectoryStore.open(self.store, verify=False)  # the driver has verified it
         network = build_network(self.architecture, len(self.class_names), self.image_size)
-        thetas = [store(expert, store.num_epochs).to(device) for expert in range(self.num_experts)]
+        chosen = range(self.num_experts) if experts is None else experts
+        thetas = [store(expert, store.num_epochs).to(device) for expert in chosen]
         return Ensemble(network, thetas, features=self.features)
 
 
@@ -79,16 +82,27 @@ def ensemble_source(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
 def load_experts(
-    trajectories: str, curated: str, device: str, *, features: bool, networks: Sequence[Architecture] = ()
+    trajectories: str, curated: str, device: str, *, features: bool, networks: tuple[Architecture, ...] = ()
 ) -> tuple[Ensemble, AnyNormalisation]:
     """Return all experts after their last epoch, and their pictures' normalisation.
 
-    The driver has verified both artifacts. `networks` are the networks that the user names.
+    The driver has verified both artifacts. `networks` are the networks that the user names. The
+    last experts stay in memory.
     """
     store, galaxies = TrajectoryStore.open(trajectories, verify=False), CuratedSet.open(curated, verify=False)
     thetas = [theta_P.to(device) for theta_P in store.ends()]
     return Ensemble(expert_network(store, galaxies, networks), thetas, features=features), galaxies.normalisation
+
+
+def predict_by_experts(
+    trajectories: str, curated: str, device: str, images_NHWC: np.ndarray, *, features: bool,
+    networks: tuple[Architecture, ...],
+) -> EnsemblePrediction:  # fmt: skip
+    """Return what all experts see in uint8 pictures; the other parameters as of `load_experts`."""
+    ensemble, normalisation = load_experts(trajectories, curated, device, features=features, networks=networks)
+    return ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
 
 
 def check_experts(store: TrajectoryStore, curated: CuratedSet) -> None:

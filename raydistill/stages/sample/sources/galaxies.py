@@ -63,15 +63,8 @@ class Galaxies:
 
     def take(self, rows: np.ndarray) -> Galaxies:
         """Return the galaxies with these numbers."""
-        return Galaxies(
-            self.votes_NA[rows],
-            self.labels_N[rows],
-            self.confidence_N[rows],
-            self.petro_r90_N[rows],
-            self.colours_N2[rows],
-            self.embeddings_NE[rows],
-            tuple(self.origins[row] for row in rows),
-        )
+        arrays = {name: values[rows] for name, values in vars(self).items() if name != "origins"}
+        return Galaxies(**arrays, origins=tuple(self.origins[row] for row in rows))
 
     def without_class(self) -> Galaxies:
         """Return the galaxies without their classes."""
@@ -116,6 +109,19 @@ class Survey:
         size = 0 if self.embedder is None else len(self.embedder.axes_KF)
         return np.full((num_galaxies, size), np.nan, np.float32)
 
+    def unknown_galaxies(self, origins: Sequence[str | None]) -> Galaxies:
+        """Return galaxies of which nothing but the origin is known."""
+        count = len(origins)
+        return Galaxies(
+            votes_NA=np.full((count, len(self.tree.answers)), np.nan, np.float32),
+            labels_N=np.full(count, NO_CLASS),
+            confidence_N=np.full(count, np.nan),
+            petro_r90_N=np.full(count, np.nan),
+            colours_N2=np.full((count, 2), np.nan),
+            embeddings_NE=self.unknown_embeddings(count),
+            origins=tuple(origins),
+        )
+
 
 def read_curated(survey: Survey, splits: Sequence[Split] = SPLITS, *, pictures: bool = False) -> Galaxies:
     """Return the galaxies of some splits, sorted by split and object id.
@@ -124,27 +130,26 @@ def read_curated(survey: Survey, splits: Sequence[Split] = SPLITS, *, pictures: 
     """
     columns = ["object_id", "votes", "petro_r90", "confidence", *(["image"] if pictures else [])]
     rows = pa.concat_tables([survey.curated.table(split, columns) for split in splits])
-    unknown = _unknown_colours(len(rows)), survey.unknown_embeddings(len(rows))
-    colours_N2, embeddings_NE = _describe_pictures(rows["image"], survey) if pictures else unknown
-    galaxies = Galaxies(
-        votes_of(rows["votes"], len(survey.tree.answers)),
-        rows["label"].to_numpy().astype(np.int64),
-        _floats(rows["confidence"]),
-        _floats(rows["petro_r90"]),
-        colours_N2,
-        embeddings_NE,
-        tuple(rows["object_id"].to_pylist()),
+    galaxies = replace(
+        survey.unknown_galaxies(rows["object_id"].to_pylist()),
+        votes_NA=votes_of(rows["votes"], len(survey.tree.answers)),
+        labels_N=rows["label"].to_numpy().astype(np.int64),
+        confidence_N=_floats(rows["confidence"]),
+        petro_r90_N=_floats(rows["petro_r90"]),
     )
+    if pictures:
+        colours_N2, embeddings_NE = _describe_pictures(rows["image"], survey)
+        galaxies = replace(galaxies, colours_N2=colours_N2, embeddings_NE=embeddings_NE)
     return galaxies if survey.class_names else galaxies.without_class()
 
 
 def describe_galaxy(wanted: AnswerConditions, survey: Survey) -> Galaxies:
     """Return the one galaxy that a user describes by answers."""
     votes_NA = parse_answers(wanted.answers, survey.tree, f"{WHERE}.answers")[None]
-    radius = np.nan if wanted.petro_r90 is None else wanted.petro_r90
+    radius_N = np.array([np.nan if wanted.petro_r90 is None else wanted.petro_r90])
     colours_N2 = np.array([(np.nan, np.nan) if wanted.colour is None else wanted.colour])
-    numbers = np.array([NO_CLASS]), np.array([np.nan]), np.array([radius])
-    return _classified(Galaxies(votes_NA, *numbers, colours_N2, survey.unknown_embeddings(1), (None,)), survey)
+    unknown = survey.unknown_galaxies([None])
+    return _classified(replace(unknown, votes_NA=votes_NA, petro_r90_N=radius_N, colours_N2=colours_N2), survey)
 
 
 def edit_galaxies(wanted: GalaxyConditions, survey: Survey, *, pictures: bool = False) -> Galaxies:
@@ -186,15 +191,8 @@ def read_conditions(wanted: TableConditions, survey: Survey) -> Galaxies:
     except CatalogError as error:
         fix = error.fix.replace("survey.columns", f"{WHERE}.columns").replace("survey.fractions", f"{WHERE}.fractions")
         raise CatalogError(error.what, error.where, fix) from error
-    galaxies = Galaxies(
-        np.full((len(rows), len(survey.tree.answers)), np.nan, np.float32),
-        np.full(len(rows), NO_CLASS),
-        np.full(len(rows), np.nan),
-        _floats(rows["petro_r90"]),
-        _unknown_colours(len(rows)),
-        survey.unknown_embeddings(len(rows)),
-        tuple(rows["object_id"].to_pylist()),
-    )
+    galaxies = survey.unknown_galaxies(rows["object_id"].to_pylist())
+    galaxies = replace(galaxies, petro_r90_N=_floats(rows["petro_r90"]))
     if "label" in rows.column_names:
         labels_N = np.array([_label(name, survey.class_names, wanted.table) for name in rows["label"].to_pylist()])
         confidence_N = np.where(labels_N == NO_CLASS, np.nan, _floats(rows["confidence"]))
@@ -288,10 +286,6 @@ def _describe_pictures(column: pa.ChunkedArray, survey: Survey) -> tuple[np.ndar
         colours.append(picture_colours(images_NHWC))
         embeddings.append(survey.embeddings(images_NHWC))
     return np.concatenate(colours), np.concatenate(embeddings)
-
-
-def _unknown_colours(num_galaxies: int) -> np.ndarray:
-    return np.full((num_galaxies, 2), np.nan)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

@@ -198,14 +198,10 @@ def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
         raise ConfigError(what, f"{WHERE}.label", "name the class that the simulated galaxies get")
     pools = []
     for label, numbers in sorted(groups.items()):
-        unknown = np.full(len(numbers), np.nan)
-        votes_NA = np.full((len(numbers), len(survey.tree.answers)), np.nan, np.float32)
-        confidence_N = unknown if label == NO_CLASS else np.ones(len(numbers))
-        galaxies = Galaxies(
-            votes_NA, np.full(len(numbers), label), confidence_N, unknown, np.full((len(numbers), 2), np.nan),
-            survey.unknown_embeddings(len(numbers)), (None,) * len(numbers),
-        )  # fmt: skip
-        name = "" if label == NO_CLASS else survey.class_names[label]
+        name, galaxies = "", survey.unknown_galaxies([None] * len(numbers))
+        if label != NO_CLASS:
+            name, certain_N = survey.class_names[label], np.ones(len(numbers))
+            galaxies = replace(galaxies, labels_N=np.full(len(numbers), label), confidence_N=certain_N)
         conditions = Conditions.unknown(len(numbers), ConditionLayout(()))
         columns = {"simulated_class": pa.chunked_array([pa.array(numbers, pa.int64())])}
         pools.append(Pool(name, galaxies, conditions, columns=columns))

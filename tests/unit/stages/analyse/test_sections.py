@@ -102,9 +102,10 @@ def test_bias_finds_an_excess_over_the_control_and_not_noise():
     assert result is not None
     assert result.n == 300
     assert result.correlation < -0.9
-    assert result.low < result.excess == result.correlation - result.control < result.high < -0.7
+    excess = result.excess
+    assert excess.low < excess.value == result.correlation - result.control < excess.high < -0.7
     equal = measure("labels", 0, "size", like_prototypes, like_prototypes, size, members)
-    assert (equal.excess, equal.p_value) == (0, 1)
+    assert (equal.excess.value, equal.p_value) == (0, 1)
     noise = [measure("labels", 0, "size", *rng.normal(size=(2, 400)), size, members).p_value for _ in range(60)]
     assert np.mean(np.array(noise) < 0.05) < 0.15
     assert measure("labels", 0, "size", size, size, size, np.arange(400) < 19) is None
@@ -117,7 +118,7 @@ def test_interval_of_an_excess_covers_the_truth_in_19_of_20_cases():
         x, control = rng.normal(size=(2, 60))
         y = 0.5 * x + np.sqrt(0.75) * rng.normal(size=60)
         result = measure("labels", 0, "x", y, control, x, np.ones(60, bool))
-        covered += result.low <= truth <= result.high
+        covered += result.excess.low <= truth <= result.excess.high
     assert 0.88 <= covered / 100 < 1
 
 

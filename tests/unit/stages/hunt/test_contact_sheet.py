@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from raydistill.stages.hunt.artifact import RoundSummary
 from raydistill.stages.hunt.inputs.labels import new_labels
 from raydistill.stages.hunt.learn.ranking import Reason
 from raydistill.stages.hunt.round import SheetCandidate, contact_sheet
@@ -15,9 +16,8 @@ def sheet() -> str:
         SheetCandidate(f"<b>{n}", np.full((8, 8, 3), 10 * n, np.uint8), 0.25 * n, reason)
         for n, reason in enumerate(Reason)
     ]
-    return contact_sheet(
-        candidates, new_labels(), survey="a </script> survey", target="<i>rings", round_number=1, threshold=4, store="x"
-    )
+    summary = RoundSummary("<i>rings", "a </script> survey", 1, 9, 0, 0, 4, "normal", "", ("<u>",))
+    return contact_sheet(candidates, new_labels(), summary, "x")
 
 
 def test_sheet_is_one_file_that_needs_no_network() -> None:
@@ -33,5 +33,7 @@ def test_sheet_escapes_names_and_says_why_each_candidate_is_shown() -> None:
     text = sheet()
     assert "<b>" not in text
     assert "<i>" not in text
+    assert "<u>" not in text
+    assert "also learned from synthetic galaxies (&lt;u&gt;)" in text
     for why in ("high score (0.000)", "uncertain (0.250)", "diverse: unlike the others (0.500)", "random: exploration"):
         assert why in text
