@@ -1,21 +1,18 @@
 """The published methods of trajectory matching, each as the recipe of its paper.
 
 Every function returns a `Recipe` with the paper's settings for CIFAR-10 and one image per class
-(`pad`: ten), which are those of `configs/methods/NAME.yaml`. Keywords replace its options:
-`mtt(iterations=100)`. A method also sets how the experts are trained; its docstring says so.
+(`pad`: ten). Keywords replace its options: `mtt(iterations=100)`. A method also sets how the experts
+are trained; its docstring says so, and `configs/methods/NAME.yaml` has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-import yaml
-from pydantic import TypeAdapter
-
-from raydistill import shipped
+from raydistill.distillation.options import SGD
 from raydistill.distillation.recipe import Recipe
+from raydistill.distillation.schedule import Fixed, SelfAdaptive, StepwiseWindow
+from raydistill.learning.augment import DSA, Augmentation
 
 
 def mtt(**changes: Any) -> Recipe:
@@ -24,7 +21,19 @@ def mtt(**changes: Any) -> Recipe:
     The loss is the squared distance of the student's end to the expert's target, divided by that of
     the expert's start (Cazenavette et al. 2022, arXiv:2203.11932, eq. 2). The experts take plain SGD.
     """
-    return _preset("mtt", changes)
+    options: dict[str, Any] = {
+        "iterations": 5000,
+        "student_steps": 50,
+        "expert_epochs": 2,
+        "student_lr": 0.01,
+        "start_epochs": "random",
+        "schedule": Fixed(max_start_epoch=1),
+        "init": "real",
+        "image_step": SGD(lr=100, momentum=0.5),
+        "lr_step": SGD(lr=0.001, momentum=0.5),
+        "augmentation": Augmentation(operations=DSA, mode="single"),
+    }
+    return Recipe(**(options | changes))
 
 
 def stm(**changes: Any) -> Recipe:
@@ -33,7 +42,17 @@ def stm(**changes: Any) -> Recipe:
     One student learning rate per start epoch is learned (Guan et al. 2023, arXiv:2311.17967). The
     experts take plain SGD.
     """
-    return _preset("stm", changes)
+    options: dict[str, Any] = {
+        "iterations": 20_000,
+        "expert_epochs": 1,
+        "lr_per_epoch": True,
+        "start_epochs": "cycle",
+        "schedule": SelfAdaptive(significance=5, min_duration=30, max_duration=1000, max_start_epoch=None),
+        "init": "noise",
+        "image_step": SGD(lr=1000, momentum=0.5),
+        "lr_step": SGD(lr=0.01, momentum=0.5),
+    }
+    return mtt(**(options | changes))
 
 
 def ftd(**changes: Any) -> Recipe:
@@ -42,7 +61,7 @@ def ftd(**changes: Any) -> Recipe:
     Its experts seek flat minima with GSAM: `Training(flat=SharpnessAware(rho=0.01, alpha=0.3))` (Du et
     al. 2023, arXiv:2211.11004).
     """
-    return _preset("ftd", changes)
+    return mtt(**({"ema": 0.9995} | changes))
 
 
 def datm(**changes: Any) -> Recipe:
@@ -52,7 +71,17 @@ def datm(**changes: Any) -> Recipe:
     logits. A segment with a high loss is skipped. Experts as of FTD (Guo et al. 2024,
     arXiv:2310.05773).
     """
-    return _preset("datm", changes)
+    options: dict[str, Any] = {
+        "iterations": 10_000,
+        "student_steps": 80,
+        "schedule": Fixed(max_start_epoch=3),
+        "init": "correct",
+        "labels": "soft",
+        "label_step": SGD(lr=5, momentum=0.9),
+        "skip_above": 1.1,
+        "ema": 0.995,
+    }
+    return mtt(**(options | changes))
 
 
 def pad(**changes: Any) -> Recipe:
@@ -60,7 +89,14 @@ def pad(**changes: Any) -> Recipe:
 
     It is for ten images per class. The fraction counts layers from the input (Li et al. 2024, arXiv:2408.03360).
     """
-    return _preset("pad", changes)
+    options: dict[str, Any] = {
+        "skip_layers": 0.5,
+        "schedule": StepwiseWindow(every=100, first_max_start_epoch=9, max_start_epoch=19),
+        "label_step": SGD(lr=2, momentum=0.9),
+        "skip_above": 1.0,
+        "ema": 0.9995,
+    }
+    return datm(**(options | changes))
 
 
 def att(**changes: Any) -> Recipe:
@@ -68,7 +104,7 @@ def att(**changes: Any) -> Recipe:
 
     Liu et al. 2024, arXiv:2407.14245.
     """
-    return _preset("att", changes)
+    return mtt(**({"student_steps": 80, "expert_epochs": 4, "match_at": "nearest"} | changes))
 
 
 def mct(**changes: Any) -> Recipe:
@@ -76,7 +112,7 @@ def mct(**changes: Any) -> Recipe:
 
     Only these two need to be kept (Zhong et al. 2024, arXiv:2406.19827).
     """
-    return _preset("mct", changes)
+    return mtt(**({"trajectories": "straight", "start_epochs": "continuous"} | changes))
 
 
 def tesla(**changes: Any) -> Recipe:
@@ -85,17 +121,9 @@ def tesla(**changes: Any) -> Recipe:
     The gradient is approximate; `engine="exact"` needs as little memory (Cui et al. 2023,
     arXiv:2211.10586).
     """
-    return _preset("tesla", changes)
-
-
-def _preset(name: str, changes: Mapping[str, Any]) -> Recipe:
-    return replace(TypeAdapter(Recipe).validate_python(_options(name)), **changes)
-
-
-def _options(name: str) -> dict[str, Any]:
-    """Return the options of a shipped preset, over those of the one that it extends."""
-    path = shipped.find(f"methods/{name}")
-    assert path is not None
-    preset = yaml.safe_load(path.read_text())
-    inherited = _options(preset["extends"]) if "extends" in preset else {}
-    return {**inherited, **preset["distill"]}
+    options: dict[str, Any] = {
+        "engine": "constant-adjoint",
+        "image_step": SGD(lr=1000, momentum=0.5),
+        "schedule": Fixed(max_start_epoch=4),
+    }
+    return mtt(**(options | changes))
