@@ -31,7 +31,7 @@ from raydistill.distillation.recipe import Recipe, ResolvedRecipe, resolve_recip
 from raydistill.distillation.schedule import Decision, Matched, ScheduleState
 from raydistill.distillation.schedule.base import check_step
 from raydistill.distillation.segments import FIRST_STEP, SegmentEvaluator, SegmentResult, SharedState, StepSizes
-from raydistill.distillation.space import Space, gradient, resolve_space
+from raydistill.distillation.space import Space, StoredImages, gradient
 from raydistill.distillation.trajectories import Trajectories
 from raydistill.learning.networks import Network
 
@@ -50,49 +50,6 @@ class Record(NamedTuple):
     student_steps: int  # the last one was matched
     skipped: bool  # the loss was above `skip_above`, or the expert is stationary
     decision: str  # of the iteration
-
-
-class StoredImages:
-    """Synthetic images, their moving average and their labels, as a run changes them.
-
-    Parameters
-    ----------
-    recipe
-        Space of the images, and decay of their moving average.
-    images_SCHW
-        Initial images.
-    labels_SK
-        Their class probabilities or logits.
-    space
-        Where the images are stored. None: the space of pixels.
-    """
-
-    def __init__(self, recipe: Recipe, images_SCHW: Tensor, labels_SK: Tensor, space: Space | None) -> None:
-        self.recipe = recipe
-        self._space = resolve_space(recipe, space)
-        self.stored = self._space.encode(images_SCHW).clone()
-        self.average = self.stored.clone()
-        self.labels = labels_SK.clone()
-
-    @property
-    def images(self) -> Tensor:
-        """Return the images [S, C, H, W] on which a student is trained."""
-        return self._space.decode(self.stored)
-
-    @property
-    def published_images(self) -> Tensor:
-        """Return the images' moving average to publish, or the images if there is none."""
-        return self._space.decode(self.average) if self.recipe.ema else self.images
-
-    def _copies(self, others: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return copies of the stored tensors and of others, for `state_dict`."""
-        tensors = {"images": self.stored, "average": self.average, "labels": self.labels} | others
-        return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-
-    def _load_copies(self, tensors: dict[str, Tensor]) -> None:
-        self.stored.copy_(tensors["images"])
-        self.average.copy_(tensors["average"])
-        self.labels.copy_(tensors["labels"])
 
 
 class Distiller(StoredImages):

@@ -29,14 +29,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from raydistill.distillation.distiller import Record, StoredImages, load_optimiser, optimiser_tensors
+from raydistill.distillation.distiller import Record, load_optimiser, optimiser_tensors
 from raydistill.distillation.divergence import check_finite
 from raydistill.distillation.options import RidgeHead
 from raydistill.distillation.outcome import RealImages
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Decision
 from raydistill.distillation.segments import OUTCOME
-from raydistill.distillation.space import Space
+from raydistill.distillation.space import Space, StoredImages
 from raydistill.learning.augment import GROUPS
 from raydistill.learning.augmenting import labelled_orbit, orbit
 from raydistill.learning.encoders import BATCH, Encoder, features_of

@@ -227,6 +227,49 @@ def resolve_space(recipe: Recipe, space: Space | None) -> Space:
     return space or Tiles(recipe.multi_formation)
 
 
+class StoredImages:
+    """Synthetic images, their moving average and their labels, as a run changes them.
+
+    Parameters
+    ----------
+    recipe
+        Space of the images, and decay of their moving average.
+    images_SCHW
+        Initial images.
+    labels_SK
+        Their class probabilities or logits.
+    space
+        Where the images are stored. None: the space of pixels.
+    """
+
+    def __init__(self, recipe: Recipe, images_SCHW: Tensor, labels_SK: Tensor, space: Space | None) -> None:
+        self.recipe = recipe
+        self._space = resolve_space(recipe, space)
+        self.stored = self._space.encode(images_SCHW).clone()
+        self.average = self.stored.clone()
+        self.labels = labels_SK.clone()
+
+    @property
+    def images(self) -> Tensor:
+        """Return the images [S, C, H, W] on which a student is trained."""
+        return self._space.decode(self.stored)
+
+    @property
+    def published_images(self) -> Tensor:
+        """Return the images' moving average to publish, or the images if there is none."""
+        return self._space.decode(self.average) if self.recipe.ema else self.images
+
+    def _copies(self, others: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies of the stored tensors and of others, for `state_dict`."""
+        tensors = {"images": self.stored, "average": self.average, "labels": self.labels} | others
+        return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+
+    def _load_copies(self, tensors: dict[str, Tensor]) -> None:
+        self.stored.copy_(tensors["images"])
+        self.average.copy_(tensors["average"])
+        self.labels.copy_(tensors["labels"])
+
+
 def value_range(normalisation: AnyNormalisation, channels: int) -> tuple[Tensor, Tensor]:
     """Return black and white of each channel, [C, 1, 1]; infinite after a whitening."""
     low_C, high_C = torch.full((channels,), -torch.inf), torch.full((channels,), torch.inf)

@@ -100,7 +100,10 @@ def predict_by_experts(
     trajectories: str, curated: str, device: str, images_NHWC: np.ndarray, *, features: bool,
     networks: tuple[Architecture, ...],
 ) -> EnsemblePrediction:  # fmt: skip
-    """Return what all experts see in uint8 pictures; the other parameters as of `load_experts`."""
+    """Return what all experts see in uint8 pictures.
+
+    The other parameters are those of `load_experts`.
+    """
     ensemble, normalisation = load_experts(trajectories, curated, device, features=features, networks=networks)
     return ensemble.predict(normalisation.apply(torch.tensor(images_NHWC)).to(device))
 
