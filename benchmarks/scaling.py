@@ -58,13 +58,14 @@ from raydistill.learning.sgd import init_state
 from raydistill.learning.training import fit, predict
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.cluster import set_environment, start_private
+from raydistill.runtime.resources import Processor
 from raydistill.stages.curate import stage as curate_stage
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.decoding import decode_row, to_table
 from raydistill.stages.distill import stage as distill_stage
 from raydistill.stages.experts import stage as experts_stage
 from raydistill.stages.predict.stage import divide_into_blocks, load_experts
-from raydistill.stages.predict.worker import BlockPredictor, PictureSource
+from raydistill.stages.predict.worker import BlockPredictor, Experts, PictureSource, Predictors
 from raydistill.storage import Folder
 from raydistill.surveys.opening import open_survey
 from raydistill.tracking.tracker import Tracker
@@ -352,14 +353,16 @@ def _predict_loop(scratch: str, root: str) -> None:
     """Decode and predict a folder in a pool of processes that write Parquet files."""
     plan = _plan(Path(scratch), *PREDICTED)
     pictures = open_survey(plan, root)
-    curated, ensemble = load_experts(plan)
-    calibration = Calibration.none(curated.num_classes)
+    curated = CuratedSet.open(plan.curated.folder)
+    ensemble = load_experts(plan, curated)
+    experts = Experts(ensemble, Calibration.none(curated.num_classes))
+    predictors = Predictors(Processor(1, 0), curated.summary.image_size, experts, None)
     folder = Folder(Path(scratch) / "pool")
     folder.remove()
     blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
     source = PictureSource(pictures.reader, pictures.images, pictures.preparation)
     with multiprocessing.get_context("spawn").Pool(
-        CORES, _start_predictor, (ensemble, calibration, folder.uri, source)
+        CORES, _start_predictor, (predictors, folder.uri, source)
     ) as pool:
         for _ in pool.imap_unordered(_predict_block, blocks):
             pass
