@@ -361,9 +361,7 @@ def _predict_loop(scratch: str, root: str) -> None:
     folder.remove()
     blocks = divide_into_blocks(pictures.objects, plan.config.predict.block_size)
     source = PictureSource(pictures.reader, pictures.images, pictures.preparation)
-    with multiprocessing.get_context("spawn").Pool(
-        CORES, _start_predictor, (predictors, folder.uri, source)
-    ) as pool:
+    with multiprocessing.get_context("spawn").Pool(CORES, _start_predictor, (predictors, folder.uri, source)) as pool:
         for _ in pool.imap_unordered(_predict_block, blocks):
             pass
 

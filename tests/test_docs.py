@@ -32,7 +32,7 @@ TIMEOUT = 900  # seconds; README takes three minutes on two cores
 NOT_RUN = {"compare.md": "needs the package ddranking, which is not a dependency"}
 # Half a minute or more each; `make test` runs README on a finished run.
 LONG = {
-    "README.md", "tutorial.md", "analyse.md", "artifacts.md", "audit.md", "detect.md", "mlflow.md", "predict.md",
+    "README.md", "tutorial.md", "analyse.md", "artifacts.md", "audit.md", "detect.md", "mlflow.md", "predict.md", "sample.md",
     "stable-diffusion.md",
 }  # fmt: skip
 STAGES = "|".join([*table.stages(), "run", "demo"])
@@ -337,6 +337,19 @@ write_generator(Plan(config))
 rd.sample(config)
 """
 )
+# A generator of pixels, untrained.
+GENERATOR = (
+    SMALL_RUN
+    + """
+from raydistill.diffusion.network_options import UNet
+from raydistill.diffusion.options import Model
+from raydistill.pipeline.plan import Plan
+from tests.unit.stages import sample_tools
+
+config, sample_tools.MODEL = rd.load_config("demo", *few), Model(UNet(channels=(8, 16), patch=2))
+sample_tools.write_generator(Plan(config), "class")
+"""
+)
 # Galaxies of the simulator as a synthetic set, and few small fields.
 DETECT = (
     SMALL_RUN
@@ -379,13 +392,14 @@ PREPARE = {
     "analyse.md": ANALYSE,
     "artifacts.md": ARTIFACTS,
     "audit.md": AUDIT,
+    "sample.md": GENERATOR,
     "detect.md": DETECT,
     "mlflow.md": MLFLOW,
     "predict.md": PREDICT,
     "share.md": SHARE,
     "stable-diffusion.md": STABLE_DIFFUSION,
 }
-USE_SMALL_RUN = {"analyse.md", "mlflow.md", "audit.md", "detect.md", "predict.md"}
+USE_SMALL_RUN = {"analyse.md", "mlflow.md", "audit.md", "detect.md", "predict.md", "sample.md"}
 RUN_DEMO = {"README.md", "tutorial.md"}
 # The tutorial prints figures of one run: their order holds on any processor.
 # Embedding Atlas shows pictures of {bytes, path}, and numbers the rows of neighbours from 0.

@@ -185,7 +185,7 @@ SYNTHETIC_CONFIG_ROWS = [
     R("an unknown objective", "distill tiny.yaml 'distill.objective={kind: gradients}'", 2,
       "command line, distill.objective.kind: there is no kind 'gradients'; known are: trajectories, ridge"),
     R("an unknown space of images", "distill tiny.yaml 'distill.space={kind: wavelets}'", 2,
-      "command line, distill.space.kind: there is no kind 'wavelets'; known are: pixels, components, pyramid"),
+      "command line, distill.space.kind: there is no kind 'wavelets'; known are: pixels, components, pyramid, generator"),
     R("one encoder twice", "distill tiny.yaml 'distill.objective={kind: ridge, encoders: [a, a]}'", 2,
       "command line, distill.objective: encoders must not name one twice, got a, a; fix the value"),
     R("encoders beside images that experts choose",
