@@ -142,14 +142,15 @@ def _check_networks(config: Config) -> None:
 def _check_encoder(config: Config) -> None:
     """Raise ConfigError if an encoder's network of other code cannot be used."""
     source = config.pretrain.source
-    for network in config.pretrain.networks:
+    for number, network in enumerate(config.pretrain.networks, start=-1):
+        key = "network" if number < 0 else f"members.{number}"
         if isinstance(network, Custom | Timm) and isinstance(source, Trained | GivenWeights):
             size = source.input_size if isinstance(source, GivenWeights) else None
             try:
                 _check_foreign(network, size or config.curate.image_size, needs_features=True)
             except ValueError as error:
                 fix = "choose another network, or another pretrain.source.input_size or curate.image_size"
-                raise ConfigError(str(error), "pretrain.network", fix) from error
+                raise ConfigError(str(error), f"pretrain.{key}", fix) from error
 
 
 def _check_foreign(architecture: ClassifierArchitecture, image_size: int, needs_features: bool) -> None:

@@ -174,6 +174,10 @@ SYNTHETIC_CONFIG_ROWS = [
     R("an encoder of code that cannot be imported", "pretrain tiny.yaml 'pretrain.network={kind: custom, factory: \"no.such:thing\"}'", 2,
       "pretrain.network: network.factory=no.such:thing cannot be imported (No module named 'no'); choose another network, or "
       "another pretrain.source.input_size or curate.image_size"),
+    R("a further encoder of code that cannot be imported",
+      "pretrain tiny.yaml 'pretrain.members=[{kind: convnet, depth: 2}, {kind: custom, factory: \"no.such:thing\"}]'", 2,
+      "pretrain.members.1: network.factory=no.such:thing cannot be imported (No module named 'no'); choose another network, or "
+      "another pretrain.source.input_size or curate.image_size"),
     R("a missing table of features", "pretrain tiny.yaml 'pretrain.source={kind: embeddings, table: nope.csv}'", 3,
       "nope.csv: there is no such file; check pretrain.source.table, and RAYDISTILL_DATA if the config uses it"),
     R("missing weights of an encoder", "pretrain tiny.yaml 'pretrain.source={kind: weights, weights: nope}'", 3,
