@@ -82,10 +82,7 @@ def _with_neighbours(images_BCHW: Tensor, views: Views) -> Tensor:
     shifted = images_BCHW.clone()
     for row in views.neighbour_B.nonzero()[:, 0].tolist():
         dx, dy = (int(value) for value in (views.shift_B2[row] * side).round())
-        moved = torch.zeros_like(others[row])
-        target = (slice(max(0, dy), side + min(0, dy)), slice(max(0, dx), side + min(0, dx)))
-        source = (slice(max(0, -dy), side + min(0, -dy)), slice(max(0, -dx), side + min(0, -dx)))
-        moved[:, target[0], target[1]] = others[row][:, source[0], source[1]]
+        moved = F.pad(others[row], (dx, -dx, dy, -dy))  # the rest lies outside
         shifted[row] = torch.maximum(shifted[row], moved)
     return shifted
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from raydistill.learning.arithmetic import Precision
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.augmenting import AugmentationParameters
-from raydistill.learning.losses import LossFunction
+from raydistill.learning.losses import LossFunction, cross_entropy
 from raydistill.learning.networks import Network, embedding, last_linear
 
 TINY = 1e-12  # the penalty of an image fades out where its gradients vanish
@@ -111,8 +111,8 @@ class Decomposition:
                 logit_gradient(of_class, classes_BK) @ class_KF, logit_gradient(of_nuisance, bins_BM) @ nuisance_MF
             )
             return (
-                _cross_entropy(of_class, classes_BK)
-                + self.weight * _cross_entropy(of_nuisance, bins_BM)
+                cross_entropy(of_class, classes_BK)
+                + self.weight * cross_entropy(of_nuisance, bins_BM)
                 + self.penalty * orthogonality
             )
 
@@ -128,10 +128,6 @@ class Decomposition:
         nuisance_MF, bias_M = head[:, :-1], head[:, -1]
         of_class = nn.functional.linear(z_BF, class_KF, named.get(f"{self._head}.bias"))
         return of_class, nn.functional.linear(z_BF, nuisance_MF, bias_M), (class_KF, nuisance_MF)
-
-
-def _cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
-    return -(targets_BK * logits_BK.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def logit_gradient(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
