@@ -5,13 +5,15 @@ Also test resuming, and rejected sets.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ray_tools import SILENT, copy_of, tiny
+from ray_tools import SILENT, TINY, copy_of, tiny
 from sklearn.metrics import roc_auc_score
 
 from raydistill.artifacts.display import open_artifact
@@ -104,7 +106,11 @@ def test_networks_may_take_features_in_place_of_pictures(root: Path, target: str
     distilled = f"adapt.distilled={Plan(tiny(root)).distilled.folder.uri}"
     others = [override for override in SMALL if not override.startswith(("adapt.network", "adapt.lr_grid"))]
     others += ["adapt.features=true", "adapt.network={kind: mlp, width: 16}", "adapt.lr_grid=[0.03]", distilled]
-    by_features = stage.adapt(Plan(tiny(root, *others, f"adapt.target={target}")), SILENT)
+    # The command starts a Ray of its own, which the tasks that compute features need.
+    words = [str(TINY), target, f"output={root}", "tracking.enabled=false", *others]
+    ended = subprocess.run([sys.executable, "-m", "raydistill.cli", "adapt", *words], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    by_features = AdaptationReport.open(ended.stdout.splitlines()[-1])
     assert list(by_features.figures) == ["source", "distilled"]
     assert "trajectories" in by_features.manifest.parents
     assert by_features.figures["source"]["source"]["mean"] > report.figures["source"]["source"]["mean"] - 0.1

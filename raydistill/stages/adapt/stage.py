@@ -119,8 +119,10 @@ def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Adapta
     spec = adaptation_spec(plan)
     if not is_complete(spec):
         surveys = open_surveys(plan)
-        training_sets = open_training_sets(plan, surveys)
+        # Sets are checked before Ray starts, but Ray tasks compute features.
+        training_sets = {} if plan.config.adapt.features else open_training_sets(plan, surveys)
         with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, surveys.source) as run:
+            training_sets = training_sets or open_training_sets(plan, surveys)
             runner = _runner(plan, spec, run, surveys, training_sets)
             fits = choose_fits(runner, plan.config.adapt, list(training_sets))
             trained = dict(zip(fits, runner.train(fits, "training"), strict=True))
