@@ -258,5 +258,7 @@ def test_values_that_are_missing_or_no_numbers_are_said(many: tuple[PredictionSe
     table.assign(name="a").to_csv(tmp_path / "text.csv", index=False)
     with pytest.raises(CatalogError, match="'name' holds no numbers"):
         predict_quantities(predictions, str(tmp_path / "text.csv"), ["name"])
+    with pytest.raises(CatalogError, match="'truth_magnitude > 17' holds no numbers"):
+        predict_quantities(predictions, truth, ["truth_magnitude > 17"])
     with pytest.raises(ConfigError, match="has no column 'redshft'"):
         predict_quantities(predictions, truth, ["redshft"])

@@ -108,9 +108,12 @@ def _predict(
     import pandas as pd
 
     try:
+        if any(isinstance(value, bool) for value in known.values()):
+            raise ValueError("yes or no")
         known_N = pd.to_numeric(pd.Series([known.get(key, np.nan) for key in ids]).astype(object)).to_numpy(float)
     except (TypeError, ValueError) as error:
         raise CatalogError(f"'{name}' holds no numbers", table, "leave it out") from error
+    known_N = np.where(np.isfinite(known_N), known_N, np.nan)  # log10(0) is unknown
     rows = np.flatnonzero(np.isfinite(known_N))
     order = np.random.default_rng(fold_in(seed, "quantity", name)).permutation(len(rows))
     parts_N = np.full(len(ids), UNKNOWN, dtype="<U11")
@@ -159,6 +162,7 @@ def write_quantities(
     return [
         (
             of.name,
+            f"known of {of.rows['known'].notna().sum()} of {len(of.rows)} galaxies; "
             f"{100 * of.coverage.value:.1f} % of {(of.rows['part'] == TEST).sum()} test galaxies lie in their 95 % interval "
             f"[{100 * of.coverage.low:.1f}, {100 * of.coverage.high:.1f}]; R² {of.explained:.2f}, median error {of.error:.3g}",
         )
