@@ -19,8 +19,11 @@ from torch import Tensor
 from raydistill.diffusion.conditions import Conditions
 from raydistill.diffusion.model import Generator
 from raydistill.diffusion.sampling import Guided, sampling_grid, solve
+from raydistill.learning.encoders import Renormalise
 from raydistill.learning.normalise import Normalisation
 from raydistill.seeding import generator as random
+
+SCALE = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # a generator's: black -1, white 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,25 +55,23 @@ class Noised:
 
     def encode(self, images_SCHW: Tensor) -> Tensor:
         """Return the noised states of images [S, C, H, W]."""
-        std, mean = self._scale(images_SCHW)
-        clean = self.generator.space.encode(((images_SCHW * std + mean) * 2 - 1).to(self._dtype))
+        pictures = Renormalise(self.normalisation, SCALE)(images_SCHW).to(self._dtype)
+        clean = self.generator.space.encode(pictures)
         noise = torch.randn(clean.shape, generator=random(self.seed, "noise")).to(clean)
-        u = sampling_grid(self.generator.process, self.steps, self.strength)[0][0]
-        return (u * noise + (1 - u) * clean).to(images_SCHW)
+        return (self._u * noise + (1 - self._u) * clean).to(images_SCHW)
 
     def decode(self, stored: Tensor) -> Tensor:
         """Return the images [S, C, H, W] of noised states, differentiable in them."""
-        generator, process = self.generator, self.generator.process
-        u = sampling_grid(process, self.steps, self.strength)[0][0]
-        guided = Guided(generator, self.conditions, 1.0)
-        clean = solve(guided, process, stored.to(self._dtype) / u, self.steps, 1, strength=self.strength)
-        std, mean = self._scale(stored)
-        return ((generator.space.decode(clean).clamp(-1, 1).to(stored) + 1) / 2 - mean) / std
+        guided, noise = Guided(self.generator, self.conditions, 1.0), stored.to(self._dtype) / self._u
+        clean = solve(guided, self.generator.process, noise, self.steps, 1, strength=self.strength)
+        pictures = self.generator.space.decode(clean).clamp(-1, 1).to(stored)
+        return Renormalise(SCALE, self.normalisation)(pictures)
+
+    @property
+    def _u(self) -> float:
+        """The share of noise in a stored state."""
+        return sampling_grid(self.generator.process, self.steps, self.strength)[0][0]
 
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.generator.parameters()).dtype
-
-    def _scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (torch.tensor(values).to(like)[:, None, None] for values in self.normalisation)
-        return std, mean

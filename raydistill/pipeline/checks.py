@@ -55,13 +55,10 @@ def check(config: Config) -> None:
     if (groups := config.analyse.expert_groups) > matched:
         what = f"{groups} groups were asked for, and {matched} experts are matched"
         raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")
-    if config.distill.space.kind == "generator" and config.curate.whitening:
-        raise ConfigError("a generator draws no whitened images", "distill.space", "leave out curate.whitening")
-    if config.distill.space.kind == "generator" and config.generate.model.space.kind == "latents":
-        what = "a generator of latents gives no gradient of its images"
-        raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
     if config.curate.exclude is not None and isinstance(config.survey, DataSet):
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
+    if config.distill.space.kind == "generator":
+        _check_generator(config)
     _check_expressions(config)
     named = None if tree is None or tree.name == UNLABELLED else tree
     _check_conditions(config, named)
@@ -139,18 +136,28 @@ def _check_networks(config: Config) -> None:
         raise ConfigError(what, "evaluate.other_networks", "leave one of them out, or give it another name")
 
 
+def _check_generator(config: Config) -> None:
+    """Raise ConfigError if no images can be distilled in the space of the generator."""
+    if config.curate.whitening:
+        raise ConfigError("a generator draws no whitened images", "distill.space", "leave out curate.whitening")
+    if config.generate.model.space.kind == "latents":
+        what = "a generator of latents gives no gradient of its images"
+        raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
+
+
 def _check_encoder(config: Config) -> None:
     """Raise ConfigError if an encoder's network of other code cannot be used."""
     source = config.pretrain.source
-    for number, network in enumerate(config.pretrain.networks, start=-1):
-        key = "network" if number < 0 else f"members.{number}"
+    networks = {"pretrain.network": config.pretrain.network}
+    networks |= {f"pretrain.members.{i}": network for i, network in enumerate(config.pretrain.members)}
+    for key, network in networks.items():
         if isinstance(network, Custom | Timm) and isinstance(source, Trained | GivenWeights):
             size = source.input_size if isinstance(source, GivenWeights) else None
             try:
                 _check_foreign(network, size or config.curate.image_size, needs_features=True)
             except ValueError as error:
                 fix = "choose another network, or another pretrain.source.input_size or curate.image_size"
-                raise ConfigError(str(error), f"pretrain.{key}", fix) from error
+                raise ConfigError(str(error), key, fix) from error
 
 
 def _check_foreign(architecture: ClassifierArchitecture, image_size: int, needs_features: bool) -> None:

@@ -1,7 +1,7 @@
 """Predict quantities of a table from the stored features.
 
-The table knows a quantity, such as a redshift or a size, for some galaxies. A random fifth of these calibrates the intervals and another
-fifth tests them; `learning.regression` is fitted to the rest.
+The table knows a quantity, such as a redshift or a size, for some galaxies. A random fifth of these
+calibrates the intervals and another fifth tests them; `learning.regression` is fitted to the rest.
 """
 
 from __future__ import annotations
