@@ -40,7 +40,6 @@ import math
 from itertools import islice
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -165,7 +164,7 @@ def _to_bytes(tensor: Tensor) -> bytes:
 
 
 def _write_pictures(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
-    pixels_SHWC = np.rint(images.display().numpy() * 255).astype(np.uint8)
+    pixels_SHWC = images.levels()
     rows: list[list[object]] = [["file", "label", "class", *(f"p_{name}" for name in class_names)]]
     ipc = len(pixels_SHWC) // len(class_names)
     for number, (picture, target) in enumerate(zip(pixels_SHWC, images.targets_SK.tolist(), strict=True)):

@@ -232,7 +232,7 @@ def _distilled(distilled: DistilledSet) -> tuple[dict[str, Any], dict[str, HubSp
     text = {"Software": "raydistill", "Comment": f"prototype, not a galaxy: distilled set {distilled.manifest.content}"}
 
     def batches(rows: int) -> Iterator[pa.Table]:
-        pixels = np.rint(images.display().numpy() * 255).astype(np.uint8)
+        pixels = images.levels()
         for first in range(0, count, rows):
             part = slice(first, first + rows)
             yield pa.table(

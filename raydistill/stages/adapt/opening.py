@@ -254,8 +254,7 @@ def _distilled(prototypes: DistilledSet, surveys: Surveys) -> TrainingSet:
     selected = prototypes.selected
     images = selected.images_SCHW
     if surveys.features is not None:
-        pixels = (selected.display() * 255).round().to(torch.uint8)
-        images = surveys.inputs(pixels, surveys.source)
+        images = surveys.inputs(torch.from_numpy(selected.levels()), surveys.source)
     return TrainingSet(images, selected.targets_SK, torch.ones(len(images)))
 
 

@@ -171,7 +171,7 @@ def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
     if spec.kind == distilled.KIND:
         prototypes = DistilledSet.open(spec.folder)
         _check_curated(prototypes.manifest, curated, prototypes.folder.uri)
-        pixels = np.rint(prototypes.selected.display().numpy() * 255).astype(np.uint8)
+        pixels = prototypes.selected.levels()
         ids = [f"{distilled.KIND}-{spec.identity[:8]}-{row:05d}" for row in range(len(pixels))]
         labels = prototypes.labels.numpy()
         return AuditedSet(spec.kind, prototypes.manifest.content, pixels, ids, labels, ("test",))

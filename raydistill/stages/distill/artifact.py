@@ -97,6 +97,11 @@ class SyntheticImages:
         """Return the images for display: float32 [S, H, W, 3], clipped to [0, 1]."""
         return self.pixels().clamp(0, 1)
 
+    def levels(self) -> np.ndarray:
+        """Return the images as files store them: uint8 [S, H, W, 3], rounded."""
+        levels: np.ndarray = np.rint(self.display().numpy() * 255).astype(np.uint8)
+        return levels
+
     def pixels(self) -> Tensor:
         """Return the images for measurements: float32 [S, H, W, 3], not clipped.
 
@@ -334,7 +339,7 @@ def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[
 
 def write_frame(folder: Folder, images: SyntheticImages) -> None:
     """Write the images after an iteration as one picture, a row per class."""
-    pixels = (images.display().numpy() * 255).round().astype(np.uint8)
+    pixels = images.levels()
     _, height, width, channels = pixels.shape
     tiles = pixels.reshape(-1, images.images_per_class, height, width, channels).swapaxes(1, 2)
     mosaic = tiles.reshape(-1, images.images_per_class * width, channels)
