@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class ConditionGroup(NamedTuple):
+@dataclass(frozen=True)
+class ConditionGroup:
     """Numbers that are known or unknown together.
 
     Parameters
@@ -74,17 +75,6 @@ class ConditionLayout:
                 return slice(first, first + group.size)
             first += group.size
         raise KeyError(f"the condition has no group '{name}'; it has {[group.name for group in self.groups]}")
-
-    def plain(self) -> list[dict[str, Any]]:
-        """Return the groups as JSON can hold them; `from_plain` reads them."""
-        return [group._asdict() for group in self.groups]
-
-    @classmethod
-    def from_plain(cls, plain: Sequence[dict[str, Any]]) -> ConditionLayout:
-        """Return the layout that `plain` describes; KeyError or ValueError if malformed."""
-        return cls(
-            tuple(ConditionGroup(str(raw["name"]), int(raw["size"]), tuple(raw.get("labels", ()))) for raw in plain)
-        )
 
 
 @dataclass(frozen=True)

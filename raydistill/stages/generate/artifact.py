@@ -10,11 +10,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self, get_args
+from typing import Self
 
 import pyarrow as pa
 import torch
@@ -22,13 +20,12 @@ import torch
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.records import Record, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.diffusion.conditions import ConditionLayout
 from raydistill.diffusion.model import Generator, build_generator
-from raydistill.diffusion.network_options import Network
-from raydistill.diffusion.options import Model, Sampling, Space
-from raydistill.diffusion.processes import Process
+from raydistill.diffusion.options import Model, Sampling
 from raydistill.errors import ArtifactCorrupt
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.galaxies.trees import GZ2, TREES
@@ -63,14 +60,9 @@ VALIDATION_SCHEMA = pa.schema(
     ]
 )
 
-_BY_KIND = {
-    part: {cls.kind: cls for cls in get_args(union)}
-    for part, union in (("network", Network), ("process", Process), ("space", Space))
-}
-
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorSummary:
+class GeneratorSummary(Record):
     """The contents of `generator.json`.
 
     Attributes
@@ -116,27 +108,6 @@ class GeneratorSummary:
     steps: int
     batch_size: int
 
-    def to_json(self) -> bytes:
-        """Return the bytes of `generator.json`."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain = {"encoding": self.encoding.plain(), "model": asdict(self.model), "sampling": asdict(self.sampling)}
-        return json.dumps(values | plain, indent=1).encode()
-
-    @staticmethod
-    def from_json(data: bytes) -> GeneratorSummary:
-        """Return the summary in the bytes of `generator.json`."""
-        raw: dict[str, Any] = json.loads(data)
-        raw["encoding"] = ConditionEncoding.from_plain(raw["encoding"])
-        raw["model"] = Model(**{part: _of_kind(part, values) for part, values in raw["model"].items()})
-        raw["sampling"] = Sampling(**raw["sampling"])
-        return GeneratorSummary(**raw | {"class_names": tuple(raw["class_names"])})
-
-
-def _of_kind(part: str, plain: Mapping[str, Any]) -> Any:
-    """Return the network, process or space that `asdict` described."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-    return _BY_KIND[part][values["kind"]](**values)
-
 
 @dataclass(frozen=True, repr=False)
 class GeneratorArtifact(Displayed):
@@ -166,12 +137,7 @@ class GeneratorArtifact(Displayed):
 
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        try:
-            summary = GeneratorSummary.from_json(folder.read(SUMMARY))
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            fix = "install the release that wrote it, or train the generator again"
-            raise ArtifactCorrupt(f"'{SUMMARY}' cannot be read ({error})", folder.uri, fix) from error
-        return cls(folder, manifest, summary)
+        return cls(folder, manifest, read_json(folder, SUMMARY, GeneratorSummary))
 
     def _contents(self) -> str:
         of = self.summary

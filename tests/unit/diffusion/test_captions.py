@@ -111,8 +111,6 @@ def test_groups_that_captions_cannot_describe_are_rejected() -> None:
             captions(layout, Conditions.unknown(1, layout))
 
 
-def test_layout_keeps_its_labels_in_plain_form() -> None:
-    assert ConditionLayout.from_plain(BOTH.plain()) == BOTH
-    assert ConditionLayout.from_plain([{"name": "size", "size": 1}]) == ConditionLayout((ConditionGroup("size", 1),))
+def test_a_group_has_a_label_for_each_number_or_none() -> None:
     with pytest.raises(ValueError, match="needs 2 labels, got 1"):
         ConditionLayout((ConditionGroup("class", 2, ("spiral",)),))

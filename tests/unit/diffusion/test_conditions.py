@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -23,10 +21,9 @@ def known(n: int) -> Conditions:
     return Conditions(torch.rand(n, LAYOUT.size, generator=generator(0, "c")), torch.ones(n, LAYOUT.size).bool())
 
 
-def test_layout_gives_the_columns_of_its_groups_and_survives_json() -> None:
+def test_layout_gives_the_columns_of_its_groups() -> None:
     assert LAYOUT.size == 6
     assert [LAYOUT.slice(group.name) for group in LAYOUT.groups] == [slice(0, 3), slice(3, 5), slice(5, 6)]
-    assert ConditionLayout.from_plain(json.loads(json.dumps(LAYOUT.plain()))) == LAYOUT
     with pytest.raises(KeyError, match="no group 'colour'"):
         LAYOUT.slice("colour")
     with pytest.raises(ValueError, match="different names"):

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +37,8 @@ MAX_STATISTICS = 20_000  # pictures whose colours are measured: the error of a m
 BLACK = 0.5 / 255  # added to the mean of a channel: half a grey level, so that a black picture has a logarithm
 
 
-class Scale(NamedTuple):
+@dataclass(frozen=True)
+class Scale:
     """Mean and standard deviation of each number of a group."""
 
     mean: tuple[float, ...]
@@ -126,19 +126,6 @@ class ConditionEncoding:
     def _scaled(self, name: str, values_NG: np.ndarray) -> Tensor:
         scaled = self.scales[name].apply(values_NG) if name in self.scales else values_NG
         return torch.as_tensor(np.asarray(scaled, np.float32))
-
-    def plain(self) -> dict[str, Any]:
-        """Return the encoding as JSON can hold it; `from_plain` reads it."""
-        return {
-            "groups": self.layout.plain(),
-            "scales": {name: scale._asdict() for name, scale in sorted(self.scales.items())},
-        }
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> ConditionEncoding:
-        """Return the encoding that `plain` describes."""
-        scales = {name: Scale(tuple(scale["mean"]), tuple(scale["std"])) for name, scale in plain["scales"].items()}
-        return cls(ConditionLayout.from_plain(plain["groups"]), scales)
 
 
 def log_radius(petro_r90_N: np.ndarray) -> np.ndarray:

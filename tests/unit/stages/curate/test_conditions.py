@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from raydistill.artifacts.manifest import commit
+from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.trees import GZ2
@@ -137,7 +139,7 @@ def test_quantities_that_the_layout_lacks_are_left_out(folder: Folder) -> None:
 
 def test_json_gives_the_same_encoding(folder: Folder) -> None:
     encoding = fit_encoding(write(folder), ("colour", "size", "class"))
-    assert ConditionEncoding.from_plain(json.loads(json.dumps(encoding.plain()))) == encoding
+    assert checked(folder, "x", ConditionEncoding, json.dumps(asdict(encoding)).encode()) == encoding
 
 
 def test_sliced_columns_of_votes_are_read_from_their_own_rows() -> None:
