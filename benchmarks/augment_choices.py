@@ -28,9 +28,10 @@ import raydistill as rd
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import stage_context
+from raydistill.stages.augment.fits import MIXED, Fit
 from raydistill.stages.augment.inputs import load_split, open_images
 from raydistill.stages.augment.stage import Chooser, Search, build_runner, plan_searches
-from raydistill.stages.augment.worker import MIXED, Fit, FitRunner, TrainedFit
+from raydistill.stages.augment.worker import FitRunner, TrainedFit
 from raydistill.statistics.crossed import crossed_mean
 from raydistill.text import shown_name, text_table
 from raydistill.tracking.tracker import Run

@@ -17,6 +17,7 @@ NEUTRAL = {
     "real": "survey_only",
     "real_synthetic": "survey_and_synthetic",
     "real_distilled": "survey_and_distilled",
+    "real_recombined": "survey_recombined",
 }
 
 

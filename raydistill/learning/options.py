@@ -126,6 +126,9 @@ class WeightedTraining:
     mixup
         Parameter alpha of the Beta distribution that mixes pairs of images. 0: no mixup. The
         authors take 0.2 to 1.
+    cutmix
+        The same for the share of an image that a rectangle of another one replaces. The authors
+        take 1.
     augmentation
         Augmentation of the training images, drawn anew for every batch.
     precision, compile
@@ -142,13 +145,16 @@ class WeightedTraining:
     focal: float = 0.0
     class_balance: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
     augmentation: Augmentation = Augmentation()
     precision: Precision | Literal["auto"] = "float32"
     compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         positive(self, "steps", "batch_size", "lr")
-        not_negative(self, "weight_decay", "lr_decay_at", "average", "focal", "mixup")
+        not_negative(self, "weight_decay", "lr_decay_at", "average", "focal", "mixup", "cutmix")
+        if self.mixup and self.cutmix:
+            raise ValueError("give mixup or cutmix, not both")
         at_least_0_below_1(momentum=self.momentum, class_balance=self.class_balance)
 
     def lr_at(self, step: int) -> float:

@@ -13,7 +13,8 @@ with n_k images of class k and a mean weight of 1. gamma = 0 and beta = 0 give c
 References
 ----------
 gamma: focal loss, Lin et al. 2017, arXiv:1708.02002. beta: class-balanced loss, Cui et al. 2019,
-arXiv:1901.05555. mixup: Zhang et al. 2018, arXiv:1710.09412.
+arXiv:1901.05555. mixup: Zhang et al. 2018, arXiv:1710.09412. CutMix: Yun et al. 2019,
+arXiv:1905.04899.
 """
 
 from __future__ import annotations
@@ -50,10 +51,22 @@ class TrainingSet(NamedTuple):
 
 
 class Mixing(NamedTuple):
-    """Partners of a batch, int64 [B], and the images' weights against them, [B]."""
+    """Partners of a batch, and how its images are mixed with them.
+
+    Attributes
+    ----------
+    partner_B
+        int64 [B].
+    share_B
+        Weight of an image against its partner's, float64 [B].
+    box
+        Of CutMix: top, bottom, left and right of the rectangle that comes from the partner, as
+        shares of the side, float64 [4]. None: mixup.
+    """
 
     partner_B: Tensor
     share_B: Tensor
+    box: Tensor | None = None
 
 
 def fit_steps(
@@ -113,6 +126,8 @@ def weighted_batches(
         index = draw(g).to(images_NCHW.device)
         parameters = training.augmentation.sample(g, len(index))
         mixing = sample_mixing(g, len(index), training.mixup) if training.mixup else None
+        if training.cutmix:
+            mixing = sample_cutting(g, len(index), training.cutmix, images_NCHW.shape[-1])
         yield images_NCHW[index], weighted_NK[index], parameters, mixing
 
 
@@ -179,7 +194,8 @@ def step_loss(
     ) -> Tensor:
         images = augmentation.apply(images_BCHW, parameters)
         if mixing is not None:
-            images, weighted_BK = _mix(images, mixing), _mix(weighted_BK, mixing)
+            images = _mix(images, mixing) if mixing.box is None else _cut(images, mixing)
+            weighted_BK = _mix(weighted_BK, mixing)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             logits = network(theta_P, images)
         log_p_BK = logits.to(theta_P.dtype).log_softmax(dim=1)
@@ -195,6 +211,25 @@ def step_loss(
 def _mix(values: Tensor, mixing: Mixing) -> Tensor:
     share = mixing.share_B.to(values).view(-1, *[1] * (values.dim() - 1))
     return share * values + (1 - share) * values[mixing.partner_B.to(values.device)]
+
+
+def _cut(images_BCHW: Tensor, mixing: Mixing) -> Tensor:
+    assert mixing.box is not None
+    side = torch.arange(images_BCHW.shape[-1], device=images_BCHW.device) / images_BCHW.shape[-1]
+    top, bottom, left, right = mixing.box.to(side)
+    inside_HW = ((side >= top) & (side < bottom))[:, None] & ((side >= left) & (side < right))
+    return torch.where(inside_HW, images_BCHW[mixing.partner_B.to(images_BCHW.device)], images_BCHW)
+
+
+def sample_cutting(g: torch.Generator, batch: int, alpha: float, side: int) -> Mixing:
+    """Draw a permutation and a rectangle of whole pixels for the batch."""
+    share = special.betaincinv(alpha, alpha, float(torch.rand((), generator=g, dtype=torch.float64)))
+    half = side * (1 - share) ** 0.5 / 2
+    middle_2 = torch.rand(2, generator=g, dtype=torch.float64) * side
+    low_2, high_2 = ((middle_2 + end).round().clamp(0, side) / side for end in (-half, half))
+    kept = 1 - float((high_2 - low_2).prod())  # a rectangle at the edge is smaller than drawn
+    partner_B, share_B = torch.randperm(batch, generator=g), torch.full((batch,), kept, dtype=torch.float64)
+    return Mixing(partner_B, share_B, torch.stack([low_2, high_2], dim=1).flatten())
 
 
 def sample_mixing(g: torch.Generator, batch: int, alpha: float) -> Mixing:

@@ -33,7 +33,9 @@ from tests.words import check_simulated
 pytestmark = pytest.mark.usefixtures("cluster")
 
 SAMPLES = ("sample.sampling={steps: 2}", "sample.per_class=6")
+ALL = (*METHODS, "cutmix", "real_recombined")
 SHORT = (
+    f"augment.methods=[{', '.join(ALL)}]",
     "augment.shots=[2, null]",
     "augment.seeds=2",
     "augment.ratios=[0.5, 2]",
@@ -88,7 +90,7 @@ def report(root: Path) -> AugmentationReport:
 
 def test_every_method_is_compared_at_every_number_of_galaxies(report: AugmentationReport) -> None:
     table = report.table()
-    assert set(table["method"]) == set(METHODS)
+    assert set(table["method"]) == set(ALL)
     assert set(table["shots"]) == {"2", "all"}
     check_simulated("augment", tiny(report.folder.uri), report)
     assert set(table[table["method"] == "real_synthetic"]["source"]) == {"pair", "single", "(chosen)"}
@@ -126,7 +128,7 @@ def test_candidates_are_chosen_on_validation_galaxies(report: AugmentationReport
     keys = ["method", "source", "shots", "seed"]
     chosen_by = dict(iter(final.groupby(keys, dropna=False)))
     tried_by = dict(iter(trials.groupby(keys, dropna=False)))
-    assert len(chosen_by) == len(tried_by) == 2 * 2 * (len(METHODS) + 2)
+    assert len(chosen_by) == len(tried_by) == 2 * 2 * (len(ALL) + 2)
     for (key, chosen), tried in zip(chosen_by.items(), tried_by.values(), strict=True):
         assert set(tried["lr"]) == {0.01, 0.03}
         assert chosen["validation"].tolist() == [tried[tried["lr"] == chosen["lr"].item()]["validation"].max()], key

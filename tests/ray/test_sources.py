@@ -15,9 +15,11 @@ from PIL import Image
 from ray_tools import SILENT, copy_of, tiny
 
 from raydistill.errors import ConfigError
+from raydistill.morphology.recombination import decompose, recombine
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import lineage
 from raydistill.runtime.ray_data import map_blocks
+from raydistill.seeding import fold_in
 from raydistill.simulation.injections import DustLane
 from raydistill.simulation.injections.base import lupton_contrast
 from raydistill.stages.curate.artifact import CuratedSet
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 INPUTS = ("survey", "curated")
 FEW = ("sample.block_size=4", "sample.num_images=11")
 INJECTION = ("sample.source={kind: injection, model: {kind: dust_lane, depth: [1, 2]}}",)
+RECOMBINATION = ("sample.source={kind: recombination, similar: 3}",)
 SIMULATOR = ("sample.source={kind: simulator, picture_size: 64, parameters: {dust_lane: [0.5, 1.5]}}",)
 START = ("sample.source={kind: generator, strength: 0.2}", "sample.sampling={steps: 2, guidance: 1}")
 
@@ -85,6 +88,27 @@ def test_zero_depth_gives_the_same_galaxies_as_negatives(injected: SyntheticSet,
     assert negatives["injected"].isna().all()
     assert {truth["depth"] for truth in negatives["parameters"]} == {0.0}
     for row in negatives.itertuples():
+        np.testing.assert_array_equal(pixels(row.image), pixels(training.loc[row.origin]["image"]))
+
+
+def test_a_recombination_has_the_class_of_the_donor_and_the_sky_of_a_similar_host(root: Path, training: Any) -> None:
+    rows = made(root, *RECOMBINATION).to_pandas()
+    assert set(rows["made_by"]) == {"recombination"}
+    contrast = lupton_contrast(10)
+    for row in rows.itertuples():
+        assert (training.loc[row.origin]["label"], row.confidence) == (
+            row.label,
+            training.loc[row.origin]["confidence"],
+        )
+        donor, host = (pixels(training.loc[name]["image"]) for name in (row.origin, row.start))
+        assert f"inner parts of {row.origin} in {row.start}" in Image.open(io.BytesIO(row.image)).text["Comment"]
+        rng = np.random.default_rng(fold_in(0, "recombination", row.index))
+        parts = [decompose(picture, contrast) for picture in (donor, host)]
+        np.testing.assert_array_equal(recombine(*parts, contrast, rng), pixels(row.image))
+    assert (rows["origin"] != rows["start"]).all()
+    pairs = made(root, "sample.source={kind: recombination, part: companion, flux: [0, 0]}").to_pandas()
+    for row in pairs.itertuples():
+        assert training.loc[row.origin]["label"] == row.label
         np.testing.assert_array_equal(pixels(row.image), pixels(training.loc[row.origin]["image"]))
 
 
@@ -145,7 +169,9 @@ def test_blocks_in_groups_of_two_give_equal_bits(
     assert max(sizes) == 2
 
 
-@pytest.mark.parametrize("source", [INJECTION, SIMULATOR, START], ids=["injection", "simulator", "start"])
+@pytest.mark.parametrize(
+    "source", [INJECTION, RECOMBINATION, SIMULATOR, START], ids=["injection", "recombination", "simulator", "start"]
+)
 def test_two_workers_and_a_resumed_stage_give_equal_bits(
     source: tuple[str, ...], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +193,7 @@ def test_two_workers_and_a_resumed_stage_give_equal_bits(
 
 
 def test_only_the_generator_needs_a_generator(tmp_path: Path) -> None:
-    for source, needed in ((INJECTION, False), (SIMULATOR, False), (START, True)):
+    for source, needed in ((INJECTION, False), (RECOMBINATION, False), (SIMULATOR, False), (START, True)):
         plan = Plan(tiny(tmp_path, *source))
         assert ("generator" in {spec.kind for spec in lineage(plan.synthetic)}) is needed
     unchanged = Plan(tiny(tmp_path)).synthetic.identity
@@ -177,6 +203,7 @@ def test_only_the_generator_needs_a_generator(tmp_path: Path) -> None:
 def test_wrong_sources_are_rejected(root: Path) -> None:
     for truth, expected in (
         ("{kind: injection, classes: [nebula]}", "there is no class 'nebula'"),
+        ("{kind: recombination, classes: [nebula]}", "there is no class 'nebula'"),
         ("{kind: simulator, classes: [nebula]}", "there is no class 'nebula'"),
         ("{kind: simulator, parameters: {dust: [0, 1]}}", "there is no parameter 'dust'"),
         ("{kind: generator, strength: 0.5, start_classes: [nebula]}", "there is no class 'nebula'"),
@@ -189,6 +216,7 @@ def test_wrong_sources_are_rejected(root: Path) -> None:
             "the key 'conditions' belongs to the source 'generator'",
         ),
         (("sample.source={kind: injection, model: {kind: dust_lane, depth: [2, 1]}}",), "depth must be"),
+        (("sample.source={kind: recombination, flux: [2, 1]}",), "flux must be"),
         (("sample.source={kind: generator, strength: 0}",), "strength must lie in"),
     ):
         with pytest.raises(ConfigError, match=expected):

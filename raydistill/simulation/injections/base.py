@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from raydistill.simulation.config import SimulatedSurvey
+
 Range = tuple[float, float]  # the lowest and the highest value
 Parameters = Mapping[str, float]
 
@@ -128,6 +130,11 @@ def lupton_contrast(softening: float) -> float:
     8.81
     """
     return 10 * math.asinh(softening / 10)
+
+
+def contrast_of(survey: object) -> float:
+    """Return the contrast of a survey's pictures: its own if simulated, else of SDSS."""
+    return lupton_contrast(survey.telescope.softening) if isinstance(survey, SimulatedSurvey) else SDSS_CONTRAST
 
 
 def to_light(picture: np.ndarray, contrast: float) -> np.ndarray:

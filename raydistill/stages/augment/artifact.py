@@ -70,7 +70,7 @@ RUNS_SCHEMA = pa.schema(
     ]
 )
 GALAXIES_SCHEMA = pa.schema([("object_id", pa.string()), ("label", pa.int32())])
-FIGURES = ("balanced_accuracy", "macro_f1")
+FIGURES = ("balanced_accuracy", "macro_f1", "rare_f1")
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,15 @@ from raydistill.learning.options import WeightedTraining
 from raydistill.stages.experts.config import GALAXIES
 
 Method = Literal[
-    "real", "flips", "oversampling", "class_balanced", "focal", "mixup",
+    "real", "flips", "oversampling", "class_balanced", "focal", "mixup", "cutmix", "real_recombined",
     "synthetic_only", "real_synthetic", "distilled_only", "real_distilled", "generator_labels", "head",
 ]  # fmt: skip
-BASELINES: tuple[Method, ...] = ("real", "flips", "oversampling", "class_balanced", "focal", "mixup")
+BASELINES: tuple[Method, ...] = ("real", "flips", "oversampling", "class_balanced", "focal", "mixup", "cutmix")
 METHODS: tuple[Method, ...] = (
-    *BASELINES, "synthetic_only", "real_synthetic", "distilled_only", "real_distilled", "generator_labels",
+    *BASELINES[:-1], "synthetic_only", "real_synthetic", "distilled_only", "real_distilled", "generator_labels",
 )  # fmt: skip
 FEATURE_HEAD: Method = "head"  # on frozen features; not among the default methods, because it needs what gives them
+RECOMBINED: Method = "real_recombined"  # parts of the labelled galaxies, put together anew
 DISTILLED = "distilled"  # the name of the distilled set among the sources
 MIN_SEEDS = 2  # an interval needs two
 
@@ -88,6 +89,8 @@ class Augment:
         beta of the method `class_balanced`.
     mixup
         alpha of the method `mixup`.
+    cutmix
+        alpha of the method `cutmix`.
     seeds
         Number of seeds. A seed decides the real galaxies, the initial parameters and the batches,
         and chooses its own settings.
@@ -108,6 +111,7 @@ class Augment:
     focal: PositiveFloat = 2.0
     class_balance: Annotated[float, Gt(0)] = 0.99
     mixup: PositiveFloat = 0.2
+    cutmix: PositiveFloat = 1.0
     seeds: PositiveInt = 5
 
     def __post_init__(self) -> None:
@@ -130,7 +134,7 @@ class Augment:
             raise ValueError(f"record_at must lie below training.steps, which is {self.training.steps}, got {late[0]}")
         if self.training.lr != AugmentTraining().lr:
             raise ValueError(f"training.lr is not used here; give lr_grid: [{self.training.lr:g}]")
-        for name in ("focal", "class_balance", "mixup"):
+        for name in ("focal", "class_balance", "mixup", "cutmix"):
             if getattr(self.training, name):
                 raise ValueError(f"training.{name} is not used here; give {name} of the method")
 

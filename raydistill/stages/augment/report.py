@@ -41,9 +41,10 @@ from raydistill.stages.augment.artifact import (
     TRIALS,
     TRIALS_SCHEMA,
 )
+from raydistill.stages.augment.fits import Fit
 from raydistill.stages.augment.inputs import Images, Pool
 from raydistill.stages.augment.summary import summarise
-from raydistill.stages.augment.worker import Fit, FitRunner, TrainedFit
+from raydistill.stages.augment.worker import FitRunner, TrainedFit
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.text import shown_name
 from raydistill.tracking.tracker import Run
@@ -123,10 +124,18 @@ def _shots(shots: int | None) -> str:
 # Each group of methods has one colour, so that a crowded figure can be read.
 COLOURS = {
     "real_synthetic": VERMILION, "synthetic_only": PURPLE, "real_distilled": GREEN, "distilled_only": GREEN,
-    "generator_labels": INK, "head": BLUE,
+    "generator_labels": INK, "head": BLUE, "real_recombined": BLUE,
 }  # fmt: skip
 DASHED = ("synthetic_only", "distilled_only", "generator_labels")
-MARKERS = {"flips": "o", "oversampling": "s", "class_balanced": "D", "focal": "v", "mixup": "^", "real": "x"}
+MARKERS = {
+    "flips": "o",
+    "oversampling": "s",
+    "class_balanced": "D",
+    "focal": "v",
+    "mixup": "^",
+    "cutmix": "P",
+    "real": "x",
+}
 PANELS = (("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro-F1"))
 CHOSEN = "(chosen)"
 

@@ -26,11 +26,13 @@ from raydistill.pipeline.plan import Plan
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, resolve, stage_context, tracked_run
 from raydistill.seeding import fold_in
+from raydistill.simulation.injections.base import contrast_of
 from raydistill.stages.augment.artifact import DISTILLED_METHODS, AugmentationReport, augmentation_spec
 from raydistill.stages.augment.config import DISTILLED, FEATURE_HEAD, Augment, Method
+from raydistill.stages.augment.fits import MIXED, WITH_SOURCE, Fit
 from raydistill.stages.augment.inputs import Images, load_split, open_images
 from raydistill.stages.augment.report import run_rows, write_report
-from raydistill.stages.augment.worker import FITS, MIXED, WITH_SOURCE, Common, Fit, FitRunner, TrainedFit
+from raydistill.stages.augment.worker import FITS, Common, FitRunner, TrainedFit
 from raydistill.tracking.tracker import Run, Tracker
 
 # Choose each method's learning rate, ratio and filter on validation galaxies.
@@ -239,6 +241,7 @@ def build_runner(plan: Plan, images: Images, run: Run, searches: Sequence[Search
         recorded=options.recorded,
         root=fold_in(config.seed, "augment"),
         processor=processor,
+        contrast=contrast_of(config.survey),
     )
     labelled = "generator_labels" in options.methods
     describe = images.described(plan) if images.describer is not None else None

@@ -13,7 +13,8 @@ from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_mean, ra
 from raydistill.statistics.intervals import known
 from raydistill.statistics.testing import holm
 
-FIGURES = ("balanced_accuracy", "macro_f1")
+FIGURES = ("balanced_accuracy", "macro_f1", "rare_f1")
+NUM_RAREST = 3  # classes of rare_f1
 PER_CLASS = ("completeness", "purity", "f1")
 CHOSEN = "(chosen)"  # stands for the source that is best on validation galaxies
 
@@ -61,7 +62,9 @@ class Entrant(NamedTuple):
 def summarise(
     rows: list[dict[str, Any]], labels_N: Labels, class_names: Sequence[str], shots: Sequence[int | None]
 ) -> dict[str, Any]:
-    """Return `results`, `baselines`, `chosen_sources`, `comparisons` of `report.json`.
+    """Return the entries of `report.json` that compare training sets.
+
+    They are `rarest`, `results`, `baselines`, `chosen_sources` and `comparisons`.
 
     Parameters
     ----------
@@ -95,7 +98,14 @@ def summarise(
     for entry in sources:
         results += _under_chosen(results, entry)
         comparisons += _under_chosen(comparisons, entry)
-    return {"baselines": baselines, "chosen_sources": sources, "results": results, "comparisons": comparisons}
+    names = [class_names[label] for label in rarest(labels_N)]
+    return {
+        "rarest": names,
+        "baselines": baselines,
+        "chosen_sources": sources,
+        "results": results,
+        "comparisons": comparisons,
+    }
 
 
 def _entrants(final: list[dict[str, Any]], shots: int | None) -> list[Entrant]:
@@ -162,9 +172,9 @@ def galaxy_values(predicted_SMN: Labels, labels_N: Labels, figure: str, label: i
     """
     if figure == "balanced_accuracy":
         return (predicted_SMN == labels_N).astype(np.float64)
-    if figure == "macro_f1":
-        occurring = np.unique(labels_N)
-        return np.mean([galaxy_values(predicted_SMN, labels_N, "f1", int(other)) for other in occurring], axis=0)
+    if figure in ("macro_f1", "rare_f1"):
+        classes = np.unique(labels_N).tolist() if figure == "macro_f1" else rarest(labels_N)
+        return np.mean([galaxy_values(predicted_SMN, labels_N, "f1", other) for other in classes], axis=0)
     chosen_SMN, true_N = predicted_SMN == label, labels_N == label
     if figure == "completeness":
         return chosen_SMN[..., true_N].astype(np.float64)
@@ -172,6 +182,12 @@ def galaxy_values(predicted_SMN: Labels, labels_N: Labels, figure: str, label: i
     if figure == "purity":
         return ratio_values(hits_SMN, chosen_SMN)
     return ratio_values(2 * hits_SMN, chosen_SMN.astype(int) + true_N)
+
+
+def rarest(labels_N: Labels) -> list[int]:
+    """Return the three classes with the fewest galaxies, of those that occur."""
+    classes, counts = np.unique(labels_N, return_counts=True)
+    return np.sort(classes[np.argsort(counts, kind="stable")[:NUM_RAREST]]).tolist()
 
 
 def _adjust(comparisons: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,21 +15,24 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.errors import DivergenceError
 from raydistill.learning import metrics
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.augment import Augmentation
 from raydistill.learning.heads import balanced_weights, ridge_head
 from raydistill.learning.networks import Network, initial_parameters, shared_network
 from raydistill.learning.normalise import AnyNormalisation, one_hot
 from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import predict
 from raydistill.learning.weighted_training import TrainingSet, drawing_probabilities, fit_steps
+from raydistill.morphology.recombination import Likeness, decompose, recombine
 from raydistill.runtime import tasks
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import map_tasks
 from raydistill.seeding import fold_in
-from raydistill.stages.augment.artifact import DISTILLED_METHODS, SYNTHETIC_METHODS
-from raydistill.stages.augment.config import FEATURE_HEAD, Augment, Method
+from raydistill.stages.augment.config import FEATURE_HEAD, RECOMBINED, Augment
+from raydistill.stages.augment.fits import ALONE, UNIFORM, Fit
 from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
 from raydistill.text import shown_name
+
+RECOMBINED_PER_CLASS = 200  # pictures
+SIMILAR = 10  # galaxies most like a donor, of which one is the host
 
 
 class Common(NamedTuple):
@@ -42,6 +45,7 @@ class Common(NamedTuple):
     recorded: tuple[int, ...]
     root: int
     processor: Processor
+    contrast: float  # of the pictures' stretch
 
     @property
     def network(self) -> Network:
@@ -189,97 +193,26 @@ def _recognised(pool: Pool, least: float, classifier_P: np.ndarray | None, commo
     return _take(pool, (probability_N >= least).nonzero()[:, 0])
 
 
-# A fit: a classifier's method, source, galaxies, seed and hyper-parameters.
-#
-# | method           | images                                  | draws    | loss, augmentation    |
-# |------------------|-----------------------------------------|----------|-----------------------|
-# | real             | labelled real galaxies                  | uniform  | cross entropy, none   |
-# | flips            | the same                                | uniform  | cross entropy, flips  |
-# | oversampling     | the same                                | by class | cross entropy, flips  |
-# | class_balanced   | the same                                | uniform  | class-balanced, flips |
-# | focal            | the same                                | uniform  | focal, flips          |
-# | mixup            | the same                                | by class | mixup, flips          |
-# | real_synthetic   | the same, and synthetic ones            | by class | cross entropy, flips  |
-# | real_distilled   | the same, and prototypes                | by class | cross entropy, flips  |
-# | synthetic_only   | synthetic ones                          | by class | cross entropy, flips  |
-# | distilled_only   | prototypes                              | by class | cross entropy, flips  |
-# | generator_labels | all training galaxies, votes as targets | by class | cross entropy, flips  |
-# | head             | features of labelled real galaxies      | all      | ridge, none           |
+def recombined(real: Pool, shots: int | None, seed: int, common: Common) -> Pool:
+    """Return recombinations of the labelled galaxies of a fit, as many of each class.
 
-ALONE: tuple[Method, ...] = ("synthetic_only", "distilled_only", "generator_labels")  # no labelled galaxies
-MIXED: tuple[Method, ...] = ("real_synthetic", "real_distilled")
-UNIFORM: tuple[Method, ...] = ("real", "flips", "class_balanced", "focal")
-WITH_SOURCE = (*SYNTHETIC_METHODS, *DISTILLED_METHODS)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One classifier to train.
-
-    Attributes
-    ----------
-    method
-        Training set and loss, see the module's table.
-    source
-        Name of the source of added images; "" without one.
-    shots
-        Labelled galaxies per class, to train and to choose with; None: all. Methods of `ALONE`
-        only choose with them.
-    seed
-        Number of the seed.
-    replicate
-        Number of the source's set.
-    lr
-        Learning rate; for a head its regularisation.
-    ratio
-        Added images drawn for each real one; None for a method without both.
-    min_recognised
-        Threshold of the filter of synthetic images; None: no filter.
+    Each has bulge and structure of one of them, and the disk of another that is like it
+    (`morphology.recombination`).
     """
-
-    method: Method
-    source: str = ""
-    shots: int | None = None
-    seed: int = 0
-    replicate: int = 0
-    lr: float = 0.0
-    ratio: float | None = None
-    min_recognised: float | None = None
-
-    @property
-    def title(self) -> str:
-        """Return method, source and number of galaxies, for the log."""
-        added = f" of {self.source}" if self.method in SYNTHETIC_METHODS else ""
-        return f"{shown_name(self.method)}{added} at {'all' if self.shots is None else self.shots} a class"
-
-    def labels(self) -> dict[str, Any]:
-        """Return the columns of `runs.parquet` that name the fit."""
-        return asdict(self)
-
-    def training(self, options: Augment, resolved: WeightedTraining) -> WeightedTraining:
-        """Return the hyper-parameters of its training.
-
-        `resolved` is the training of the config, without "auto".
-        """
-        changes: dict[str, Any] = {
-            "real": {"augmentation": Augmentation()},
-            "class_balanced": {"class_balance": options.class_balance},
-            "focal": {"focal": options.focal},
-            "mixup": {"mixup": options.mixup},
-        }
-        return replace(resolved, lr=self.lr, **changes.get(self.method, {}))
-
-    def filter_classifier(self, lrs: dict[tuple[int | None, int], float]) -> Fit | None:
-        """Return the fit whose classifier filters synthetic images; None without a filter.
-
-        Parameters
-        ----------
-        lrs
-            Learning rate of the method `oversampling` by `shots` and seed.
-        """
-        if self.min_recognised is None:
-            return None
-        return Fit("oversampling", shots=self.shots, seed=self.seed, lr=lrs[self.shots, self.seed])
+    root = fold_in(common.root, "seed", seed)
+    rows = draw_shots(real.labels_N, shots, root)
+    pictures, labels_N = real.images[rows].numpy(), real.labels_N[rows]
+    likeness, parts = Likeness.of(pictures), [decompose(picture, common.contrast) for picture in pictures]
+    images, labels = [], []
+    for label in labels_N.unique().tolist():
+        donors = (labels_N == label).nonzero()[:, 0].tolist()
+        for number in range(RECOMBINED_PER_CLASS):
+            rng = np.random.default_rng(fold_in(root, "recombined", label, number))
+            donor = donors[number % len(donors)]
+            host = int(rng.choice(likeness.nearest(donor, SIMILAR)))
+            images.append(recombine(parts[donor], parts[host], common.contrast, rng))
+            labels.append(label)
+    return Pool(torch.from_numpy(np.stack(images)), torch.tensor(labels))
 
 
 # Train and test the fits of a comparison as Ray tasks.
@@ -327,6 +260,7 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     described: tuple[Any, Any] | None = None
     describe: Callable[[Pool], Pool] | None = None
     filter_lrs: dict[tuple[int | None, int], float] = field(default_factory=dict)
+    _recombined: dict[tuple[int | None, int], Any] = field(default_factory=dict)
 
     def key(self, fit: Fit) -> str:
         """Return the name of a fit's file; without labelled galaxies `shots` is no part."""
@@ -356,6 +290,8 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
         theta_P = None if classifier is None else self._theta(classifier)[-1]
         real = self.votes if fit.method == "generator_labels" else self.real
         added = self.sources[fit.source][fit.replicate] if fit.source else None
+        if fit.method == RECOMBINED:
+            added = self._recombinations(fit)
         return real, added, self.validation, fit, self._training(fit), theta_P, self.common
 
     def unpack(self, data: bytes) -> TrainedFit:
@@ -384,6 +320,14 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
             described, count = self.describe(test), len(self.common.recorded)
             by_key |= {self.key(fit): apply_head(self._theta(fit)[-1], described, count) for fit in heads}
         return {fit: by_key[self.key(fit)] for fit in fits}
+
+    def _recombinations(self, fit: Fit) -> Any:
+        """Return the pool of a fit's recombinations, made once for each draw of galaxies."""
+        key = fit.shots, fit.seed
+        if key not in self._recombined:
+            make = ray.remote(recombined).options(num_cpus=self.resources.cpus)
+            self._recombined[key] = make.remote(self.real, *key, self.common)
+        return self._recombined[key]
 
     def _training(self, fit: Fit) -> WeightedTraining:
         return fit.training(self.options, self.training)

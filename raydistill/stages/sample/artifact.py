@@ -49,8 +49,8 @@ SCHEMA = pa.schema(
         ("recognised", pa.float64()),  # the experts' probability of the sample's class, or null
         ("generator", pa.string()),  # content digest, or null
         ("seed", pa.int64()),
-        ("made_by", pa.string()),  # "generator", "injection" or "simulator"
-        ("start", pa.string()),  # object id of the real galaxy whose noised picture was the first state, or null
+        ("made_by", pa.string()),  # kind of the source
+        ("start", pa.string()),  # object id of the galaxy whose noised picture was the first state, or of the host
         ("injected", pa.string()),  # kind of the model that changed the picture of `origin`, or null
         ("parameters", pa.map_(pa.string(), pa.float64())),  # the truth of an injection or a simulation, or null
     ]

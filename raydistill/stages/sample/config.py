@@ -112,7 +112,48 @@ class SimulatorSource:
             raise ValueError(f"picture_size must be at least 32, got {self.picture_size}")
 
 
-Source = GeneratorSource | InjectionSource | SimulatorSource
+@dataclass(frozen=True, kw_only=True)
+class RecombinationSource:
+    """Put parts of two real training galaxies together.
+
+    The column `origin` names the galaxy that gives the class. `start` names the other one, which is
+    like it in size, inclination, brightness and colour (`raydistill.morphology.recombination`).
+
+    Parameters
+    ----------
+    part
+        "inner": bulge, bars, arms and lanes of the galaxy, on the disk of the other one, whose
+        companions move. "companion": the other one stands beside the galaxy, as in a pair.
+    classes
+        Classes of the galaxies. Empty: all.
+    label
+        Class of all pictures. None: that of the galaxy.
+    similar
+        Number of most similar galaxies among which a sample chooses the other one.
+    separation
+        Of a companion: lowest and highest distance, in units of the galaxy's radius, which is the
+        geometric mean of the standard deviations of its brightness.
+    flux
+        Of a companion: lowest and highest flux relative to the galaxy. [0, 0] leaves the picture as
+        it is, for negatives.
+    """
+
+    kind: Literal["recombination"] = "recombination"
+    part: Literal["inner", "companion"] = "inner"
+    classes: tuple[str, ...] = ()
+    label: str | None = None
+    similar: PositiveInt = 10
+    separation: tuple[float, float] = (1.5, 4.0)
+    flux: tuple[float, float] = (0.2, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("separation", "flux"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} must be [lowest, highest], not negative, got [{low:g}, {high:g}]")
+
+
+Source = GeneratorSource | InjectionSource | SimulatorSource | RecombinationSource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,8 @@ def describe_source(summary: SyntheticSummary) -> tuple[str, str]:
     if kind == "injection":
         model = summary.source["model"]["kind"].replace("_", " ")
         return f"synthetic galaxies: {model} injected into galaxies of {summary.survey}", seed
+    if kind == "recombination":
+        return f"synthetic galaxies: parts of galaxies of {summary.survey}, put together anew", seed
     if kind == "simulator":
         return "synthetic galaxies, simulated and not observed", seed
     heading = f"synthetic galaxies, sampled and not observed (trained on {summary.survey})"

@@ -192,7 +192,7 @@ class InjectedPictures(PictureSource):
         """Return the pictures; `injected` is null where the model changes no level."""
         hosts_BHWC = decode_images(request["picture"], self.image_size).numpy()
         images_BHWC, parameters = np.empty_like(hosts_BHWC), []
-        for row, (seed, index) in enumerate(_keys(request)):
+        for row, (seed, index) in enumerate(keys_of(request)):
             parameters.append(self.model.draw(np.random.default_rng(fold_in(seed, "injection", index))))
             images_BHWC[row] = self.model.apply(hosts_BHWC[row], parameters[-1])
         changed_B = (images_BHWC != hosts_BHWC).any(axis=(1, 2, 3))
@@ -230,7 +230,7 @@ class SimulatedPictures(PictureSource):
         from raydistill.simulation.render import encode_jpeg, render
 
         pictures, truths = [], []
-        for (seed, index), label in zip(_keys(request), request["simulated_class"].to_pylist(), strict=True):
+        for (seed, index), label in zip(keys_of(request), request["simulated_class"].to_pylist(), strict=True):
             root = fold_in(seed, "simulator", index)
             truth = self._truth(root, label)
             jpeg = encode_jpeg(render(truth, self.picture_size, fold_in(root, "picture"), self.telescope))
@@ -260,7 +260,7 @@ class SimulatedPictures(PictureSource):
         return ["simulator"] * len(request)
 
 
-def _keys(request: pa.Table) -> list[tuple[int, int]]:
+def keys_of(request: pa.Table) -> list[tuple[int, int]]:
     """Return the seed and the index of each row."""
     return list(zip(request["seed"].to_pylist(), request["index"].to_pylist(), strict=True))
 
@@ -286,7 +286,7 @@ def sample_images(generator: Generator, request: pa.Table, sampling: Sampling, s
     """
     shape = (3, generator.image_size, generator.image_size)
     noise_BCHW = torch.stack(
-        [torch.randn(shape, generator=random_generator(s, "sample", i)) for s, i in _keys(request)]
+        [torch.randn(shape, generator=random_generator(s, "sample", i)) for s, i in keys_of(request)]
     )
     start_BCHW = None if strength == 1 else to_tensors(decode_images(request["picture"], generator.image_size))
     conditions = read_conditions(request["condition"])

@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,9 +25,11 @@ from raydistill.learning.sgd import FitState
 from raydistill.learning.training import predict
 from raydistill.learning.weighted_training import (
     Mixing,
+    _cut,
     class_weights,
     drawing_probabilities,
     fit_steps,
+    sample_cutting,
     sample_mixing,
     step_loss,
 )
@@ -256,6 +259,26 @@ def test_weights_of_mixup_follow_the_beta_distribution(alpha: float) -> None:
     assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
+def test_cutmix_takes_a_rectangle_and_as_much_of_the_label() -> None:
+    g = torch.Generator().manual_seed(0)
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 16, 16)
+    shares = []
+    for _ in range(400):
+        mixing = sample_cutting(g, 4, 1.0, 16)
+        cut = _cut(images, mixing)
+        replaced = (cut != images).double().mean(dim=(1, 2, 3))
+        for index, partner in enumerate(mixing.partner_B.tolist()):
+            assert set(cut[index].unique().tolist()) <= {float(index), float(partner)}
+            if partner != index:
+                assert float(replaced[index]) == pytest.approx(1 - float(mixing.share_B[index]), abs=1e-6)
+        rows = (cut != images).any(dim=1)[int(replaced.argmax())]
+        assert int(rows.sum()) == int(rows.any(1).sum() * rows.any(0).sum())  # a rectangle
+        shares.append(float(mixing.share_B[0]))
+    assert np.mean(shares) > 0.5  # a rectangle at the edge is smaller than drawn
+    with pytest.raises(ValueError, match="not both"):
+        WeightedTraining(mixup=0.2, cutmix=1.0)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"steps": 0}, {"lr": math.nan}, {"focal": -1.0}, {"class_balance": 1.0}, {"mixup": -0.1}, {"average": math.inf}],
@@ -272,7 +295,9 @@ def test_learning_rate_decays_to_a_tenth() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"focal": 2.0}, {"class_balance": 0.99}, {"mixup": 0.2}], ids=["plain", "focal", "balance", "mixup"]
+    "change",
+    [{}, {"focal": 2.0}, {"class_balance": 0.99}, {"mixup": 0.2}, {"cutmix": 1.0}],
+    ids=["plain", "focal", "balance", "mixup", "cutmix"],
 )
 def test_trained_network_predicts_the_classes(network: Network, change: dict[str, float]) -> None:
     images, labels = zoo.stripes(90)
@@ -291,6 +316,7 @@ def test_trained_network_predicts_the_classes(network: Network, change: dict[str
     [
         pytest.param({}, id="plain", marks=pytest.mark.long),
         pytest.param({"focal": 2.0, "mixup": 0.5}, id="focal and mixup"),
+        pytest.param({"cutmix": 1.0}, id="cutmix", marks=pytest.mark.long),
     ],
 )
 def test_compiled_steps_equal_the_eager_ones(network: Network, change: dict[str, float]) -> None:

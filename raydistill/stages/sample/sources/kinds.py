@@ -17,21 +17,25 @@ from raydistill.diffusion.options import Sampling
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, find_class
 from raydistill.galaxies.trees import GZ2, TREES
+from raydistill.log import get_logger
 from raydistill.pipeline.checks import SIMULATED
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
 from raydistill.simulation.injections import Injection
-from raydistill.simulation.injections.base import lupton_contrast
+from raydistill.simulation.injections.base import contrast_of
 from raydistill.simulation.injections.fitting import fit_ranges
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.pretrain.describers import Embedder, open_describer
 from raydistill.stages.sample.artifact import NO_CLASS
-from raydistill.stages.sample.config import GeneratorSource, InjectionSource, SimulatorSource
+from raydistill.stages.sample.config import GeneratorSource, InjectionSource, RecombinationSource, SimulatorSource
 from raydistill.stages.sample.sources.galaxies import Galaxies, Survey, read_curated
-from raydistill.stages.sample.sources.pools import Pool, Starts, make_pools
+from raydistill.stages.sample.sources.pools import Pool, SimilarGalaxies, Starts, make_pools
+from raydistill.stages.sample.sources.recombined import RecombinedPictures
 from raydistill.stages.sample.worker import GeneratorPictures, InjectedPictures, PictureSource, SimulatedPictures
 from raydistill.surveys.survey import Preparation
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class OpenedSource:
     condition
         Name and size of each group of its conditions.
     starts
-        Real galaxies from which sampling starts; None: from noise.
+        Real galaxies from which sampling starts, or the other galaxies of a recombination; None: there are none.
     """
 
     pools: list[Pool]
@@ -62,7 +66,7 @@ class OpenedSource:
     generator: str | None = None
     sampling: Sampling | None = None
     condition: tuple[tuple[str, int], ...] = ()
-    starts: Starts | None = None
+    starts: Starts | SimilarGalaxies | None = None
 
 
 def open_source(plan: Plan, curated: CuratedSet) -> OpenedSource:
@@ -84,6 +88,15 @@ def open_source(plan: Plan, curated: CuratedSet) -> OpenedSource:
         hosts = open_hosts(source, survey, plan.config)
         description = asdict(source) | {"model": asdict(hosts.model)}
         return OpenedSource(hosts.pools, InjectedPictures(hosts.model, size), description)
+    if isinstance(source, RecombinationSource):
+        rows = curated.table("train", ["object_id", "image"])
+        log.info("sample: compares %d galaxies, to find those that are alike", len(rows))
+        return OpenedSource(
+            pools=open_galaxies(source.classes, source.label, survey),
+            pictures=RecombinedPictures(source, contrast_of(plan.config.survey), size),
+            description=asdict(source),
+            starts=SimilarGalaxies(rows["object_id"].to_pylist(), rows["image"], size, source.similar),
+        )
     telescope = telescope_of(source, plan.config)
     crop_fraction = source.crop_fraction or curated.summary.crop_fraction
     preparation = Preparation(size, crop_fraction, curated.summary.aligned, min_size=1)
@@ -117,9 +130,9 @@ def paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
     return tree if tree and curated.has_classes and all(class_.path for class_ in tree.classes) else None
 
 
-# Open the sources that need no generator: injections and the simulator.
+# Open the sources that need no generator: injections, recombinations and the simulator.
 #
-# Injections are into training galaxies.
+# Injections and recombinations are of training galaxies.
 
 WHERE = "sample.source"
 HOSTS_OF_FIT = 200  # galaxies, evenly spaced
@@ -135,43 +148,57 @@ class Hosts:
 
 
 def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts:
-    """Return pools of training galaxies: one per class, or one if all get one label.
+    """Return pools of training galaxies, and the model of the injection.
 
     Raises
     ------
     ConfigError
         A class or an example is unknown, or a class has no galaxy left.
     """
-    galaxies = read_curated(survey, ("train",))
-    pictures = survey.curated.table("train", ["image"])["image"]  # in the order of `galaxies`
-    is_example = np.isin(np.array(galaxies.origins), source.examples)
-    for name in source.examples:
-        if name not in galaxies.origins:
-            fix = "give ids of the training split; a galaxy of another split must stay unseen"
-            raise ConfigError(f"the training split has no galaxy '{name}'", f"{WHERE}.examples", fix)
-    labels = _labels(source.classes, survey, f"{WHERE}.classes")
-    groups = {label: np.flatnonzero((galaxies.labels_N == label) & ~is_example) for label in labels}
-    for label, rows in groups.items():
-        if not len(rows):
-            name = f"the class '{survey.class_names[label]}'" if label != NO_CLASS else "the training split"
-            raise ConfigError(f"{name} has no galaxy to inject into", f"{WHERE}.classes", "name other classes")
-    if source.label is not None:
-        wanted = find_class(source.label, survey.class_names, f"{WHERE}.label")
-        rows = np.sort(np.concatenate(list(groups.values())))
-        pools = [_pool(source.label, _labelled(galaxies.take(rows), wanted), pictures.take(pa.array(rows)))]
-    else:
-        names = {label: survey.class_names[label] if label != NO_CLASS else "" for label in groups}
-        pools = [_pool(names[k], galaxies.take(rows), pictures.take(pa.array(rows))) for k, rows in groups.items()]
-    model = _with_contrast(source.model, config)
+    pools = open_galaxies(source.classes, source.label, survey, source.examples)
+    model = replace(source.model, contrast=source.model.contrast or contrast_of(config.survey))
     if source.examples:
-        size, hosts = survey.curated.summary.image_size, np.sort(np.concatenate(list(groups.values())))
+        size, rows = survey.curated.summary.image_size, survey.curated.table("train", ["object_id", "image"])
+        row_of = {name: row for row, name in enumerate(rows["object_id"].to_pylist())}
+        hosts = sorted(row_of[str(origin)] for pool in pools for origin in pool.galaxies.origins)
         spaced = hosts[:: max(1, len(hosts) // HOSTS_OF_FIT)][:HOSTS_OF_FIT]
         of_hosts, of_examples = (
-            list(decode_images(pictures.take(pa.array(rows)), size).numpy())
-            for rows in (spaced, np.flatnonzero(is_example))
+            list(decode_images(rows["image"].take(pa.array(chosen)), size).numpy())
+            for chosen in (spaced, sorted(row_of[name] for name in source.examples))
         )
         model = fit_ranges(model, of_hosts, of_examples, seed=config.sample.seed)
     return Hosts(pools, model)
+
+
+def open_galaxies(classes: Sequence[str], label: str | None, survey: Survey, without: Sequence[str] = ()) -> list[Pool]:
+    """Return pools of training galaxies with their pictures.
+
+    There is one per class, or one for all if `label` is given.
+
+    Raises
+    ------
+    ConfigError
+        A class or a galaxy of `without` is unknown, or a class has no galaxy left.
+    """
+    galaxies = read_curated(survey, ("train",))
+    pictures = survey.curated.table("train", ["image"])["image"]  # in the order of `galaxies`
+    left_out = np.isin(np.array(galaxies.origins), without)
+    for name in without:
+        if name not in galaxies.origins:
+            fix = "give ids of the training split; a galaxy of another split must stay unseen"
+            raise ConfigError(f"the training split has no galaxy '{name}'", f"{WHERE}.examples", fix)
+    labels = _labels(classes, survey, f"{WHERE}.classes")
+    groups = {known: np.flatnonzero((galaxies.labels_N == known) & ~left_out) for known in labels}
+    for known, rows in groups.items():
+        if not len(rows):
+            name = f"the class '{survey.class_names[known]}'" if known != NO_CLASS else "the training split"
+            raise ConfigError(f"{name} has no galaxy to take", f"{WHERE}.classes", "name other classes")
+    if label is not None:
+        wanted = find_class(label, survey.class_names, f"{WHERE}.label")
+        rows = np.sort(np.concatenate(list(groups.values())))
+        return [_pool(label, _labelled(galaxies.take(rows), wanted), pictures.take(pa.array(rows)))]
+    names = {known: survey.class_names[known] if known != NO_CLASS else "" for known in groups}
+    return [_pool(names[k], galaxies.take(rows), pictures.take(pa.array(rows))) for k, rows in groups.items()]
 
 
 def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
@@ -249,7 +276,7 @@ def _labels(names: Sequence[str], survey: Survey, where: str) -> list[int]:
 def _pool(name: str, galaxies: Galaxies, pictures: pa.ChunkedArray) -> Pool:
     """Return a pool of random galaxies with unknown votes.
 
-    The injection may contradict the votes of the galaxies.
+    An injection or a recombination may contradict the votes of the galaxies.
     """
     votes_NA = np.full_like(galaxies.votes_NA, np.nan)
     conditions = Conditions.unknown(len(galaxies), ConditionLayout(()))
@@ -260,10 +287,3 @@ def _labelled(galaxies: Galaxies, label: int) -> Galaxies:
     """Return the galaxies with another class, whose confidence is unknown."""
     unknown_N = np.full(len(galaxies), np.nan)
     return replace(galaxies, labels_N=np.full(len(galaxies), label), confidence_N=unknown_N)
-
-
-def _with_contrast(model: Injection, config: Config) -> Injection:
-    """Return the model with the simulated survey's contrast, or the config's if given."""
-    if model.contrast is None and isinstance(config.survey, SimulatedSurvey):
-        return replace(model, contrast=lupton_contrast(config.survey.telescope.softening))
-    return replace(model, contrast=model.stretch)

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from raydistill.artifacts.tables import decode_images
 from raydistill.diffusion.conditions import Conditions
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import find_class
+from raydistill.morphology.recombination import Likeness
 from raydistill.seeding import generator
 from raydistill.stages.curate.select.conditions import ConditionEncoding
 from raydistill.stages.sample.artifact import NO_CLASS
@@ -27,6 +29,7 @@ from raydistill.stages.sample.config import (
     TableConditions,
 )
 from raydistill.stages.sample.sources.galaxies import (
+    DECODED_AT_ONCE,
     WHERE,
     Galaxies,
     Survey,
@@ -282,3 +285,45 @@ class Starts:
         else:
             allowed = np.arange(len(self.object_ids))
         return int(allowed[int(torch.randint(len(allowed), (), generator=generator(seed, "sample-start", index)))])
+
+
+@dataclass(frozen=True)
+class SimilarGalaxies:
+    """All training galaxies, of which a sample takes one that is like its own.
+
+    Attributes
+    ----------
+    object_ids
+        Ids of N galaxies.
+    pictures
+        Their PNG files.
+    image_size
+        Side of the pictures in pixels.
+    similar
+        Number of galaxies among which a sample chooses.
+    """
+
+    object_ids: Sequence[str]
+    pictures: pa.ChunkedArray
+    image_size: int
+    similar: int
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.object_ids)}
+
+    @cached_property
+    def _likeness(self) -> Likeness:
+        files = (self.pictures[n : n + DECODED_AT_ONCE] for n in range(0, len(self.pictures), DECODED_AT_ONCE))
+        return Likeness.of(picture for some in files for picture in decode_images(some, self.image_size).numpy())
+
+    def columns(
+        self, labels_B: np.ndarray, origins: Sequence[str | None], indices_B: np.ndarray, seed: int
+    ) -> dict[str, Any]:
+        """Return the columns `start` and `similar`, as `Starts.columns` does."""
+        del labels_B
+        rows = []
+        for origin, index in zip(origins, indices_B.tolist(), strict=True):
+            alike = self._likeness.nearest(self._row_of[str(origin)], self.similar)
+            rows.append(int(alike[int(torch.randint(len(alike), (), generator=generator(seed, "similar", index)))]))
+        return {"start": [self.object_ids[row] for row in rows], "similar": self.pictures.take(pa.array(rows))}

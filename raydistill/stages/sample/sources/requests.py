@@ -13,7 +13,7 @@ import torch
 
 from raydistill.diffusion.conditions import Conditions
 from raydistill.stages.sample.artifact import NO_CLASS, SCHEMA, object_id
-from raydistill.stages.sample.sources.pools import Pool, Starts
+from raydistill.stages.sample.sources.pools import Pool, SimilarGalaxies, Starts
 
 # The rows of a synthetic set before its pictures are made: one table per block.
 
@@ -24,7 +24,8 @@ REQUEST_SCHEMA = pa.schema(
     [
         *(field for field in BLOCK_SCHEMA if field.name != "image"),
         ("block", pa.string()),  # name of its file
-        ("picture", pa.binary()),  # PNG of a real galaxy to start from, or to inject into
+        ("picture", pa.binary()),  # PNG of a real galaxy to start from, to inject into, or to take parts of
+        ("similar", pa.binary()),  # PNG of the galaxy `start` of a recombination
         ("simulated_class", pa.int64()),  # class of the simulator
     ]
 )
@@ -51,7 +52,7 @@ class Requests:
     made_by
         Kind of the source.
     starts
-        Real galaxies to start from; None: sampling starts from noise.
+        Real galaxies to start from, or the other galaxies of a recombination; None: there are none.
     """
 
     pools: Sequence[Pool]
@@ -61,7 +62,7 @@ class Requests:
     guidance: float | None
     seed: int
     made_by: str = "generator"
-    starts: Starts | None = None
+    starts: Starts | SimilarGalaxies | None = None
 
     def labels(self, pool: int, numbers: np.ndarray) -> np.ndarray:
         """Return the labels of a pool's samples, int64 [B]; -1 for none."""

@@ -19,14 +19,15 @@ from raydistill.learning.normalise import Normalisation
 from raydistill.runtime.resources import Processor
 from raydistill.stages.augment.artifact import RUNS_SCHEMA
 from raydistill.stages.augment.config import Augment, AugmentTraining
+from raydistill.stages.augment.fits import Fit
 from raydistill.stages.augment.inputs import Pool
 from raydistill.stages.augment.report import run_rows
 from raydistill.stages.augment.stage import Chooser, Search
-from raydistill.stages.augment.worker import Common, Fit, FitRunner, TrainedFit
+from raydistill.stages.augment.worker import Common, FitRunner, TrainedFit
 from raydistill.storage import Folder
 
 LABELS = torch.tensor([0] * 40 + [1] * 12 + [2] * 3)
-COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (12,), 5, Processor(1, 0))
+COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (12,), 5, Processor(1, 0), 4.7)
 
 
 @dataclass(kw_only=True)

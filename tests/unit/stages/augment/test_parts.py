@@ -25,16 +25,19 @@ from raydistill.learning.normalise import Normalisation, one_hot
 from raydistill.runtime.resources import Processor
 from raydistill.stages.augment.artifact import KIND, REPORT, RUNS, RUNS_SCHEMA, AugmentationReport, table_rows
 from raydistill.stages.augment.config import Augment, AugmentTraining
+from raydistill.stages.augment.fits import Fit
 from raydistill.stages.augment.inputs import Pool, draw_shots, mixed_probabilities
 from raydistill.stages.augment.stage import plan_searches
 from raydistill.stages.augment.summary import CHOSEN, galaxy_values, summarise
-from raydistill.stages.augment.worker import Common, Fit, compose
+from raydistill.stages.augment.worker import Common, compose
 from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_mean
 from raydistill.storage import Folder
 from raydistill.text import shown_name
 
 LABELS = torch.tensor([0] * 40 + [1] * 12 + [2] * 3)
-COMMON = Common(ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (4, 12), 5, Processor(1, 0))
+COMMON = Common(
+    ConvNet(depth=1, width=4), Normalisation((0.1,) * 3, (0.2,) * 3), 3, 8, (4, 12), 5, Processor(1, 0), 4.7
+)
 
 
 def pool(labels_N: Tensor, seed: int = 0) -> Pool:
@@ -118,6 +121,7 @@ def test_losses_and_augmentation_belong_to_their_methods() -> None:
     assert {name for name, options in training.items() if options.focal} == {"focal"}
     assert {name for name, options in training.items() if options.class_balance} == {"class_balanced"}
     assert {name for name, options in training.items() if options.mixup} == {"mixup"}
+    assert Fit("cutmix", lr=0.03).training(options, AugmentTraining()).cutmix == 1.0
     assert {name for name, options in training.items() if not options.augmentation.operations} == {"real"}
     assert {options.lr for options in training.values()} == {0.03}
     assert len({(options.steps, options.batch_size) for options in training.values()}) == 1

@@ -75,7 +75,7 @@ def test_examples_are_no_hosts(survey: Survey, config: Config) -> None:
         with pytest.raises(ConfigError, match=f"the training split has no galaxy '{name}'"):
             open_hosts(replace(source, examples=(name,)), survey, config)
     everything = tuple(f"g{number:02d}" for number in range(1, 6))
-    with pytest.raises(ConfigError, match="the class 'round' has no galaxy to inject into"):
+    with pytest.raises(ConfigError, match="the class 'round' has no galaxy to take"):
         open_hosts(InjectionSource(examples=everything), survey, config)
 
 
