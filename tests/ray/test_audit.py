@@ -63,6 +63,27 @@ def test_random_weights_differ_from_galaxies(report: AuditReport) -> None:
     check_simulated("audit", tiny(report.folder.uri), report)
 
 
+def test_every_picture_gets_a_score_and_any_number_of_workers_the_same(
+    root: Path, tmp_path: Path, report: AuditReport
+) -> None:
+    assert report.pictures().empty
+    one, two, third = (copy_of(root, tmp_path / name, *INPUTS) for name in ("one", "two", "third"))
+    other = sample(Plan(tiny(third, *FEW, "sample.seed=1")), SILENT)
+    wanted = f"audit.pictures=['{other.folder.uri}']"
+    scored = audited(one, "resources.workers=1", wanted)
+    rows, plan = scored.pictures(), Plan(tiny(root, *FEW))
+    counts = {name: CuratedSet.open(plan.curated.folder).table(name).num_rows for name in ("validation", "test")}
+    assert rows["set"].value_counts().to_dict() == {
+        "audited": 40, "held-out": sum(counts.values()), str(other.folder.uri): 40,
+    }  # fmt: skip
+    assert (rows["synthetic"] == (rows["set"] != "held-out")).all()
+    means = rows.groupby("set")["score"].mean()
+    assert means["audited"] > 0.9  # random weights give pictures that no galaxy is like
+    assert means[str(other.folder.uri)] > 0.8
+    assert means["held-out"] < 0.2
+    assert audited(two, "resources.workers=2", wanted).manifest.content == scored.manifest.content
+
+
 def test_all_training_pictures_are_searched(report: AuditReport, root: Path) -> None:
     """The nearest pairs equal those of a plain search."""
     plan = Plan(tiny(root, *FEW))

@@ -6,6 +6,7 @@ The set is synthetic, distilled or another curated one.
 - `quiz.html`: real or synthetic? The reader decides, and gets a score.
 - `findings.parquet`: a row per metric.
 - `nearest.parquet`: for each synthetic picture its nearest training and held-out galaxy.
+- `pictures.parquet`, with `audit.pictures`: the score of each picture.
 - `audit.json`: the sizes and names of what was compared.
 """
 
@@ -38,6 +39,8 @@ KIND = kinds.AUDIT
 SECOND = "second"  # role of the set of `audit.second`
 SUMMARY, FINDINGS, NEAREST = "audit.json", "findings.parquet", "nearest.parquet"
 REPORT, QUIZ = "report.html", "quiz.html"
+PICTURES = "pictures.parquet"
+SCORED = (kinds.SYNTHETIC, kinds.CURATED)  # kinds of sets whose pictures get scores
 
 FINDINGS_SCHEMA = pa.schema(
     [
@@ -61,6 +64,15 @@ NEAREST_SCHEMA = pa.schema(
         ("training_distance", pa.float64()),  # root mean square difference of pixel values in [0, 1]
         ("held_out_id", pa.string()),
         ("held_out_distance", pa.float64()),
+    ]
+)
+
+PICTURES_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("set", pa.string()),  # "audited", "held-out", or the folder of a further set
+        ("synthetic", pa.bool_()),  # what the picture's own metadata say
+        ("score", pa.float64()),  # probability that it is synthetic, if as many are synthetic as are not
     ]
 )
 
@@ -205,6 +217,20 @@ class AuditReport(Displayed):
         """
         return read_table(self.folder, NEAREST).to_pandas()
 
+    def pictures(self) -> pd.DataFrame:
+        """Return the score of each picture; no row without `audit.pictures`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `object_id`, `set` ("audited", "held-out" or the path of a further set), `synthetic`
+            (what the picture's own metadata say) and `score`: the probability that it is synthetic,
+            if as many pictures are as are not.
+        """
+        if PICTURES not in self.manifest.files:
+            return PICTURES_SCHEMA.empty_table().to_pandas()
+        return read_table(self.folder, PICTURES).to_pandas()
+
 
 def write_findings(folder: Folder, findings: list[Finding]) -> None:
     """Write `findings.parquet`."""
@@ -289,8 +315,13 @@ def audit_spec(plan: Plan) -> ArtifactSpec:
         parents[kinds.ENCODER] = plan.describer
     if plan.config.audit.second is not None:
         parents[SECOND] = existing_spec(kinds.SYNTHETIC, plan.config.audit.second, "correct audit.second=PATH")
+    pictures = plan.config.audit.pictures
+    for number, path in enumerate(pictures or ()):
+        folder, fix = Folder(path), "correct audit.pictures: it names synthetic or curated sets"
+        kind = kind_of(folder) if exists(folder) else kinds.SYNTHETIC
+        parents[f"pictures_{number}"] = existing_spec(kind if kind in SCORED else kinds.SYNTHETIC, path, fix)
     # The paths of the sets do not matter, but their identities do.
-    parts = {"audit": replace(plan.config.audit, set=None, second=None)}
+    parts = {"audit": replace(plan.config.audit, set=None, second=None, pictures=None if pictures is None else ())}
     return plan.spec(kinds.AUDIT, parts, parents, plan.config.audit.seed)
 
 

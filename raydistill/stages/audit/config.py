@@ -35,6 +35,9 @@ class Audit:
         Folder of a second synthetic set, whose generator was trained on other galaxies, such as the
         other half of `curate.part`. The audit then tests whether each generator's pictures are nearer
         to its own training galaxies than to those of the other. None: no such test.
+    pictures
+        Further sets whose pictures get a score each: synthetic sets, or curated sets of other surveys.
+        `[]`: those of the audited set and of the held-out galaxies alone. None: no scores.
     num_pictures
         Pictures of each of three samples: synthetic, held-out and training. The smallest of them
         limits all. Memory and time grow with the square.
@@ -56,6 +59,7 @@ class Audit:
 
     set: str | None = None
     second: str | None = None
+    pictures: tuple[str, ...] | None = None
     num_pictures: PositiveInt = MAX_PICTURES
     spaces: tuple[Space, ...] | None = None
     match_classes: bool = True

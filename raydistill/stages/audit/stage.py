@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from raydistill.artifacts.manifest import PARTIAL
@@ -35,6 +36,7 @@ from raydistill.seeding import fold_in
 from raydistill.stages.audit.artifact import NEAREST as NEAREST_FILE
 from raydistill.stages.audit.artifact import (
     NEAREST_SCHEMA,
+    PICTURES,
     QUIZ,
     REPORT,
     SECOND,
@@ -49,6 +51,7 @@ from raydistill.stages.audit.artifact import (
 )
 from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
 from raydistill.stages.audit.config import MIN_PICTURES, SPACES
+from raydistill.stages.audit.forensics import AUDITED, HELD_OUT, DetectorRunner, area, open_further, score_pictures
 from raydistill.stages.audit.inputs import AuditedSet, Galaxies, draw_samples, open_audited, open_second, with_others
 from raydistill.stages.audit.metrics.classes import wrong_labels
 from raydistill.stages.audit.metrics.comparison import compare, matched_classes
@@ -227,9 +230,27 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
     nearest = nearest_table(blocks, measured.nearest)
     write_table(folder, NEAREST_FILE, nearest)
     write_pages(folder, curated, blocks, measured, nearest, summary, findings, config.quiz_pictures)
+    if config.pictures is not None:
+        _score(plan, blocks, run)
     for name in (REPORT, QUIZ):
         run.artifact(folder.local(name))
     _log(findings, summary.words, run)
+
+
+def _score(plan: Plan, blocks: Blocks, run: Run) -> None:
+    """Write the score of each picture, and log how well scores separate the kinds."""
+    config, folder = plan.config, audit_spec(plan).folder
+    runner = DetectorRunner(folder=folder / PARTIAL, resources=config.resources, seed=config.audit.seed)
+    further = open_further(config.audit.pictures or (), blocks.training.size)
+    scores = score_pictures(runner, blocks.training, blocks.audited, blocks.held_out, further)
+    write_table(folder, PICTURES, scores)
+    found, real = (scores.filter(pc.field("set") == name)["score"].to_numpy() for name in (AUDITED, HELD_OUT))
+    auc = area(found, real, config.audit.seed)
+    run.metrics({"pictures/auc": auc.value}, 0)
+    log.info(
+        "audit: scores of single pictures tell audited from held-out ones with an area under the ROC curve "
+        "of %.3f [%.3f, %.3f]", auc.value, auc.low, auc.high,
+    )  # fmt: skip
 
 
 def _copies(folder: Folder, plan: Plan, measured: Measured) -> tuple[list[Finding], list[Finding]]:

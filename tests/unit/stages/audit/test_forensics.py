@@ -1,0 +1,97 @@
+"""Test scores of single pictures: what is planted is found, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from raydistill.runtime.resources import Processor
+from raydistill.stages.audit import forensics
+from raydistill.stages.audit.forensics import (
+    FOLDS,
+    STREAMS,
+    Detector,
+    DetectorFit,
+    area,
+    calibrated,
+    folds_of,
+    seen,
+    train_detector,
+    unseen_logits,
+)
+
+SIZE, SEED = 16, 3
+
+
+def galaxies(count: int, seed: int, smoothing: float = 0.0) -> np.ndarray:
+    """Return round galaxies on a noisy sky, uint8 [N, 16, 16, 3]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    sigma = rng.uniform(1.5, 3.5, (count, 1, 1))
+    light = 0.8 * np.exp(-(x**2 + y**2) / (2 * sigma**2))
+    noise = rng.normal(0.08, 0.03, (count, SIZE, SIZE, 3))
+    if smoothing:
+        noise = ndimage.gaussian_filter(noise, (0, smoothing, smoothing, 0))
+    return np.rint(255 * np.clip(light[..., None] + noise, 0, 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """Return a detector of smooth noise, trained on 120 pictures of each kind."""
+    pictures = galaxies(120, 0), galaxies(120, 1, smoothing=0.7)
+    fits = [DetectorFit(stream, fold) for stream in STREAMS for fold in range(FOLDS)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forensics, "TRAINING", replace(forensics.TRAINING, steps=150))
+        thetas = {fit: train_detector(*pictures, fit, SEED, Processor(1, 0)).theta_P for fit in fits}
+    return calibrated(Detector(thetas, SIZE), pictures, SEED)
+
+
+def test_planted_pictures_get_high_scores_and_real_ones_low(detector: Detector) -> None:
+    real, planted = (detector.score(galaxies(100, 7 + n, smoothing=0.7 * n)) for n in range(2))
+    found = area(planted, real)
+    assert found.value > 0.95
+    assert found.low <= found.value <= found.high <= 1
+    assert real.mean() < 0.3
+    assert planted.mean() > 0.7
+
+
+def test_scores_of_equal_kinds_are_chance(detector: Detector) -> None:
+    first, second = (detector.score(galaxies(200, seed)) for seed in (20, 21))
+    chance = area(first, second)
+    assert chance.low < 0.5 < chance.high
+
+
+def test_pictures_of_the_training_are_scored_by_networks_that_have_not_seen_them(detector: Detector) -> None:
+    pictures = galaxies(120, 0)
+    fold_N = folds_of(120, SEED, 0)
+    assert np.bincount(fold_N).tolist() == [60, 60]
+    logits_N = unseen_logits(detector, pictures, SEED, 0)
+    for fold in range(FOLDS):
+        thetas = {fit: theta for fit, theta in detector.thetas.items() if fit.fold == fold}
+        alone = Detector(thetas, SIZE).logits(pictures[fold_N == fold])
+        np.testing.assert_array_equal(logits_N[fold_N == fold], alone)
+
+
+def test_each_stream_can_be_used_alone(detector: Detector) -> None:
+    pictures = galaxies(30, 5)
+    both = detector.logits(pictures)
+    alone = [detector.logits(pictures, streams=(stream,)) for stream in STREAMS]
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), rtol=1e-6, atol=1e-6)
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
+
+
+def test_edges_do_not_depend_on_the_sky() -> None:
+    pictures = torch.from_numpy(galaxies(4, 5)).clamp(max=200)
+    torch.testing.assert_close(seen(pictures, "edges"), seen(pictures + 20, "edges"), rtol=0, atol=1e-4)
+    assert not torch.equal(seen(pictures, "appearance"), seen(pictures + 20, "appearance"))
+
+
+def test_training_again_gives_equal_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forensics, "TRAINING", replace(forensics.TRAINING, steps=10))
+    pictures = galaxies(40, 0), galaxies(40, 1, smoothing=0.7)
+    first, second = (train_detector(*pictures, DetectorFit("edges", 1), SEED, Processor(1, 0)) for _ in range(2))
+    np.testing.assert_array_equal(first.theta_P, second.theta_P)
