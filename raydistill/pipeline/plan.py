@@ -115,6 +115,8 @@ class Plan:
             parts["class_tree_sha256"] = file_digest(curate.classes, "class tree", "curate.classes")
         if curate.exclude is not None and curate.exclude.table is not None:
             parts["excluded_sha256"] = file_digest(curate.exclude.table, "table", "curate.exclude.table")
+        if curate.filter is not None and curate.filter.labels is not None:
+            parts["labels_sha256"] = file_digest(curate.filter.labels, "table", "curate.filter.labels")
         spec = self.spec(kinds.CURATED, parts, {kinds.SURVEY: self.survey} if self.survey else {}, 0)
         return replace(spec, config=spec.config | provenance)
 

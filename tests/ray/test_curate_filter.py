@@ -222,3 +222,51 @@ def test_defects_in_real_galaxies_are_recognised_and_clean_ones_are_kept(data_ro
     wrong = np.mean([name in reasons for name in clean])
     assert wrong <= 5 * 0.02 + 3 * np.sqrt(5 * 0.02 / len(clean)), wrong
     assert wide_side(VIEW, base.curate.crop_fraction) == 2 * VIEW
+
+
+def ghost(number: int) -> np.ndarray:
+    """Return a galaxy behind a bright ring, a defect that is not injected."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    rng = np.random.default_rng(number)
+    radius = np.hypot(x - rng.uniform(-6, 6), y - rng.uniform(-6, 6))
+    ring = 90 * np.exp(-((radius - rng.uniform(9, 14)) ** 2) / 2)
+    return np.clip(blob(number, 64) + ring[..., None], 0, 255).astype(np.uint8)
+
+
+def test_labels_teach_the_filter_a_defect_that_is_not_injected(cluster: None, tmp_path: Path) -> None:
+    ids = labels(COUNT)
+    ghosts = set(list(ids)[::4])
+    (tmp_path / "images").mkdir()
+    for number, object_id in enumerate(ids):
+        Image.fromarray(ghost(number) if object_id in ghosts else blob(number, 64)).save(
+            tmp_path / "images" / f"{object_id}.png"
+        )
+    survey = CatalogSurvey(**folder_survey(tmp_path, ids, pattern="{id}.png"))
+    table = tmp_path / "looked-at.csv"
+    known = list(ids)[: COUNT // 2]
+    rows = [f"{name},{'artifact' if name in ghosts else 'clean'}" for name in known]
+    table.write_text("\n".join(["filename,label", *rows]))
+    few = replace(FEW, reasons=("artifact",), steps=300)
+    without, taught = (
+        curated(tmp_path / name, survey, filter=replace(few, labels=path))
+        for name, path in (("without", None), ("taught", str(table)))
+    )
+    unseen = [name for name in ids if name not in known]
+    found = {
+        name: np.mean([one in rejected(done) for one in unseen if one in ghosts])
+        for name, done in (("without", without), ("taught", taught))
+    }
+    assert found["taught"] > found["without"] + 0.3
+    wrong = np.mean([one in rejected(taught) for one in unseen if one not in ghosts])
+    assert wrong < 0.3
+    assert "labels" not in report(without)
+    assert report(taught)["labels"]["total"] > 40
+    assert report(taught)["labels"]["share"] > 0.7
+    assert taught.manifest.identity != without.manifest.identity
+    for text, expected in (
+        ("filename,label\nx,nice", "has the label 'nice'"),
+        ("filename,label\nx,clean", "none of its 1"),
+    ):
+        table.write_text(text)
+        with pytest.raises(CatalogError, match=expected):
+            curated(tmp_path / "wrong", survey, filter=replace(few, labels=str(table)))

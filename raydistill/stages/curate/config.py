@@ -258,6 +258,11 @@ class PictureFilter:
         Largest share of undamaged pictures that a reason rejects.
     pictures
         Number of training pictures, at most, that train and calibrate the filter.
+    labels
+        Table of galaxies that somebody has looked at, with an id and a label, which is "clean" or a
+        reason: the `labels.csv` of a contact sheet, or any table that `survey.catalog` takes. Those
+        of the training split train the networks too, a fifth of all pictures that they see. None:
+        injected defects alone.
     steps
         Steps of the optimiser of each of the two networks, on 32 pictures each. Defects are drawn
         anew for every step.
@@ -266,6 +271,7 @@ class PictureFilter:
     reasons: tuple[Reason, ...] = tuple(reason for reason in REASONS if reason != "blended")
     false_rejection_rate: float = 0.01
     pictures: PositiveInt = 2000
+    labels: str | None = None
     steps: PositiveInt = 1500
 
     def __post_init__(self) -> None:

@@ -6,8 +6,9 @@
     driver    -> `filter.json` (`filter_report`)
 
 A galaxy of rank r belongs to fold r modulo `FOLDS`. Galaxies of the validation and test splits
-neither train nor calibrate the filter. A finished network is kept in `partial/`, so a stage that
-was killed does not train it again.
+neither train nor calibrate the filter. Pictures with a label of `curate.filter.labels` train the
+networks of the other fold beside the injected defects, and measure that of their own. A finished
+network is kept in `partial/`, so a stage that was killed does not train it again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from raydistill.runtime.tasks import FitRunner
 from raydistill.seeding import fold_in
 from raydistill.simulation.defects import REASONS, Reason, central, show, wide_side
 from raydistill.stages.curate.decoding import decode, raise_read_error
+from raydistill.stages.curate.filter.labels import Labelled, read_filter_labels
 from raydistill.stages.curate.filter.network import (
     FOLDS,
     VIEW,
@@ -74,7 +76,11 @@ def filter_report(results: list[FoldResult], recipe: PictureFilter) -> dict[str,
             "found": _share(*_add(kinds.values())),
             "found_by_kind": {kind: _share(*counts) for kind, counts in kinds.items()},
         }
-    return {"pictures": total, "false_rejection_rate": recipe.false_rejection_rate, "reasons": reasons}
+    contents = {"pictures": total, "false_rejection_rate": recipe.false_rejection_rate, "reasons": reasons}
+    if recipe.labels is not None:
+        right, labelled = _add(fold.labelled for fold in results)
+        contents["labels"] = _share(right, labelled)
+    return contents
 
 
 def log_report(report: dict[str, Any]) -> None:
@@ -83,6 +89,12 @@ def log_report(report: dict[str, Any]) -> None:
         log.info(
             "curate: filter: %s: finds %.3f [%.3f, %.3f] of injected defects, and rejects %.4f [%.4f, %.4f] of the survey's pictures",
             reason, *(detected[name] for name in ("share", "low", "high")), *(wrong[name] for name in ("share", "low", "high")),
+        )  # fmt: skip
+
+    if (labels := report.get("labels")) is not None:
+        log.info(
+            "curate: filter: of %d labelled pictures, networks that have not seen them recognise %.3f [%.3f, %.3f]",
+            labels["total"], labels["share"], labels["low"], labels["high"],
         )  # fmt: skip
 
 
@@ -114,11 +126,17 @@ def train(config: Config, images: Images | DataSet, galaxies: pa.Table, folder: 
     if recipe is None:
         folder.remove(FILTER)
         return None
-    ranks = _sample_ranks(galaxies, recipe)
+    labelled = read_filter_labels(recipe, galaxies)
+    damaged = [rank for rank, outcome in labelled.items() if outcome]
+    ranks = np.setdiff1d(_sample_ranks(galaxies, recipe), damaged)
     ranks, wide_NWW3 = _decode_sample(config, images, galaxies, ranks)
     _check_number(len(ranks), recipe)
-    log.info("curate: training the filter on %d pictures with injected defects", len(ranks))
-    results = _train_folds(config, ranks, wide_NWW3, recipe, folder)
+    known = _decode_sample(config, images, galaxies, np.array(sorted(labelled), np.int64))
+    views = np.stack([central(wide, VIEW) for wide in known[1]]) if len(known[0]) else NO_VIEWS
+    looked_at = Labelled(known[0], views, np.array([labelled[int(rank)] for rank in known[0]], np.int64))
+    what = f" and {len(known[0])} labelled ones" if recipe.labels else ""
+    log.info("curate: training the filter on %d pictures with injected defects%s", len(ranks), what)
+    results = _train_folds(config, ranks, wide_NWW3, looked_at, recipe, folder)
     report = filter_report(results, recipe)
     folder.write(FILTER, json.dumps(report, indent=1).encode())
     log_report(report)
@@ -126,11 +144,12 @@ def train(config: Config, images: Images | DataSet, galaxies: pa.Table, folder: 
 
 
 def check_filter(recipe: PictureFilter | None, galaxies: pa.Table) -> None:
-    """Raise CatalogError if too few galaxies are selected to calibrate the filter.
+    """Raise CatalogError if labels are wrong, or too few galaxies can calibrate it.
 
     Without a filter there is no check.
     """
     if recipe is not None:
+        read_filter_labels(recipe, galaxies)
         _check_number(len(_sample_ranks(galaxies, recipe)), recipe)
 
 
@@ -173,13 +192,13 @@ def _decode_sample(
 
 
 def _train_folds(
-    config: Config, ranks: np.ndarray, wide_NWW3: np.ndarray, recipe: PictureFilter, folder: Folder
+    config: Config, ranks: np.ndarray, wide_NWW3: np.ndarray, labelled: Labelled, recipe: PictureFilter, folder: Folder
 ) -> list[FoldResult]:
     """Return the result of each fold, from `partial/` or from a Ray task."""
-    sha256 = hashlib.sha256(ranks.tobytes() + wide_NWW3.tobytes())
+    sha256 = hashlib.sha256(b"".join(array.tobytes() for array in (ranks, wide_NWW3, *labelled)))
     sha256.update(json.dumps([recipe.steps, recipe.false_rejection_rate, SHARES, INJECTED, ROUND]).encode())
     resources = replace(config.resources, gpus=0)  # the filter trains on CPUs
-    data, digest = ray.put((ranks, wide_NWW3)), sha256.hexdigest()[:32]
+    data, digest = ray.put((ranks, wide_NWW3, labelled)), sha256.hexdigest()[:32]
     runner = FoldRunner(folder=folder, resources=resources, data=data, digest=digest, recipe=recipe)
     return runner.train(range(FOLDS), "training the filter")
 
@@ -191,6 +210,8 @@ def _train_folds(
 INJECTED = 250  # pictures per fold and reason on which the finished network is measured
 SHARES = (1.0, 2.5, 1.25, 1.0, 1.75)  # of the injected defects, in the order of REASONS: more of those with many kinds
 ROUND = 256  # pictures that are drawn together
+LABELLED_SHARE = 4  # pictures with and without injected defects for each labelled one
+NO_VIEWS = np.empty((0, VIEW, VIEW, 3), np.uint8)
 SEED = 0  # curation does not depend on the seed of a run
 
 Found = dict[str, dict[str, tuple[int, int]]]  # reason -> kind -> recognised, injected
@@ -209,6 +230,8 @@ class FoldResult(NamedTuple):
         Number of those that exceed the limit, by reason.
     found
         Recognised and injected defects, by reason and kind.
+    labelled
+        Recognised labelled pictures, and all of them.
     """
 
     parameters: Tensors
@@ -216,23 +239,26 @@ class FoldResult(NamedTuple):
     num_clean: int
     rejected: dict[Reason, int]
     found: Found
+    labelled: tuple[int, int] = (0, 0)
 
 
-def train_fold(data: tuple[np.ndarray, np.ndarray], fold: int, recipe: PictureFilter) -> FoldResult:
+def train_fold(data: tuple[np.ndarray, np.ndarray, Labelled], fold: int, recipe: PictureFilter) -> FoldResult:
     """Train a fold's network on the other folds; calibrate and measure it on its own.
 
     Parameters
     ----------
     data
-        Ranks, and wide pictures uint8 [N, W, W, 3].
+        Ranks, wide pictures uint8 [N, W, W, 3], and the labelled pictures.
     fold
         Number of the fold.
     recipe
         Steps and rate.
     """
-    ranks, wide_NWW3 = data
+    ranks, wide_NWW3, labelled = data
     is_own = ranks % FOLDS == fold
-    injector = _Injector(wide_NWW3[~is_own], fold_in(SEED, "filter", "training", fold))
+    injector = _Injector(
+        wide_NWW3[~is_own], fold_in(SEED, "filter", "training", fold), labelled.of_fold(fold, other=True)
+    )
     parameters = train_filter(len(REASONS), injector.round, recipe.steps, fold_in(SEED, "filter", "network", fold))
     own_NWW3 = wide_NWW3[is_own]
     clean = np.stack([central(wide, VIEW) for wide in own_NWW3])
@@ -240,7 +266,10 @@ def train_fold(data: tuple[np.ndarray, np.ndarray], fold: int, recipe: PictureFi
     limits = {reason: calibrate(scores[:, n], recipe.false_rejection_rate) for n, reason in enumerate(REASONS)}
     rejected = {reason: int((scores[:, n] > limits[reason].probability).sum()) for n, reason in enumerate(REASONS)}
     injector = _Injector(own_NWW3, fold_in(SEED, "filter", "measuring", fold))
-    return FoldResult(parameters, limits, len(clean), rejected, _measure(parameters, limits, injector))
+    own = labelled.of_fold(fold)
+    recognised_N = probabilities(parameters, own.views_NVV3, len(REASONS)).argmax(axis=1) == own.outcomes_N
+    found = _measure(parameters, limits, injector)
+    return FoldResult(parameters, limits, len(clean), rejected, found, (int(recognised_N.sum()), len(own.ranks)))
 
 
 @dataclass(frozen=True)
@@ -249,6 +278,7 @@ class _Injector:
 
     wide_NWW3: np.ndarray
     seed: int
+    labelled: Labelled | None = None
 
     def show(self, reason: Reason | None, index: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         other = self.wide_NWW3[rng.integers(len(self.wide_NWW3))]
@@ -263,6 +293,12 @@ class _Injector:
             reason = int(rng.choice(len(REASONS), p=shares))
             pictures += [self.show(None, index, rng)[0], self.show(REASONS[reason], index, rng)[0]]
             outcomes += [0, 1 + reason]
+        if self.labelled is not None and len(self.labelled.ranks):
+            counts = np.bincount(self.labelled.outcomes_N)[self.labelled.outcomes_N]
+            shares = 1 / counts / (1 / counts).sum()  # every label equally often
+            rows = rng.choice(len(shares), len(pictures) // LABELLED_SHARE, p=shares)
+            pictures += list(self.labelled.views_NVV3[rows])
+            outcomes += self.labelled.outcomes_N[rows].tolist()
         return np.stack(pictures), np.array(outcomes, np.int64)
 
     def measured(self, reason: Reason) -> Iterator[tuple[np.ndarray, str]]:
