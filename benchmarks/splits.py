@@ -71,7 +71,8 @@ def main() -> None:
     for split in range(options.splits):
         arguments = [options.config, *overrides, f"curate.split_seed={split}"]
         config = load_config(options.config, *overrides)
-        for stage in ("curate", *(() if config.distill.encoders else ("experts",)), "distill"):
+        run_stage("run", [*arguments, "--to", "curate"])  # a simulated survey is simulated first
+        for stage in (*(() if config.distill.encoders else ("experts",)), "distill"):
             run_stage(stage, arguments)
         report = EvaluationReport.open(run_stage("evaluate", arguments), verify=False)
         for network in dict.fromkeys(report.runs.column("network").to_pylist()):
