@@ -29,7 +29,6 @@ from raydistill.seeding import fold_in
 from raydistill.stages.audit.forensics import (
     STREAMS,
     SYNTHETIC,
-    Detector,
     DetectorRunner,
     area,
     trained_detector,
@@ -76,12 +75,6 @@ def opened(config: str, sets: list[str], overrides: list[str]) -> tuple[CuratedS
     return curated, held_out, {n: SyntheticSet.open(path).load().images_NHWC.numpy() for n, path in paths.items()}
 
 
-def own_logits(detector: Detector, name: str, trained_on: str, images: Pixels, streams: tuple = STREAMS) -> np.ndarray:
-    if name == trained_on and streams == STREAMS:
-        return unseen_logits(detector, images, SEED, SYNTHETIC)
-    return detector.logits(images, streams=streams)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
@@ -93,27 +86,26 @@ def main() -> None:
     training = curated.load("train").images_NHWC.numpy()
     config = load_config(options.config, *overrides)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    detectors = {}
+    detectors, own_logits = {}, {}
     for name, images in sets.items():
         folder = Folder(str(options.work / curated.manifest.content[:12] / name))
         runner = DetectorRunner(folder=folder, resources=config.resources, seed=SEED)
-        detectors[name] = trained_detector(runner, training, images)
+        detectors[name], own_logits[name] = trained_detector(runner, training, images)
     head = ["trained on", *sets]
     rows, ablation, robust = [], [], []
     for name, detector in detectors.items():
         real = detector.logits(held_out)
-        own = own_logits(detector, name, name, sets[name])
-        rows.append([name, *(shown(own_logits(detector, n, name, images), real) for n, images in sets.items())])
-        fresh = detector.logits(held_out)
-        scores = detector.probability(np.concatenate([own, fresh]))
-        labels = np.arange(len(scores)) < len(own)
+        found = {n: detector.logits(images) for n, images in sets.items()} | {name: own_logits[name]}
+        rows.append([name, *(shown(found[n], real) for n in sets)])
+        scores = detector.probability(np.concatenate([found[name], real]))
+        labels = np.arange(len(scores)) < len(found[name])
         error = reliability(np.stack([1 - scores, scores], axis=1), labels.astype(int)).error
         unseen = [n for n in sets if n != name]
         alone = []
         for stream in STREAMS:
             streams = detector.logits(held_out, streams=(stream,))
             alone.append(np.mean([area(detector.logits(sets[n], streams=(stream,)), streams).value for n in unseen]))
-        both = np.mean([area(detector.logits(sets[n]), real).value for n in unseen])
+        both = np.mean([area(found[n], real).value for n in unseen])
         ablation.append([name, f"{both:.3f}", *(f"{value:.3f}" for value in alone), f"{error:.3f}"])
         cells = []
         for damage in DAMAGE.values():

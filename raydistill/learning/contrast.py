@@ -67,12 +67,16 @@ def show(images_BCHW: Tensor, views: Views) -> Tensor:
         images_BCHW = _with_neighbours(images_BCHW, views)
     grid = F.affine_grid(views.maps_B23.to(images_BCHW), list(images_BCHW.shape), align_corners=False)
     seen = F.grid_sample(images_BCHW, grid, align_corners=False, padding_mode="border")
-    kernel = torch.tensor(BINOMIAL).to(seen)
-    weights = torch.outer(kernel, kernel).expand(seen.shape[1], 1, 3, 3)
-    blurred = F.conv2d(F.pad(seen, (1, 1, 1, 1), mode="replicate"), weights, groups=seen.shape[1])
-    seen = seen.lerp(blurred, views.blur_B.to(device)[:, None, None, None])
+    seen = seen.lerp(blurred(seen), views.blur_B.to(device)[:, None, None, None])
     noise = torch.randn(seen.shape, generator=seeded(views.noise_seed, "noise")).to(device)
     return seen * views.gain_B3.to(device)[..., None, None] + views.noise_B.to(device)[:, None, None, None] * noise
+
+
+def blurred(images_BCHW: Tensor) -> Tensor:
+    """Return pictures blurred by `BINOMIAL` each way."""
+    kernel, channels = torch.tensor(BINOMIAL).to(images_BCHW), images_BCHW.shape[1]
+    weights = torch.outer(kernel, kernel).expand(channels, 1, 3, 3)
+    return F.conv2d(F.pad(images_BCHW, (1, 1, 1, 1), mode="replicate"), weights, groups=channels)
 
 
 def _with_neighbours(images_BCHW: Tensor, views: Views) -> Tensor:

@@ -223,8 +223,7 @@ def _cut(images_BCHW: Tensor, mixing: Mixing) -> Tensor:
 
 def sample_cutting(g: torch.Generator, batch: int, alpha: float, side: int) -> Mixing:
     """Draw a permutation and a rectangle of whole pixels for the batch."""
-    share = special.betaincinv(alpha, alpha, float(torch.rand((), generator=g, dtype=torch.float64)))
-    half = side * (1 - share) ** 0.5 / 2
+    half = side * (1 - _beta(g, alpha)) ** 0.5 / 2
     middle_2 = torch.rand(2, generator=g, dtype=torch.float64) * side
     low_2, high_2 = ((middle_2 + end).round().clamp(0, side) / side for end in (-half, half))
     kept = 1 - float((high_2 - low_2).prod())  # a rectangle at the edge is smaller than drawn
@@ -234,8 +233,12 @@ def sample_cutting(g: torch.Generator, batch: int, alpha: float, side: int) -> M
 
 def sample_mixing(g: torch.Generator, batch: int, alpha: float) -> Mixing:
     """Draw a permutation and one weight for the batch, as in the authors' code."""
-    share = special.betaincinv(alpha, alpha, float(torch.rand((), generator=g, dtype=torch.float64)))
-    return Mixing(torch.randperm(batch, generator=g), torch.full((batch,), float(share), dtype=torch.float64))
+    share = _beta(g, alpha)
+    return Mixing(torch.randperm(batch, generator=g), torch.full((batch,), share, dtype=torch.float64))
+
+
+def _beta(g: torch.Generator, alpha: float) -> float:
+    return float(special.betaincinv(alpha, alpha, float(torch.rand((), generator=g, dtype=torch.float64))))
 
 
 def drawing(probabilities_N: Tensor, batch_size: int) -> Callable[[torch.Generator], Tensor]:

@@ -261,12 +261,8 @@ def _moved(light: Light, source: Shape, target: Shape, sides: np.ndarray) -> Lig
     angle = math.radians(source.angle)
     x = source.x + math.cos(angle) * u - math.sin(angle) * v
     y = source.y + math.sin(angle) * u + math.cos(angle) * v
-    return _sampled(light, height / 2 - 0.5 - y, width / 2 - 0.5 + x)
-
-
-def _sampled(light: Light, rows_HW: np.ndarray, columns_HW: np.ndarray) -> Light:
-    channels = [ndimage.map_coordinates(c, [rows_HW, columns_HW], order=1) for c in np.moveaxis(light, 2, 0)]
-    return np.stack(channels, axis=-1)
+    points = [height / 2 - 0.5 - y, width / 2 - 0.5 + x]
+    return np.stack([ndimage.map_coordinates(c, points, order=1) for c in np.moveaxis(light, 2, 0)], axis=-1)
 
 
 def _placed(
@@ -282,13 +278,12 @@ def _placed(
     if (total := weight_HW.sum()) <= 0:
         return np.zeros_like(layer)
     outside_HW = _elliptical_radius(galaxy, height, width) >= EXTENT[0]
-    rows_HW, columns_HW = np.mgrid[:height, :width].astype(float)
     middle = np.array([height / 2 - 0.5 - galaxy.y, width / 2 - 0.5 + galaxy.x])
-    own = np.array([(weight_HW * values).sum() / total for values in (rows_HW, columns_HW)]) - middle
+    own = np.array(ndimage.center_of_mass(weight_HW)) - middle
     far = distance(float(np.hypot(*own)))
     for azimuth in rng.uniform(0, 2 * math.pi, PLACES):
         down, right = far * np.array([-math.sin(azimuth), math.cos(azimuth)]) - own
-        moved = _sampled(layer, rows_HW - down, columns_HW - right)
+        moved = ndimage.shift(layer, (down, right, 0), order=1)
         if moved[outside_HW].sum() >= free * total:
             return moved
     return np.zeros_like(layer)

@@ -14,7 +14,7 @@ Shape letters: N pictures, M networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +24,6 @@ import ray
 import scipy
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import kind_of
@@ -33,9 +32,11 @@ from raydistill.galaxies.selection import SPLITS
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.calibration import Calibration, fit_temperature
+from raydistill.learning.contrast import blurred
 from raydistill.learning.networks import initial_parameters, shared_network
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import WeightedTraining
+from raydistill.learning.training import predict_logits
 from raydistill.learning.weighted_training import drawing_probabilities, fit_steps
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.tasks import FitRunner
@@ -112,8 +113,9 @@ class Detector:
         parts = [np.zeros(0)]
         for first in range(0, len(images_NHWC), BATCH):
             images = torch.from_numpy(images_NHWC[first : first + BATCH])
-            with torch.no_grad():
-                outputs = [network(torch.tensor(self.thetas[fit]), seen(images, fit.stream)) for fit in fits]
+            outputs = [
+                predict_logits(network, torch.tensor(self.thetas[fit]), seen(images, fit.stream)) for fit in fits
+            ]
             parts.append(torch.stack([out[:, SYNTHETIC] - out[:, REAL] for out in outputs]).double().mean(0).numpy())
         return np.concatenate(parts)
 
@@ -131,9 +133,7 @@ def seen(images_NHWC: Tensor, stream: Stream) -> Tensor:
     images = images_NHWC.movedim(3, 1).float() / 255
     if stream == "appearance":
         return 4 * (images - 0.1)
-    kernel = torch.tensor([0.25, 0.5, 0.25])
-    weights = torch.outer(kernel, kernel).expand(3, 1, 3, 3)
-    return 20 * (images - F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), weights, groups=3))
+    return 20 * (images - blurred(images))
 
 
 def folds_of(count: int, seed: int, kind: int) -> npt.NDArray[np.int64]:
@@ -195,8 +195,11 @@ class DetectorRunner(FitRunner[DetectorFit, TrainedDetector]):
         return {"stream": fit.stream}
 
 
-def trained_detector(runner: DetectorRunner, real_NHWC: Pixels, synthetic_NHWC: Pixels) -> Detector:
-    """Return the calibrated detector of these training pictures, for a running Ray."""
+def trained_detector(runner: DetectorRunner, real_NHWC: Pixels, synthetic_NHWC: Pixels) -> tuple[Detector, Floats]:
+    """Return the calibrated detector of these training pictures, for a running Ray.
+
+    With it come the log odds of the synthetic ones by networks that have not seen them.
+    """
     runner.pictures = ray.put(real_NHWC), ray.put(synthetic_NHWC)
     fits = [DetectorFit(stream, fold) for stream in STREAMS for fold in range(FOLDS)]
     results = runner.train(fits, "training detectors of synthetic pictures")
@@ -204,16 +207,16 @@ def trained_detector(runner: DetectorRunner, real_NHWC: Pixels, synthetic_NHWC: 
     return calibrated(Detector(thetas, real_NHWC.shape[1]), (real_NHWC, synthetic_NHWC), runner.seed)
 
 
-def calibrated(detector: Detector, pictures: tuple[Pixels, Pixels], seed: int) -> Detector:
-    """Return a detector with the temperature that suits pictures of unseen folds."""
-    logits, labels = [], []
-    for kind, images in enumerate(pictures):
-        scores_N = unseen_logits(detector, images, seed, kind)
-        logits.append(scores_N)
-        labels.append(np.full(len(images), kind))
-    pairs_N2 = np.stack([np.zeros(sum(map(len, logits))), np.concatenate(logits)], axis=1)
-    fitted = fit_temperature(Calibration.none(2), pairs_N2, np.concatenate(labels))
-    return Detector(detector.thetas, detector.image_size, fitted.temperature)
+def calibrated(detector: Detector, pictures: tuple[Pixels, Pixels], seed: int) -> tuple[Detector, Floats]:
+    """Return a detector with the temperature that suits pictures of unseen folds.
+
+    With it come the log odds of the synthetic pictures, as `unseen_logits` gives them.
+    """
+    logits = [unseen_logits(detector, images, seed, kind) for kind, images in enumerate(pictures)]
+    labels_N, logits_N = np.repeat([REAL, SYNTHETIC], [len(part) for part in logits]), np.concatenate(logits)
+    pairs_N2 = np.stack([np.zeros(len(logits_N)), logits_N], axis=1)
+    temperature = fit_temperature(Calibration.none(2), pairs_N2, labels_N).temperature
+    return replace(detector, temperature=temperature), logits[SYNTHETIC]
 
 
 def unseen_logits(detector: Detector, images_NHWC: Pixels, seed: int, kind: int) -> Floats:
@@ -263,9 +266,9 @@ def score_pictures(
     """
     rows = [np.sort(_shuffled(count, runner.seed)[:MOST]) for count in (len(training), len(audited))]
     real, synthetic = training.images(rows[0]), audited.images(rows[1])
-    detector = trained_detector(runner, real, synthetic)
+    detector, logits_N = trained_detector(runner, real, synthetic)
     scores_N = np.empty(len(audited))
-    scores_N[rows[1]] = detector.probability(unseen_logits(detector, synthetic, runner.seed, SYNTHETIC))
+    scores_N[rows[1]] = detector.probability(logits_N)
     others = np.setdiff1d(np.arange(len(audited)), rows[1])
     scores_N[others] = detector.score(audited.images(others))
     made = audited.kind == kinds.SYNTHETIC

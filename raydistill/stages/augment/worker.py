@@ -325,7 +325,7 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
         """Return the pool of a fit's recombinations, made once for each draw of galaxies."""
         key = fit.shots, fit.seed
         if key not in self._recombined:
-            make = ray.remote(recombined).options(num_cpus=self.resources.cpus)
+            make = tasks.worker_task(recombined, replace(self.resources, gpus=0))
             self._recombined[key] = make.remote(self.real, *key, self.common)
         return self._recombined[key]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,8 @@ from raydistill.errors import CatalogError, listed
 from raydistill.galaxies.catalog import read_catalog
 from raydistill.galaxies.selection import SPLITS
 from raydistill.galaxies.tables import open_table
-from raydistill.simulation.defects import REASONS
-from raydistill.stages.curate.filter.network import FOLDS
+from raydistill.simulation.defects import REASONS, central
+from raydistill.stages.curate.filter.network import FOLDS, VIEW
 
 CLEAN = "clean"  # the label of an undamaged picture
 
@@ -30,6 +31,13 @@ class Labelled(NamedTuple):
     ranks: np.ndarray
     views_NVV3: np.ndarray
     outcomes_N: np.ndarray
+
+    @staticmethod
+    def of(ranks: np.ndarray, wide_NWW3: np.ndarray, outcomes: Mapping[int, int]) -> Labelled:
+        """Return the middles of wide pictures with the outcomes of their ranks."""
+        views = [central(wide, VIEW) for wide in wide_NWW3]
+        views_NVV3 = np.stack(views) if views else np.empty((0, VIEW, VIEW, 3), np.uint8)
+        return Labelled(ranks, views_NVV3, np.array([outcomes[rank] for rank in ranks.tolist()], np.int64))
 
     def of_fold(self, fold: int, *, other: bool = False) -> Labelled:
         """Return the pictures of a fold, or those of the others."""

@@ -128,15 +128,15 @@ def train(config: Config, images: Images | DataSet, galaxies: pa.Table, folder: 
         return None
     labelled = read_filter_labels(recipe, galaxies)
     damaged = [rank for rank, outcome in labelled.items() if outcome]
-    ranks = np.setdiff1d(_sample_ranks(galaxies, recipe), damaged)
-    ranks, wide_NWW3 = _decode_sample(config, images, galaxies, ranks)
-    _check_number(len(ranks), recipe)
-    known = _decode_sample(config, images, galaxies, np.array(sorted(labelled), np.int64))
-    views = np.stack([central(wide, VIEW) for wide in known[1]]) if len(known[0]) else NO_VIEWS
-    looked_at = Labelled(known[0], views, np.array([labelled[int(rank)] for rank in known[0]], np.int64))
-    what = f" and {len(known[0])} labelled ones" if recipe.labels else ""
-    log.info("curate: training the filter on %d pictures with injected defects%s", len(ranks), what)
-    results = _train_folds(config, ranks, wide_NWW3, looked_at, recipe, folder)
+    sampled = np.setdiff1d(_sample_ranks(galaxies, recipe), damaged)
+    known = np.array(sorted(labelled), np.int64)
+    ranks, wide_NWW3 = _decode_sample(config, images, galaxies, np.union1d(sampled, known))
+    is_sampled, is_known = np.isin(ranks, sampled), np.isin(ranks, known)
+    _check_number(int(is_sampled.sum()), recipe)
+    looked_at = Labelled.of(ranks[is_known], wide_NWW3[is_known], labelled)
+    what = f" and {len(looked_at.ranks)} labelled ones" if recipe.labels else ""
+    log.info("curate: training the filter on %d pictures with injected defects%s", is_sampled.sum(), what)
+    results = _train_folds(config, ranks[is_sampled], wide_NWW3[is_sampled], looked_at, recipe, folder)
     report = filter_report(results, recipe)
     folder.write(FILTER, json.dumps(report, indent=1).encode())
     log_report(report)
@@ -211,7 +211,6 @@ INJECTED = 250  # pictures per fold and reason on which the finished network is 
 SHARES = (1.0, 2.5, 1.25, 1.0, 1.75)  # of the injected defects, in the order of REASONS: more of those with many kinds
 ROUND = 256  # pictures that are drawn together
 LABELLED_SHARE = 4  # pictures with and without injected defects for each labelled one
-NO_VIEWS = np.empty((0, VIEW, VIEW, 3), np.uint8)
 SEED = 0  # curation does not depend on the seed of a run
 
 Found = dict[str, dict[str, tuple[int, int]]]  # reason -> kind -> recognised, injected

@@ -92,7 +92,7 @@ def open_source(plan: Plan, curated: CuratedSet) -> OpenedSource:
         rows = curated.table("train", ["object_id", "image"])
         log.info("sample: compares %d galaxies, to find those that are alike", len(rows))
         return OpenedSource(
-            pools=open_galaxies(source.classes, source.label, survey),
+            pools=open_galaxies(source.classes, source.label, survey, rows["image"]),
             pictures=RecombinedPictures(source, contrast_of(plan.config.survey), size),
             description=asdict(source),
             starts=SimilarGalaxies(rows["object_id"].to_pylist(), rows["image"], size, source.similar),
@@ -155,10 +155,11 @@ def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts
     ConfigError
         A class or an example is unknown, or a class has no galaxy left.
     """
-    pools = open_galaxies(source.classes, source.label, survey, source.examples)
+    rows = survey.curated.table("train", ["object_id", "image"])
+    pools = open_galaxies(source.classes, source.label, survey, rows["image"], source.examples)
     model = replace(source.model, contrast=source.model.contrast or contrast_of(config.survey))
     if source.examples:
-        size, rows = survey.curated.summary.image_size, survey.curated.table("train", ["object_id", "image"])
+        size = survey.curated.summary.image_size
         row_of = {name: row for row, name in enumerate(rows["object_id"].to_pylist())}
         hosts = sorted(row_of[str(origin)] for pool in pools for origin in pool.galaxies.origins)
         spaced = hosts[:: max(1, len(hosts) // HOSTS_OF_FIT)][:HOSTS_OF_FIT]
@@ -170,10 +171,13 @@ def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts
     return Hosts(pools, model)
 
 
-def open_galaxies(classes: Sequence[str], label: str | None, survey: Survey, without: Sequence[str] = ()) -> list[Pool]:
+def open_galaxies(
+    classes: Sequence[str], label: str | None, survey: Survey, pictures: pa.ChunkedArray, without: Sequence[str] = ()
+) -> list[Pool]:
     """Return pools of training galaxies with their pictures.
 
-    There is one per class, or one for all if `label` is given.
+    There is one per class, or one for all if `label` is given. `pictures` are those of the training
+    split, in the order of `CuratedSet.table`.
 
     Raises
     ------
@@ -181,7 +185,6 @@ def open_galaxies(classes: Sequence[str], label: str | None, survey: Survey, wit
         A class or a galaxy of `without` is unknown, or a class has no galaxy left.
     """
     galaxies = read_curated(survey, ("train",))
-    pictures = survey.curated.table("train", ["image"])["image"]  # in the order of `galaxies`
     left_out = np.isin(np.array(galaxies.origins), without)
     for name in without:
         if name not in galaxies.origins:

@@ -47,7 +47,7 @@ def detector() -> Detector:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forensics, "TRAINING", replace(forensics.TRAINING, steps=150))
         thetas = {fit: train_detector(*pictures, fit, SEED, Processor(1, 0)).theta_P for fit in fits}
-    return calibrated(Detector(thetas, SIZE), pictures, SEED)
+    return calibrated(Detector(thetas, SIZE), pictures, SEED)[0]
 
 
 def test_planted_pictures_get_high_scores_and_real_ones_low(detector: Detector) -> None:
