@@ -25,7 +25,7 @@ from raydistill.stages.detect import stage
 from raydistill.stages.detect.artifact import DetectionReport
 from raydistill.stages.detect.network import detect as find
 from raydistill.stages.detect.specs import detection_spec
-from raydistill.stages.detect.worker import STATE
+from raydistill.stages.detect.training import STATE
 from raydistill.stages.simulate.stage import simulate
 from raydistill.storage import Folder
 from tests.unit.stages.detect.test_coco import SCHEMA
@@ -133,6 +133,20 @@ def test_a_killed_trainer_resumes_from_its_checkpoint(report: DetectionReport, r
     with killing("train_detector", lambda: (folder / STATE).exists()):
         killed = stage.detect(plan, SILENT)
     assert killed.manifest.content == report.manifest.content
+
+
+def test_labelled_frames_train_and_test_the_detector(report: DetectionReport, root: Path, tmp_path: Path) -> None:
+    labelled = [f"detect.labelled.{split}={report.folder.uri}/{split}.json" for split in ("train", "test")]
+    few = [*labelled, "detect.labelled.limit=5", "detect.steps=10"]
+    with_frames = detected(copied(root, tmp_path), root, *few)
+    assert with_frames.metrics["labelled_frames"] == {"train": 5, "test": 12}
+    rows = with_frames.table().set_index(["images", "method", "metric"])["value"]
+    assert rows["labelled", "photutils", "recall"] == rows["fields", "photutils", "recall"], (
+        "they are the same pictures"
+    )
+    assert 0 <= rows["labelled", "detector", "mean_average_precision"] <= 1
+    alone = detected(root, root, *labelled, "detect.labelled.use=synthetic")
+    assert alone.folder.sha256("detector.safetensors") == report.folder.sha256("detector.safetensors")
 
 
 def test_sets_that_do_not_fit_are_rejected(root: Path, tmp_path: Path) -> None:

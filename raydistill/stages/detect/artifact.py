@@ -6,6 +6,7 @@
 - `frames.json`: what photutils finds in the real frames, in the same format, with
   `synthetic = false`.
 - `detections_test.json`, `detections_frames.json`: what the detector finds, as COCO's results.
+  `detections_labelled.json`: the same for labelled frames of `detect.labelled`.
 - `detector.safetensors`: its weights.
 - `metrics.json`: figures with 95 % intervals.
 - `frames.png`: real frames with the boxes of both.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -69,6 +70,28 @@ class FieldModel:
         return self.contrast if self.picture_contrast is None else self.picture_contrast
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelledFrames:
+    """Frames with known sources, as COCO documents.
+
+    Parameters
+    ----------
+    train, test
+        JSON files. Their pictures lie beside them or below, and have the side of a field.
+    use
+        What trains the detector: "labelled" frames alone, "synthetic" fields alone, or "both", half
+        of each batch.
+    limit
+        Training frames to use, a random choice by `detect.seed`; a larger one contains a smaller
+        one. None: all.
+    """
+
+    train: str
+    test: str
+    use: Literal["both", "labelled", "synthetic"] = "both"
+    limit: PositiveInt | None = None
+
+
 @dataclass(frozen=True)
 class Detect:
     """Set the fields, the training and the frames of `raydistill detect`.
@@ -93,6 +116,8 @@ class Detect:
     max_frames
         Real frames of the test split, at most, on which the detector is evaluated. As many of the
         training split give sky and noise.
+    labelled
+        Real frames with known sources, which train and test the detector. None: there are none.
     width
         Channels of the detector, a multiple of 32.
     steps, batch_size
@@ -110,11 +135,17 @@ class Detect:
     min_recognised: float | None = None
     frames: str | None = None
     max_frames: PositiveInt = 200
+    labelled: LabelledFrames | None = None
     width: PositiveInt = 32
     steps: PositiveInt = 400
     batch_size: PositiveInt = 8
     lr: PositiveFloat = 0.002
     seed: int = 0
+
+    @property
+    def side(self) -> int:
+        """Return the side of fields and frames [px]."""
+        return self.fields.side
 
     def __post_init__(self) -> None:
         if self.width % 32:

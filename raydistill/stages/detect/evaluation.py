@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from raydistill.figures.drawing import BLUE, CHART_DPI, VERMILION, Target, save, styled
-from raydistill.morphology.structure import Box, Floats
+from raydistill.morphology.structure import Box
+from raydistill.stages.detect.measures import (
+    CategoryMatches,
+    Matches,
+    average_precision,
+    best_threshold,
+    central,
+    match,
+    match_categories,
+    mean_average_precision,
+    precision_recall,
+)
 from raydistill.stages.detect.scenes.fields import boxes_of
 from raydistill.statistics.resampling import bootstrap_interval
 
-EXACT, PHOTUTILS = "exact", "photutils"  # the truth
+EXACT, PHOTUTILS, LABELS = "exact", "photutils", "labels"  # the truth
 DETECTOR, FIXED = "detector", "fixed box"  # the methods, beside photutils
 
 
@@ -43,34 +54,49 @@ class Evaluated:
         """Match the detector's boxes with the truth, or with photutils on real frames."""
         truth = self.found if self.truth is None else self.truth
         return [
-            match(_array(f["boxes"]), _array(f["scores"]), boxes_of(t)) for f, t in zip(self.found, truth, strict=True)
+            match(_array(f["boxes"]), _array(f["scores"]), boxes_of(t["annotations"]))
+            for f, t in zip(self.found, truth, strict=True)
         ]
 
     def photutils(self) -> list[Matches]:
         """Match the boxes of photutils with the exact truth; the score is the area."""
         assert self.truth is not None
-        return [match(boxes_of(f), _areas(f), boxes_of(t)) for f, t in zip(self.found, self.truth, strict=True)]
+        pairs = zip(self.found, self.truth, strict=True)
+        return [match(boxes_of(f["annotations"]), _areas(f), boxes_of(t["annotations"])) for f, t in pairs]
+
+    def by_category(self, count: int) -> list[list[CategoryMatches]]:
+        """Match the detector's boxes of each category with the true ones."""
+        assert self.truth is not None
+        pairs = zip(self.found, self.truth, strict=True)
+        return [match_categories(f, t["annotations"], count) for f, t in pairs]
 
 
 def figures_of(
-    evaluated: dict[str, Evaluated], central_box: Box, side: int, seed: int, class_names: tuple[str, ...] | None
+    evaluated: dict[str, Evaluated],
+    central_box: Box,
+    side: int,
+    seed: int,
+    class_names: tuple[str, ...] | None,
+    categories: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the contents of `metrics.json`.
 
     Parameters
     ----------
     evaluated
-        "validation" and "test" fields, and real "frames".
+        "validation" and "test" fields, real "frames", and "labelled" frames, if there are any.
     central_box
         The box of the baseline, which detects the same in every frame.
     side, seed
         Of the frames in pixels, and of the bootstrap.
     class_names
         Classes of the central galaxies, if they are those of the detector; else None.
+    categories
+        Of the detector.
     """
     threshold = best_threshold(evaluated["validation"].detector())
     test, frames = evaluated["test"], evaluated["frames"]
-    fixed = [match(_array([central_box]), np.ones(1), boxes_of(record)) for record in frames.found]
+    fixed = [match(_array([central_box]), np.ones(1), boxes_of(record["annotations"])) for record in frames.found]
     rows: list[dict[str, Any]] = []
 
     def add(images: str, truth: str, method: str, metric: str, items: Sequence[Any], of: Callable[..., float]) -> None:
@@ -78,17 +104,21 @@ def figures_of(
         values = {name: round(value, 5) for name, value in interval._asdict().items()}
         rows.append({"images": images, "truth": truth, "method": method, "metric": metric, **values, "n": len(items)})
 
-    for images, truth, method, matches, least in (
+    sets = [
         ("fields", EXACT, DETECTOR, test.detector(), threshold),
         ("fields", EXACT, PHOTUTILS, test.photutils(), 0.0),
         ("frames", PHOTUTILS, DETECTOR, frames.detector(), threshold),
         ("frames", PHOTUTILS, FIXED, fixed, 0.0),
-    ):
+    ]
+    if labelled := evaluated.get("labelled"):
+        sets.append(("labelled", LABELS, DETECTOR, labelled.detector(), threshold))
+        sets.append(("labelled", LABELS, PHOTUTILS, labelled.photutils(), 0.0))
+    for images, truth, method, matches, least in sets:
         add(images, truth, method, "average_precision", matches, average_precision)
         add(images, truth, method, "precision", matches, lambda some, at=least: precision_recall(some, at)[0])
         add(images, truth, method, "recall", matches, lambda some, at=least: precision_recall(some, at)[1])
     detected = [_kept(record, threshold) for record in frames.found]
-    known = [boxes_of(record) for record in frames.found]
+    known = [boxes_of(record["annotations"]) for record in frames.found]
     for method, boxes in (
         (DETECTOR, [pair[0] for pair in detected]),
         (PHOTUTILS, known),
@@ -100,6 +130,16 @@ def figures_of(
     if class_names is not None:
         right = _right_in_frames(detected, frames.labels, side)
         add("frames", "catalogue", DETECTOR, "class_accuracy", right, _mean)
+    if labelled:
+        by_category = labelled.by_category(len(categories))
+        name = "mean_average_precision"
+        add("labelled", LABELS, DETECTOR, name, by_category, mean_average_precision)
+        at_half = partial(mean_average_precision, overlaps=slice(0, 1))
+        add("labelled", LABELS, DETECTOR, f"{name}_50", by_category, at_half)
+        for number, category in enumerate(categories):
+            of_category = [[frame[number]] for frame in by_category]
+            if any(matches.truths for (matches,) in of_category):
+                add("labelled", LABELS, DETECTOR, f"average_precision_50/{category}", of_category, at_half)
     return {
         "threshold": threshold,
         "overlap": 0.5,
@@ -152,104 +192,6 @@ def _array(values: Any) -> np.ndarray:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
-
-
-# Measure average precision at overlap 0.5, and detection of central galaxies.
-#
-# Shape suffixes: D detections and T true boxes of an image. A box has corners left, top, right,
-# bottom [px]. All functions ignore classes.
-
-OVERLAP = 0.5  # least intersection over union of a hit
-RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
-CENTRED = 1 / 16  # of the side: greatest distance of a central detection from the centre of the frame
-WIDEST = 0.75  # of the side: greatest width and height of a central detection
-
-
-class Matches(NamedTuple):
-    """Detections of one image by falling score.
-
-    Attributes
-    ----------
-    order_D, scores_D
-        Rows of the detections, int64 `[D]`, and their scores.
-    truth_D
-        The true box of each, -1 for none.
-    truths
-        Number of true boxes.
-    """
-
-    order_D: npt.NDArray[np.int64]
-    scores_D: Floats
-    truth_D: npt.NDArray[np.int64]
-    truths: int
-
-
-def overlaps(boxes_D4: Floats, truths_T4: Floats) -> Floats:
-    """Return the intersection over union of each pair, float64 `[D, T]`."""
-    a, b = np.asarray(boxes_D4, np.float64)[:, None], np.asarray(truths_T4, np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = np.prod(np.maximum(sides, 0), axis=-1)
-    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (a, b)]
-    return np.asarray(common / np.maximum(areas[0] + areas[1] - common, 1e-12))
-
-
-def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats) -> Matches:
-    """Match detections by falling score, each with the free true box it overlaps most."""
-    order_D = np.argsort(-np.asarray(scores_D), kind="stable")
-    overlap_DT = overlaps(np.asarray(boxes_D4).reshape(-1, 4), np.asarray(truths_T4).reshape(-1, 4))
-    truth_D = np.full(len(order_D), -1)
-    for row, index in enumerate(order_D if overlap_DT.shape[1] else []):
-        best = int(overlap_DT[index].argmax())
-        if overlap_DT[index, best] >= OVERLAP:
-            truth_D[row] = best
-            overlap_DT[:, best] = 0
-    return Matches(order_D, np.asarray(scores_D, np.float64)[order_D], truth_D, overlap_DT.shape[1])
-
-
-def _ranked(images: Sequence[Matches]) -> tuple[Floats, Floats]:
-    """Return all detection scores, falling, and the number of hits up to each."""
-    scores, truth = np.concatenate([m.scores_D for m in images]), np.concatenate([m.truth_D for m in images])
-    order = np.argsort(-scores, kind="stable")
-    return scores[order], np.cumsum(truth[order] >= 0)
-
-
-def average_precision(images: Sequence[Matches]) -> float:
-    """Return the mean best precision at or above each of 101 recalls, as in COCO.
-
-    NaN if no image has a true object.
-    """
-    truths, (_, hits) = sum(image.truths for image in images), _ranked(images)
-    if not truths:
-        return float("nan")
-    precision, recall = hits / np.arange(1, len(hits) + 1), hits / truths
-    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
-    return float(best[np.searchsorted(recall, RECALLS - 1e-12)].mean())
-
-
-def precision_recall(images: Sequence[Matches], threshold: float) -> tuple[float, float]:
-    """Return precision and recall of the detections with at least this score."""
-    kept = [image.truth_D[image.scores_D >= threshold] >= 0 for image in images]
-    hits, all_, truths = sum(hit.sum() for hit in kept), sum(map(len, kept)), sum(image.truths for image in images)
-    return float(hits / all_) if all_ else 0.0, float(hits / truths) if truths else 0.0
-
-
-def best_threshold(images: Sequence[Matches]) -> float:
-    """Return the score with the largest harmonic mean of precision and recall."""
-    scores, hits = _ranked(images)
-    if not len(scores):
-        return 1.0
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + sum(image.truths for image in images))
-    return float(scores[f1.argmax()])
-
-
-def central(boxes_D4: Floats, side: float) -> np.ndarray:
-    """Return which boxes are of the galaxy at the centre of a frame, bool `[D]`.
-
-    Such a box is centred within 1/16 of the frame's side, and at most 3/4 wide and high.
-    """
-    boxes = np.asarray(boxes_D4, np.float64).reshape(-1, 4)
-    offset = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - side / 2).max(axis=1)
-    return np.asarray((offset <= CENTRED * side) & ((boxes[:, 2:] - boxes[:, :2]).max(axis=1) <= WIDEST * side))
 
 
 SHOWN = 12  # frames

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from raydistill.artifacts import kinds
 from raydistill.config import Curate
 from raydistill.errors import ArtifactMissing
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec, existing_spec
+from raydistill.stages.detect.labelled import frames_digest
 
 
 def synthetic_spec(plan: Plan) -> ArtifactSpec:
@@ -53,7 +55,7 @@ def require_frames(plan: Plan) -> None:
 
 def _whole(plan: Plan) -> Curate:
     """Return the curation of whole frames with the side of a field."""
-    side = plan.config.detect.fields.side
+    side = plan.config.detect.side
     return replace(plan.config.curate, crop_fraction=1.0, image_size=side, align=False, whitening=None)
 
 
@@ -62,4 +64,8 @@ def detection_spec(plan: Plan) -> ArtifactSpec:
     detect = plan.config.detect
     parents = {"frames": frames_spec(plan), kinds.SYNTHETIC: synthetic_spec(plan)}
     # The paths of the frames and the set do not matter, but their identities do.
-    return plan.spec(kinds.DETECTION, {"detect": replace(detect, frames=None, set=None)}, parents, detect.seed)
+    parts: dict[str, Any] = {"detect": replace(detect, frames=None, set=None)}
+    if detect.labelled is not None:
+        parts["detect"] = replace(parts["detect"], labelled=replace(detect.labelled, train="", test=""))
+        parts["labelled_sha256"] = frames_digest(detect.labelled)
+    return plan.spec(kinds.DETECTION, parts, parents, detect.seed)

@@ -39,6 +39,7 @@ from raydistill.simulation.injections.base import to_light
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.detect.artifact import FIGURE, METRICS, DetectionReport
 from raydistill.stages.detect.evaluation import Evaluated, draw_frames, figures_of
+from raydistill.stages.detect.labelled import Frame, read_labelled
 from raydistill.stages.detect.network import import_detection
 from raydistill.stages.detect.scenes.fields import Sky, categories, document, measure_sky
 from raydistill.stages.detect.scenes.pictures import (
@@ -52,7 +53,8 @@ from raydistill.stages.detect.scenes.pictures import (
     read_frames,
 )
 from raydistill.stages.detect.specs import detection_spec, frames_spec, require_frames, synthetic_spec
-from raydistill.stages.detect.worker import TRAINED, FieldMaker, SourceFinder, TrainingTask, train_detector
+from raydistill.stages.detect.training import TRAINED, TrainingTask, train_detector
+from raydistill.stages.detect.worker import FieldMaker, SourceFinder
 from raydistill.stages.sample.artifact import SyntheticSet
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run, Tracker
@@ -99,8 +101,8 @@ def detect(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Detec
     synthetic = SyntheticSet.open(synthetic_spec(plan).folder)
     frames = CuratedSet.open(frames_spec(plan).folder)
     frames.require_splits("train", "test")
-    if frames.summary.image_size != plan.config.detect.fields.side:
-        what = f"its frames have {frames.summary.image_size} px, and the fields {plan.config.detect.fields.side} px"
+    if frames.summary.image_size != plan.config.detect.side:
+        what = f"its frames have {frames.summary.image_size} px, and the fields {plan.config.detect.side} px"
         raise ArtifactIncompatible(what, frames.folder.uri, "give frames with curate.image_size=detect.fields.side")
     check_galaxies(synthetic, frames)
     rows = choose_pictures(synthetic, plan.config.detect)
@@ -117,10 +119,11 @@ class _Stage:
         self.detect, self.names = plan.config.detect, class_names(synthetic)
 
     def run(self, spec: Any, run: Run) -> None:
+        labelled, tests = self._read_labelled()
         skies, central_box = self._measure_frames()
         fields = {split: self._make_fields(split, skies) for split in FIELD_SPLITS}
         if checked.recorded(self.folder, TRAINED) is None:  # an earlier run may have ended after it
-            self._train(fields["train"], run)
+            self._train(fields["train"], labelled, run)
         frames = read_frames(self.frames, "test", self.detect.max_frames, self.detect.seed)
         evaluated: dict[str, Evaluated] = {}
         for split in FIELD_SPLITS[1:]:
@@ -129,18 +132,34 @@ class _Stage:
         evaluated["frames"] = Evaluated(
             self._find("frames", frames["image"].to_pylist()), None, frames["label"].to_pylist()
         )
+        if tests:
+            found = self._find("labelled", [frame.picture for frame in tests])
+            evaluated["labelled"] = Evaluated(found, [{"annotations": frame.annotations} for frame in tests])
+            self._json("detections_labelled.json", results(found))
         same_classes = tuple(self.frames.class_names) == self.names
-        side, names = self.detect.fields.side, self.names if same_classes else None
-        metrics = figures_of(evaluated, central_box, side, self.detect.seed, names)
+        side, names = self.detect.side, self.names if same_classes else None
+        metrics = figures_of(evaluated, central_box, side, self.detect.seed, names, self._categories())
         metrics |= {"synthetic": self.synthetic.manifest.content, "survey": self.frames.summary.survey}
+        if tests:
+            metrics |= {"labelled_frames": {"train": len(labelled), "test": len(tests)}}
         metrics |= {"pictures": {split: self.rows["split"].to_pylist().count(split) for split in FIELD_SPLITS}}
         self._write(fields, evaluated, frames, metrics)
-        images = decode_images(frames["image"], self.detect.fields.side).numpy()
+        images = decode_images(frames["image"], self.detect.side).numpy()
         save_figure(
             spec, run, FIGURE, lambda to: draw_frames(to, images, evaluated["frames"].found, metrics["threshold"])
         )
         for row in metrics["figures"]:
             run.metrics({f"{row['images']}/{row['method']}/{row['metric']}".replace(" ", "_"): row["value"]}, 0)
+
+    def _categories(self) -> tuple[str, ...]:
+        return tuple(category["name"] for category in categories(self.names))
+
+    def _read_labelled(self) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+        """Return the labelled frames that train the detector, and those of the test."""
+        if self.detect.labelled is None:
+            return (), ()
+        train, test = read_labelled(self.detect, self._categories())
+        return () if self.detect.labelled.use == "synthetic" else tuple(train), tuple(test)
 
     def _measure_frames(self) -> tuple[tuple[Sky, ...], Box]:
         """Return the skies of training frames, and their central galaxies' median box."""
@@ -161,7 +180,9 @@ class _Stage:
     def _make_fields(self, split: FieldSplit, skies: tuple[Sky, ...]) -> list[Record]:
         """Return the records of the fields of a split, with their annotations."""
         count = self.detect.train_fields if split == "train" else self.detect.test_fields
-        width = self.detect.fields.side * self.synthetic.summary.crop_fraction / self.frames.summary.crop_fraction
+        if split == "train" and self.detect.labelled is not None and self.detect.labelled.use == "labelled":
+            count = 0
+        width = self.detect.side * self.synthetic.summary.crop_fraction / self.frames.summary.crop_fraction
         of_split = self.rows.filter(pa.array(np.array(self.rows["split"].to_pylist()) == split))
         names, origins = of_split["object_id"].to_pylist(), of_split["origin"].to_pylist()
         stamps = Stamps(self.synthetic.folder.uri, tuple(names), self.detect.fields, width, self.names != NO_CLASSES)
@@ -196,16 +217,17 @@ class _Stage:
         finish_blocks(self.folder, tables, work, resources, stage="detect", doing=doing, is_finished=checked.recorded)
         return [record for name in blocks for record in checked.values_of(self.folder, name)["records"]]
 
-    def _train(self, fields: list[Record], run: Run) -> None:
+    def _train(self, fields: list[Record], labelled: tuple[Frame, ...], run: Run) -> None:
         """Train the detector in a Ray task; resume from its checkpoint if the worker dies."""
         resources, detect = self.plan.config.resources, self.detect
         ensure_schedulable(resources)
-        names = tuple(category["name"] for category in categories(self.names))
         task = TrainingTask(
-            self.folder.uri, tuple(fields), names, detect, Processor.of(resources), resources.checkpoint_seconds,
+            self.folder.uri, tuple(fields), labelled, self._categories(), detect, Processor.of(resources),
+            resources.checkpoint_seconds,
         )  # fmt: skip
         trainer = worker_task(train_detector, resources, max_retries=0, num_returns="streaming")
-        log.info("detect: %d steps of %d fields, from %d", detect.steps, detect.batch_size, len(fields))
+        what = "detect: %d steps of %d pictures, from %d fields and %d labelled frames"
+        log.info(what, detect.steps, detect.batch_size, len(fields), len(labelled))
         last_seen = failures = 0
         with progress(detect.steps, "training", "steps") as shown, translate_errors("detect"):
             while True:
@@ -230,7 +252,7 @@ class _Stage:
         for split, records in fields.items():
             text = f"Synthetic fields of raydistill, {split} split, with exact boxes and masks"
             self._json(f"{split}.json", document(records, self.names, text, synthetic=True))
-        side = self.detect.fields.side
+        side = self.detect.side
         real = [
             {"file_name": name, "width": side, "height": side, "annotations": record["annotations"]}
             for name, record in zip(frames["object_id"].to_pylist(), evaluated["frames"].found, strict=True)

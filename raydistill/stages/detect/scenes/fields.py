@@ -309,7 +309,7 @@ def document(
     }
 
 
-def boxes_of(image: dict[str, Any]) -> np.ndarray:
-    """Return an image's boxes, float64 `[N, 4]`: left, top, right, bottom."""
-    boxes = np.array([annotation["bbox"] for annotation in image["annotations"]], np.float64).reshape(-1, 4)
+def boxes_of(annotations: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the boxes of annotations, float64 `[N, 4]`: left, top, right, bottom."""
+    boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -89,5 +89,5 @@ def test_the_schema_rejects_a_document_without_boxes() -> None:
 
 
 def test_boxes_become_corners() -> None:
-    assert boxes_of(images()[1]).tolist() == [[1, 0, 3, 2]] * 2
-    assert boxes_of(images()[0]).shape == (0, 4)
+    assert boxes_of(images()[1]["annotations"]).tolist() == [[1, 0, 3, 2]] * 2
+    assert boxes_of(images()[0]["annotations"]).shape == (0, 4)

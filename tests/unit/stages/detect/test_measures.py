@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raydistill.stages.detect.evaluation import (
+from raydistill.stages.detect.measures import (
     Matches,
     average_precision,
     best_threshold,
     central,
     match,
+    match_categories,
+    mean_average_precision,
     overlaps,
     precision_recall,
 )
@@ -92,3 +94,19 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     assert result.value == pytest.approx(np.mean(values))
     assert result.high - result.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
     assert result == bootstrap_interval(values, lambda some: float(np.mean(some)), seed=0)
+
+
+def test_mean_average_precision_is_that_of_categories_and_overlaps() -> None:
+    truth = [{"bbox": [0, 0, 10, 10], "category_id": 1}, {"bbox": [20, 20, 10, 10], "category_id": 2}]
+    # Category 0 is exact; that of 1 overlaps .72: hits at .5 to .7. Category 2 has no truth, and one detection.
+    found = {
+        "boxes": [[0, 0, 10, 10], [20, 20, 30, 27.2], [40, 40, 50, 50]],
+        "scores": [0.9, 0.8, 0.7],
+        "categories": [0, 1, 2],
+    }
+    image = match_categories(found, truth, 3)
+    assert mean_average_precision([image], slice(0, 1)) == 1
+    assert mean_average_precision([image]) == pytest.approx((1 + 0.5) / 2)
+    confused = match_categories(found | {"categories": [1, 0, 2]}, truth, 3)
+    assert mean_average_precision([confused]) == 0
+    assert np.isnan(mean_average_precision([match_categories(found, [], 3)]))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raydistill.errors import ConfigError
-from raydistill.stages.detect.evaluation import average_precision, match
+from raydistill.stages.detect.measures import average_precision, match
 from raydistill.stages.detect.network import build_detector, detect, import_detection, suppress, to_tensor
 from tests.unit.stages.detect.galaxies import disk, observed
 

@@ -18,7 +18,7 @@ from raydistill.runtime.resources import Processor
 from raydistill.stages.detect.artifact import WEIGHTS
 from raydistill.stages.detect.config import Detect, FieldModel
 from raydistill.stages.detect.scenes.fields import annotation
-from raydistill.stages.detect.worker import STATE, TrainingTask, lr_at, train_detector
+from raydistill.stages.detect.training import STATE, TrainingTask, lr_at, train_detector
 from raydistill.storage import Folder
 from tests.unit.stages.detect.galaxies import disk, observed
 
@@ -36,7 +36,7 @@ def task(folder: Path, detect: Detect = DETECT, seconds: float = 0.0) -> Trainin
         Folder(folder).write(name, encode_png(picture))
         boxes = [annotation(mask, Box(24, 24, 40, 40), 1 + number % 2, {})] if number else []
         records.append({"file_name": name, "annotations": boxes})
-    return TrainingTask(str(folder), tuple(records), ("galaxy", "star"), detect, Processor(1, 0), seconds)
+    return TrainingTask(str(folder), tuple(records), (), ("galaxy", "star"), detect, Processor(1, 0), seconds)
 
 
 def test_a_training_that_stops_anywhere_ends_with_the_same_bytes(tmp_path: Path) -> None:
