@@ -157,6 +157,10 @@ class Config(ShownByDifferences):
         """Return the numbers of the experts that a distillation uses."""
         return self.distill.experts or tuple(range(self.experts.num_experts))
 
+    def searched(self, survey: str | None) -> str | None:
+        """Return the survey of a search: that of its own key, or else that of `predict`."""
+        return survey or self.predict.survey
+
     @property
     def headline(self) -> tuple[str, str]:
         """Return the names of the protocol and the network of the headline figures."""

@@ -27,6 +27,8 @@ from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill, Images, TableConditions
 from raydistill.datasets.base import DataSet
+from raydistill.datasets.folder import ImageFolder
+from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.votes import PathQuestions
@@ -108,7 +110,10 @@ class Plan:
 
         Nothing in curation is random, so runs with different seeds share it.
         """
-        curate = self.config.curate
+        curate, survey = self.config.curate, self.config.survey
+        if isinstance(survey, ImageFolder) and f"{self.root.uri}/".startswith(f"{Folder(survey.root).uri}/"):
+            what = f"the run's folder is below {survey.root}, and its figures would become pictures of the survey"
+            raise ConfigError(what, "output", "give a folder elsewhere")
         identifying, provenance = survey_parts(self.config.survey)
         parts: dict[str, Any] = {**identifying, "curate": curate}
         if isinstance(curate.classes, str) and curate.classes not in (*BUILTIN_TREES, ALL, UNLABELLED):

@@ -1,4 +1,4 @@
-"""Compute 95 % intervals: Student's t for repeated runs, percentiles of resamples.
+"""Compute 95 % intervals of repeated runs, of resamples and of shares.
 
 Shape suffixes: S seeds, R resamples.
 """
@@ -50,6 +50,16 @@ def mean_interval(values_S: Values) -> Interval:
 def paired_difference(values_S: Values, reference_S: Values) -> Interval:
     """Return the mean difference to a reference with the same seeds, and its interval."""
     return mean_interval(np.asarray(values_S, float) - np.asarray(reference_S, float))
+
+
+def wilson(count: int, total: int) -> Interval:
+    """Return a share and its Wilson interval; NaN of nothing."""
+    if not total:
+        return NO_INTERVAL
+    from scipy import stats
+
+    low, high = stats.binomtest(count, total).proportion_ci(method="wilson")
+    return Interval(count / total, float(low), float(high))
 
 
 def percentile_interval(value: float, resampled_R: Values) -> Interval:

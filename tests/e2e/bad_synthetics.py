@@ -20,6 +20,10 @@ SMOOTH_AND_EDGE_ON = (
     + ",".join(["587722981741691055", *(str(FRACTIONS.get(stem, 0)) for stem in GZ2.answers)])
     + "\n"
 )
+FRAMES = """\
+{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "star"}],
+ "annotations": [{"image_id": 1, "category_id": 1, "bbox": BOX}]}
+"""
 FEATURES = "id,feat_0,feat_1\na,1,2\nb,3,4\n"  # of two objects that are not in the survey
 TABLE = "'pretrain.source={kind: embeddings, table: t.csv, vector: feat_*}'"
 
@@ -66,7 +70,7 @@ SYNTHETIC_CONFIG_ROWS = [
       "sample tiny.yaml sample.source.kind=recombination sample.conditions.kind=nothing", 2,
       "command line, sample: the key 'conditions' belongs to the source 'generator', and the source is 'recombination'; fix the value"),
     R("an audit whose further set does not exist", "audit tiny.yaml 'audit.pictures=[nope]'", 3,
-      "nope: no finished synthetic set is here; correct audit.pictures: it names synthetic or curated sets"),
+      "nope: no finished set is here; correct audit.pictures: it names synthetic sets, or curated sets of other surveys"),
     R("an augmentation with cutmix in its training", "augment tiny.yaml augment.training.cutmix=1", 2,
       "command line, augment: training.cutmix is not used here; give cutmix of the method; fix the value"),
     R("an augmentation with mixup and cutmix", "adapt tiny.yaml other adapt.training.mixup=1 adapt.training.cutmix=1", 2,
@@ -147,6 +151,43 @@ SYNTHETIC_CONFIG_ROWS = [
       "command line, detect.fields.star: there is no key 'star'; did you mean 'stars'?"),
     R("a detector of an odd width", "detect tiny.yaml detect.width=20", 2,
       "command line, detect: width must be a multiple of 32, got 20; fix the value"),
+    R("a run inside its own folder of pictures", "curate set.yaml output=set", 2,
+      "output: the run's folder is below set, and its figures would become pictures of the survey; give a folder elsewhere"),
+    R("labelled frames in a missing document", "detect tiny.yaml 'detect.labelled={train: t.json, test: t.json}'", 3,
+      "t.json: there is no such COCO document; check detect.labelled"),
+    R("labelled frames that are not JSON", "detect tiny.yaml 'detect.labelled={train: t.json, test: t.json}'", 3,
+      "t.json: it is not JSON; give a JSON file with images, annotations and categories, as COCO defines them",
+      {"t.json": "image,box\n"}),
+    R("labelled frames without categories", "detect tiny.yaml 'detect.labelled={train: t.json, test: t.json}'", 3,
+      "t.json: 't.json' cannot be read (categories: Field required); give a JSON file with images, annotations and "
+      "categories, as COCO defines them",
+      {"t.json": '{"images": [], "annotations": []}'}),
+    R("a box of three numbers", "detect tiny.yaml 'detect.labelled={train: t.json, test: t.json}'", 3,
+      "t.json: 't.json' cannot be read (annotations.0.bbox.3: Field required); give a JSON file with images, annotations "
+      "and categories, as COCO defines them",
+      {"t.json": FRAMES.replace("BOX", "[1, 2, 3]")}),
+    R("a labelled frame outside its folder", "detect tiny.yaml 'detect.labelled={train: t.json, test: t.json}'", 3,
+      "t.json: the picture '../secret.png' is not below the folder of the document; move the pictures there",
+      {"t.json": FRAMES.replace("a.png", "../secret.png").replace("BOX", "[1, 2, 3, 4]")}),
+    R("a labelled frame without its picture", "detect tiny.yaml 'detect.labelled={train: t.json, test: t.json}'", 3,
+      "t.json: the picture 'a.png' is missing; put it beside the document",
+      {"t.json": FRAMES.replace("BOX", "[1, 2, 3, 4]")}),
+    R("labelled frames for the training alone", "detect tiny.yaml 'detect.labelled={train: t.json}'", 2,
+      "command line, detect.labelled.test: this key is missing; add it"),
+    R("an unknown use of labelled frames", "detect tiny.yaml 'detect.labelled={train: t, test: t, use: real}'", 2,
+      "command line, detect.labelled.use: input should be 'both', 'labelled' or 'synthetic', got 'real'; fix the value"),
+    R("no labelled frame", "detect tiny.yaml 'detect.labelled={train: t, test: t, limit: 0}'", 2,
+      "command line, detect.labelled.limit: input should be greater than 0, got 0; fix the value"),
+    R("a misspelt key of labelled frames", "detect tiny.yaml 'detect.labelled={train: t, test: t, limits: 3}'", 2,
+      "command line, detect.labelled.limits: there is no key 'limits'; did you mean 'limit'?"),
+    R("a recombination of nothing similar", "sample tiny.yaml 'sample.source={kind: recombination, similar: 0}'", 2,
+      "command line, sample.source.similar: input should be greater than 0, got 0; fix the value"),
+    R("a recombination of an unknown part", "sample tiny.yaml 'sample.source={kind: recombination, part: halo}'", 2,
+      "command line, sample.source.part: input should be 'inner' or 'companion', got 'halo'; fix the value"),
+    R("cutmix with alpha 0", "augment tiny.yaml augment.cutmix=0", 2,
+      "command line, augment.cutmix: input should be greater than 0, got 0; fix the value"),
+    R("a filter of damaged pictures without steps", "curate tiny.yaml 'curate.filter={steps: 0}'", 2,
+      "command line, curate.filter.steps: input should be greater than 0, got 0; fix the value"),
     R("a probability of recognised galaxies that is not a number", "detect tiny.yaml detect.min_recognised=.nan", 2,
       "command line, detect: min_recognised must lie in [0, 1], got nan; fix the value"),
     R("a fraction to sample outside [0, 1]", "sample tiny.yaml sample.conditions.answers.smooth=1.5", 2,
@@ -299,7 +340,7 @@ SYNTHETIC_RUN_ROWS = [
       "needs 20; give more pictures, or set audit.match_classes=false",
       prepare=link("distilled")),
     R("hunt before predict", "hunt tiny.yaml", 3,
-      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG CONFIG', or 'raydistill run "
+      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG', or 'raydistill run "
       "CONFIG --to hunt'"),
     R("a hunt with synthetic galaxies that are experts", "hunt tiny.yaml 'hunt.synthetic={a: {positive: given, negative: given}}'", 3,
       "given: this is a set of expert trajectories, not a synthetic set; give the path of a synthetic set",
@@ -353,5 +394,16 @@ SYNTHETIC_RUN_ROWS = [
     R("frames that are experts", "detect tiny.yaml detect.frames=given", 3,
       "given: this is a set of expert trajectories, not a curated set; give the path of a curated set",
       prepare=link("trajectories")),
+    R("scores of the pictures that a detector learned from", "audit tiny.yaml 'audit.pictures=[given]'", 3,
+      "given: this is the curated set that others are compared with; correct audit.pictures: it names synthetic sets, or "
+      "curated sets of other surveys", prepare=link("curated")),
+    R("scores of pictures of experts", "audit tiny.yaml 'audit.pictures=[given]'", 3,
+      "given: this is a set of expert trajectories, which cannot be audited; correct audit.pictures: it names synthetic sets, "
+      "or curated sets of other surveys", prepare=link("trajectories")),
+    R("a hunt in pictures that were not predicted", "hunt tiny.yaml predict.survey=pictures", 3,
+      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG pictures', or "
+      "'raydistill run CONFIG --to hunt'"),
+    R("neighbours in pictures that were not predicted", "similar tiny.yaml 1 predict.survey=pictures", 3,
+      "runs/tiny/predictions-…: there is no set of predictions here; run 'raydistill predict CONFIG' first"),
 ]
 # fmt: on

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from astropy.io.votable import parse_single_table
 from pyarrow import csv
 from ray_tools import SILENT, content, copy_of, killing, tiny
 
@@ -15,7 +17,7 @@ from raydistill.pipeline.run import lineage, run, spec_of
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.config import Part
 from raydistill.stages.hunt import stage
-from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, SCORES, SHEET, HuntReport, HuntRound
+from raydistill.stages.hunt.artifact import CANDIDATES, CATALOGUE, FINDS, LABELS, SCORES, SHEET, HuntReport, HuntRound
 from raydistill.stages.hunt.inputs.survey import in_part, open_hunted, open_objects
 from raydistill.stages.hunt.specs import hunt_spec
 from raydistill.stages.predict.stage import predict
@@ -87,7 +89,12 @@ def test_rounds_follow_each_other_and_show_nothing_twice(root: Path, tmp_path: P
     assert scores["score"].between(0, 1).all()
     best = scores["score"][scores["label"].isna()].idxmax()
     assert later.candidates()["object_id"][0] == best
-    assert {SHEET, CANDIDATES, SCORES} <= set(later.manifest.files)
+    assert {SHEET, CANDIDATES, SCORES, CATALOGUE} <= set(later.manifest.files)
+    rows = parse_single_table(io.BytesIO(later.folder.read(CATALOGUE))).to_table()
+    assert set(rows["object_id"][rows["in_class"]]) == {name for name in rows["object_id"] if name in wanted}
+    assert (len(rows), rows["in_class"].sum()) == (later.summary.num_labels, later.summary.num_found)
+    assert (FINDS in later.manifest.files) is (later.summary.num_found > 0)
+    assert later.summary.high_shown == sum(rows["reason"] == "high score") > 0
 
 
 def test_candidates_without_a_label_stay_candidates(root: Path, tmp_path: Path) -> None:
@@ -245,9 +252,7 @@ def test_strict_setting_leaves_out_galaxies_of_the_target_class(root: Path) -> N
 @pytest.mark.long
 def test_missing_predictions_and_features_are_rejected(root: Path, tmp_path: Path) -> None:
     empty = copy_of(root, tmp_path, "survey", "curated", "trajectories")
-    with pytest.raises(
-        ArtifactMissing, match="the survey has no predictions yet; run 'raydistill predict CONFIG CONFIG'"
-    ):
+    with pytest.raises(ArtifactMissing, match="the survey has no predictions yet; run 'raydistill predict CONFIG', or"):
         next_round(empty)
     predict(Plan(tiny(empty, "predict.features=false")), SILENT)
     with pytest.raises(ArtifactIncompatible, match=r"set predict\.features=true"):

@@ -292,11 +292,17 @@ def audited_spec(plan: Plan) -> ArtifactSpec:
     path = plan.config.audit.set
     if path is None:
         return plan.synthetic
-    folder, fix = Folder(path), "give the folder of a synthetic, a distilled or another curated set"
+    allowed = (kinds.SYNTHETIC, kinds.DISTILLED, kinds.CURATED)
+    return _named_set(plan, path, allowed, "give the folder of a synthetic, a distilled or another curated set")
+
+
+def _named_set(plan: Plan, path: str, allowed: tuple[str, ...], fix: str) -> ArtifactSpec:
+    """Return the set of a folder; not the run's own curated set."""
+    folder = Folder(path)
     if not exists(folder):
         raise ArtifactMissing("no finished set is here", folder.uri, fix)
     kind = kind_of(folder)
-    if kind not in (kinds.SYNTHETIC, kinds.DISTILLED, kinds.CURATED):
+    if kind not in allowed:
         raise ArtifactIncompatible(f"this is a {describe_kind(kind)[0]}, which cannot be audited", folder.uri, fix)
     spec = existing_spec(kind, path, fix)
     if kind == kinds.CURATED and spec.identity == plan.curated.identity:
@@ -317,9 +323,8 @@ def audit_spec(plan: Plan) -> ArtifactSpec:
         parents[SECOND] = existing_spec(kinds.SYNTHETIC, plan.config.audit.second, "correct audit.second=PATH")
     pictures = plan.config.audit.pictures
     for number, path in enumerate(pictures or ()):
-        folder, fix = Folder(path), "correct audit.pictures: it names synthetic or curated sets"
-        kind = kind_of(folder) if exists(folder) else kinds.SYNTHETIC
-        parents[f"pictures_{number}"] = existing_spec(kind if kind in SCORED else kinds.SYNTHETIC, path, fix)
+        fix = "correct audit.pictures: it names synthetic sets, or curated sets of other surveys"
+        parents[f"pictures_{number}"] = _named_set(plan, path, SCORED, fix)
     # The paths of the sets do not matter, but their identities do.
     parts = {"audit": replace(plan.config.audit, set=None, second=None, pictures=None if pictures is None else ())}
     return plan.spec(kinds.AUDIT, parts, parents, plan.config.audit.seed)

@@ -6,6 +6,8 @@ A round (`hunt_round`) has:
 
 - `sheet.html`: the candidates, to be labelled by keyboard; it saves `labels.csv`.
 - `candidates.csv`: filename, object_id, score, reason.
+- `catalogue.vot`: the labelled objects as a VOTable, with the score that they had before their
+  label, and the purity among those of a high score; `catalogue.png`: the finds.
 - `scores.parquet`: the score of every object, and its label so far. With `hunt.classes` it is
   `classes.parquet`: the most probable class, all probabilities, and the label.
 - `labels.csv`: the labels that this round knew, byte for byte.
@@ -35,6 +37,7 @@ from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
 from raydistill.stages.hunt.config import REFERENCE, STRATEGIES
+from raydistill.statistics.intervals import wilson
 from raydistill.text import glossary, interval, sentence, shown_name, text_table
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 KIND, ROUND_KIND = kinds.HUNT, kinds.HUNT_ROUND
 SUMMARY, ROUND = "hunt.json", "round.json"
 SHEET, LABELS, CANDIDATES, SCORES = "sheet.html", "labels.csv", "candidates.csv", "scores.parquet"
-CLASSES = "classes.parquet"
+CLASSES, CATALOGUE, FINDS = "classes.parquet", "catalogue.vot", "catalogue.png"
 CURVES, METRICS, TRIALS, SEEN, FIGURE = (
     "curves.parquet", "metrics.parquet", "trials.parquet", "seen.parquet", "curves.png",
 )  # fmt: skip
@@ -124,6 +127,9 @@ class RoundSummary(Record):
     accuracy
         Balanced accuracy on labels that were held out in turn; None if there are too few. The labels
         are chosen, and so not a random sample of the survey.
+    high_shown, high_found
+        Labelled objects that a round showed for their high score, and those of the target class
+        among them.
     """
 
     target: str
@@ -138,6 +144,8 @@ class RoundSummary(Record):
     sources: tuple[str, ...]
     labelled: dict[str, int] = field(default_factory=dict)
     accuracy: float | None = None
+    high_shown: int = 0
+    high_found: int = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -303,6 +311,10 @@ def hunt_report(config: Config, report: HuntRound | HuntReport) -> str:
         if done.labelled:
             return _class_round_text(done)
         known = f"{done.num_labels} labels, {done.num_found} found so far"
+        purity = wilson(done.high_found, done.high_shown)
+        if done.high_shown:
+            known += f"; {done.high_found} of {done.high_shown} shown for a high score, "
+            known += f"a purity of {interval(*purity)}"
         return sentence(
             f"Round {done.number} of {done.target}: {known}. Label the candidates on the sheet, and save labels.csv."
         )

@@ -176,7 +176,7 @@ class Hunt:
         regression learns them all. The labels are then class names. It has no synthetic sources.
     survey
         The survey, as SURVEY of `raydistill predict`: its predictions must exist. None: that of
-        the config.
+        `predict.survey`, or else of the config.
     labels
         CSV of the labels so far, with the columns filename and label. None: none.
     threshold

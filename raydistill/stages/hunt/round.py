@@ -26,9 +26,21 @@ from raydistill.figures.pages import picture, render
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
+from raydistill.runtime.stages import save_figure
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.hunt.artifact import CANDIDATES, LABELS, ROUND, SCORES, SCORES_SCHEMA, SHEET, RoundSummary
+from raydistill.stages.hunt.artifact import (
+    CANDIDATES,
+    CATALOGUE,
+    FINDS,
+    LABELS,
+    ROUND,
+    SCORES,
+    SCORES_SCHEMA,
+    SHEET,
+    RoundSummary,
+)
+from raydistill.stages.hunt.catalogue import catalogue_table, draw_finds, purity_counts, to_votable
 from raydistill.stages.hunt.config import FixMatchLearner, Hunt
 from raydistill.stages.hunt.inputs.labels import GRADES, WORDS, KnownLabels, LabelFile, known_labels
 from raydistill.stages.hunt.inputs.sources import Source, open_sources
@@ -73,6 +85,8 @@ def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hun
         what = "hunt: nothing can be learned from %d labels, %d of them of the target class; the round explores"
         log.log(level, what, len(known.rows), int(known.positive.sum()))
     candidates = _rank(plan, folder, known, values, standardiser, scorer)
+    catalogue = catalogue_table(survey, known)
+    found, shown = purity_counts(catalogue)
     summary = RoundSummary(
         target=config.target,
         survey=survey.pictures.name,
@@ -84,7 +98,15 @@ def write_round(plan: Plan, spec: ArtifactSpec, curated: CuratedSet, survey: Hun
         scale=known.file.scale,
         learner="" if scorer is None else config.learner.kind,
         sources=tuple(source.name for source in sources),
+        high_shown=shown,
+        high_found=found,
     )
+    if catalogue:
+        folder.write(CATALOGUE, to_votable(catalogue, summary))
+    if known.positive.any():
+        save_figure(
+            spec, run, FINDS, lambda path: draw_finds(path, survey, catalogue, config.picture_size, config.target)
+        )
     if summary.scale == "1-5":
         log.info("hunt: grades of %d or more count as %s (hunt.threshold)", config.threshold, config.target)
     write_sheet(plan, folder, survey, known.file, candidates, summary, spec.identity)

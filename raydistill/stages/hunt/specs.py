@@ -49,7 +49,7 @@ def truth_table(plan: Plan) -> str:
     """
     if (table := plan.config.hunt.scripted.table) is not None:
         return table
-    if plan.truth is not None and plan.config.hunt.survey is None:
+    if plan.truth is not None and plan.config.searched(plan.config.hunt.survey) is None:
         return plan.truth
     what = "no table of the truth is given, and the survey is not the simulated one of this config"
     raise ConfigError(what, "hunt.oracle.table", "give a table with object ids and the columns of hunt.oracle.positive")
@@ -81,7 +81,10 @@ def hunt_spec(plan: Plan) -> ArtifactSpec:
     parts["hunt"] = part
     if not config.classes:
         part.pop("classes")
-    parents = {kinds.CURATED: plan.curated, kinds.PREDICTIONS: predictions_of(plan, config.survey)}
+    parents = {
+        kinds.CURATED: plan.curated,
+        kinds.PREDICTIONS: predictions_of(plan, plan.config.searched(config.survey)),
+    }
     if classifies(plan.config):
         parents[kinds.TRAJECTORIES] = plan.trajectories
     kind = kinds.HUNT_ROUND if oracle is None else kinds.HUNT

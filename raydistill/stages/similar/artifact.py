@@ -115,7 +115,10 @@ def similar_spec(plan: Plan) -> ArtifactSpec:
         raise ConfigError("it names no galaxy", "similar.more", "give the id of a galaxy: raydistill similar CONFIG ID")
     if not plan.config.predict.features:
         raise ConfigError("without features there is nothing to compare", "predict.features", "leave it out")
-    parents = {kinds.CURATED: plan.curated, kinds.PREDICTIONS: predictions_of(plan, similar.survey)}
+    parents = {
+        kinds.CURATED: plan.curated,
+        kinds.PREDICTIONS: predictions_of(plan, plan.config.searched(similar.survey)),
+    }
     return plan.spec(KIND, {"similar": replace(similar, survey=None)}, parents, 0)
 
 

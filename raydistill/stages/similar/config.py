@@ -15,7 +15,7 @@ class Similar:
     Parameters
     ----------
     survey
-        The survey to search, as `predict.survey`. None: that of the config.
+        The survey to search. None: that of `predict.survey`, or else of the config.
     more
         Ids of the galaxies that the result is to be like, with commas between them.
     less

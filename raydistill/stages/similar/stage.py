@@ -76,7 +76,7 @@ def similar(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Simi
 def _write(plan: Plan, spec: Any, curated: CuratedSet, run: Any) -> None:
     """Search, and write the files of the sheet."""
     config = plan.config.similar
-    pictures = open_survey(plan, config.survey)
+    pictures = open_survey(plan, plan.config.searched(config.survey))
     predictions = PredictionSet.open(spec_of_pictures(plan, pictures).folder, verify=False)
     vectors = Vectors.open(plan.root / f"vectors-{predictions.manifest.identity[:12]}", predictions)
     like, unlike = config.ids("more"), config.ids("less")

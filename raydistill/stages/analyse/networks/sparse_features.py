@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import ray
-import scipy
 import torch
 from sklearn.decomposition import PCA
 
@@ -41,6 +40,7 @@ from raydistill.stages.analyse.science.sparse_features import (
 )
 from raydistill.stages.analyse.sections import Quantity, Section, SectionFigure, SectionTable, Statement
 from raydistill.stages.pretrain.describers import Describer, on_device
+from raydistill.statistics.intervals import wilson
 from raydistill.statistics.testing import SIGNIFICANCE, holm
 
 Floats = npt.NDArray[np.float64]
@@ -280,9 +280,8 @@ def _prototype_table(inputs: AnalysisInputs, features: Features) -> SectionTable
     for number, label in enumerate(inputs.prototype_labels.tolist()):
         for m in features.recurring:
             below = round(float(ranks_SM[number, m]) * n)
-            low, high = scipy.stats.binomtest(below, n).proportion_ci(method="wilson")
             activation = float(features.prototypes_SM[number, m])
-            rows.append((inputs.class_names[label], number % ipc, m, activation, below / n, low, high, n))
+            rows.append((inputs.class_names[label], number % ipc, m, activation, *wilson(below, n), n))
     caption = "Activation of the recurring features by the prototypes, beside held-out galaxies."
     return SectionTable.of_rows("prototype_features", caption, rows, PROTOTYPES, shown=len(rows) <= 200)
 
@@ -328,9 +327,8 @@ def _figures(
 def _summaries(features: Features, explained: float, num_held_out: int) -> tuple[Statement, ...]:
     recurring, total = int(features.recurrence.recurring.sum()), len(features.alignments)
     dead = int(dead_features(torch.from_numpy(features.training_NM)).sum())
-    low, high = scipy.stats.binomtest(recurring, total).proportion_ci(method="wilson")
     return (
-        Statement("Share of the sparse features that recur", recurring / total, low, high, total),
+        Statement("Share of the sparse features that recur", *wilson(recurring, total), total),
         Statement("Share of the sparse features that no training galaxy activates", dead / total, math.nan, math.nan, total),
         Statement(
             "Share of the variance of the features that the autoencoder explains, of held-out galaxies",

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 import torch
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from raydistill.galaxies.answers import replace_answers
 from raydistill.galaxies.tree import DecisionTree
 from raydistill.seeding import fold_in
 from raydistill.stages.analyse.science.occlusion import Classifier
-from raydistill.statistics.intervals import NO_INTERVAL, Interval
+from raydistill.statistics.intervals import Interval, wilson
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -61,11 +60,7 @@ class Verdict:
 
     def rate(self) -> Interval:
         """Return the accepted pairs' share and Wilson 95 % interval; NaN without pairs."""
-        if not len(self.accepted):
-            return NO_INTERVAL
-        number = int(self.accepted.sum())
-        low, high = scipy.stats.binomtest(number, len(self.accepted)).proportion_ci(method="wilson")
-        return Interval(number / len(self.accepted), float(low), float(high))
+        return wilson(int(self.accepted.sum()), len(self.accepted))
 
 
 def answers_that_stay(changed: int, tree: DecisionTree) -> Bools:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy
 
 from raydistill.seeding import fold_in
+from raydistill.statistics.intervals import wilson
 from raydistill.statistics.permutation import LEFT_OUT, SYNTHETIC, Bools, Floats, Frame, Groups, Metric, PooledStatistic
 from raydistill.statistics.testing import Finding, holm
 
@@ -162,12 +163,11 @@ def recognised_classes(synthetic: Seen, held_out: Seen, class_names: Sequence[st
         )
         if min(count, real_count) < MIN_OF_CLASS:
             continue
-        low, high = scipy.stats.binomtest(right, count).proportion_ci(method="wilson")
-        floor_low, floor_high = scipy.stats.binomtest(real_right, real_count).proportion_ci(method="wilson")
+        ours, floor = wilson(right, count), wilson(real_right, real_count)
         table = [[right, count - right], [real_right, real_count - real_right]]
         p_value = scipy.stats.fisher_exact(table, alternative="less").pvalue
-        value, floor = right / count, real_right / real_count
-        findings.append(_finding("class_recognised", name, value, (low, high), floor, (floor_low, floor_high), p_value))
+        ends = (ours.low, ours.high), (floor.low, floor.high)
+        findings.append(_finding("class_recognised", name, ours.value, ends[0], floor.value, ends[1], p_value))
     return findings
 
 

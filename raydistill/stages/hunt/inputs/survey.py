@@ -85,8 +85,9 @@ def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:
     ArtifactIncompatible
         The predictions have no features.
     """
-    pictures = open_survey(plan, plan.config.hunt.survey)
-    predictions = _open_predictions(spec_of_pictures(plan, pictures), plan.config.hunt.survey)
+    searched = plan.config.searched(plan.config.hunt.survey)
+    pictures = open_survey(plan, searched)
+    predictions = _open_predictions(spec_of_pictures(plan, pictures), searched)
     if not predictions.summary.num_features:
         fix = "set predict.features=true and run 'raydistill predict' again"
         raise ArtifactIncompatible("these predictions have no features", predictions.folder.uri, fix)
@@ -100,7 +101,8 @@ def _open_predictions(spec: ArtifactSpec, survey: str | None) -> PredictionSet:
     try:
         return PredictionSet.open(spec.folder)
     except ArtifactMissing as error:
-        fix = f"run 'raydistill predict CONFIG {survey or 'CONFIG'}', or 'raydistill run CONFIG --to hunt'"
+        command = " ".join(["raydistill predict CONFIG", *([survey] if survey else [])])
+        fix = f"run '{command}', or 'raydistill run CONFIG --to hunt'"
         raise ArtifactMissing("the survey has no predictions yet", spec.folder.uri, fix) from error
 
 
