@@ -30,7 +30,7 @@ from raydistill.learning.encoders import features_of
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.stages.sample.artifact import SyntheticSet
-from raydistill.statistics.intervals import percentile_interval
+from raydistill.statistics.intervals import Interval, percentile_interval
 from raydistill.statistics.resampling import draws
 from raydistill.text import text_table
 
@@ -63,7 +63,16 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("--judge", required=True)
     options, overrides = parser.parse_known_args()
-    arguments = [options.config, *overrides, "generate.conditions=[embedding]"]
+    rows: list[tuple[str, ...]] = []
+    for name, means in figures([options.config, *overrides], options.judge).items():
+        head = ("encoder", *means)
+        rows.append((name, *(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]" for mean in means.values())))
+    print(text_table(f"{options.config}: variations of test galaxies", [head, *rows]))
+
+
+def figures(arguments: list[str], judge: str) -> dict[str, dict[str, Interval]]:
+    """Return the measures of both encoders; the arguments name the first one."""
+    arguments = [*arguments, "generate.conditions=[embedding]"]
     config = load_config(*arguments)
     curated = CuratedSet.open(str(run_stage("curate", arguments)))
     run_stage("generate", arguments)
@@ -76,12 +85,14 @@ def main() -> None:
         row_of = {name: row for row, name in enumerate(samples.table(["origin"])["origin"].to_pylist())}
         sampled.append(samples.to_torch().tensors[0][[row_of[name] for name in ids]])
     resamples = np.concatenate(list(draws(len(ids), 0, 500)))
-    rows = []
-    for name, uri in (("its own", config.features), ("judge", options.judge)):
+    result = {}
+    for name, uri in (("its own", config.features), ("judge", judge)):
         values = measures(*unit_features(uri, config, curated, [test, *sampled]), labels_N)
-        means = [percentile_interval(value_N.mean(), value_N[resamples].mean(axis=1)) for value_N in values.values()]
-        rows.append((name, *(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]" for mean in means)))
-    print(text_table(f"{options.config}: variations of {len(ids)} test galaxies", [("encoder", *values), *rows]))
+        result[name] = {
+            measure: percentile_interval(value_N.mean(), value_N[resamples].mean(axis=1))
+            for measure, value_N in values.items()
+        }
+    return result
 
 
 if __name__ == "__main__":
