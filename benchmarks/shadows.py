@@ -186,9 +186,8 @@ def summarised(
             values.append(balanced_accuracy(confusion_of(found, labels[test])))
             scores = found[:, 1] if (number, draw) == (LABELS[-1], 0) else scores
         mean = mean_interval(values)
-        results.append(
-            (f"second survey, a head on {number} labels", f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
-        )
+        ends = "" if mean.low != mean.low else f" [{mean.low:.3f}, {mean.high:.3f}]"
+        results.append((f"second survey, a head on {number} labels", f"{mean.value:.3f}{ends}"))
     write_catalogue(surveys, [ids[row] for row in test], scores, root / "faint_galaxies.vot")
     return results
 
