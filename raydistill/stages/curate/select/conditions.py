@@ -67,7 +67,7 @@ class ConditionEncoding:
         Statistics of the groups "size" and "colour".
     """
 
-    layout: ConditionLayout = ConditionLayout()
+    layout: ConditionLayout
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
     @property

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from raydistill.diffusion.conditions import ConditionLayout
 from raydistill.diffusion.options import GeneratorTraining
 from raydistill.stages.curate.feeding import feed
 from raydistill.stages.curate.feeding.feed import Feed, Pictures, used_groups
@@ -63,7 +64,7 @@ def test_workers_read_their_shards_in_the_order_of_the_training(
 
 
 def test_columns_of_ray_data_keep_pictures_and_conditions(pictures: Pictures) -> None:
-    for encoding in (pictures.encoding, ConditionEncoding()):
+    for encoding in (pictures.encoding, ConditionEncoding(ConditionLayout())):
         images = Pictures(pictures.groups, SIZE, encoding).choose(4, 0, "some")
         images.conditions.known_BV[1] = False
         back = feed._from_columns(feed._to_columns(images))

@@ -70,3 +70,12 @@ def test_damaged_files_raise_errors_that_name_them(folder: Folder) -> None:
     folder.write(SUMMARY, json.dumps(summary).encode())
     with pytest.raises(ArtifactCorrupt, match="cannot be read"):
         GeneratorArtifact.open(folder, verify=False)
+
+
+def test_a_generator_of_an_older_release_is_not_taken_for_one_without_conditions(folder: Folder) -> None:
+    write(folder, MODELS["mlp"])
+    summary = json.loads(folder.read(SUMMARY))
+    summary["encoding"] = {**summary["encoding"].pop("layout"), **summary["encoding"]}
+    folder.write(SUMMARY, json.dumps(summary).encode())
+    with pytest.raises(ArtifactCorrupt, match=r"encoding\.layout: Field required\); make it again"):
+        GeneratorArtifact.open(folder, verify=False)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from raydistill.diffusion.conditions import ConditionLayout
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.classes import GZ2_FIVE
 from raydistill.galaxies.trees import GZ2
@@ -113,7 +114,7 @@ def test_galaxies_of_a_split_are_taken_in_turn(pools) -> None:
 def test_nothing_is_known_without_conditions(pools, survey: Survey) -> None:
     for (pool,) in (
         pools(NoConditions()),
-        make_pools(None, survey, ConditionEncoding()),
+        make_pools(None, survey, ConditionEncoding(ConditionLayout())),
     ):
         assert not pool.conditions.known_BV.any()
         assert pool.galaxies.labels_N.tolist() == [NO_CLASS]
