@@ -20,10 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import variations
 import yaml
-from detectors import AP, AP50, detector_runs
+from detectors import AP, AP50, detector_runs, gain
 from running import ROOT, run_stage
 
 from raydistill import open as open_artifact
@@ -131,12 +130,13 @@ def detected(run: Runner) -> list[Figure]:
     generator = "generate.model={network: {kind: mlp, width: 512, blocks: 5}, space: {kind: components}}"
     common = [f"output={run.output}", generator, "sample.num_images=700"]
     runs = detector_runs(common, [10], [0, 1], side=128, steps=200)
-    both, alone = runs["both", 10], runs["labelled", 10]
-    results = []
-    for name, text in ((AP, "AP"), (AP50, "AP50")):
-        gains = [a[name] - b[name] for a, b in zip(both, alone, strict=True)]
-        results.append(figure(f"{text} with synthetic fields minus ten labelled frames alone", np.mean(gains)))
-    return results
+    return [
+        figure(
+            f"{text} with synthetic fields minus ten labelled frames alone",
+            gain(runs["both", 10], runs["labelled", 10], name),
+        )
+        for name, text in ((AP, "AP"), (AP50, "AP50"))
+    ]
 
 
 def forensic(run: Runner) -> list[Figure]:

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 from running import run_stage
-from scipy import stats
 
 from raydistill.stages.detect.artifact import DetectionReport
+from raydistill.statistics.intervals import Interval, paired_difference
 from raydistill.text import text_table
 
 AP, AP50, CLASS = "mean_average_precision", "mean_average_precision_50", "average_precision_50/"
@@ -116,16 +116,17 @@ def _mean(runs: list[dict[str, float]], name: str) -> float:
     return float(np.mean([run.get(name, np.nan) for run in runs]))
 
 
+def gain(both: list[dict[str, float]], alone: list[dict[str, float]], name: str) -> Interval:
+    """Return the mean gain of a figure over the seeds."""
+    return paired_difference([run[name] for run in both], [run[name] for run in alone])
+
+
 def _row(use: str, limit: int | None, figures: dict[tuple[str, int | None], list[dict[str, float]]]) -> tuple[str, ...]:
     runs = figures[use, limit]
-    differences = []
-    for name in (AP, AP50):
-        if use != "both":
-            differences.append("")
-            continue
-        values = [a[name] - b[name] for a, b in zip(runs, figures["labelled", limit], strict=True)]
-        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
-        differences.append(f"{np.mean(values):+.3f} ± {half:.3f}")
+    differences = ["", ""]
+    if use == "both":
+        gains = [gain(runs, figures["labelled", limit], name) for name in (AP, AP50)]
+        differences = [f"{of.value:+.3f} ± {of.high - of.value:.3f}" for of in gains]
     cells = [f"{_mean(runs, name):.3f}" for name in (AP, AP50)]
     return (
         str(limit or ""),

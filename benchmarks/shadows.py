@@ -41,7 +41,7 @@ from raydistill.stages.hunt.learn.regression import Regression
 from raydistill.stages.predict.artifact import PredictionSet
 from raydistill.statistics.intervals import mean_interval, wilson
 from raydistill.statistics.standardise import Standardiser
-from raydistill.text import text_table
+from raydistill.text import interval, text_table
 
 TELESCOPES = {
     "first": Telescope(psf_fwhm=1.0, pixel_scale=0.263, exposure=20, stretch=0.04, softening=6),
@@ -154,10 +154,8 @@ def figures(root: Path, count: int) -> list[tuple[str, str]]:
     first = str(configs["first"])
     run_stage("run", [first, "--to", "predict"])
     run_stage("run", [str(configs["second"]), "--to", "curate"])
-    predictions = {
-        name: PredictionSet.open(str(run_stage("predict", [first, *([str(configs[name])] if name != "first" else [])])))
-        for name in surveys
-    }
+    predict = {"first": [first], "second": [first, str(configs["second"])]}
+    predictions = {name: PredictionSet.open(str(run_stage("predict", words))) for name, words in predict.items()}
     return [("objects", str(count)), *summarised(surveys, predictions, root)]
 
 
@@ -185,9 +183,7 @@ def summarised(
             found = head.probabilities(features[test])
             values.append(balanced_accuracy(confusion_of(found, labels[test])))
             scores = found[:, 1] if (number, draw) == (LABELS[-1], 0) else scores
-        mean = mean_interval(values)
-        ends = "" if mean.low != mean.low else f" [{mean.low:.3f}, {mean.high:.3f}]"
-        results.append((f"second survey, a head on {number} labels", f"{mean.value:.3f}{ends}"))
+        results.append((f"second survey, a head on {number} labels", interval(*mean_interval(values))))
     write_catalogue(surveys, [ids[row] for row in test], scores, root / "faint_galaxies.vot")
     return results
 
@@ -200,16 +196,16 @@ def truth_of(survey: dict[str, Simulated], ids: list[str]) -> np.ndarray:
 def balanced(probability_NK: np.ndarray, labels_N: np.ndarray) -> str:
     """Return the balanced accuracy, and the Wilson interval over objects."""
     right = int((probability_NK.argmax(axis=1) == labels_N).sum())
-    interval = wilson(right, len(labels_N))
-    accuracy = balanced_accuracy(confusion_of(probability_NK, labels_N))
-    return f"{accuracy:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    _, *ends = wilson(right, len(labels_N))
+    return interval(balanced_accuracy(confusion_of(probability_NK, labels_N)), *ends)
 
 
 def measure(picture: np.ndarray, telescope: Telescope) -> tuple[float, float]:
-    """Return the half-light radius [arcsec] behind the surface brightness in it [mag].
+    """Return surface brightness [mag] and half-light radius [arcsec].
 
-    The brightness is relative. Both are of the light within 8 arcsec of the centre, without pixels twice as bright as the median of the
-    innermost arcsecond and a half, which are stars and other galaxies.
+    The brightness is relative, and the mean within that radius. Both are of the light within 8
+    arcsec of the centre, without pixels twice as bright as the median of the innermost arcsecond
+    and a half, which are stars and other galaxies.
     """
     light = above_sky(to_light(picture, lupton_contrast(telescope.softening))).mean(axis=2) * telescope.stretch
     distance = np.hypot(*grid(SIZE, WIDTH / SIZE))

@@ -17,7 +17,7 @@ from running import run_stage
 
 from raydistill.stages.augment.artifact import AugmentationReport
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.text import text_table
+from raydistill.text import interval, text_table
 
 METHODS = "augment.methods=[flips, oversampling, real_synthetic]"
 
@@ -45,17 +45,10 @@ def main() -> None:
         gains = {row["method"]: row for row in report.differences().to_dict("records")}
         for row in report.table().to_dict("records"):
             gain = gains.get(row["method"])
-            shown = (
-                ""
-                if gain is None
-                else f"{gain['macro_f1']:+.3f} [{gain['macro_f1_low']:.3f}, {gain['macro_f1_high']:.3f}]"
-            )
-            cells = (
-                f"{row['balanced_accuracy']:.3f}",
-                f"{row['macro_f1']:.3f}",
-                shown,
-                gain["baseline"] if gain else "",
-            )
+            cells = [f"{row['balanced_accuracy']:.3f}", f"{row['macro_f1']:.3f}", "", ""]
+            if gain is not None:
+                ends = (gain[f"macro_f1{end}"] for end in ("", "_low", "_high"))
+                cells[2:] = interval(*ends, sign="+"), gain["baseline"]
             rows.append((str(len(ids)), row["method"], *cells))
     print(text_table(f"{options.config}: variations of labelled galaxies", rows))
 

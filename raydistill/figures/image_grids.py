@@ -87,6 +87,12 @@ def displayable(images: Images) -> npt.NDArray[np.uint8]:
     return pixels
 
 
+def of_one_size(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
+    """Return square pictures of the largest one's side; smaller ones become black."""
+    side = max(len(picture) for picture in pictures)
+    return [picture if len(picture) == side else np.zeros((side, side, 3), np.uint8) for picture in pictures]
+
+
 def rgb(colour: str) -> npt.NDArray[np.uint8]:
     """Return a colour's name or hexadecimal code as uint8 [3]."""
     return np.rint(np.array(to_rgb(colour)) * 255).astype(np.uint8)

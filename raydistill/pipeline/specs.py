@@ -159,8 +159,7 @@ def file_digest(uri: str, noun: str, key: str, *, contents: bool = False) -> str
     CatalogError
         There is no such file.
     """
-    parent, _, name = uri.rstrip("/").rpartition("/")
-    folder = Folder(parent or ("/" if uri.startswith("/") else "."))
+    folder, name = Folder.holding(uri)
     if not folder.exists(name):
         raise CatalogError(f"there is no such {noun}", uri, f"check {key}, and RAYDISTILL_DATA if the config uses it")
     inside = folder.files(name)

@@ -110,6 +110,12 @@ class Folder:
         path, here = Path(self.uri), Path.cwd()
         return str(path.relative_to(here)) if self.is_local and path.is_relative_to(here) else self.uri
 
+    @classmethod
+    def holding(cls, uri: str) -> tuple[Folder, str]:
+        """Return the folder of a file or folder at a path or URI, and its name there."""
+        parent, _, name = uri.rstrip("/").rpartition("/")
+        return cls(parent or ("/" if uri.startswith("/") else ".")), name
+
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.uri}/{name}")
 

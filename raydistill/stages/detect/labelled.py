@@ -100,8 +100,7 @@ def read_labelled(detect: Detect, categories: Sequence[str]) -> tuple[list[Frame
 
 def _read(path: str) -> tuple[Folder, bytes, _Document]:
     """Return the folder of a COCO document, its bytes and its contents."""
-    parent, _, name = path.rpartition("/")
-    folder = Folder(parent or ("/" if path.startswith("/") else "."))
+    folder, name = Folder.holding(path)
     if not folder.exists(name):
         raise CatalogError("there is no such COCO document", path, "check detect.labelled")
     data = folder.read(name)
@@ -156,5 +155,5 @@ def _square(folder: Folder, image: _Image, side: int, path: str) -> bytes:
     if pixels.shape[:2] != (side, side):
         height, width = pixels.shape[:2]
         what = f"the picture '{image.file_name}' has {width} x {height} px, and the fields have {side}"
-        raise CatalogError(what, path, "set detect.side, or cut the frames into squares")
+        raise CatalogError(what, path, "set detect.fields.side, or cut the frames into squares")
     return encode_png(pixels)

@@ -50,17 +50,23 @@ def overlaps(boxes_D4: Floats, truths_T4: Floats) -> Floats:
     return np.asarray(common / np.maximum(areas[0] + areas[1] - common, 1e-12))
 
 
-def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats, overlap: float = OVERLAP) -> Matches:
+def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats) -> Matches:
     """Match detections by falling score, each with the free true box it overlaps most."""
     order_D = np.argsort(-np.asarray(scores_D), kind="stable")
-    overlap_DT = overlaps(np.asarray(boxes_D4).reshape(-1, 4), np.asarray(truths_T4).reshape(-1, 4))
-    truth_D = np.full(len(order_D), -1)
-    for row, index in enumerate(order_D if overlap_DT.shape[1] else []):
-        best = int(overlap_DT[index].argmax())
-        if overlap_DT[index, best] >= overlap:
-            truth_D[row] = best
-            overlap_DT[:, best] = 0
+    overlap_DT = overlaps(np.asarray(boxes_D4).reshape(-1, 4), np.asarray(truths_T4).reshape(-1, 4))[order_D]
+    truth_D = _assign(overlap_DT, OVERLAP)
     return Matches(order_D, np.asarray(scores_D, np.float64)[order_D], truth_D, overlap_DT.shape[1])
+
+
+def _assign(overlap_DT: Floats, least: float) -> npt.NDArray[np.int64]:
+    """Return the true box of each detection, in order; -1 for none."""
+    free_DT, truth_D = overlap_DT.copy(), np.full(len(overlap_DT), -1)
+    for row in range(len(free_DT) if free_DT.shape[1] else 0):
+        best = int(free_DT[row].argmax())
+        if free_DT[row, best] >= least:
+            truth_D[row] = best
+            free_DT[:, best] = 0
+    return truth_D
 
 
 class CategoryMatches(NamedTuple):
@@ -97,9 +103,10 @@ def match_categories(found: dict[str, Any], truth: Sequence[dict[str, Any]], cou
     result = []
     for number in range(count):
         d, t = category_D == number, category_T == number
-        matches = [match(boxes_D4[d], scores_D[d], truths_T4[t], overlap) for overlap in OVERLAPS]
-        hits_OD = np.stack([of_overlap.truth_D >= 0 for of_overlap in matches])
-        result.append(CategoryMatches(matches[0].scores_D, hits_OD, matches[0].truths))
+        order = np.argsort(-scores_D[d], kind="stable")
+        overlap_DT = overlaps(boxes_D4[d][order], truths_T4[t])
+        hits_OD = np.stack([_assign(overlap_DT, least) >= 0 for least in OVERLAPS])
+        result.append(CategoryMatches(scores_D[d][order], hits_OD, int(t.sum())))
     return result
 
 

@@ -36,6 +36,8 @@ MAX_NORM = 5.0  # of the gradient
 WEIGHT_DECAY = 1e-4
 RECORDS = 20  # rows of the history of the loss
 
+_Example = tuple[np.ndarray, np.ndarray, list[int]]  # a picture, its boxes and their categories
+
 
 @dataclass(frozen=True)
 class TrainingTask:
@@ -137,9 +139,6 @@ class _Pool:
             if self.turn:
                 picture, boxes = turned(picture, boxes, int(torch.randint(8, (), generator=g)))
             yield picture, boxes, categories
-
-
-_Example = tuple[np.ndarray, np.ndarray, list[int]]
 
 
 def turned(picture: np.ndarray, boxes_S4: np.ndarray, symmetry: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.artifact import CLASSES, CLASSES_SCHEMA, ROUND, RoundSummary
 from raydistill.stages.hunt.config import Regression
-from raydistill.stages.hunt.inputs.labels import COLUMNS, LabelFile, by_row, new_labels, read_label_file
+from raydistill.stages.hunt.inputs.labels import COLUMNS, LabelFile, by_row, new_labels, read_label_file, rows_of
 from raydistill.stages.hunt.inputs.survey import HuntedSurvey
 from raydistill.stages.hunt.learn.classes import ClassHead, ClassShortlists, Features, Labels, accuracy_on_labels
 from raydistill.stages.hunt.learn.ranking import Candidate, Rows
@@ -30,7 +30,8 @@ def write_class_round(plan: Plan, spec: ArtifactSpec, survey: HuntedSurvey) -> N
     assert isinstance(config.learner, Regression)  # `Hunt` has checked it
     classes, strength = config.classes, config.learner.strength
     file = new_labels(COLUMNS) if config.labels is None else read_label_file(config.labels, classes)
-    label_of = by_row(survey, file.by_filename(classes.index), config.labels or "")
+    meanings, where = file.by_filename(classes.index), config.labels or ""
+    label_of = by_row(rows_of(survey, meanings, where), meanings, where)
     rows_L, features_LF, labels_L = _labelled(survey, label_of)
     standardiser = Standardiser.of(features for _, features in survey.blocks())
     head, accuracy = None, math.nan

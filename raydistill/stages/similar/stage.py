@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydistill.artifacts.tables import write_rows
-from raydistill.figures.image_grids import image_grid
+from raydistill.figures.image_grids import image_grid, of_one_size
 from raydistill.figures.pages import Pixels, picture, render
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
@@ -103,19 +103,13 @@ def _write(plan: Plan, spec: Any, curated: CuratedSet, run: Any) -> None:
     sizes = {"like": len(like), "unlike": len(unlike), "nearest": len(ids)}
     sizes = {name: size for name, size in sizes.items() if size}
     groups = np.repeat(range(len(sizes)), list(sizes.values()))
-    images = np.stack(_of_one_size(pixels))
+    images = np.stack(of_one_size(pixels))
     caption = f"{summary.num_objects} galaxies of {pictures.name}"
     save_figure(
         spec, run, PICTURE, lambda path: image_grid(images, groups, list(sizes), path, columns=8, caption=caption)
     )
     best = float(similarities[0]) if len(ids) else float("nan")
     log.info("similar: %d of %d galaxies; similarity of the nearest %.3f", len(ids), len(vectors.ids), best)
-
-
-def _of_one_size(pixels: list[Pixels]) -> list[Pixels]:
-    """Return pictures of the same side: that of the largest one."""
-    side = max(len(picture) for picture in pixels)
-    return [picture if len(picture) == side else np.zeros((side, side, 3), np.uint8) for picture in pixels]
 
 
 def sheet(summary: SimilarSummary, pixels: list[Pixels], table: list[dict[str, Any]]) -> str:

@@ -251,21 +251,24 @@ class KnownLabels(NamedTuple):
     ----------
     file
         The file.
+    row_of
+        Row in the survey of each filename.
     rows
-        Rows of the labelled objects in the survey.
+        Rows of the labelled objects, each once.
     positive
         Whether each is of the target class.
     """
 
     file: LabelFile
+    row_of: Mapping[str, int]
     rows: Rows
     positive: Bools
 
 
 def read_label_file(uri: str, classes: Sequence[str] = ()) -> LabelFile:
     """Return the labels in a file at a path or URI; CatalogError if it is wrong."""
-    parent, _, name = uri.rpartition("/")
-    return read_labels(Folder(parent or ("/" if uri.startswith("/") else ".")).read(name), uri, classes)
+    folder, name = Folder.holding(uri)
+    return read_labels(folder.read(name), uri, classes)
 
 
 def known_labels(survey: HuntedSurvey, uri: str | None, threshold: int) -> KnownLabels:
@@ -277,18 +280,25 @@ def known_labels(survey: HuntedSurvey, uri: str | None, threshold: int) -> Known
         The file is wrong, names an object that is not of the survey, or contradicts itself.
     """
     if uri is None:
-        return KnownLabels(new_labels(COLUMNS), np.empty(0, np.int64), np.empty(0, bool))
+        return KnownLabels(new_labels(COLUMNS), {}, np.empty(0, np.int64), np.empty(0, bool))
     file = read_label_file(uri)
-    wanted = by_row(survey, file.decisions(threshold), uri)
-    return KnownLabels(file, np.array(list(wanted), np.int64), np.array(list(wanted.values()), bool))
+    decisions = file.decisions(threshold)
+    row_of = rows_of(survey, decisions, uri)
+    wanted = by_row(row_of, decisions, uri)
+    return KnownLabels(file, row_of, np.array(list(wanted), np.int64), np.array(list(wanted.values()), bool))
 
 
-def by_row(survey: HuntedSurvey, meanings: Mapping[str, T], where: str) -> dict[int, T]:
+def rows_of(survey: HuntedSurvey, names: Iterable[str], where: str) -> dict[str, int]:
+    """Return the row in the survey of each filename. Raises as `match_files`."""
+    names = list(names)
+    return dict(zip(names, match_files(names, survey.ids, survey.paths, where), strict=True))
+
+
+def by_row(row_of: Mapping[str, int], meanings: Mapping[str, T], where: str) -> dict[int, T]:
     """Return the meanings of labels by row of the survey. Raises as `known_labels`."""
     found: dict[int, T] = {}
-    rows = match_files(meanings, survey.ids, survey.paths, where)
-    for name, row, value in zip(meanings, rows, meanings.values(), strict=True):
-        if found.setdefault(row, value) != value:
+    for name, value in meanings.items():
+        if found.setdefault(row_of[name], value) != value:
             what = f"the label of '{name}' contradicts that of another name of the same object"
             raise CatalogError(what, where, "keep one of them")
     return found

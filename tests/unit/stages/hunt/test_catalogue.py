@@ -28,7 +28,10 @@ e,1,1,random,0.2
 def known() -> tuple[Any, KnownLabels]:
     survey = SimpleNamespace(ids=IDS, paths=[None] * len(IDS))
     file = read_labels(TEXT.encode(), "labels.csv")
-    return survey, KnownLabels(file, np.arange(5), np.array(list(file.decisions().values())))
+    decisions = file.decisions()
+    return survey, KnownLabels(
+        file, dict(zip(IDS, range(5), strict=True)), np.arange(5), np.array(list(decisions.values()))
+    )
 
 
 def summary(found: int, shown: int) -> RoundSummary:
@@ -40,8 +43,8 @@ def summary(found: int, shown: int) -> RoundSummary:
 
 def test_finds_come_first_by_the_score_before_their_label() -> None:
     rows = catalogue_table(*known())
-    assert [row["object_id"] for row in rows] == [IDS[3], "c", "a", "b", "e"]
-    assert [row["in_class"] for row in rows] == [True, True, True, False, False]
+    assert [row.object_id for row in rows] == [IDS[3], "c", "a", "b", "e"]
+    assert [row.in_class for row in rows] == [True, True, True, False, False]
     assert purity_counts(rows) == (2, 3), "of the high scores, not of given examples and random ones"
 
 
