@@ -19,7 +19,7 @@ import torch
 from running import run_stage
 
 from raydistill import load_config
-from raydistill.learning.contrast import ContrastiveModel, contrastive_loss, draw_views, show
+from raydistill.learning.contrast import ContrastiveModel, draw_views, nt_xent, show
 from raydistill.learning.options import ContrastiveTraining
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.pretrain.worker import channel_normalisation
@@ -71,7 +71,7 @@ def plain_loop(
         images = images_NHWC[rows].permute(0, 3, 1, 2).float() / 255
         first, second = (show(images, draw_views(training.views, len(images), g)) for _ in range(2))
         optimiser.zero_grad()
-        contrastive_loss(*model(torch.cat([first, second])).chunk(2), training).backward()
+        nt_xent(*model(torch.cat([first, second])).chunk(2), training.temperature).backward()
         optimiser.step()
     return time.perf_counter() - started
 

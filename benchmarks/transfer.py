@@ -8,7 +8,8 @@ and tested with linear heads on the features of two encoders that no set was mad
 another loss (VICReg), and one of another form (an AlexNet). Real images of equal number are tested
 beside it: those nearest to the mean feature of their class, and class means. `own` is the mean over
 the encoders that the set was made for. Differences have 95 % intervals over test galaxies.
-`--scratch` also trains networks from scratch on the smallest and on the largest set.
+`--scratch` also trains networks from scratch on the smallest and on the largest set, on class means,
+and on the galaxies nearest to the mean features of all its encoders.
 A stopped run resumes when the command is run again.
 """
 
@@ -34,6 +35,12 @@ UNSEEN_ENCODERS = {
 }
 NETWORKS = "[{kind: convnet, depth: 3, width: 32, norm: none}, {kind: resnet18}, {kind: vit}]"
 REAL = ("nearest_feature", "class_mean")
+NEAREST = [
+    "distill.space={kind: pixels}",
+    "distill.iterations=1",
+    "distill.validate_every=1",
+    "distill.image_step.lr=1e-9",
+]
 
 
 def main() -> None:
@@ -43,7 +50,7 @@ def main() -> None:
     parser.add_argument("--scratch", action="store_true")
     options, overrides = parser.parse_known_args()
     common = [options.config, "extends=parts/heads", *overrides]
-    run_stage("run", [*common, "--to", "curate"])
+    curated = run_stage("run", [*common, "--to", "curate"])
     unseen = {name: run_stage("pretrain", [*common, *words]) for name, words in UNSEEN_ENCODERS.items()}
     head = ["encoders", "test", "distilled", *(f"minus {shown_name(name)}" for name in REAL), "all galaxies"]
     rows = []
@@ -56,20 +63,25 @@ def main() -> None:
             "distill.objective.encoders=[pretrain]",
         ]
         words += [f"evaluate.encoders=[{', '.join(map(str, unseen.values()))}]", "evaluate.other_networks=[]"]
-        words += ["evaluate.baselines=[random_real,class_mean]", "evaluate.full_data_networks=0"]
+        words += ["evaluate.baselines=[class_mean]", "evaluate.full_data_networks=0"]
         if options.scratch and number in (min(options.numbers), max(options.numbers)):
             words += ["evaluate.from_scratch=true", f"evaluate.other_networks={NETWORKS}", "evaluate.num_networks=3"]
-        for stage in ("pretrain", "distill"):
-            run_stage(stage, words)
-        report = EvaluationReport.open(run_stage("evaluate", words), verify=False)
-        labels_N = CuratedSet.open(report.manifest.parents["curated"].uri).load("test").labels_N.numpy()
-        rows += [(str(number), *row) for row in tested(report, labels_N, list(unseen))]
+        run_stage("pretrain", words)
+        reports = []
+        for more in ([], NEAREST) if "evaluate.from_scratch=true" in words else ([],):  # `init: herding` starts there
+            run_stage("distill", [*words, *more])
+            reports.append(EvaluationReport.open(run_stage("evaluate", [*words, *more]), verify=False).runs.to_pylist())
+        labels_N = CuratedSet.open(curated).load("test").labels_N.numpy()
+        runs = reports[0]
+        for row in reports[-1] if len(reports) > 1 else ():
+            if row["subject"] == "distilled" and row["network"] not in (HEAD, UNSEEN):
+                runs.append(row | {"subject": "nearest_feature"})
+        rows += [(str(number), *row) for row in tested(runs, labels_N, list(unseen))]
     print(text_table(f"{load_config(options.config).name}: heads and networks on test galaxies", [head, *rows]))
 
 
-def tested(report: EvaluationReport, labels_N: np.ndarray, unseen: list[str]) -> Iterable[tuple[str, ...]]:
+def tested(rows: list[dict[str, Any]], labels_N: np.ndarray, unseen: list[str]) -> Iterable[tuple[str, ...]]:
     """Yield a row for each kind of test: own encoders, unseen ones, networks."""
-    rows = report.runs.to_pylist()
     groups = {"own": [row for row in rows if row["network"] == HEAD]}
     for number, name in enumerate(unseen):
         groups[name] = [row for row in rows if row["network"] == UNSEEN and row["seed"] == number]
@@ -79,9 +91,6 @@ def tested(report: EvaluationReport, labels_N: np.ndarray, unseen: list[str]) ->
         right = {subject: _right(group, subject, labels_N) for subject in ("distilled", *REAL, "full_data_head")}
         cells = [f"{_balanced(right['distilled'], labels_N):.3f}"]
         for subject in REAL:
-            if len(right[subject]) != len(right["distilled"]):
-                cells.append("")  # networks from scratch have no galaxies nearest to the mean feature
-                continue
             of = difference(right["distilled"], right[subject], labels_N, seed=0)
             cells.append(f"{of.value:+.3f} [{of.low:.3f}, {of.high:.3f}]")
         whole = right["full_data_head"]

@@ -28,6 +28,8 @@ BINOMIAL = (0.25, 0.5, 0.25)  # the blur: three pixels each way
 FAR = (0.3, 0.5)  # distance of a neighbour's centre from the middle, in sides
 VICREG = (25.0, 25.0, 1.0)  # weights of invariance, variance and covariance in the paper
 SMALLEST_VARIANCE = 1e-4
+DINO = (0.1, 0.04)  # temperatures of student and teacher in the paper
+SINKHORN = 3  # iterations, as in DINOv2
 
 
 class Views(NamedTuple):
@@ -148,29 +150,29 @@ def init_training(model: ContrastiveModel, training: ContrastiveTraining) -> Tra
 
 
 def shard_gradient(
-    model: ContrastiveModel, images_BHWC: Tensor, training: ContrastiveTraining, seed: int, step: int, shard: int
+    state: TrainingState[ContrastiveModel], images_BHWC: Tensor, training: ContrastiveTraining, seed: int, shard: int
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient [P] and the loss of the uint8 pictures of one shard.
 
-    The pictures are compared within the shard.
+    The pictures are compared within the shard. The teacher of "dino" is the moving average.
     """
+    model = state.model
     model.train()
-    g = seeded(seed, "shard", step, shard)
+    g = seeded(seed, "shard", state.step, shard)
     images = images_BHWC.to(model.mean.device).permute(0, 3, 1, 2).float() / 255
     first, second = (show(images, draw_views(training.views, len(images), g)) for _ in range(2))
     parameters = [parameter for _, parameter in model.trained()]
     with torch.autocast(images.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
         of_first, of_second = model(torch.cat([first, second])).float().chunk(2)
-        loss = contrastive_loss(of_first, of_second, training)
+        if training.loss == "simclr":
+            loss = nt_xent(of_first, of_second, training.temperature)
+        elif training.loss == "vicreg":
+            loss = vicreg(of_first, of_second)
+        else:
+            targets = state.averaged()(torch.cat([first, second])).float().chunk(2)
+            loss = (dino(of_first, targets[1]) + dino(of_second, targets[0])) / 2
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return torch.cat([part.flatten() for part in gradients]), loss.detach()
-
-
-def contrastive_loss(first_BD: Tensor, second_BD: Tensor, training: ContrastiveTraining) -> Tensor:
-    """Return the loss of the projections of two views of the same pictures."""
-    if training.loss == "simclr":
-        return nt_xent(first_BD, second_BD, training.temperature)
-    return vicreg(first_BD, second_BD)
 
 
 def nt_xent(first_BD: Tensor, second_BD: Tensor, temperature: float) -> Tensor:
@@ -200,6 +202,23 @@ def vicreg(first_BD: Tensor, second_BD: Tensor) -> Tensor:
         off_diagonal = matrix.square().sum() - matrix.diagonal().square().sum()
         loss = loss + covariance * off_diagonal / z.shape[1]
     return loss
+
+
+def dino(student_BD: Tensor, teacher_BD: Tensor) -> Tensor:
+    r"""Return the loss of Caron et al. 2021 (eq. 1), from one view to another.
+
+        L = - mean_i sum_d q_id log softmax_d (s_i / t_s)
+
+    of unit projections s of the student. The teacher's q are exp (t_i / t_t), centred as in DINOv2
+    (Oquab et al. 2023, section 4): rows and columns are scaled in turn, so that all D outputs are
+    used equally often. There are two views, and no smaller crops.
+    """
+    of_student, of_teacher = DINO
+    q = torch.exp(F.normalize(teacher_BD, dim=1) / of_teacher)
+    for _ in range(SINKHORN):
+        q = q / q.sum(dim=0)
+        q = q / q.sum(dim=1, keepdim=True)
+    return F.cross_entropy(F.normalize(student_BD, dim=1) / of_student, q)
 
 
 def effective_rank(features_NF: Tensor) -> float:

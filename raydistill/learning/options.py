@@ -329,7 +329,9 @@ class ContrastiveTraining(ShardedTraining):
     loss
         "simclr": those of other pictures get different ones (NT-Xent, Chen et al. 2020,
         arXiv:2002.05709). "vicreg": the projections keep their variance and are uncorrelated (Bardes
-        et al. 2022, arXiv:2105.04906).
+        et al. 2022, arXiv:2105.04906). "dino": the moving average of the network is a teacher, which
+        sorts pictures into `projection` groups, and the network finds the group from another view
+        (Caron et al. 2021, arXiv:2104.14294).
     temperature
         Of "simclr".
     projection
@@ -346,7 +348,7 @@ class ContrastiveTraining(ShardedTraining):
     weight_decay: float = 1e-4
     ema_decay: float = 0.99
     shards: int = 2
-    loss: Literal["simclr", "vicreg"] = "simclr"
+    loss: Literal["simclr", "vicreg", "dino"] = "simclr"
     temperature: float = 0.2
     projection: int = 64
     views: SkyViews = field(default_factory=SkyViews)

@@ -83,8 +83,7 @@ class _Worker(FedWorker[ContrastiveModel]):
         self.probed = {name: choose_probed(pictures, task.seed, name) for name, pictures in splits.items()}
 
     def gradient(self, images: TrainingImages, shard: int) -> tuple[Tensor, Tensor]:
-        training, state = self.task.pretrain.training, self.state
-        return shard_gradient(state.model, images.images_NHWC, training, self.task.seed, state.step, shard)
+        return shard_gradient(self.state, images.images_NHWC, self.task.pretrain.training, self.task.seed, shard)
 
     def add_losses(self, losses: list[Tensor]) -> None:
         self.records.loss += float(torch.stack(losses).double().mean())

@@ -12,6 +12,7 @@ from torch import Tensor
 from raydistill.learning.architectures import PooledConvNet
 from raydistill.learning.contrast import (
     ContrastiveModel,
+    dino,
     draw_views,
     effective_rank,
     init_training,
@@ -29,6 +30,7 @@ from tests import zoo
 SIZE = 16
 TRAINING = ContrastiveTraining(steps=60, batch_size=32, shards=2, warmup=5, lr=3e-3, ema_decay=0.9, projection=8)
 NORMALISATION = Normalisation((0.1, 0.1, 0.1), (0.2, 0.2, 0.2))
+LOSSES = ("simclr", "vicreg", "dino")
 STILL = SkyViews(zoom=(1.0, 1.0), gain=0, blur=0, noise=0, neighbours=0)
 
 
@@ -114,15 +116,36 @@ def test_effective_rank_counts_independent_features() -> None:
     assert effective_rank(line) == pytest.approx(1, abs=1e-6)
 
 
-def test_gradient_of_a_shard_depends_on_seed_step_and_shard_alone() -> None:
+def test_dino_is_the_cross_entropy_with_targets_that_use_all_outputs_equally() -> None:
+    student, teacher = zoo.normal(0, 12, 4), zoo.normal(1, 12, 4)
+    q = torch.exp(torch.nn.functional.normalize(teacher, dim=1) / 0.04)
+    for _ in range(200):  # converged; three iterations come close
+        q = q / q.sum(dim=0)
+        q = q / q.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(q.sum(dim=0), torch.full((4,), 3.0, dtype=torch.float64))
+    scores = torch.log_softmax(torch.nn.functional.normalize(student, dim=1) / 0.1, dim=1)
+    torch.testing.assert_close(dino(student, teacher), -(q * scores).sum(dim=1).mean(), rtol=0.1, atol=0)
+    same = zoo.normal(2, 1, 4).expand(12, 4)  # a collapsed teacher gives targets without information
+    flat = -torch.log_softmax(torch.nn.functional.normalize(student, dim=1) / 0.1, dim=1).mean()
+    torch.testing.assert_close(dino(student, same), flat)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_of_a_shard_depends_on_seed_step_and_shard_alone(loss: str) -> None:
     images, _ = galaxies(16)
-    one = [shard_gradient(model(), images, TRAINING, 0, 3, 1)[0] for _ in range(2)]
-    assert torch.equal(*one)
+
+    def gradient(seed: int, step: int, shard: int) -> Tensor:
+        state = init_training(model(), TRAINING)
+        state.step = step
+        return shard_gradient(state, images, replace(TRAINING, loss=loss), seed, shard)[0]
+
+    first = gradient(0, 3, 1)
+    assert torch.equal(first, gradient(0, 3, 1))
     for draw in ((1, 3, 1), (0, 4, 1), (0, 3, 0)):
-        assert not torch.equal(one[0], shard_gradient(model(), images, TRAINING, *draw)[0])
+        assert not torch.equal(first, gradient(*draw))
 
 
-@pytest.mark.parametrize("loss", ["simclr", "vicreg"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_an_encoder_learns_the_kind_of_a_galaxy_without_labels(loss: str) -> None:
     images, _ = galaxies(320)
     training = replace(TRAINING, loss=loss)
@@ -130,7 +153,7 @@ def test_an_encoder_learns_the_kind_of_a_galaxy_without_labels(loss: str) -> Non
     before = head_accuracy(model())
     for step in range(training.steps):
         batch = torch.randperm(len(images), generator=generator(step))[: training.batch_size].chunk(training.shards)
-        results = [shard_gradient(state.model, images[rows], training, 0, step, n) for n, rows in enumerate(batch)]
+        results = [shard_gradient(state, images[rows], training, 0, n) for n, rows in enumerate(batch)]
         state.apply([gradient for gradient, _ in results], training.lr_at(step), training.max_norm)
         losses.append(float(torch.stack([value for _, value in results]).mean()))
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
