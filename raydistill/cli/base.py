@@ -249,7 +249,9 @@ def end(plan: Plan, kind: Kind, folder: Folder, words: Sequence[str]) -> None:
     if kind.name == kinds.CURATED and (tree := plan.known_classes) and tree.name == "unlabelled":
         then = "generate CONFIG"
     if then:
-        then = then.replace("CONFIG", shlex.join(words)).replace("FOLDER", shlex.quote(folder.shown))
+        again = {word.partition("=")[0] for word in then.split() if "=" in word}  # keys that it sets itself
+        given = shlex.join(word for word in words if word.partition("=")[0] not in again)
+        then = then.replace("CONFIG", given).replace("FOLDER", shlex.quote(folder.shown))
         look.append((kind.before, f"raydistill {then}"))
     show(look)
     if kind.name == kinds.EVALUATION or not then:

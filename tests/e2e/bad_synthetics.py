@@ -340,8 +340,7 @@ SYNTHETIC_RUN_ROWS = [
       "needs 20; give more pictures, or set audit.match_classes=false",
       prepare=link("distilled")),
     R("hunt before predict", "hunt tiny.yaml", 3,
-      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG', or 'raydistill run "
-      "CONFIG --to hunt'"),
+      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG' first"),
     R("a hunt with synthetic galaxies that are experts", "hunt tiny.yaml 'hunt.synthetic={a: {positive: given, negative: given}}'", 3,
       "given: this is a set of expert trajectories, not a synthetic set; give the path of a synthetic set",
       prepare=link("trajectories")),
@@ -401,9 +400,8 @@ SYNTHETIC_RUN_ROWS = [
       "given: this is a set of expert trajectories, which cannot be audited; correct audit.pictures: it names synthetic sets, "
       "or curated sets of other surveys", prepare=link("trajectories")),
     R("a hunt in pictures that were not predicted", "hunt tiny.yaml predict.survey=pictures", 3,
-      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG pictures', or "
-      "'raydistill run CONFIG --to hunt'"),
+      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG pictures' first"),
     R("neighbours in pictures that were not predicted", "similar tiny.yaml 1 predict.survey=pictures", 3,
-      "runs/tiny/predictions-…: there is no set of predictions here; run 'raydistill predict CONFIG' first"),
+      "runs/tiny/predictions-…: the survey has no predictions yet; run 'raydistill predict CONFIG pictures' first"),
 ]
 # fmt: on

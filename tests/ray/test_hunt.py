@@ -252,7 +252,9 @@ def test_strict_setting_leaves_out_galaxies_of_the_target_class(root: Path) -> N
 @pytest.mark.long
 def test_missing_predictions_and_features_are_rejected(root: Path, tmp_path: Path) -> None:
     empty = copy_of(root, tmp_path, "survey", "curated", "trajectories")
-    with pytest.raises(ArtifactMissing, match="the survey has no predictions yet; run 'raydistill predict CONFIG', or"):
+    with pytest.raises(
+        ArtifactMissing, match="the survey has no predictions yet; run 'raydistill predict CONFIG' first"
+    ):
         next_round(empty)
     predict(Plan(tiny(empty, "predict.features=false")), SILENT)
     with pytest.raises(ArtifactIncompatible, match=r"set predict\.features=true"):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from raydistill import shipped, table
 from raydistill.cli import app
-from raydistill.cli.base import _complete_config
+from raydistill.cli.base import _complete_config, end
 from raydistill.config import load
 from raydistill.distillation.cost_model import forward_flops
 from raydistill.learning.architectures import ConvNet
@@ -20,6 +20,7 @@ from raydistill.learning.networks import build_network
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.preview import as_text, network_size
 from raydistill.pipeline.run import lineage
+from raydistill.storage import Folder
 from raydistill.text import WIDTH, text_table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -118,6 +119,13 @@ def test_command_ends_with_what_it_made_and_the_next_command(tmp_path: Path, mon
     *_, made, after = stderr.splitlines()
     assert made == f"Votes: {spec.folder.shown}/catalog.csv"
     assert shlex.split(after) == ["Next:", "raydistill", "curate", *words]
+
+
+def test_a_key_that_the_next_command_sets_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["demo_hunt", "hunt.labels=first.csv", "name=mine"]
+    end(Plan(load("demo_hunt", words[1:])), table.kinds()["hunt_round"], Folder(str(tmp_path)), words)
+    (after,) = capsys.readouterr().err.splitlines()
+    assert after == "Next: raydistill hunt demo_hunt name=mine hunt.labels=labels.csv"
 
 
 def test_wide_table_continues_below_beside_its_first_column() -> None:

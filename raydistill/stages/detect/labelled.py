@@ -17,6 +17,7 @@ import numpy as np
 
 from raydistill.artifacts.records import checked
 from raydistill.errors import ArtifactCorrupt, CatalogError, listed
+from raydistill.galaxies.pictures.files import check_links
 from raydistill.galaxies.pictures.images import decode_picture, encode_png
 from raydistill.seeding import fold_in
 from raydistill.stages.detect.config import Detect, LabelledFrames
@@ -105,19 +106,23 @@ def _read(path: str) -> tuple[Folder, bytes, _Document]:
         raise CatalogError("there is no such COCO document", path, "check detect.labelled")
     data = folder.read(name)
     try:
-        return folder, data, checked(folder, name, _Document, json.loads(data))
+        document = checked(folder, name, _Document, json.loads(data))
     except (ArtifactCorrupt, ValueError, RecursionError) as error:
         reason = error.what if isinstance(error, ArtifactCorrupt) else "it is not JSON"
         fix = "give a JSON file with images, annotations and categories, as COCO defines them"
         raise CatalogError(reason, path, fix) from error
+    names = [image.file_name for image in document.images]
+    for file_name in names:
+        parts = PurePosixPath(file_name).parts
+        if not parts or ".." in parts or PurePosixPath(file_name).is_absolute() or "\\" in file_name:
+            what = f"the picture '{file_name}' is not below the folder of the document"
+            raise CatalogError(what, path, "move the pictures there")
+    check_links(folder.uri, names, "copy the pictures into the folder of the document")
+    return folder, data, document
 
 
 def _picture(folder: Folder, image: _Image, path: str) -> bytes:
     """Return the file of a picture, which lies below the folder of its document."""
-    parts = PurePosixPath(image.file_name).parts
-    if not parts or ".." in parts or PurePosixPath(image.file_name).is_absolute() or "\\" in image.file_name:
-        what = f"the picture '{image.file_name}' is not below the folder of the document"
-        raise CatalogError(what, path, "move the pictures there")
     if not folder.exists(image.file_name):
         raise CatalogError(f"the picture '{image.file_name}' is missing", path, "put it beside the document")
     return folder.read(image.file_name)

@@ -23,7 +23,7 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
-from raydistill.errors import ConfigError
+from raydistill.errors import ArtifactMissing, ConfigError
 from raydistill.galaxies.classes import UNLABELLED
 from raydistill.learning.calibration import Calibration, frequencies
 from raydistill.pipeline.plan import Plan
@@ -312,6 +312,19 @@ def predictions_of(plan: Plan, survey: str | None) -> ArtifactSpec:
 def spec_of_pictures(plan: Plan, pictures: SurveyPictures) -> ArtifactSpec:
     """Return the experts' predictions for these pictures."""
     return _spec(plan, pictures.identity, pictures.parents)
+
+
+def open_predictions(plan: Plan, pictures: SurveyPictures, survey: str | None, *, verify: bool = True) -> PredictionSet:
+    """Return the predictions for these pictures, which `survey` names.
+
+    ArtifactMissing if they do not exist.
+    """
+    spec = spec_of_pictures(plan, pictures)
+    try:
+        return PredictionSet.open(spec.folder, verify=verify)
+    except ArtifactMissing as error:
+        predict = " ".join(["raydistill predict CONFIG", *([survey] if survey else [])])
+        raise ArtifactMissing("the survey has no predictions yet", spec.folder.uri, f"run '{predict}' first") from error
 
 
 def _spec(plan: Plan, identity: Mapping[str, Any], parents: Mapping[str, ArtifactSpec]) -> ArtifactSpec:

@@ -19,7 +19,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.stages import is_complete, save_figure, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.predict.artifact import PredictionSet, spec_of_pictures
+from raydistill.stages.predict.artifact import open_predictions
 from raydistill.stages.pretrain.config import EXPERTS
 from raydistill.stages.similar.artifact import (
     NEIGHBOURS,
@@ -76,8 +76,9 @@ def similar(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Simi
 def _write(plan: Plan, spec: Any, curated: CuratedSet, run: Any) -> None:
     """Search, and write the files of the sheet."""
     config = plan.config.similar
-    pictures = open_survey(plan, plan.config.searched(config.survey))
-    predictions = PredictionSet.open(spec_of_pictures(plan, pictures).folder, verify=False)
+    searched = plan.config.searched(config.survey)
+    pictures = open_survey(plan, searched)
+    predictions = open_predictions(plan, pictures, searched, verify=False)
     vectors = Vectors.open(plan.root / f"vectors-{predictions.manifest.identity[:12]}", predictions)
     like, unlike = config.ids("more"), config.ids("less")
     more, less = vectors.rows(like, "similar.more"), vectors.rows(unlike, "similar.less")

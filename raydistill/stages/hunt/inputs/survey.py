@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError, ConfigError
+from raydistill.errors import ArtifactIncompatible, CatalogError, ConfigError
 from raydistill.galaxies.tables.expressions import match_rows
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
-from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.config import Part
@@ -22,7 +21,7 @@ from raydistill.stages.hunt.inputs.sources import Source, open_sources
 from raydistill.stages.hunt.learn.ranking import Rows
 from raydistill.stages.hunt.learn.regression import Bools, Features
 from raydistill.stages.hunt.specs import truth_table
-from raydistill.stages.predict.artifact import PredictionSet, spec_of_pictures
+from raydistill.stages.predict.artifact import PredictionSet, open_predictions
 from raydistill.surveys.levels import assume_levels
 from raydistill.surveys.opening import open_survey
 from raydistill.surveys.survey import SurveyPictures
@@ -87,7 +86,7 @@ def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:
     """
     searched = plan.config.searched(plan.config.hunt.survey)
     pictures = open_survey(plan, searched)
-    predictions = _open_predictions(spec_of_pictures(plan, pictures), searched)
+    predictions = open_predictions(plan, pictures, searched)
     if not predictions.summary.num_features:
         fix = "set predict.features=true and run 'raydistill predict' again"
         raise ArtifactIncompatible("these predictions have no features", predictions.folder.uri, fix)
@@ -95,15 +94,6 @@ def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:
     usable_N = np.concatenate([pc.is_null(reason).to_numpy() for reason in reasons])
     pictures, _ = assume_levels(pictures, curated.summary.levels)
     return HuntedSurvey(pictures, predictions, usable_N)
-
-
-def _open_predictions(spec: ArtifactSpec, survey: str | None) -> PredictionSet:
-    try:
-        return PredictionSet.open(spec.folder)
-    except ArtifactMissing as error:
-        command = " ".join(["raydistill predict CONFIG", *([survey] if survey else [])])
-        fix = f"run '{command}', or 'raydistill run CONFIG --to hunt'"
-        raise ArtifactMissing("the survey has no predictions yet", spec.folder.uri, fix) from error
 
 
 # Open the objects of a scripted hunt and its synthetic sources.

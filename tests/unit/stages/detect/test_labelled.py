@@ -104,6 +104,18 @@ def test_a_frame_of_another_side_and_no_json_are_rejected(tmp_path: Path) -> Non
         read_labelled(detect, CATEGORIES)
 
 
+def test_a_link_that_leads_out_of_the_folder_is_rejected(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "frames", tmp_path / "outside.png"
+    folder.mkdir()
+    detect = written(folder)
+    (folder / "7.png").rename(outside)
+    (folder / "7.png").symlink_to(outside)
+    assert detect.labelled is not None
+    for read in (lambda: read_labelled(detect, CATEGORIES), lambda: frames_digest(detect.labelled)):
+        with pytest.raises(CatalogError, match=r"links lead 1 pictures out of this folder \(first: 7\.png"):
+            read()
+
+
 @pytest.mark.parametrize("symmetry", range(8))
 def test_boxes_turn_with_their_frame(symmetry: int) -> None:
     picture, box = np.zeros((12, 12, 3), np.uint8), np.array([[1.0, 2.0, 6.0, 5.0], [8.0, 7.0, 9.0, 11.0]])
