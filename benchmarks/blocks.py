@@ -1,4 +1,4 @@
-"""Compare GalCatDiff's gate with attention and without, and class embeddings with class numbers.
+"""Compare GalCatDiff's gate with attention, and class embeddings with numbers.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/blocks.py CONFIG [key=value ...] [--seeds 3]
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def with_numbers(common: list[str]) -> Path:
-    """Write the catalogue with a column 10^n of the class's number n, and return its path."""
+    """Write the catalogue with 10^n for the class's number n; return its path."""
     config = load_config(*common)
     table = pd.read_csv(config.survey.catalog)
     codes, _ = pd.factorize(table[config.survey.columns["label"]], sort=True)

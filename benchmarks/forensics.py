@@ -23,16 +23,16 @@ import ray
 from PIL import Image
 
 from raydistill import load_config
+from raydistill.galaxies.selection import Split
 from raydistill.learning.metrics import reliability
 from raydistill.pipeline.plan import Plan
 from raydistill.seeding import fold_in
 from raydistill.stages.audit.forensics import (
     STREAMS,
-    SYNTHETIC,
     DetectorRunner,
+    Pictures,
     area,
     trained_detector,
-    unseen_logits,
 )
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.sample.artifact import SyntheticSet
@@ -67,12 +67,19 @@ def shown(synthetic_N: np.ndarray, real_N: np.ndarray) -> str:
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def opened(config: str, sets: list[str], overrides: list[str]) -> tuple[CuratedSet, Pixels, dict[str, Pixels]]:
+def opened(config: str, sets: list[str], overrides: list[str]) -> tuple[CuratedSet, Pictures, dict[str, Pictures]]:
     """Return the curated set, its held-out pictures, and those of each synthetic set."""
     curated = CuratedSet.open(Plan(load_config(config, *overrides)).curated.folder)
-    held_out = np.concatenate([curated.load(split).images_NHWC.numpy() for split in ("validation", "test")])
-    paths = dict(word.split("=", 1) for word in sets)
-    return curated, held_out, {n: SyntheticSet.open(path).load().images_NHWC.numpy() for n, path in paths.items()}
+    made = {name: SyntheticSet.open(path) for name, path in (word.split("=", 1) for word in sets)}
+    pictures = {name: Pictures(one.load().images_NHWC.numpy(), one.galaxies()) for name, one in made.items()}
+    return curated, galaxies(curated, "validation", "test"), pictures
+
+
+def galaxies(curated: CuratedSet, *splits: Split) -> Pictures:
+    """Return the galaxies of some splits."""
+    images = np.concatenate([curated.load(split).images_NHWC.numpy() for split in splits])
+    tables = [curated.table(split, ["object_id"]) for split in splits]
+    return Pictures(images, [id_ for table in tables for id_ in table["object_id"].to_pylist()])
 
 
 def main() -> None:
@@ -83,19 +90,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/forensics"))
     options, overrides = parser.parse_known_args()
     curated, held_out, sets = opened(options.config, options.sets, overrides)
-    training = curated.load("train").images_NHWC.numpy()
+    training = galaxies(curated, "train")
     config = load_config(options.config, *overrides)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    detectors, own_logits = {}, {}
-    for name, images in sets.items():
+    detectors = {}
+    for name, pictures in sets.items():
         folder = Folder(str(options.work / curated.manifest.content[:12] / name))
         runner = DetectorRunner(folder=folder, resources=config.resources, seed=SEED)
-        detectors[name], own_logits[name] = trained_detector(runner, training, images)
+        detectors[name] = trained_detector(runner, training, pictures)
     head = ["trained on", *sets]
     rows, ablation, robust = [], [], []
     for name, detector in detectors.items():
         real = detector.logits(held_out)
-        found = {n: detector.logits(images) for n, images in sets.items()} | {name: own_logits[name]}
+        found = {n: detector.logits(pictures) for n, pictures in sets.items()}
         rows.append([name, *(shown(found[n], real) for n in sets)])
         scores = detector.probability(np.concatenate([found[name], real]))
         labels = np.arange(len(scores)) < len(found[name])
@@ -109,8 +116,11 @@ def main() -> None:
         ablation.append([name, f"{both:.3f}", *(f"{value:.3f}" for value in alone), f"{error:.3f}"])
         cells = []
         for damage in DAMAGE.values():
-            damaged = [np.stack([damage(picture) for picture in part]) for part in (sets[name], held_out)]
-            cells.append(shown(unseen_logits(detector, damaged[0], SEED, SYNTHETIC), detector.logits(damaged[1])))
+            damaged = [
+                detector.logits(part._replace(images_NHWC=np.stack([damage(picture) for picture in part.images_NHWC])))
+                for part in (sets[name], held_out)
+            ]
+            cells.append(shown(*damaged))
         robust.append([name, *cells])
     print(text_table(f"{options.config}: area under the ROC curve of detectors", [head, *rows]))
     streams = ["trained on", "both streams,\nmean of other sets", *STREAMS, "error"]
@@ -119,7 +129,7 @@ def main() -> None:
     if options.other:
         _, other_real, others = opened(options.other[0], options.other[1:], overrides)
         moved = [
-            [name, *(shown(d.logits(images), d.logits(other_real)) for images in others.values())]
+            [name, *(shown(d.logits(pictures), d.logits(other_real)) for pictures in others.values())]
             for name, d in detectors.items()
         ]
         print(text_table(f"the same detectors on {options.other[0]}", [["trained on", *others], *moved]))

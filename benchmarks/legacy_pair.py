@@ -1,4 +1,4 @@
-"""Adapt networks to galaxies as another survey would show them, with classes that one of both lacks.
+"""Adapt networks to galaxies as another survey would show them.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/legacy_pair.py [key=value ...] [--output runs]
 
@@ -85,7 +85,9 @@ def write_pictures(images: Path, root: Path, contrast: float) -> None:
             ("source", to_picture(blurred.clip(0), contrast)),
             ("target", to_picture((DEPTH * light @ BANDS.T).clip(0), CONTRAST)),
         ):
-            Image.fromarray(picture).save(root / survey / path.name, quality=95)
+            part = root / f"{path.name}.part"  # a stopped run leaves no half picture
+            Image.fromarray(picture).save(part, "JPEG", quality=95)
+            part.rename(root / survey / path.name)
 
 
 if __name__ == "__main__":

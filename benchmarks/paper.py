@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run(words: list[str], ends: float | None) -> Path:
-    """Run a command to its end, and return the folder of its artifact; stop it at this time."""
+    """Run a command and return the folder of its artifact; stop it at this time."""
     command = [sys.executable, "-m", "raydistill.cli", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -167,13 +167,13 @@ def summarised(
     tested = set(curated.table("test", ["object_id"])["object_id"].to_pylist())
     ids, probability_NK = predictions["first"].probabilities()
     rows = np.array([name in tested for name in ids])
-    right = balanced(probability_NK[rows], truth_of(surveys["first"], ids)[rows])
+    right = accuracy(probability_NK[rows], truth_of(surveys["first"], ids)[rows])
     results = [("first survey, test objects", right)]
     ids, probability_NK = predictions["second"].probabilities()
     labels, features = truth_of(surveys["second"], ids), predictions["second"].features()[1].astype(np.float64)
     pool = np.flatnonzero([int(Path(name).stem) % 4 < 2 for name in ids])
     test = np.setdiff1d(np.arange(len(ids)), pool)
-    results.append(("second survey, no label of it", balanced(probability_NK[test], labels[test])))
+    results.append(("second survey, no label of it", accuracy(probability_NK[test], labels[test])))
     standardiser, scores = Standardiser.of([features[pool]]), np.empty(0)
     for number in (*LABELS, len(pool)):
         values = []
@@ -193,11 +193,9 @@ def truth_of(survey: dict[str, Simulated], ids: list[str]) -> np.ndarray:
     return np.array([int(survey[Path(name).stem].kind == "galaxy") for name in ids])
 
 
-def balanced(probability_NK: np.ndarray, labels_N: np.ndarray) -> str:
-    """Return the balanced accuracy, and the Wilson interval over objects."""
-    right = int((probability_NK.argmax(axis=1) == labels_N).sum())
-    _, *ends = wilson(right, len(labels_N))
-    return interval(balanced_accuracy(confusion_of(probability_NK, labels_N)), *ends)
+def accuracy(probability_NK: np.ndarray, labels_N: np.ndarray) -> str:
+    """Return the accuracy, and its Wilson interval over objects."""
+    return interval(*wilson(int((probability_NK.argmax(axis=1) == labels_N).sum()), len(labels_N)))
 
 
 def measure(picture: np.ndarray, telescope: Telescope) -> tuple[float, float]:
@@ -214,7 +212,7 @@ def measure(picture: np.ndarray, telescope: Telescope) -> tuple[float, float]:
     order = np.argsort(distance[inside])
     radii, grown = distance[inside][order], np.cumsum(light[inside][order])
     half = int(np.searchsorted(grown, max(grown[-1], 1e-9) / 2).clip(1, len(grown) - 1))
-    return -2.5 * np.log10(max(grown[half], 1e-9) / half), float(radii[half])
+    return -2.5 * np.log10(max(grown[half], 1e-9) / (half + 1)), float(radii[half])
 
 
 def write_catalogue(surveys: dict[str, dict[str, Simulated]], ids: list[str], scores: np.ndarray, path: Path) -> None:

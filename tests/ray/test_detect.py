@@ -145,6 +145,13 @@ def test_labelled_frames_train_and_test_the_detector(report: DetectionReport, ro
         "they are the same pictures"
     )
     assert 0 <= rows["labelled", "detector", "mean_average_precision"] <= 1
+    truth, found = (json.loads(with_frames.folder.read(f"{name}labelled.json")) for name in ("", "detections_"))
+    files = {image["id"]: image["file_name"] for image in truth["images"]}
+    assert list(files.values()) == [
+        image["file_name"] for image in json.loads(report.folder.read("test.json"))["images"]
+    ]
+    assert {row["image_id"] for row in found} <= set(files)
+    assert {row["category_id"] for row in found} <= {category["id"] for category in truth["categories"]}
     alone = detected(root, root, *labelled, "detect.labelled.use=synthetic")
     assert alone.folder.sha256("detector.safetensors") == report.folder.sha256("detector.safetensors")
 

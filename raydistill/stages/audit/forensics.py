@@ -5,8 +5,8 @@
 
 A network of each *stream* sees pictures in its own way: their levels (appearance), or what differs
 from a blurred copy (edges). Both are averaged, as the two streams of GenFace's detector are joined
-(arXiv:2402.02003). A picture of the training is scored by networks of the fold that has not seen
-it, all others by those of both folds.
+(arXiv:2402.02003). A galaxy of the training is in one fold, with all synthetic pictures that show
+it; they are scored by the networks that leave this fold out, all others by those of both folds.
 
 Shape letters: N pictures, M networks.
 """
@@ -78,6 +78,16 @@ class TrainedDetector(NamedTuple):
     theta_P: np.ndarray
 
 
+class Pictures(NamedTuple):
+    """Pictures uint8 [N, H, W, 3], and the id of the galaxy that each shows.
+
+    That of a synthetic picture is the real galaxy that was changed for it, or its own id.
+    """
+
+    images_NHWC: Pixels
+    galaxies: Sequence[str]
+
+
 @dataclass(frozen=True)
 class Detector:
     """The trained networks of all streams and folds.
@@ -88,44 +98,55 @@ class Detector:
         Parameters float32 [P] by fit.
     image_size
         Side of the pictures in pixels.
+    seed
+        Root of the folds.
+    trained
+        Ids of the galaxies of the training.
     temperature
         Of the mean of the streams, see `learning.calibration`.
     """
 
     thetas: dict[DetectorFit, np.ndarray]
     image_size: int
+    seed: int
+    trained: frozenset[str]
     temperature: float = 1.0
 
-    def logits(self, images_NHWC: Pixels, fold: int | None = None, streams: Sequence[Stream] = STREAMS) -> Floats:
+    def logits(self, pictures: Pictures, streams: Sequence[Stream] = STREAMS) -> Floats:
         """Return the log odds that pictures are synthetic, [N], before the temperature.
+
+        They are those of networks that have not seen the galaxies.
 
         Parameters
         ----------
-        images_NHWC
-            uint8.
-        fold
-            Use the networks that have not seen this fold; None: those of both.
+        pictures
+            The pictures.
         streams
             Streams to average.
         """
-        network = shared_network(NETWORK, 2, self.image_size)
-        fits = [fit for fit in self.thetas if fit.stream in streams and fold in (None, fit.fold)]
-        parts = [np.zeros(0)]
-        for first in range(0, len(images_NHWC), BATCH):
-            images = torch.from_numpy(images_NHWC[first : first + BATCH])
-            outputs = [
-                predict_logits(network, torch.tensor(self.thetas[fit]), seen(images, fit.stream)) for fit in fits
-            ]
-            parts.append(torch.stack([out[:, SYNTHETIC] - out[:, REAL] for out in outputs]).double().mean(0).numpy())
-        return np.concatenate(parts)
+        new_N = np.array([galaxy not in self.trained for galaxy in pictures.galaxies], bool)
+        fold_N = np.where(new_N, FOLDS, folds_of(pictures.galaxies, self.seed))
+        result_N = np.empty(len(fold_N))
+        for fold in np.unique(fold_N):
+            fits = [fit for fit in self.thetas if fit.stream in streams and fold in (FOLDS, fit.fold)]
+            rows = np.flatnonzero(fold_N == fold)
+            for part in np.split(rows, range(BATCH, len(rows), BATCH)):
+                result_N[part] = self._logits(pictures.images_NHWC[part], fits)
+        return result_N
+
+    def _logits(self, images_BHWC: Pixels, fits: Sequence[DetectorFit]) -> Floats:
+        """Return the mean log odds of some networks, [B]."""
+        network, images = shared_network(NETWORK, 2, self.image_size), torch.from_numpy(images_BHWC)
+        outputs = [predict_logits(network, torch.tensor(self.thetas[fit]), seen(images, fit.stream)) for fit in fits]
+        return torch.stack([out[:, SYNTHETIC] - out[:, REAL] for out in outputs]).double().mean(0).numpy()
 
     def probability(self, logits_N: Floats) -> Floats:
         """Return the calibrated probability of log odds, [N]."""
         return np.asarray(scipy.special.expit(logits_N / self.temperature))
 
-    def score(self, images_NHWC: Pixels) -> Floats:
-        """Return the probability that unseen pictures are synthetic, [N]."""
-        return self.probability(self.logits(images_NHWC))
+    def score(self, pictures: Pictures) -> Floats:
+        """Return the probability that pictures are synthetic, [N]."""
+        return self.probability(self.logits(pictures))
 
 
 def seen(images_NHWC: Tensor, stream: Stream) -> Tensor:
@@ -136,18 +157,18 @@ def seen(images_NHWC: Tensor, stream: Stream) -> Tensor:
     return 20 * (images - blurred(images))
 
 
-def folds_of(count: int, seed: int, kind: int) -> npt.NDArray[np.int64]:
-    """Return the fold of each training picture of a kind, int64 [N]."""
-    return np.random.default_rng(fold_in(seed, "forensics", kind)).permutation(count) % FOLDS
+def folds_of(galaxies: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
+    """Return the fold of each galaxy, int64 [N], a function of its id."""
+    return np.array([fold_in(seed, "forensics", galaxy) % FOLDS for galaxy in galaxies], np.int64)
 
 
-def train_detector(real_NHWC: Pixels, synthetic_NHWC: Pixels, fit: DetectorFit, seed: int, processor: Processor) -> Any:
+def train_detector(real: Pictures, synthetic: Pictures, fit: DetectorFit, seed: int, processor: Processor) -> Any:
     """Train the network of a stream on all folds but one.
 
     Parameters
     ----------
-    real_NHWC, synthetic_NHWC
-        Training pictures, uint8.
+    real, synthetic
+        Training pictures.
     fit
         The stream, and the fold that is left out.
     seed
@@ -156,12 +177,9 @@ def train_detector(real_NHWC: Pixels, synthetic_NHWC: Pixels, fit: DetectorFit, 
         Torch threads and GPU.
     """
     device = processor.enter()
-    kept = [
-        torch.from_numpy(images[folds_of(len(images), seed, kind) != fit.fold])
-        for kind, images in enumerate((real_NHWC, synthetic_NHWC))
-    ]
+    kept = [torch.from_numpy(part.images_NHWC[folds_of(part.galaxies, seed) != fit.fold]) for part in (real, synthetic)]
     labels_N = torch.arange(2).repeat_interleave(torch.tensor([len(images) for images in kept]))
-    network = shared_network(NETWORK, 2, real_NHWC.shape[1])
+    network = shared_network(NETWORK, 2, real.images_NHWC.shape[1])
     root = fold_in(seed, "detector", fit.stream, fit.fold)
     theta_P = initial_parameters(network, fold_in(root, "initial")).to(device)
     images, targets = seen(torch.cat(kept), fit.stream).to(device), one_hot(labels_N, 2).to(device)
@@ -195,36 +213,23 @@ class DetectorRunner(FitRunner[DetectorFit, TrainedDetector]):
         return {"stream": fit.stream}
 
 
-def trained_detector(runner: DetectorRunner, real_NHWC: Pixels, synthetic_NHWC: Pixels) -> tuple[Detector, Floats]:
-    """Return the calibrated detector of these training pictures, for a running Ray.
-
-    With it come the log odds of the synthetic ones by networks that have not seen them.
-    """
-    runner.pictures = ray.put(real_NHWC), ray.put(synthetic_NHWC)
+def trained_detector(runner: DetectorRunner, real: Pictures, synthetic: Pictures) -> Detector:
+    """Return the calibrated detector of these training pictures, for a running Ray."""
+    runner.pictures = ray.put(real), ray.put(synthetic)
     fits = [DetectorFit(stream, fold) for stream in STREAMS for fold in range(FOLDS)]
     results = runner.train(fits, "training detectors of synthetic pictures")
     thetas = {fit: result.theta_P for fit, result in zip(fits, results, strict=True)}
-    return calibrated(Detector(thetas, real_NHWC.shape[1]), (real_NHWC, synthetic_NHWC), runner.seed)
+    return calibrated(thetas, real, synthetic, runner.seed)
 
 
-def calibrated(detector: Detector, pictures: tuple[Pixels, Pixels], seed: int) -> tuple[Detector, Floats]:
-    """Return a detector with the temperature that suits pictures of unseen folds.
-
-    With it come the log odds of the synthetic pictures, as `unseen_logits` gives them.
-    """
-    logits = [unseen_logits(detector, images, seed, kind) for kind, images in enumerate(pictures)]
-    labels_N, logits_N = np.repeat([REAL, SYNTHETIC], [len(part) for part in logits]), np.concatenate(logits)
+def calibrated(thetas: dict[DetectorFit, np.ndarray], real: Pictures, synthetic: Pictures, seed: int) -> Detector:
+    """Return the detector with the temperature that suits pictures of unseen folds."""
+    trained = frozenset((*real.galaxies, *synthetic.galaxies))
+    detector = Detector(thetas, real.images_NHWC.shape[1], seed, trained)
+    logits_N = np.concatenate([detector.logits(part) for part in (real, synthetic)])
+    labels_N = np.repeat([REAL, SYNTHETIC], [len(real.galaxies), len(synthetic.galaxies)])
     pairs_N2 = np.stack([np.zeros(len(logits_N)), logits_N], axis=1)
-    temperature = fit_temperature(Calibration.none(2), pairs_N2, labels_N).temperature
-    return replace(detector, temperature=temperature), logits[SYNTHETIC]
-
-
-def unseen_logits(detector: Detector, images_NHWC: Pixels, seed: int, kind: int) -> Floats:
-    """Return the log odds of training pictures by networks that have not seen them."""
-    fold_N, logits_N = folds_of(len(images_NHWC), seed, kind), np.empty(len(images_NHWC))
-    for fold in range(FOLDS):
-        logits_N[fold_N == fold] = detector.logits(images_NHWC[fold_N == fold], fold)
-    return logits_N
+    return replace(detector, temperature=fit_temperature(Calibration.none(2), pairs_N2, labels_N).temperature)
 
 
 def area(synthetic_N: Floats, real_N: Floats, seed: int = 0) -> Interval:
@@ -235,16 +240,13 @@ def area(synthetic_N: Floats, real_N: Floats, seed: int = 0) -> Interval:
         positive_N = np.arange(scores_BN.shape[1]) < rows_BS.shape[1]
         return area_under_roc(scores_BN, np.broadcast_to(positive_N, scores_BN.shape))
 
-    resampled = [
-        of(*rows)
-        for rows in zip(
-            draws(len(synthetic_N), fold_in(seed, SYNTHETIC), RESAMPLES),
-            draws(len(real_N), seed, RESAMPLES),
-            strict=True,
-        )
+    rows = [
+        (row for block in draws(size, root, RESAMPLES) for row in block)
+        for size, root in ((len(synthetic_N), fold_in(seed, SYNTHETIC)), (len(real_N), seed))
     ]
+    resampled = [of(*(row[None] for row in pair))[0] for pair in zip(*rows, strict=True)]
     whole = of(np.arange(len(synthetic_N))[None], np.arange(len(real_N))[None])[0]
-    return percentile_interval(float(whole), np.concatenate(resampled))
+    return percentile_interval(float(whole), np.array(resampled))
 
 
 def score_pictures(
@@ -265,19 +267,20 @@ def score_pictures(
         Sets to score, by name.
     """
     rows = [np.sort(_shuffled(count, runner.seed)[:MOST]) for count in (len(training), len(audited))]
-    real, synthetic = training.images(rows[0]), audited.images(rows[1])
-    detector, logits_N = trained_detector(runner, real, synthetic)
-    scores_N = np.empty(len(audited))
-    scores_N[rows[1]] = detector.probability(logits_N)
-    others = np.setdiff1d(np.arange(len(audited)), rows[1])
-    scores_N[others] = detector.score(audited.images(others))
+    ids = training.column("object_id").take(pa.array(rows[0])).to_pylist()
+    shown = [audited.galaxies[row] for row in rows[1]]
+    detector = trained_detector(
+        runner, Pictures(training.images(rows[0]), ids), Pictures(audited.images(rows[1]), shown)
+    )
+    everything = Pictures(audited.images(np.arange(len(audited))), audited.galaxies)
     made = audited.kind == kinds.SYNTHETIC
-    tables = [_scored(audited.object_ids, AUDITED, made, scores_N)]
+    tables = [_scored(audited.object_ids, AUDITED, made, detector.score(everything))]
     tables += [_scored_group(detector, group, held_out.size, HELD_OUT) for group in held_out.groups]
     for name, other in further.items():
         if isinstance(other, SyntheticSet):
             loaded = other.load()
-            tables.append(_scored(loaded.object_ids, name, True, detector.score(loaded.images_NHWC.numpy())))
+            scores_N = detector.score(Pictures(loaded.images_NHWC.numpy(), other.galaxies()))
+            tables.append(_scored(loaded.object_ids, name, True, scores_N))
         else:
             groups = Galaxies([other], SPLITS).groups
             tables += [_scored_group(detector, group, held_out.size, name) for group in groups]
@@ -309,7 +312,7 @@ def _shuffled(count: int, seed: int) -> npt.NDArray[np.int64]:
 
 def _scored_group(detector: Detector, group: AuditedGroup, size: int, name: str) -> pa.Table:
     ids = group.read(["object_id"])["object_id"].to_pylist()
-    return _scored(ids, name, False, detector.score(group.images(size)))
+    return _scored(ids, name, False, detector.score(Pictures(group.images(size), ids)))
 
 
 def _scored(ids: Sequence[str], name: str, synthetic: bool, scores_N: Floats) -> pa.Table:

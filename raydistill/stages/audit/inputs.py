@@ -125,6 +125,8 @@ class AuditedSet:
         uint8 [N, H, W, 3], or galaxies whose pictures are read when needed.
     object_ids
         N ids.
+    galaxies
+        N ids of the galaxies that the pictures show, see `SyntheticSet.galaxies`.
     labels_N
         int64 [N], classes of the curated set; None if some picture has none.
     held_out
@@ -141,6 +143,7 @@ class AuditedSet:
     content: str
     pictures: Pixels | Galaxies
     object_ids: list[str]
+    galaxies: list[str]
     labels_N: Ints | None
     held_out: tuple[Split, ...]
     votes: pa.ChunkedArray | None = None
@@ -174,7 +177,7 @@ def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
         pixels = prototypes.selected.levels()
         ids = [f"{distilled.KIND}-{spec.identity[:8]}-{row:05d}" for row in range(len(pixels))]
         labels = prototypes.labels.numpy()
-        return AuditedSet(spec.kind, prototypes.manifest.content, pixels, ids, labels, ("test",))
+        return AuditedSet(spec.kind, prototypes.manifest.content, pixels, ids, ids, labels, ("test",))
     samples = SyntheticSet.open(spec.folder)
     _check_curated(samples.manifest, curated, samples.folder.uri)
     loaded = samples.load()
@@ -184,6 +187,7 @@ def open_audited(spec: ArtifactSpec, curated: CuratedSet) -> AuditedSet:
         content=samples.manifest.content,
         pictures=loaded.images_NHWC.numpy(),
         object_ids=loaded.object_ids,
+        galaxies=samples.galaxies(),
         labels_N=None if (labels_N == NO_CLASS).any() or not curated.has_classes else labels_N,
         held_out=("validation", "test"),
         votes=samples.table(["votes"])["votes"],
@@ -198,13 +202,15 @@ def other_survey(other: CuratedSet, curated: CuratedSet) -> AuditedSet:
         what = f"its pictures have {size} px, and those that they are compared with {wanted}"
         raise ArtifactIncompatible(what, other.folder.uri, f"curate it again with curate.image_size={wanted}")
     galaxies = Galaxies([other], SPLITS)
+    ids = galaxies.column("object_id").to_pylist()
     alike = other.has_classes and curated.has_classes and other.class_names == curated.class_names
     same_votes = other.summary.tree == curated.summary.tree
     return AuditedSet(
         kind=curated_sets.KIND,
         content=other.manifest.content,
         pictures=galaxies,
-        object_ids=galaxies.column("object_id").to_pylist(),
+        object_ids=ids,
+        galaxies=ids,
         labels_N=galaxies.labels_N if alike else None,
         held_out=("validation", "test"),
         votes=galaxies.column("votes") if same_votes else None,

@@ -6,7 +6,8 @@
 - `frames.json`: what photutils finds in the real frames, in the same format, with
   `synthetic = false`.
 - `detections_test.json`, `detections_frames.json`: what the detector finds, as COCO's results.
-  `detections_labelled.json`: the same for labelled frames of `detect.labelled`.
+- `labelled.json`, `detections_labelled.json`: the test frames of `detect.labelled` in the categories
+  of the detector, and what it finds there. Image numbers are those of `labelled.json`.
 - `detector.safetensors`: its weights.
 - `metrics.json`: figures with 95 % intervals.
 - `frames.png`: real frames with the boxes of both.

@@ -12,6 +12,9 @@ from raydistill.simulation.injections.base import SDSS_CONTRAST
 # Define the model of fields (`stages.detect.science.fields`), without scipy.
 
 
+MAX_DETECTIONS = 50  # of an image
+
+
 @dataclass(frozen=True, kw_only=True)
 class FieldModel:
     """Fields of synthetic galaxies.
@@ -152,3 +155,8 @@ class Detect:
             raise ValueError(f"width must be a multiple of 32, got {self.width}")
         if self.min_recognised is not None and not 0 <= self.min_recognised <= 1:
             raise ValueError(f"min_recognised must lie in [0, 1], got {self.min_recognised:g}")
+        if (mean := self.fields.galaxies + self.fields.stars) > MAX_DETECTIONS / 2:
+            what = f"fields must have at most {MAX_DETECTIONS // 2} galaxies and stars in the mean, got {mean:g}"
+            raise ValueError(f"{what}, because the detector finds at most {MAX_DETECTIONS} sources in a picture")
+        if self.labelled is not None and self.labelled.use == "both" and self.batch_size < 2:
+            raise ValueError("batch_size must be at least 2, because half of each batch are labelled frames")

@@ -20,7 +20,7 @@ from raydistill.errors import ArtifactCorrupt, CatalogError, listed
 from raydistill.galaxies.pictures.files import check_links
 from raydistill.galaxies.pictures.images import decode_picture, encode_png
 from raydistill.seeding import fold_in
-from raydistill.stages.detect.config import Detect, LabelledFrames
+from raydistill.stages.detect.config import MAX_DETECTIONS, Detect, LabelledFrames
 from raydistill.storage import Folder
 
 
@@ -55,11 +55,12 @@ class _Document:
 class Frame:
     """A frame: its PNG file, and its sources as annotations `{category_id, bbox}`.
 
-    Category n + 1 is the detector's category number n.
+    Category n + 1 is the detector's category number n. `file_name` is that of a COCO document.
     """
 
     picture: bytes
     annotations: list[dict[str, Any]]
+    file_name: str = ""
 
 
 def frames_digest(labelled: LabelledFrames) -> str:
@@ -133,12 +134,16 @@ def _frames(path: str, side: int, categories: Sequence[str]) -> list[Frame]:
     folder, _, document = _read(path)
     numbers = {name: number for number, name in enumerate(categories, start=1)}
     known = {category.id: category.name for category in document.categories}
+    if len(known) < len(document.categories):
+        raise CatalogError("two of its categories have one id", path, "give each category an id of its own")
     if unknown := sorted(set(known.values()) - set(numbers)):
         what = f"the detector has no category {listed(unknown)}; it has {listed(list(categories), 12)}"
         raise CatalogError(what, path, "rename the category, or give a synthetic set of these classes")
     sources: dict[int, list[dict[str, Any]]] = {image.id: [] for image in document.images}
-    if not sources or len(sources) < len(document.images):
-        raise CatalogError("it has no images, or two of them with one id", path, "give each image an id of its own")
+    files = {image.file_name for image in document.images}
+    if not sources or min(len(sources), len(files)) < len(document.images):
+        what = "it has no images, or two of them with one id or one file"
+        raise CatalogError(what, path, "give each image an id and a file of its own")
     for annotation in document.annotations:
         left, top, width, height = annotation.bbox
         if annotation.image_id not in sources or annotation.category_id not in known:
@@ -148,10 +153,16 @@ def _frames(path: str, side: int, categories: Sequence[str]) -> list[Frame]:
         if not (all(map(math.isfinite, ends)) and width > 0 < height and min(ends) >= -1 and max(ends) <= side + 1):
             what = f"a box of image {annotation.image_id} is not within its {side} px: {list(annotation.bbox)}"
             raise CatalogError(what, path, "give boxes as [left, top, width, height] in pixels")
-        if not annotation.iscrowd:
-            category = numbers[known[annotation.category_id]]
-            sources[annotation.image_id].append({"category_id": category, "bbox": [left, top, width, height]})
-    return [Frame(_square(folder, image, side, path), sources[image.id]) for image in document.images]
+        if annotation.iscrowd:
+            what = f"an annotation of image {annotation.image_id} is a crowd, which is not read"
+            raise CatalogError(what, path, "give each source a box, or leave the image out")
+        category = numbers[known[annotation.category_id]]
+        sources[annotation.image_id].append({"category_id": category, "bbox": [left, top, width, height]})
+    for number, boxes in sources.items():
+        if len(boxes) > MAX_DETECTIONS:
+            what = f"image {number} has {len(boxes)} sources, and the detector finds at most {MAX_DETECTIONS}"
+            raise CatalogError(what, path, "cut it into smaller frames")
+    return [Frame(_square(folder, image, side, path), sources[image.id], image.file_name) for image in document.images]
 
 
 def _square(folder: Folder, image: _Image, side: int, path: str) -> bytes:

@@ -18,12 +18,12 @@ from raydistill.errors import ConfigError
 from raydistill.imports import import_beside_torchvision
 from raydistill.morphology.structure import Floats
 from raydistill.seeding import fold_in
+from raydistill.stages.detect.config import MAX_DETECTIONS
 
 STRIDES = (4, 8, 16)  # px between the points of each level of features
 NORM_GROUPS = 8
 LEAST_SCORE = 0.02
 MAX_OVERLAP = 0.5  # of two detections; of two with more the better one is kept
-MAX_DETECTIONS = 50  # of an image
 
 
 class Detections(NamedTuple):

@@ -135,7 +135,7 @@ class _Stage:
         if tests:
             found = self._find("labelled", [frame.picture for frame in tests])
             evaluated["labelled"] = Evaluated(found, [{"annotations": frame.annotations} for frame in tests])
-            self._json("detections_labelled.json", results(found))
+            self._write_labelled(tests, found)
         same_classes = tuple(self.frames.class_names) == self.names
         side, names = self.detect.side, self.names if same_classes else None
         metrics = figures_of(evaluated, central_box, side, self.detect.seed, names, self._categories())
@@ -262,6 +262,17 @@ class _Stage:
         for name in ("test", "frames"):
             self._json(f"detections_{name}.json", results(evaluated[name].found))
         self._json(METRICS, metrics)
+
+    def _write_labelled(self, frames: tuple[Frame, ...], found: list[Record]) -> None:
+        """Write the labelled test frames, and what the detector finds there."""
+        side = self.detect.side
+        images = [
+            {"file_name": frame.file_name, "width": side, "height": side, "annotations": frame.annotations}
+            for frame in frames
+        ]
+        text = "The test frames of detect.labelled, in the categories of the detector"
+        self._json("labelled.json", document(images, self.names, text, synthetic=False))
+        self._json("detections_labelled.json", results(found))
 
     def _json(self, name: str, values: Any) -> None:
         self.folder.write(name, json.dumps(values, indent=1 if name == METRICS else None).encode())

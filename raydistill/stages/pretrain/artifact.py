@@ -183,7 +183,7 @@ class EncoderArtifact(Displayed):
         self.require_gradient()
         self.require_size(images_NCHW.shape[-1])
         if not isinstance(normalisation, Normalisation):
-            raise ArtifactIncompatible("it cannot read whitened pictures", where, "set curate.zca=false")
+            raise ArtifactIncompatible("it cannot read whitened pictures", where, "set curate.whitening=null")
         network, theta_P = read_network(self.folder, of, self.architecture(networks))
         convert = Renormalise(normalisation, of.normalisation, of.input_size)
         return Encoder.fit(network, theta_P.to(images_NCHW), images_NCHW, convert)

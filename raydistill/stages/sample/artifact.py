@@ -251,6 +251,17 @@ class SyntheticSet(curated.LabelledSet):
         taken = {id_ for name in ("origin", "start") for id_ in rows[name].to_pylist() if id_ is not None}
         return taken | set(self.summary.source.get("examples", ()))
 
+    def galaxies(self) -> list[str]:
+        """Return the id of the galaxy that each picture shows, in the order of `load`.
+
+        It is the real galaxy that was changed for it, or else its own object id.
+        """
+        columns = self.table(["start", "origin", "object_id"]).to_pydict()
+        return [
+            next(id_ for id_ in row if id_ is not None)
+            for row in zip(*(columns[name] for name in ("start", "origin", "object_id")), strict=True)
+        ]
+
     def to_astropy(self) -> Table:
         """Return the rows as an astropy table with units, sorted by index.
 

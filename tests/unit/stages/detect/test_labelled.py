@@ -80,7 +80,14 @@ def first(document: Document) -> Document:
         (lambda d: first(d).update(image_id=99), "an annotation names image 99 and category 7, and one of them"),
         (lambda d: first(d).update(category_id=3), "an annotation names image 6 and category 3, and one of them"),
         (lambda d: d["categories"][0].update(name="lens"), "the detector has no category lens; it has round, star"),
-        (lambda d: d["images"].append(d["images"][0]), "two of them with one id"),
+        (lambda d: d["images"].append(d["images"][0]), "two of them with one id or one file"),
+        (lambda d: d["images"].append(d["images"][0] | {"id": 9}), "two of them with one id or one file"),
+        (lambda d: d["categories"].append({"id": 7, "name": "star"}), "two of its categories have one id"),
+        (lambda d: first(d).update(iscrowd=1), "an annotation of image 6 is a crowd, which is not read"),
+        (
+            lambda d: d["annotations"].extend([first(d)] * 50),
+            "image 6 has 51 sources, and the detector finds at most 50",
+        ),
         (lambda d: d.update(images=[], annotations=[]), "it has no images"),
         (lambda d: d["images"][0].update(file_name="../6.png"), "is not below the folder of the document"),
         (lambda d: d["images"][0].update(file_name="/etc/hostname"), "is not below the folder of the document"),
@@ -114,6 +121,14 @@ def test_a_link_that_leads_out_of_the_folder_is_rejected(tmp_path: Path) -> None
     for read in (lambda: read_labelled(detect, CATEGORIES), lambda: frames_digest(detect.labelled)):
         with pytest.raises(CatalogError, match=r"links lead 1 pictures out of this folder \(first: 7\.png"):
             read()
+
+
+def test_what_the_detector_could_not_do_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at most 25 galaxies and stars in the mean, got 40"):
+        Detect(fields=FieldModel(galaxies=30, stars=10))
+    labelled = written(tmp_path).labelled
+    with pytest.raises(ValueError, match="batch_size must be at least 2"):
+        Detect(labelled=labelled, batch_size=1)
 
 
 @pytest.mark.parametrize("symmetry", range(8))

@@ -145,4 +145,5 @@ def test_parameters_are_dictionaries_and_real_galaxies_are_named(samples: Synthe
     frame = samples.to_pandas()
     assert frame["parameters"].tolist() == [None, {"depth": 0.5, "width": 2.0}, {"depth": 0.5, "width": 3.0}]
     assert samples.real_galaxies() == {"g0", "g2", "g3"}
+    assert samples.galaxies() == [f"g{index}" for index in (0, 2, 3)]
     assert "parameters" not in samples.to_astropy().colnames
