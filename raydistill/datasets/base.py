@@ -24,9 +24,9 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from raydistill.datasets.layout import PARTS, part_names
-from raydistill.errors import CatalogError, listed, nearest
+from raydistill.errors import CatalogError, nearest
 from raydistill.galaxies.folders import Listing, is_hidden, list_folder
-from raydistill.galaxies.labels import likeness, spell, spell_column
+from raydistill.galaxies.labels import spell, spell_column
 from raydistill.galaxies.pictures.files import ALLOW_DATA_SET, Source, check_links, read_source
 from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.galaxies.pictures.levels import ValueRange, check_range
@@ -118,8 +118,6 @@ class DataSet(ABC):
         labels = pc.unique(rows["label"].drop_null()).to_pylist()
         if not labels:
             raise CatalogError("no picture has a label", self.root, "check survey.root and survey.splits")
-        if not names:
-            _warn_of_similar(labels)
         return Index(list(names) if names else _sort_labels(labels), rows)
 
     def digest(self) -> str:
@@ -274,17 +272,6 @@ def _number_pictures(parts: Sequence[str | None]) -> list[str]:
         ids.append(f"{counts[part]:07d}" if part is None else f"{part}/{counts[part]:07d}")
         counts[part] += 1
     return ids
-
-
-def _warn_of_similar(labels: Sequence[str]) -> None:
-    """Warn of labels that differ in case or blanks alone."""
-    alike: dict[str, list[str]] = {}
-    for label in labels:
-        alike.setdefault(likeness(label), []).append(label)
-    if several := sorted(sorted(names) for names in alike.values() if len(names) > 1):
-        shown, (first, *others) = listed([" and ".join(names) for names in several]), several[0]
-        what = "curate: classes look alike: %s; curate.classes={%s: [%s], …} joins them"
-        log.warning(what, shown, first, ", ".join([first, *others]))
 
 
 def _sort_labels(labels: list[str]) -> list[str]:

@@ -27,64 +27,15 @@ BACKGROUND, TEXT, MUTED_TEXT = "#171a20", "#e9ebee", "#9aa1ac"
 DPI = 100
 SCREEN_HEIGHT, SCREEN_WIDTH = 960, 1500  # tiles are enlarged until the grid fills a screen
 TILE_RANGE = (96, 192)
+ATLAS_COLUMNS = 4  # images per class and group
 MAX_LINES = 120  # lines of tiles; further images and classes are left out
 MARGIN, LINE, GAP, ROW_GAP, GROUP_GAP = 20, 20, 4, 4, 20  # screen pixels
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """The provenance that an atlas states in its caption.
-
-    Attributes
-    ----------
-    survey
-        Name of the survey.
-    digest
-        Hex digest that identifies the distilled set.
-    images_per_class
-        Number of prototypes of each class.
-    simulated
-        Whether the survey was simulated.
-    """
-
-    survey: str
-    digest: str
-    images_per_class: int
-    simulated: bool
-
-    def caption(self) -> str:
-        """Return the caption line."""
-        survey = f"{self.survey} (simulated)" if self.simulated else self.survey
-        images = "1 image per class" if self.images_per_class == 1 else f"{self.images_per_class} images per class"
-        return "   ·   ".join([survey, images, f"raydistill\u00a0{self.digest[:12]}"])
-
-
 def displayable(images: Images) -> npt.NDArray[np.uint8]:
-    """Return images as uint8 [N, H, W, 3]; floats are clipped to [0, 1].
-
-    All-NaN images become background.
-
-    Raises
-    ------
-    RaydistillError
-        The shape is not [N, H, W, 3], floats reach 255, or an image holds infinity or some NaN.
-    """
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise RaydistillError(f"images have shape {images.shape}", "figures", "give [N, H, W, 3], the colour last")
-    if images.dtype == np.uint8:
-        return images.astype(np.uint8, copy=False)
-    blank = np.isnan(images).all(axis=(1, 2, 3))
-    shown = images[~blank]
-    if not np.isfinite(shown).all():
-        raise RaydistillError(
-            "an image holds NaN or infinity", "figures", "take the last good state of the distillation"
-        )
-    if shown.size and shown.max() > 10:
-        raise RaydistillError(f"a float image reaches {shown.max():.0f}", "figures", "give uint8, or divide by 255")
-    pixels = np.empty(images.shape, dtype=np.uint8)
-    pixels[~blank] = np.rint(np.clip(shown, 0, 1) * 255)
-    pixels[blank] = rgb(BACKGROUND)
-    return pixels
+    """Return images as uint8 [N, H, W, 3]; floats are clipped to [0, 1]."""
+    shown = images if images.dtype == np.uint8 else np.rint(np.clip(images, 0, 1) * 255)
+    return shown.astype(np.uint8, copy=False)
 
 
 def of_one_size(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
@@ -141,19 +92,7 @@ def image_grid(
         Text below the grid.
     heading
         Text above the grid.
-
-    Raises
-    ------
-    RaydistillError
-        Images, labels and class names do not fit together.
     """
-    if len(images) != len(labels):
-        raise RaydistillError(
-            f"{len(images)} images but {len(labels)} labels", "image_grid", "give one label per image"
-        )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-        what = f"labels run from {labels.min()} to {labels.max()} for {len(class_names)} class names"
-        raise RaydistillError(what, "image_grid", "labels index the class names, from 0")
     pixels = displayable(images)
     rows = [pixels[labels == label] for label in range(len(class_names))]
     widest = max((len(row) for row in rows), default=1)
@@ -167,10 +106,10 @@ def atlas(
     prototypes_per_class: Sequence[Images],
     class_means: Images,
     real_examples_per_class: Sequence[Images],
-    nearest_real: Sequence[Images] | None = None,
-    provenance: Provenance | None = None,
+    nearest_real: Sequence[Images],
+    caption: str,
+    simulated: bool,
     scale: int | None = None,
-    columns: int = 4,
     examples: str = "most confident",
 ) -> None:
     """Draw one row per class: prototypes, class mean and real galaxies.
@@ -184,46 +123,39 @@ def atlas(
     class_names
         Names of the K classes.
     prototypes_per_class
-        For each class [n, H, W, 3]; the first `columns` are shown.
+        For each class [n, H, W, 3]; the first `ATLAS_COLUMNS` are shown.
     class_means
         [K, H, W, 3]; all NaN for a class without galaxies.
     real_examples_per_class
-        For each class [n, H, W, 3]; the first `columns` are shown.
+        For each class [n, H, W, 3]; the first `ATLAS_COLUMNS` are shown.
     nearest_real
         For each class [n, H, W, 3]: for each prototype the mean of its nearest real galaxies.
-    provenance
-        Written as the caption.
+    caption
+        Text below the atlas.
+    simulated
+        Whether the survey was simulated.
     scale
         Screen pixels per image pixel; None fits the atlas to a screen.
-    columns
-        Images per class and group.
     examples
         Describes the choice of the real galaxies in the heading.
 
     Raises
     ------
     RaydistillError
-        A group has no images for some class, or images differ in size.
+        Images differ in size.
     """
-    num_classes = len(class_names)
-    galaxies = survey_adjective(provenance is not None and provenance.simulated)
-    parts = [
-        ("distilled", prototypes_per_class),
-        ("class mean", [mean[None] if np.isfinite(mean).any() else mean[None][:0] for mean in class_means]),
-        (f"{galaxies}, {examples}", real_examples_per_class),
-        (f"{galaxies}, mean of nearest", nearest_real),
-    ]
+    galaxies = survey_adjective(simulated)
+    parts = {
+        "distilled": prototypes_per_class,
+        "class mean": [mean[None] if np.isfinite(mean).any() else mean[None][:0] for mean in class_means],
+        f"{galaxies}, {examples}": real_examples_per_class,
+        f"{galaxies}, mean of nearest": nearest_real,
+    }
     groups = []
-    for head, rows in parts:
-        if rows is None:
-            continue
-        if len(rows) != num_classes:
-            raise RaydistillError(
-                f"{num_classes} classes but {len(rows)} rows of '{head}'", "atlas", "give one per class"
-            )
-        shown = [displayable(row)[:columns] for row in rows]
+    for head, rows in parts.items():
+        shown = [displayable(row[:ATLAS_COLUMNS]) for row in rows]
         groups.append(_Group(head, shown, max([1, *(len(row) for row in shown)])))
-    _draw_grid(path, class_names, groups, provenance.caption() if provenance else "", scale)
+    _draw_grid(path, class_names, groups, caption, scale)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from raydistill.config import Config
 from raydistill.distillation.segments import OUTCOME
 from raydistill.errors import ArtifactError
 from raydistill.figures.drawing import Target
-from raydistill.figures.image_grids import Provenance, atlas, image_grid
+from raydistill.figures.image_grids import atlas, image_grid
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
@@ -70,6 +70,8 @@ def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: Synthet
     images, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
     best = most_confident(labels, train.confidence_N, k, 4)
     has_confidence = np.ptp(train.confidence_N) > 0  # constant in a survey of labels without votes
+    survey = f"{curated.summary.survey} (simulated)" if curated.summary.simulated else curated.summary.survey
+    per_class = "1 image per class" if ipc == 1 else f"{ipc} images per class"
     atlas(
         path,
         curated.class_names,
@@ -77,7 +79,8 @@ def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: Synthet
         class_means(real, labels, k),
         [real[index] for index in best],
         list(nearest_real_means(images[::ipc], real, min(10, len(real)))[:, None]),
-        Provenance(curated.summary.survey, spec.identity[:12], ipc, curated.summary.simulated),
+        "   ·   ".join([survey, per_class, f"raydistill\u00a0{spec.identity[:12]}"]),
+        curated.summary.simulated,
         examples="most confident" if has_confidence else "examples",
     )
 
