@@ -114,22 +114,28 @@ def options(
     """
 
 
-def run_stage(stage: table.Stage, path: str, words: list[str], dry: bool, as_json: bool, verbose: int) -> None:
+def run_stage(
+    name: str, path: str, words: list[str], dry: bool, as_json: bool, verbose: int, whole: bool = False
+) -> None:
     """Run one stage of a config, or print what it would write.
 
     A stage whose artifact exists is skipped. The first of `words` may be the value of the stage's
-    argument.
+    argument. If `whole`, all that the stage needs is run too, and `words` are overrides alone.
     """
     with exit_on_error():
-        words = _spelled_out(stage, path, words)
+        stage = table.find(name)
+        if not whole:
+            words = _spelled_out(stage, path, words)
         plan = load_plan(path, words, verbose)
         from raydistill.pipeline import run as pipeline
 
-        spec = pipeline.spec_of(plan, stage.name)
+        spec = pipeline.spec_of(plan, name)
         if dry or as_json:
             print_plan(plan, spec, dry, as_json)
             return
-        artifact = None if pipeline.is_finished(spec) else pipeline.run_stage(stage.name, plan)
+        artifact = None
+        if not pipeline.is_finished(spec):
+            artifact = pipeline.run(plan, name) if whole else pipeline.run_stage(name, plan)
         finish(stage, plan, artifact or spec, [path, *words])
 
 

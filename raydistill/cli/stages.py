@@ -6,19 +6,7 @@ from typing import Annotated
 import typer
 
 from raydistill import table
-from raydistill.cli.base import (
-    ConfigPath,
-    DryRun,
-    Json,
-    Overrides,
-    Verbose,
-    command,
-    exit_on_error,
-    finish,
-    load_plan,
-    print_plan,
-    run_stage,
-)
+from raydistill.cli.base import ConfigPath, DryRun, Json, Overrides, Verbose, command, run_stage
 from raydistill.errors import ConfigError
 
 # Define the commands that run all stages: `run` and `demo`.
@@ -44,7 +32,7 @@ def run(
     --to hunt predicts the survey, samples the synthetic sources of `hunt`, and hunts.
     --to analyse distils a set, and measures its prototypes beside galaxies of the survey.
     """
-    _run_stages(config, overrides, dry_run, as_json, verbose, to)
+    run_stage(to, config, overrides or [], dry_run, as_json, verbose, whole=True)
 
 
 @command(table.DISTIL, "raydistill demo", "tutorial.md")
@@ -55,21 +43,7 @@ def demo(
 
     It takes about five minutes on two cores. `raydistill run demo` does the same.
     """
-    _run_stages("demo", overrides, dry_run, as_json, verbose, LAST)
-
-
-def _run_stages(path: str, overrides: list[str] | None, dry: bool, as_json: bool, verbose: int, last: str) -> None:
-    with exit_on_error():
-        stage = table.find(last)
-        plan = load_plan(path, overrides, verbose)
-        from raydistill.pipeline import run as pipeline
-
-        spec = pipeline.spec_of(plan, last)
-        if dry or as_json:
-            print_plan(plan, spec, dry, as_json)
-            return
-        artifact = None if pipeline.is_finished(spec) else pipeline.run(plan, last)
-        finish(stage, plan, artifact or spec, [path, *(overrides or [])])
+    run_stage(LAST, "demo", overrides or [], dry_run, as_json, verbose, whole=True)
 
 
 # Make the command of each stage from the table of stages.
@@ -89,7 +63,7 @@ def _add(stage: table.Stage) -> None:
         as_json: Json = False,
         verbose: Verbose = 0,
     ) -> None:
-        run_stage(stage, config, list(words or []), dry_run, as_json, verbose)
+        run_stage(stage.name, config, words or [], dry_run, as_json, verbose)
 
     command(stage.group, stage.example, stage.page, name=stage.name, help=stage.help)(run)
 

@@ -16,7 +16,6 @@ arXiv:2512.02469; its additional loss that keeps classes apart is not implemente
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,14 +28,6 @@ from raydistill.learning.networks import Network, embedding, initial_parameters
 from raydistill.seeding import fold_in, generator
 
 
-class ClassBatch(NamedTuple):
-    """Real images of a class, beside its synthetic ones."""
-
-    real_BCHW: Tensor
-    synthetic: slice  # its rows among the synthetic images
-    parameters: AugmentationParameters  # one row for each image; all rows are alike
-
-
 def class_batches(
     images_NCHW: Tensor,
     members: list[Tensor],
@@ -44,15 +35,16 @@ def class_batches(
     ipc: int,
     augmentation: Augmentation,
     g: torch.Generator,
-) -> Iterator[ClassBatch]:
+) -> Iterator[tuple[Tensor, slice, AugmentationParameters]]:
     """Yield a batch of up to `size` random images of each class, with an augmentation.
 
-    Real and synthetic images share it.
+    Real and synthetic images share it. A batch is the real images [B, C, H, W], the rows of the
+    class among the synthetic images, and the parameters: one row for each image, all rows alike.
     """
     for k, rows in enumerate(members):
         real_BCHW = images_NCHW[rows[torch.randperm(len(rows), generator=g)[:size].to(rows.device)]]
         parameters = augmentation.sample(g, max(len(real_BCHW), ipc))
-        yield ClassBatch(real_BCHW, slice(k * ipc, (k + 1) * ipc), parameters)
+        yield real_BCHW, slice(k * ipc, (k + 1) * ipc), parameters
 
 
 def augmented_features(

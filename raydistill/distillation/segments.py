@@ -269,14 +269,6 @@ class StationaryExperts(ValueError):
         return f"the experts do not move at start epochs {self.epochs[0]} and {self.epochs[1]}"
 
 
-class InitialSegment(NamedTuple):
-    """A segment from which step sizes are chosen."""
-
-    start_P: Tensor
-    target_P: Tensor
-    batches: list[Batch]
-
-
 class StepSizes:
     """Step sizes that fit moving segments of up to three experts at two start epochs.
 
@@ -291,12 +283,12 @@ class StepSizes:
     ) -> None:
         self._segments, self._images, self._targets = segments, images_SCHW, targets_SK
         g, steps = generator(segments.seed, "first cases"), segments.resolved.student_steps
-        self._initial = []
+        self._initial: list[tuple[Tensor, Tensor, list[Batch]]] = []  # start, target and batches of each segment
         for expert in range(min(3, segments.trajectories.num_experts)):
             for epoch in sorted(set(epochs)):
                 start, target = segments.ends(expert, epoch, images_SCHW)
                 if not segments.matcher.is_stationary(start, target):
-                    self._initial.append(InitialSegment(start, target, segments.batches(g, images_SCHW, steps)))
+                    self._initial.append((start, target, segments.batches(g, images_SCHW, steps)))
         if not self._initial:
             raise StationaryExperts(epochs)
 

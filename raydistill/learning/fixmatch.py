@@ -12,8 +12,6 @@ Sohn et al. 2020, arXiv:2001.07685. For rare objects in surveys: AnomalyMatch, a
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -28,13 +26,6 @@ from raydistill.seeding import generator
 NOTHING = Augmentation()  # images are augmented before the step
 
 
-class Trained(NamedTuple):
-    """Parameters [P], and the mean share of unlabelled images that got a pseudo-label."""
-
-    theta_P: Tensor
-    pseudo_labelled: float
-
-
 def fit_fixmatch(
     network: Network,
     theta_P: Tensor,
@@ -44,8 +35,8 @@ def fit_fixmatch(
     unlabelled_UCHW: Tensor,
     options: FixMatch,
     seed: int,
-) -> Trained:
-    """Return the trained parameters.
+) -> Tensor:
+    """Return the trained parameters [P].
 
     Parameters
     ----------
@@ -76,10 +67,8 @@ def fit_fixmatch(
         (options.batch_size + count) / count * options.weight,
     )
     reduced = arithmetic.precision == "bfloat16"
-    share = 0.0
 
     def pseudo_gradient(theta_P: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal share
         labelled = torch.multinomial(probabilities_N.double(), options.batch_size, replacement=True, generator=g)
         drawn = torch.randint(len(unlabelled_UCHW), (count,), generator=g)
         images, pool = images_NCHW[labelled], unlabelled_UCHW[drawn]
@@ -92,9 +81,7 @@ def fit_fixmatch(
         used_U = (confidence_U >= options.threshold).to(theta_P)
         pseudo_UK = used_U[:, None] * torch.nn.functional.one_hot(label_U, targets_NK.shape[1])
         weighted = torch.cat([supervised * targets_NK[labelled], unsupervised * pseudo_UK])
-        share += float(used_U.mean()) / options.steps
         return gradient(theta_P, torch.cat([weak, strong_pool]), weighted, unchanged, None)
 
     batches, start = [()] * options.steps, init_state(theta_P)
-    state = descend(start, pseudo_gradient, batches, lambda _: options.lr, options, options.average)
-    return Trained(state.average_P, share)
+    return descend(start, pseudo_gradient, batches, lambda _: options.lr, options, options.average).average_P

@@ -185,7 +185,7 @@ def fit_pixels(
     if isinstance(learner, FixMatchLearner):
         rows = np.random.default_rng(fold_in(seed, "pool")).permutation(len(unlabelled_NHWC))[:POOL]
         pool = normalisation.apply(torch.tensor(unlabelled_NHWC[np.sort(rows)]))
-        theta = fit_fixmatch(network, theta, images, targets, weights, pool, learner.training, seed).theta_P
+        theta = fit_fixmatch(network, theta, images, targets, weights, pool, learner.training, seed)
     else:
         for state in fit_steps(network, theta, images, targets, weights, learner.training, seed):
             theta = state.average_P

@@ -85,9 +85,8 @@ def open_source(plan: Plan, curated: CuratedSet) -> OpenedSource:
     survey = Survey(curated, TREES[curated.summary.tree or GZ2.name], paths_of_classes(plan, curated))
     size = curated.summary.image_size
     if isinstance(source, InjectionSource):
-        hosts = open_hosts(source, survey, plan.config)
-        description = asdict(source) | {"model": asdict(hosts.model)}
-        return OpenedSource(hosts.pools, InjectedPictures(hosts.model, size), description)
+        pools, model = open_hosts(source, survey, plan.config)
+        return OpenedSource(pools, InjectedPictures(model, size), asdict(source) | {"model": asdict(model)})
     if isinstance(source, RecombinationSource):
         rows = curated.table("train", ["object_id", "image"])
         log.info("sample: compares %d galaxies, to find those that are alike", len(rows))
@@ -139,16 +138,8 @@ HOSTS_OF_FIT = 200  # galaxies, evenly spaced
 NUM_USUAL = len(BUILTIN_TREES["gz2-9"].classes)  # without lenses
 
 
-@dataclass(frozen=True)
-class Hosts:
-    """The galaxies of an injection, and the model with its final ranges."""
-
-    pools: list[Pool]
-    model: Injection
-
-
-def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts:
-    """Return pools of training galaxies, and the model of the injection.
+def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> tuple[list[Pool], Injection]:
+    """Return pools of training galaxies, and the injection with its final ranges.
 
     Raises
     ------
@@ -168,7 +159,7 @@ def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> Hosts
             for chosen in (spaced, sorted(row_of[name] for name in source.examples))
         )
         model = fit_ranges(model, of_hosts, of_examples, seed=config.sample.seed)
-    return Hosts(pools, model)
+    return pools, model
 
 
 def open_galaxies(
