@@ -18,12 +18,12 @@ from typing import Any
 
 import matplotlib
 import pyarrow as pa
-import pyarrow.parquet as pq
 from astropy import units
 from astropy.table import Table
 from matplotlib.figure import Figure
 
 from raydistill.artifacts.records import Record, read_json
+from raydistill.artifacts.tables import write_table
 from raydistill.figures.drawing import CHART_DPI, STYLE
 from raydistill.statistics.intervals import known
 from raydistill.statistics.testing import SIGNIFICANCE
@@ -297,8 +297,8 @@ def _write_table(folder: Folder, table: SectionTable) -> TableRecord:
     text = io.StringIO()
     astropy_table.write(text, format="ascii.ecsv")
     folder.write(f"tables/{table.name}.ecsv", text.getvalue().encode())
-    with folder.writing(f"tables/{table.name}.parquet") as path:
-        pq.write_table(with_metadata(table.rows, table.quantities, table.caption), path, compression="zstd")
+    described = with_metadata(table.rows, table.quantities, table.caption)
+    write_table(folder, f"tables/{table.name}.parquet", described)
     columns = [asdict(quantity) for quantity in table.quantities] if table.shown else []
     rows = [[known(cell) for cell in row.values()] for row in table.rows.to_pylist()] if table.shown else []
     return TableRecord(table.name, table.caption, len(table.rows), columns, rows)

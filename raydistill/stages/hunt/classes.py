@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from raydistill.artifacts.tables import write_table
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
@@ -16,8 +16,9 @@ from raydistill.stages.hunt.artifact import CLASSES, CLASSES_SCHEMA, ROUND, Roun
 from raydistill.stages.hunt.config import Regression
 from raydistill.stages.hunt.inputs.labels import COLUMNS, LabelFile, by_row, new_labels, read_label_file, rows_of
 from raydistill.stages.hunt.inputs.survey import HuntedSurvey
-from raydistill.stages.hunt.learn.classes import ClassHead, ClassShortlists, Features, Labels, accuracy_on_labels
-from raydistill.stages.hunt.learn.ranking import Candidate, Rows
+from raydistill.stages.hunt.learn.classes import ClassHead, ClassShortlists, accuracy_on_labels
+from raydistill.stages.hunt.learn.learners import Values
+from raydistill.stages.hunt.learn.ranking import Candidate
 from raydistill.stages.hunt.round import Answers, SheetCandidate, draw_sheet, write_page
 from raydistill.statistics.standardise import Standardiser
 
@@ -32,7 +33,8 @@ def write_class_round(plan: Plan, spec: ArtifactSpec, survey: HuntedSurvey) -> N
     file = new_labels(COLUMNS) if config.labels is None else read_label_file(config.labels, classes)
     meanings, where = file.by_filename(classes.index), config.labels or ""
     label_of = by_row(rows_of(survey, meanings, where), meanings, where)
-    rows_L, features_LF, labels_L = _labelled(survey, label_of)
+    rows_L, features_LF = Values(survey).of_rows(np.array(sorted(label_of), np.int64))
+    labels_L = np.array([label_of[row] for row in rows_L.tolist()], np.int64)
     standardiser = Standardiser.of(features for _, features in survey.blocks())
     head, accuracy = None, math.nan
     if len(np.unique(labels_L)) >= 2:
@@ -62,17 +64,6 @@ def write_class_round(plan: Plan, spec: ArtifactSpec, survey: HuntedSurvey) -> N
     spec.folder.write(ROUND, summary.to_json())
 
 
-def _labelled(survey: HuntedSurvey, label_of: dict[int, int]) -> tuple[Rows, Features, Labels]:
-    """Return rows, features and labels of labelled objects with a usable picture."""
-    wanted = np.array(sorted(label_of), np.int64)
-    parts = [(rows[kept], values[kept]) for rows, values in survey.blocks() if (kept := np.isin(rows, wanted)).any()]
-    if not parts:
-        return wanted[:0], np.empty((0, 0)), wanted[:0]
-    rows_L = np.concatenate([rows for rows, _ in parts])
-    labels_L = np.array([label_of[row] for row in rows_L.tolist()], np.int64)
-    return rows_L, np.concatenate([values for _, values in parts]), labels_L
-
-
 def _write_classes(
     spec: ArtifactSpec,
     survey: HuntedSurvey,
@@ -92,8 +83,7 @@ def _write_classes(
         lists,
         names.take(pa.array([label_of.get(row) for row in range(len(known_N))], pa.int64())),
     ]
-    with spec.folder.writing(CLASSES) as path:
-        pq.write_table(pa.table(columns, schema=CLASSES_SCHEMA), path, compression="zstd")
+    write_table(spec.folder, CLASSES, pa.table(columns, schema=CLASSES_SCHEMA))
 
 
 def _write_sheet(

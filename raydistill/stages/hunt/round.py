@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydistill.artifacts.manifest import PARTIAL
+from raydistill.artifacts.tables import write_table
 from raydistill.escaping import csv_text
 from raydistill.figures.pages import picture, render
 from raydistill.log import get_logger
@@ -210,8 +210,7 @@ def _rank(
         pa.array(scores_N, mask=np.isnan(scores_N)),
         pa.array(labels, mask=~labelled_N),
     ]
-    with folder.writing(SCORES) as path:
-        pq.write_table(pa.table(columns, schema=SCORES_SCHEMA), path, compression="zstd")
+    write_table(folder, SCORES, pa.table(columns, schema=SCORES_SCHEMA))
     return shortlist.candidates()
 
 
