@@ -94,7 +94,8 @@ def assign_classes(
     """
     enough = _enough_votes(catalog, min_votes)
     if tree.name == UNLABELLED:
-        label, confidence, reasons = _without_classes(len(catalog))
+        label, confidence = np.zeros(len(catalog), np.int64), np.ones(len(catalog))
+        reasons: dict[str, np.ndarray] = {}
     elif "votes" in catalog.column_names:
         label, confidence, reasons = _by_votes(catalog, tree, thresholds)
     elif thresholds is not None:
@@ -133,10 +134,6 @@ def _enough_votes(catalog: pa.Table, min_votes: float) -> np.ndarray:
 
 
 Assignment = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
-
-
-def _without_classes(num_galaxies: int) -> Assignment:
-    return np.zeros(num_galaxies, np.int64), np.ones(num_galaxies), {}
 
 
 def _by_votes(catalog: pa.Table, tree: ClassTree, thresholds: str | None) -> Assignment:

@@ -48,11 +48,6 @@ class Processor:
         return device_of(self.gpus)
 
 
-def task_options(resources: Resources) -> dict[str, Any]:
-    """Return the arguments of `ray.remote` for a task on one worker."""
-    return {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
-
-
 def data_options(resources: Resources) -> dict[str, Any]:
     """Return the arguments of Ray Data for a worker.
 

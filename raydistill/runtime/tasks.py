@@ -17,7 +17,7 @@ from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Resources
 from raydistill.log import Progress, progress
 from raydistill.runtime.failures import translate_errors
-from raydistill.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable, task_options
+from raydistill.runtime.resources import CAPACITY_CHECK_INTERVAL, choose_num_workers, ensure_schedulable
 from raydistill.storage import Folder, checked, disk_errors
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ def worker_task(function: Any, resources: Resources, **options: Any) -> Any:
     after its task, and CUDA would stay on the GPU on which it began.
     """
     remote: Any = ray.remote
-    return remote(**task_options(resources), **{"max_retries": resources.max_restarts, **options})(function)
+    of_worker = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": resources.max_restarts}
+    return remote(**of_worker | options)(function)
 
 
 def run_tasks(items: Sequence[T], start: Callable[[T], Any], resources: Resources) -> Iterator[tuple[T, Any]]:

@@ -185,11 +185,6 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps({"columns": columns, "data": [[plain(row.get(name)) for name in columns] for row in rows]})
 
 
-def format_table_list(files: Sequence[str]) -> str:
-    """Return the value of the tag `TABLES` for these artifacts."""
-    return json.dumps([{"path": file, "type": "table"} for file in files])
-
-
 def valid_name(name: str) -> str:
     """Return a name that MLflow accepts.
 

@@ -126,11 +126,6 @@ def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> 
     client.log_batch(run_id, params=entities[:MOST_PARAMS])
 
 
-def log_config(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
-    """Record the whole config as a file."""
-    client.log_dict(run_id, dict(config), "config.yaml")
-
-
 def log_inputs(client: MlflowClient, run_id: str, inputs: Iterable[InputDataset]) -> None:
     """Record the data sets that a run reads."""
     entities = _mlflow().entities

@@ -11,6 +11,7 @@ Two rules hold:
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -202,7 +203,7 @@ class _MlflowRun(Run):
     def describe(self, params: Mapping[str, Any], config: Mapping[str, Any], inputs: Sequence[InputDataset]) -> None:
         self._queue.put("params", lambda client: mlflow_client.log_params(client, self._opened_id, params))
         if config:
-            self._queue.put("config", lambda client: mlflow_client.log_config(client, self._opened_id, config))
+            self._queue.put("config", lambda client: client.log_dict(self._opened_id, dict(config), "config.yaml"))
         if inputs:
             self._queue.put("inputs", lambda client: mlflow_client.log_inputs(client, self._opened_id, inputs))
 
@@ -238,7 +239,7 @@ class _MlflowRun(Run):
         text = formatting.format_table(rows)
         self._tables.append(file)
         self._queue.put("table", lambda client: client.log_text(self._opened_id, text, file))
-        self.tags({formatting.TABLES: formatting.format_table_list(self._tables)})
+        self.tags({formatting.TABLES: json.dumps([{"path": file, "type": "table"} for file in self._tables])})
 
     def register(self, model: Model) -> None:
         registration = Registration(model, _milliseconds())

@@ -12,7 +12,7 @@ The set is synthetic, distilled or another curated one.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest, describe_kind, exists, kind_of
 from raydistill.artifacts.records import Record, checked, read_json
-from raydistill.artifacts.tables import read_table, write_rows
+from raydistill.artifacts.tables import read_table
 from raydistill.config import Config
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.pipeline.plan import Plan
@@ -230,11 +230,6 @@ class AuditReport(Displayed):
         if PICTURES not in self.manifest.files:
             return PICTURES_SCHEMA.empty_table().to_pandas()
         return read_table(self.folder, PICTURES).to_pandas()
-
-
-def write_findings(folder: Folder, findings: list[Finding]) -> None:
-    """Write `findings.parquet`."""
-    write_rows(folder, FINDINGS, [asdict(finding) for finding in findings], FINDINGS_SCHEMA)
 
 
 # The result of an audit as text: metrics that differ, and the verdict.

@@ -11,7 +11,7 @@ the same bits. A killed audit resumes with the blocks that are missing.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import torch
 
 from raydistill.artifacts.manifest import PARTIAL
-from raydistill.artifacts.tables import write_table
+from raydistill.artifacts.tables import write_rows, write_table
 from raydistill.artifacts.tensors import pack_tensors
 from raydistill.errors import ArtifactIncompatible
 from raydistill.galaxies.answers import reliable
@@ -33,8 +33,9 @@ from raydistill.runtime.ray_data import finish_blocks
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.seeding import fold_in
-from raydistill.stages.audit.artifact import NEAREST as NEAREST_FILE
 from raydistill.stages.audit.artifact import (
+    FINDINGS,
+    FINDINGS_SCHEMA,
     NEAREST_SCHEMA,
     PICTURES,
     QUIZ,
@@ -47,8 +48,8 @@ from raydistill.stages.audit.artifact import (
     audited_spec,
     uses_encoder,
     uses_experts,
-    write_findings,
 )
+from raydistill.stages.audit.artifact import NEAREST as NEAREST_FILE
 from raydistill.stages.audit.artifact import SUMMARY as SUMMARY_FILE
 from raydistill.stages.audit.config import MIN_PICTURES, SPACES
 from raydistill.stages.audit.forensics import AUDITED, HELD_OUT, DetectorRunner, area, open_further, score_pictures
@@ -118,18 +119,13 @@ def audit(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AuditR
         return AuditReport.open(spec.folder)
     curated = CuratedSet.open(plan.curated.folder)
     audited = open_audited(audited_spec(plan), curated)
-    _check_experts(plan, curated)
+    if uses_experts(plan):
+        check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
     blocks = _draw(plan, curated, audited, audited_spec(plan).folder.uri)
     with stage_context(plan), tracked_run(plan, spec, tracker, parent_run, curated) as run:
         _measure(plan, curated, blocks)
         _compare(plan, curated, blocks, run)
     return AuditReport.open(spec.folder)
-
-
-def _check_experts(plan: Plan, curated: CuratedSet) -> None:
-    """Raise unless the experts exist and fit, if the audit needs them."""
-    if uses_experts(plan):
-        check_experts(TrajectoryStore.open(plan.trajectories.folder), curated)
 
 
 def _draw(plan: Plan, curated: CuratedSet, audited: AuditedSet, where: str) -> Blocks:
@@ -226,7 +222,7 @@ def _compare(plan: Plan, curated: CuratedSet, blocks: Blocks, run: Run) -> None:
         *_copies(folder / PARTIAL, plan, measured),
     )
     folder.write(SUMMARY_FILE, summary.to_json())
-    write_findings(folder, findings)
+    write_rows(folder, FINDINGS, [asdict(finding) for finding in findings], FINDINGS_SCHEMA)
     nearest = nearest_table(blocks, measured.nearest)
     write_table(folder, NEAREST_FILE, nearest)
     write_pages(folder, curated, blocks, measured, nearest, summary, findings, config.quiz_pictures)

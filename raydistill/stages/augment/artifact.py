@@ -156,7 +156,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
+            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
             | {name: tuple(entry[name]) for name in ("lr", "ratio", "min_recognised")}
             | _interval(entry)
             for entry in self.summary["results"]
@@ -185,7 +185,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
+            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
             | {"baseline": entry["baseline"]}
             | _interval(entry)
             | {f"{figure}_p": entry[figure].get("p_holm") for figure in FIGURES}
@@ -208,7 +208,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
+            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
             | {"baseline": entry["baseline"], "class_name": name}
             | _interval(figures, tuple(figures))
             for entry in self.summary["comparisons"]
@@ -229,7 +229,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": _shots(entry["shots"]), "method": entry["method"], "source": entry["source"]}
+            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
             | {"class_name": name}
             | _interval(figures, tuple(figures))
             for entry in self.summary["results"]
@@ -243,7 +243,8 @@ def _interval(entry: dict[str, Any], figures: tuple[str, ...] = FIGURES) -> dict
     return {f"{figure}{suffix}": entry[figure][key] for figure in figures for suffix, key in ends.items()}
 
 
-def _shots(shots: int | None) -> str:
+def shots_name(shots: int | None) -> str:
+    """Return a number of labelled galaxies of each class, as text."""
     return "all" if shots is None else str(shots)
 
 

@@ -40,10 +40,11 @@ from raydistill.stages.augment.artifact import (
     RUNS_SCHEMA,
     TRIALS,
     TRIALS_SCHEMA,
+    shots_name,
 )
 from raydistill.stages.augment.fits import Fit
 from raydistill.stages.augment.inputs import Images, Pool
-from raydistill.stages.augment.summary import summarise
+from raydistill.stages.augment.summary import CHOSEN, summarise
 from raydistill.stages.augment.worker import FitRunner, TrainedFit
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.text import shown_name
@@ -101,22 +102,19 @@ def write_report(config: Config, spec: ArtifactSpec, images: Images, rows: Rows,
     spec.folder.write(REPORT, json.dumps(summary, indent=1).encode())
     run.artifact(spec.folder.local(REPORT))
     for entry in summary["results"]:
-        name = "/".join(part for part in (shown_name(entry["method"]), entry["source"], _shots(entry["shots"])) if part)
+        parts = (shown_name(entry["method"]), entry["source"], shots_name(entry["shots"]))
+        name = "/".join(part for part in parts if part)
         run.metrics({f"{name}/{figure}": entry[figure]["mean"] for figure in ("balanced_accuracy", "macro_f1")}, 0)
     save_figure(spec, run, FEW_SHOT, partial(few_shot_curves, summary=summary))
     for shots in config.augment.shots:
         draw = partial(step_curves, summary=summary, rows=rows, shots=shots)
-        save_figure(spec, run, f"steps-{_shots(shots)}.png", draw)
+        save_figure(spec, run, f"steps-{shots_name(shots)}.png", draw)
 
 
 def _labelled(pool: Pool, curated: CuratedSet, shots: tuple[int | None, ...]) -> dict[str, list[int]]:
     """Return the number of labelled galaxies of each class, by shots."""
     counts_K = torch.bincount(pool.labels_N, minlength=curated.num_classes).tolist()
-    return {_shots(count): [n if count is None else min(n, count) for n in counts_K] for count in shots}
-
-
-def _shots(shots: int | None) -> str:
-    return "all" if shots is None else str(shots)
+    return {shots_name(count): [n if count is None else min(n, count) for n in counts_K] for count in shots}
 
 
 # Draw training sets' accuracies over labelled galaxies and over optimiser steps.
@@ -137,7 +135,6 @@ MARKERS = {
     "real": "x",
 }
 PANELS = (("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro-F1"))
-CHOSEN = "(chosen)"
 
 
 @styled

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from raydistill.stages.augment.artifact import FIGURES
 from raydistill.stages.augment.config import BASELINES
 from raydistill.statistics.crossed import CHANGES, PROPORTIONS, crossed_mean, ratio_values
 from raydistill.statistics.intervals import known
 from raydistill.statistics.testing import holm
 
-FIGURES = ("balanced_accuracy", "macro_f1", "rare_f1")
 NUM_RAREST = 3  # classes of rare_f1
 PER_CLASS = ("completeness", "purity", "f1")
 CHOSEN = "(chosen)"  # stands for the source that is best on validation galaxies

@@ -15,11 +15,6 @@ from raydistill.stages.predict.artifact import classifies, predictions_of
 POSITIVE, NEGATIVE = "positive", "negative"
 
 
-def sample_plan(plan: Plan, sample: Sample) -> Plan:
-    """Return the plan with another `sample` section."""
-    return Plan(replace(plan.config, sample=sample))
-
-
 def synthetic_specs(plan: Plan) -> dict[str, ArtifactSpec]:
     """Return the synthetic sets of all sources, by source and role.
 
@@ -32,7 +27,7 @@ def synthetic_specs(plan: Plan) -> dict[str, ArtifactSpec]:
     for name, source in sorted(plan.config.hunt.synthetic.items()):
         for role, given in ((POSITIVE, source.positive), (NEGATIVE, source.negative)):
             if isinstance(given, Sample):
-                specs[f"{name}_{role}"] = sample_plan(plan, given).synthetic
+                specs[f"{name}_{role}"] = Plan(replace(plan.config, sample=given)).synthetic
             else:
                 fix = f"correct hunt.synthetic.{name}.{role}, or run 'raydistill sample CONFIG'"
                 specs[f"{name}_{role}"] = existing_spec(kinds.SYNTHETIC, given, fix)

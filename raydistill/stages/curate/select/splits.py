@@ -33,13 +33,10 @@ def select_best(recipe: Curate, galaxies: pa.Table) -> pa.Table:
     `part: string` is the official split of a galaxy, null if there is none. Without this column no
     galaxy has one.
     """
-    training = _select_training(recipe, galaxies.filter(_is_training(galaxies)))
+    train = galaxies.filter(_is_training(galaxies))
+    training = select(train, per_class=recipe.per_class, min_confidence=recipe.min_confidence, balance=recipe.balance)
     official = galaxies.filter(pc.invert(_is_training(galaxies)))
     return pa.concat_tables([training, select(official, min_confidence=recipe.min_confidence)])
-
-
-def _select_training(recipe: Curate, galaxies: pa.Table) -> pa.Table:
-    return select(galaxies, per_class=recipe.per_class, min_confidence=recipe.min_confidence, balance=recipe.balance)
 
 
 def _is_training(galaxies: pa.Table) -> pa.ChunkedArray | pa.Array:
@@ -145,7 +142,8 @@ def keep_part(
     training_N = np.array(splits) == "train"
     kept_N = ~training_N
     for label in np.unique(label_N[training_N]):
-        rows = sorted(np.flatnonzero(training_N & (label_N == label)), key=lambda row: (_hash(ids[row]), ids[row]))
+        of_class = np.flatnonzero(training_N & (label_N == label))
+        rows = sorted(of_class, key=lambda row: (hash_of_split(f"part {ids[row]}"), ids[row]))
         if len(rows) < part.parts:
             what = f"{names[label]} has {len(rows)} training galaxies, fewer than curate.part.parts={part.parts}"
             raise CatalogError(what, "curate", "lower curate.part.parts")
@@ -156,10 +154,6 @@ def keep_part(
     place = galaxies.schema.get_field_index("label")
     galaxies = galaxies.set_column(place, "label", pa.array(label_N, galaxies.schema.field("label").type))
     return galaxies.filter(pa.array(kept_N)), [split for split, kept in zip(splits, kept_N, strict=True) if kept]
-
-
-def _hash(object_id: str) -> float:
-    return hash_of_split(f"part {object_id}")
 
 
 def _divide(selected: pa.Table, recipe: Curate, names: Sequence[str]) -> list[str]:
