@@ -9,7 +9,7 @@ import functools
 import textwrap
 from collections.abc import Callable
 from os import PathLike
-from typing import Any, BinaryIO, ParamSpec
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 import matplotlib
 import matplotlib.colors
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 Floats = npt.NDArray[np.floating]
 Target = str | PathLike[str] | BinaryIO
 P = ParamSpec("P")
+R = TypeVar("R")
 
 # Set explicitly what a user's matplotlibrc could change; DejaVu Sans ships with matplotlib.
 STYLE: dict[Any, Any] = {
@@ -49,13 +50,13 @@ CHART_DPI = 160
 DIVERGING = matplotlib.colors.LinearSegmentedColormap.from_list("diverging", [BLUE, "#ffffff", VERMILION])
 
 
-def styled(draw: Callable[P, None]) -> Callable[P, None]:
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Decorate a drawing function to use `STYLE` in place of the user's matplotlibrc."""
 
     @functools.wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         with matplotlib.rc_context(STYLE):
-            draw(*args, **kwargs)
+            return draw(*args, **kwargs)
 
     return wrapper
 

@@ -64,10 +64,6 @@ class PooledStatistic:
     metrics: tuple[Metric, ...]
     evaluate: Callable[[Groups], Floats]
 
-    def of_samples(self, num_real: int, num_synthetic: int) -> Floats:
-        """Return the values [M] for real pictures, followed by synthetic ones."""
-        return self.evaluate(two_groups(num_real, num_synthetic)[None])[0]
-
 
 def two_groups(num_real: int, num_synthetic: int) -> Groups:
     """Return the groups int8 [N] of real pictures, followed by synthetic ones."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 
 KIND = kinds.SEARCH
-
-KIND = "search"
 BEST, TRIALS = "best.yaml", "trials.parquet"
 TRIALS_SCHEMA = pa.schema(
     [

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from raydistill.figures.drawing import BLUE, FAINT, INK, MUTED, STYLE, VERMILION, wrapped
+from raydistill.figures.drawing import BLUE, FAINT, INK, MUTED, VERMILION, styled, wrapped
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -65,6 +65,7 @@ class ClassValues:
     valid_S: Bools
 
 
+@styled
 def profile_chart(
     radii_R: Floats, panels: Mapping[str, Mapping[str, ProfilePanel]], titles: Mapping[str, str], radius_label: str
 ) -> Figure:
@@ -81,29 +82,28 @@ def profile_chart(
     radius_label
         Label of the radius.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.3 * len(titles) + 0.6, 1.35 * len(panels) + 0.8), layout="constrained")
-        grid = figure.subplots(len(panels), len(titles), squeeze=False, sharex=True, sharey="col")
-        for row, (class_name, panel) in enumerate(panels.items()):
-            for column, (name, title) in enumerate(titles.items()):
-                axes = grid[row, column]
-                _draw_profile(axes, radii_R, panel[name])
-                if row == 0:
-                    axes.set_title(wrapped(title, 24), fontsize=8)
-            grid[row, 0].set_ylabel(wrapped(class_name, 14), fontsize=8, color=INK)
-        for column, name in enumerate(titles):
-            grid[0, column].set_ylim(_limits([panel[name] for panel in panels.values()]))
-        figure.supxlabel(radius_label, fontsize=8)
-        figure.legend(
-            handles=[
-                Line2D([], [], color=BLUE, label="galaxies: median"),
-                matplotlib.patches.Patch(color=BLUE, alpha=_BAND, linewidth=0, label="16 to 84 %"),
-                Line2D([], [], color=VERMILION, linewidth=1, label="prototypes"),
-            ],
-            loc="outside upper center",
-            ncols=3,
-            fontsize=8,
-        )
+    figure = Figure(figsize=(2.3 * len(titles) + 0.6, 1.35 * len(panels) + 0.8), layout="constrained")
+    grid = figure.subplots(len(panels), len(titles), squeeze=False, sharex=True, sharey="col")
+    for row, (class_name, panel) in enumerate(panels.items()):
+        for column, (name, title) in enumerate(titles.items()):
+            axes = grid[row, column]
+            _draw_profile(axes, radii_R, panel[name])
+            if row == 0:
+                axes.set_title(wrapped(title, 24), fontsize=8)
+        grid[row, 0].set_ylabel(wrapped(class_name, 14), fontsize=8, color=INK)
+    for column, name in enumerate(titles):
+        grid[0, column].set_ylim(_limits([panel[name] for panel in panels.values()]))
+    figure.supxlabel(radius_label, fontsize=8)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=BLUE, label="galaxies: median"),
+            matplotlib.patches.Patch(color=BLUE, alpha=_BAND, linewidth=0, label="16 to 84 %"),
+            Line2D([], [], color=VERMILION, linewidth=1, label="prototypes"),
+        ],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8,
+    )
     return figure
 
 
@@ -126,6 +126,7 @@ def _limits(panels: Sequence[ProfilePanel]) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
+@styled
 def measure_chart(
     values: Mapping[str, Mapping[str, ClassValues]], titles: Mapping[str, str], columns: int = 5
 ) -> Figure:
@@ -143,27 +144,26 @@ def measure_chart(
     rows = -(-len(values) // columns)
     classes = list(next(iter(values.values())))
     y = np.arange(len(classes))[::-1]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.05 * columns + 1.0, rows * (0.26 * len(classes) + 0.75) + 0.5), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for panel, axes in enumerate(grid.ravel()):
-            if panel >= len(values):
-                axes.set_axis_off()
-                continue
-            name = list(values)[panel]
-            for place, shown in zip(y, values[name].values(), strict=True):
-                _draw_range(axes, float(place), shown)
-            axes.set_title(wrapped(titles[name], 22), fontsize=8)
-            axes.set_yticks(y, [name.replace("_", " ") for name in classes], fontsize=8)
-            axes.set_ylim(-0.6, len(classes) - 0.4)
-            axes.tick_params(axis="x", labelsize=7)
-        handles = [
-            Line2D([], [], color=BLUE, linewidth=5, alpha=_BAND + 0.2, label="galaxies: 16 to 84 %"),
-            Line2D([], [], color=BLUE, linewidth=0.9, label="2.5 to 97.5 %"),
-            Line2D([], [], color=BLUE, linestyle="", marker="|", markersize=9, label="median"),
-            *_prototype_handles("o", VERMILION),
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=5, fontsize=8)
+    figure = Figure(figsize=(2.05 * columns + 1.0, rows * (0.26 * len(classes) + 0.75) + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for panel, axes in enumerate(grid.ravel()):
+        if panel >= len(values):
+            axes.set_axis_off()
+            continue
+        name = list(values)[panel]
+        for place, shown in zip(y, values[name].values(), strict=True):
+            _draw_range(axes, float(place), shown)
+        axes.set_title(wrapped(titles[name], 22), fontsize=8)
+        axes.set_yticks(y, [name.replace("_", " ") for name in classes], fontsize=8)
+        axes.set_ylim(-0.6, len(classes) - 0.4)
+        axes.tick_params(axis="x", labelsize=7)
+    handles = [
+        Line2D([], [], color=BLUE, linewidth=5, alpha=_BAND + 0.2, label="galaxies: 16 to 84 %"),
+        Line2D([], [], color=BLUE, linewidth=0.9, label="2.5 to 97.5 %"),
+        Line2D([], [], color=BLUE, linestyle="", marker="|", markersize=9, label="median"),
+        *_prototype_handles("o", VERMILION),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, fontsize=8)
     return figure
 
 
@@ -176,6 +176,7 @@ def _draw_range(axes: Axes, place: float, shown: ClassValues) -> None:
     _draw_prototypes(axes, shown.prototypes_S, np.full(len(shown.prototypes_S), place), shown.valid_S, "o", VERMILION)
 
 
+@styled
 def structure_chart(
     planes: Sequence[tuple[str, str]],
     values: Mapping[str, Mapping[str, ClassValues]],
@@ -198,32 +199,31 @@ def structure_chart(
         Values of all galaxies by measure, in one order; NaN where they are not valid.
     """
     classes = list(next(iter(values.values())))
-    with matplotlib.rc_context(STYLE):
-        colours = matplotlib.colormaps["cividis"](np.linspace(0, 0.85, len(classes)))
-        figure = Figure(figsize=(8.0, 3.1 * -(-len(planes) // 2) + 0.6), layout="constrained")
-        grid = figure.subplots(-(-len(planes) // 2), 2, squeeze=False)
-        for axes, (x, y) in zip(grid.ravel(), planes, strict=True):
-            axes.plot(clouds[x], clouds[y], ".", color=FAINT, markersize=2.5, rasterized=True, zorder=1)
-            for number, class_name in enumerate(classes):
-                across, up = values[x][class_name], values[y][class_name]
-                marker, colour = MARKERS[number % len(MARKERS)], colours[number]
-                valid = across.valid_S & up.valid_S
-                _draw_prototypes(axes, across.prototypes_S, up.prototypes_S, valid, marker, colour)
-            axes.set_xlabel(titles[x], fontsize=8)
-            axes.set_ylabel(titles[y], fontsize=8)
-            axes.set_xlim(_cloud_limits(clouds[x], [shown.prototypes_S for shown in values[x].values()]))
-            axes.set_ylim(_cloud_limits(clouds[y], [shown.prototypes_S for shown in values[y].values()]))
-            axes.tick_params(labelsize=7)
-        handles = [Line2D([], [], linestyle="", marker=".", color=FAINT, label="galaxies")]
-        handles += [
-            Line2D(
-                [], [], linestyle="", marker=MARKERS[number % len(MARKERS)], color=colours[number],
-                label=name.replace("_", " "),
-            )
-            for number, name in enumerate(classes)
-        ]  # fmt: skip
-        handles.append(_prototype_handles("o", MUTED)[1])
-        figure.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8)
+    colours = matplotlib.colormaps["cividis"](np.linspace(0, 0.85, len(classes)))
+    figure = Figure(figsize=(8.0, 3.1 * -(-len(planes) // 2) + 0.6), layout="constrained")
+    grid = figure.subplots(-(-len(planes) // 2), 2, squeeze=False)
+    for axes, (x, y) in zip(grid.ravel(), planes, strict=True):
+        axes.plot(clouds[x], clouds[y], ".", color=FAINT, markersize=2.5, rasterized=True, zorder=1)
+        for number, class_name in enumerate(classes):
+            across, up = values[x][class_name], values[y][class_name]
+            marker, colour = MARKERS[number % len(MARKERS)], colours[number]
+            valid = across.valid_S & up.valid_S
+            _draw_prototypes(axes, across.prototypes_S, up.prototypes_S, valid, marker, colour)
+        axes.set_xlabel(titles[x], fontsize=8)
+        axes.set_ylabel(titles[y], fontsize=8)
+        axes.set_xlim(_cloud_limits(clouds[x], [shown.prototypes_S for shown in values[x].values()]))
+        axes.set_ylim(_cloud_limits(clouds[y], [shown.prototypes_S for shown in values[y].values()]))
+        axes.tick_params(labelsize=7)
+    handles = [Line2D([], [], linestyle="", marker=".", color=FAINT, label="galaxies")]
+    handles += [
+        Line2D(
+            [], [], linestyle="", marker=MARKERS[number % len(MARKERS)], color=colours[number],
+            label=name.replace("_", " "),
+        )
+        for number, name in enumerate(classes)
+    ]  # fmt: skip
+    handles.append(_prototype_handles("o", MUTED)[1])
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8)
     return figure
 
 

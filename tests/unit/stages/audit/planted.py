@@ -16,6 +16,7 @@ from raydistill.stages.audit.metrics.comparison import FeatureArray, Features, c
 from raydistill.stages.audit.metrics.features import scattering
 from raydistill.statistics.copies import closest_copies, isolation, twins
 from raydistill.statistics.memorisation import RealNeighbours, memorisation, picture_distances, two_generators
+from raydistill.statistics.permutation import PooledStatistic, two_groups
 from raydistill.statistics.testing import Finding, combine
 
 COPIED = 10  # one in this many pictures is a copy of a training picture
@@ -31,6 +32,11 @@ class Pictures:
 
     def take(self, rows: np.ndarray) -> Pictures:
         return Pictures(self.images[rows], self.labels[rows])
+
+
+def of_samples(statistic: PooledStatistic, num_real: int, num_synthetic: int) -> np.ndarray:
+    """Return the values [M] for real pictures, followed by synthetic ones."""
+    return statistic.evaluate(two_groups(num_real, num_synthetic)[None])[0]
 
 
 Defect = Callable[[Pictures, Pictures, np.random.Generator], Pictures]  # (synthetic, training, rng) -> synthetic

@@ -22,6 +22,7 @@ from raydistill.statistics.memorisation import (
 )
 from raydistill.statistics.permutation import two_groups
 from raydistill.statistics.testing import Finding, adjusted_p_values, jackknife_error, tail_scores
+from tests.unit.stages.audit.planted import of_samples
 
 TRIALS = 200
 # With 200 trials at a rate of 5 %, 18 or more alarms happen once in 80.
@@ -250,10 +251,10 @@ def test_classifier_auc_follows_the_shift() -> None:
     from scipy.stats import norm
 
     rng = np.random.default_rng(0)
-    auc = [classifier_auc(rng.normal(size=(100, 5)), "x").of_samples(50, 50)[0] for _ in range(100)]
+    auc = [of_samples(classifier_auc(rng.normal(size=(100, 5)), "x"), 50, 50)[0] for _ in range(100)]
     assert np.mean(auc) == pytest.approx(0.5, abs=0.02)
     shifted = np.concatenate([rng.normal(size=(2000, 1)), rng.normal(1, 1, size=(2000, 1))])
-    assert classifier_auc(shifted, "x").of_samples(2000, 2000) == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.02)
+    assert of_samples(classifier_auc(shifted, "x"), 2000, 2000) == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.02)
 
 
 def test_linear_classifier_equals_scikit_learn_on_separate_classes() -> None:
