@@ -12,9 +12,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any
+
+from raydistill.errors import ConfigError
 
 _REGISTRATIONS = ("torchvision._meta_registrations", "torchvision._autograd_registrations")
 
@@ -51,6 +54,19 @@ def _import_torchvision() -> None:
         importlib.import_module("torchvision")
 
 
+def import_extra(
+    name: str, what: str, where: str, fix: str, load: Callable[[str], ModuleType] = importlib.import_module
+) -> ModuleType:
+    """Import a module of an optional package.
+
+    ConfigError with these words if it is not installed.
+    """
+    try:
+        return load(name)
+    except ImportError as error:
+        raise ConfigError(what, where, fix) from error
+
+
 def public_name(package: str, name: str) -> Any:
     """Return a name of the module `public` of a package; import it for the first one.
 
@@ -82,7 +98,5 @@ def load_entry_point(point: EntryPoint) -> Any:
 
 def bad_entry_point(point: EntryPoint, what: str) -> Exception:
     """Return the error about an entry point of another package."""
-    from raydistill.errors import ConfigError
-
     package = point.dist.name if point.dist else "another package"
     return ConfigError(f"'{point.name} = {point.value}' of {package} {what}", point.group, "correct or uninstall it")

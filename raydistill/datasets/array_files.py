@@ -15,8 +15,9 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow.fs as pafs
 
-from raydistill.errors import CatalogError, ConfigError
+from raydistill.errors import CatalogError
 from raydistill.galaxies.pictures.archives import DAMAGE, MAX_BYTES, MAX_RATIO, SMALL, Archive
+from raydistill.imports import import_extra
 from raydistill.storage import arrow_filesystem, error_message
 
 BYTES_AT_ONCE = 1 << 25
@@ -154,11 +155,8 @@ def _blocks_of_stream(stream: IO[bytes], info: ArrayInfo, start: int, stop: int)
 
 
 def _open_hdf5(file: Any) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        fix = "run pip install 'raydistill[hdf5]'"
-        raise ConfigError("the file is HDF5, and h5py is not installed", "survey.root", fix) from error
+    what, fix = "the file is HDF5, and h5py is not installed", "run pip install 'raydistill[hdf5]'"
+    h5py = import_extra("h5py", what, "survey.root", fix)
     return h5py.File(file, "r", locking=False) if isinstance(file, str) else h5py.File(file, "r")
 
 

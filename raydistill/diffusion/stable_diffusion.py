@@ -28,8 +28,8 @@ from raydistill.diffusion.conditions import ConditionLayout, Conditions
 from raydistill.diffusion.network_options import StableDiffusion
 from raydistill.diffusion.scaled_linear import BETA_END, BETA_START, NUM_STEPS
 from raydistill.diffusion.spaces import Frozen, leave_out_frozen
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, ConfigError, RaydistillError
-from raydistill.imports import import_beside_torchvision
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, RaydistillError
+from raydistill.imports import import_beside_torchvision, import_extra
 
 # Projections of every attention, as in diffusers' train_text_to_image_lora.py.
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
@@ -54,7 +54,7 @@ class CaptionedUNet(nn.Module):
 
 def _adapters(rank: int) -> Any:
     """Return adapters that change nothing at first, with a scale of 1."""
-    return import_extra("peft").LoraConfig(
+    return import_package("peft").LoraConfig(
         r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(ADAPTED)
     )
 
@@ -225,7 +225,7 @@ class Pretrained:
 
     def text_encoder(self) -> Any:
         """Return the text encoder, a `transformers.CLIPTextModel` in float32 on the CPU."""
-        load = import_extra("transformers").CLIPTextModel.from_pretrained
+        load = import_package("transformers").CLIPTextModel.from_pretrained
         with _without_progress_bar():
             # `attn_implementation`: a config may name one on the Hugging Face Hub, whose code would run
             return self._load(TEXT_ENCODER, load, "model.safetensors", dtype=torch.float32, attn_implementation="sdpa")
@@ -235,7 +235,7 @@ class Pretrained:
         self.check()
         with self._reading(TOKENIZER):
             folder = str(Path(self.path).expanduser() / TOKENIZER)
-            return import_extra("transformers").CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            return import_package("transformers").CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
     def _diffusers(self, part: str, module: str, name: str) -> nn.Module:
         load = getattr(import_beside_torchvision(module), name).from_pretrained
@@ -265,12 +265,10 @@ class Pretrained:
             raise ArtifactCorrupt(f"'{part}' cannot be read ({reason})", self.path, "copy it again") from error
 
 
-def import_extra(name: str) -> ModuleType:
+def import_package(name: str) -> ModuleType:
     """Import a package of the extra `stable-diffusion`; ConfigError if missing."""
-    try:
-        return import_beside_torchvision(name)
-    except ImportError as error:
-        raise ConfigError(f"Stable Diffusion needs {name}", "generate.model.network", EXTRA) from error
+    what, where = f"Stable Diffusion needs {name}", "generate.model.network"
+    return import_extra(name, what, where, EXTRA, import_beside_torchvision)
 
 
 @lru_cache(maxsize=64)
@@ -283,7 +281,7 @@ def _sha256(path: Path, size: int, modified_ns: int) -> str:
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
     """Keep transformers from showing a progress bar."""
-    settings = import_extra("transformers").utils.logging
+    settings = import_package("transformers").utils.logging
     shown = settings.is_progress_bar_enabled()
     settings.disable_progress_bar()
     try:

@@ -35,11 +35,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill.errors import ConfigError
 from raydistill.exporting.provenance import Provenance, provenance_of
 from raydistill.galaxies.pictures.files import is_absolute
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.galaxies.selection import SPLITS, Split
+from raydistill.imports import import_extra
 from raydistill.stages.curate import artifact as curated_sets
 from raydistill.stages.curate.artifact import CuratedSet, partition
 from raydistill.stages.distill.artifact import DistilledSet
@@ -98,11 +98,7 @@ class HubSet:
 
 def import_datasets() -> ModuleType:
     """Import Hugging Face's `datasets`; ConfigError without the package."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ConfigError("Hugging Face's package 'datasets' is not installed", "huggingface", EXTRA) from error
-    return datasets
+    return import_extra("datasets", "Hugging Face's package 'datasets' is not installed", "huggingface", EXTRA)
 
 
 def describe(pictures: PictureSet) -> HubSet:

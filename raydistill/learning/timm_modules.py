@@ -10,12 +10,12 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from raydistill.errors import ConfigError, nearest
+from raydistill.imports import import_beside_torchvision, import_extra
 from raydistill.learning.timm_networks import Timm
 
 EXTRA = "run pip install 'raydistill[timm]'"
@@ -35,7 +35,8 @@ def build(network: Timm, num_classes: int, image_size: int, channels: int) -> nn
 
 
 def _create(network: Timm, num_classes: int, image_size: int, channels: int) -> nn.Module:
-    timm = _import_timm()
+    what = "the package timm is not installed"
+    timm = import_extra("timm", what, "network: {kind: timm}", EXTRA, import_beside_torchvision)
     timm.layers.set_fused_attn(False)
     name = network.model.partition(".")[0]
     if not timm.is_model(name):
@@ -48,15 +49,6 @@ def _create(network: Timm, num_classes: int, image_size: int, channels: int) -> 
         raise ValueError(f"timm cannot build {network.model} for images of {image_size} pixels ({error})") from error
     assert isinstance(module, nn.Module)
     return module
-
-
-def _import_timm() -> ModuleType:
-    from raydistill.imports import import_beside_torchvision
-
-    try:
-        return import_beside_torchvision("timm")
-    except ImportError as error:
-        raise ConfigError("the package timm is not installed", "network: {kind: timm}", EXTRA) from error
 
 
 def _load(module: nn.Module, content: bytes, weights: str, model: str) -> None:

@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from raydistill.errors import ConfigError
-from raydistill.imports import import_beside_torchvision
+from raydistill.imports import import_beside_torchvision, import_extra
 from raydistill.morphology.structure import Floats
 from raydistill.seeding import fold_in
 from raydistill.stages.detect.config import MAX_DETECTIONS
@@ -39,12 +38,8 @@ class Detections(NamedTuple):
 
 def import_detection() -> ModuleType:
     """Import `torchvision.models.detection`; ConfigError if it is not installed."""
-    try:
-        return import_beside_torchvision("torchvision.models.detection")
-    except ImportError as error:
-        raise ConfigError(
-            "a detector needs torchvision", "raydistill detect", "install the extra: pip install 'raydistill[detect]'"
-        ) from error
+    name, fix = "torchvision.models.detection", "install the extra: pip install 'raydistill[detect]'"
+    return import_extra(name, "a detector needs torchvision", "raydistill detect", fix, import_beside_torchvision)
 
 
 def build_detector(

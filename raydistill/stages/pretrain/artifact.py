@@ -27,6 +27,7 @@ from raydistill.artifacts.records import read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ConfigError
+from raydistill.imports import import_extra
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.encoders import Encoder, Renormalise
 from raydistill.learning.networks import Network, build_network, embedding
@@ -302,10 +303,8 @@ def onnx_function(content: bytes, where: str) -> Callable[[Tensor], Tensor]:
     ConfigError
         The package onnxruntime is not installed, or cannot run this file.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError("the package onnxruntime is not installed", "pretrain.source.kind=onnx", EXTRA) from error
+    what, kind = "the package onnxruntime is not installed", "pretrain.source.kind=onnx"
+    onnxruntime = import_extra("onnxruntime", what, kind, EXTRA)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

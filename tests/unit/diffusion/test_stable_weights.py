@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from raydistill.diffusion.network_options import StableDiffusion
-from raydistill.diffusion.stable_diffusion import FILES, Pretrained, import_extra
+from raydistill.diffusion.stable_diffusion import FILES, Pretrained, import_package
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, ConfigError
 from tests.unit.diffusion.tiny_stable_diffusion import LAYOUT, classes, tiny_generator
 
@@ -152,4 +152,4 @@ def test_missing_extra_is_one_sentence(
     with pytest.raises(ConfigError, match=r"pip install 'raydistill\[stable-diffusion\]'"):
         act(StableDiffusion(path=str(checkpoint)))
     with pytest.raises(ConfigError, match="Stable Diffusion needs no_such_package"):
-        import_extra("no_such_package")
+        import_package("no_such_package")

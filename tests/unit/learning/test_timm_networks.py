@@ -21,6 +21,7 @@ if importlib.util.find_spec("timm") is None:
 
 from raydistill.config.tree import sources
 from raydistill.errors import ConfigError
+from raydistill.imports import import_beside_torchvision
 from raydistill.learning.architectures import ConvNet
 from raydistill.learning.networks import (
     Network,
@@ -33,7 +34,6 @@ from raydistill.learning.networks import (
 )
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.options import Training
-from raydistill.learning.timm_modules import _import_timm
 from raydistill.learning.timm_networks import Timm
 from raydistill.learning.training import predict, train
 from raydistill.pipeline.plan import Plan
@@ -48,7 +48,7 @@ NAMES = ("test_convnext", "test_resnet", "test_efficientnet", "test_vit")
 def original(name: str = "test_resnet", num_classes: int = K) -> nn.Module:
     """Return timm's own network with running statistics that differ from the start."""
     torch.manual_seed(0)
-    module: nn.Module = _import_timm().create_model(name, num_classes=num_classes)
+    module: nn.Module = import_beside_torchvision("timm").create_model(name, num_classes=num_classes)
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(layer.running_mean, std=0.2)  # type: ignore[arg-type]
