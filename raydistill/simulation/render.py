@@ -30,6 +30,7 @@ from scipy import ndimage
 
 from raydistill.seeding import fold_in
 from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
+from raydistill.simulation.injections.base import bin_points
 from raydistill.simulation.sky import ZERO_POINT, Floats, add_neighbours, band_ratios, observe, stretch
 
 FRAME_R90 = SimulatedSurvey.frame_r90  # width of a picture
@@ -138,12 +139,12 @@ def galaxy_light(truth: Truth, seed: int, telescope: Telescope = SDSS) -> Floats
     core = slice(num_pixels // 2 - half, num_pixels - num_pixels // 2 + half)
     width = core.stop - core.start
     fine, fine_dust = describe(truth, texture, *grid(3 * width, pixel / 3))
-    dust[core, core] = bin3(fine_dust)
+    dust[core, core] = bin_points(fine_dust, 3)
 
     flux = 10 ** (0.4 * (ZERO_POINT - truth.magnitude))
     light = np.zeros((3, num_pixels, num_pixels), np.float32)
     for whole, centre in zip(coarse, fine, strict=True):
-        whole.light[core, core] = bin3(centre.light)
+        whole.light[core, core] = bin_points(centre.light, 3)
         scaled = whole.light * np.float32(flux * whole.fraction / whole.light.sum(dtype=np.float64))
         light += band_ratios(*observed_colour(truth, whole.colour))[:, None, None] * scaled
     if truth.dust_lane:
@@ -305,11 +306,6 @@ def grid(num_pixels: int, pixel: float) -> tuple[Floats, Floats]:
     axis = ((np.arange(num_pixels) - (num_pixels - 1) / 2) * pixel).astype(np.float32)
     x, y = np.meshgrid(axis, -axis)
     return x, y
-
-
-def bin3(fine: Floats) -> Floats:
-    side = fine.shape[0] // 3
-    return fine.reshape(side, 3, side, 3).mean(axis=(1, 3), dtype=np.float32)
 
 
 def clump_texture(seed: int) -> Floats:

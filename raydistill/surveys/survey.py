@@ -82,7 +82,7 @@ class SurveyPictures:
         for row in rows:
             (source,) = self.reader.read(self.objects.slice(row, 1))
             try:
-                shown.append(prepare_picture(source, "", self.images, preparation)[1])
+                shown.append(prepare_picture(source, "", self.images, preparation))
             except RejectedImage:  # it was usable when it was predicted
                 shown.append(np.zeros((8, 8, 3), np.uint8))
         return shown
@@ -220,10 +220,8 @@ class Preparation:
         return prepare(original, self.crop_fraction, self.image_size, self.align, self.centre)
 
 
-def prepare_picture(
-    source: Source, path: str, images: Images | DataSet, preparation: Preparation
-) -> tuple[list[bytes], np.ndarray]:
-    """Return the contents of a picture's files, and the prepared picture.
+def prepare_picture(source: Source, path: str, images: Images | DataSet, preparation: Preparation) -> np.ndarray:
+    """Return the prepared picture, uint8 `[size, size, 3]`.
 
     Parameters
     ----------
@@ -236,11 +234,6 @@ def prepare_picture(
     preparation
         Checks, crop, alignment and size.
 
-    Returns
-    -------
-    tuple
-        The bytes of each file, and uint8 `[size, size, 3]`.
-
     Raises
     ------
     RejectedImage
@@ -248,8 +241,7 @@ def prepare_picture(
     CatalogError
         If the storage fails; no single picture explains that.
     """
-    contents, original = read_original(source, path, images, preparation)
-    return contents, preparation.apply(original)
+    return preparation.apply(read_original(source, path, images, preparation)[1])
 
 
 def read_original(

@@ -208,7 +208,7 @@ def _predict_blocks(
 
 def _check_usable(pictures: SurveyPictures, records: Mapping[int, BlockRecord], folder: Folder) -> None:
     """Raise CatalogError, and remove the blocks, if no picture could be used."""
-    rejected = _total(record.rejected for record in records.values())
+    rejected = sum((Counter(record.rejected) for record in records.values()), Counter())
     if rejected.total() < sum(record.num_rows for record in records.values()):
         return
     first = next(pair for n in sorted(records) if (pair := records[n].first_rejected))
@@ -243,9 +243,9 @@ def _summarise(
     pictures: SurveyPictures, ensemble: EnsembleSource | None, calibrated: CalibrationSummary | None,
     records: list[BlockRecord],
 ) -> PredictionSummary:  # fmt: skip
-    rejected = _total(record.rejected for record in records)
+    rejected = sum((Counter(record.rejected) for record in records), Counter())
     count = sum(record.num_rows for record in records)
-    predicted = _total(record.predicted for record in records)
+    predicted = sum((Counter(record.predicted) for record in records), Counter())
     names = () if ensemble is None else ensemble.class_names
     return PredictionSummary(
         survey=pictures.name,
@@ -276,13 +276,6 @@ def _all_rejected(pictures: SurveyPictures, rejected: Counter[str], first: tuple
     detail = f" ({first[1]})" if first[1] else ""
     what = f"none of its {rejected.total()} pictures could be used: {reasons}; first: {first[0]}{detail}"
     return CatalogError(what, pictures.uri, "check the pictures, or predict another survey")
-
-
-def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for part in counts:
-        total.update(part)
-    return total
 
 
 def _log_summary(summary: PredictionSummary, run: Run, rate: float | None) -> None:

@@ -67,7 +67,7 @@ def prepare_block(objects: pa.Table, source: PictureSource) -> pa.Table:
         for object_id, picture in zip(ids, source.reader.read(objects), strict=True):
             row = {"block": block, "object_id": object_id}
             try:
-                _, pixels = prepare_picture(picture, "", source.images, source.preparation)
+                pixels = prepare_picture(picture, "", source.images, source.preparation)
                 rows.append(row | {"pixels": pixels.tobytes()})
             except RejectedImage as error:
                 rows.append(row | {"reason": error.reason, "detail": error.fix})

@@ -213,7 +213,7 @@ class PictureClassifier:
         reasons: list[str | None] = []
         for source in sources:
             try:
-                prepared.append(prepare_picture(source, str(source)[:200], images, self.preparation)[1])
+                prepared.append(prepare_picture(source, str(source)[:200], images, self.preparation))
                 reasons.append(None)
             except RejectedImage as error:
                 reasons.append(error.reason)

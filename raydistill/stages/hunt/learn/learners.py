@@ -167,7 +167,7 @@ class BlockPreparer:
     def __call__(self, block: pa.Table) -> int:
         """Prepare one block, and return how many pictures it has."""
         number = block["block"][0].as_py()
-        pictures = [prepare_picture(source, "", self.images, self.preparation)[1] for source in self.reader.read(block)]
+        pictures = [prepare_picture(source, "", self.images, self.preparation) for source in self.reader.read(block)]
         packed = pack_tensors({PICTURES: torch.tensor(np.stack(pictures))})
         checked.write(Folder(self.folder), block_name(number), packed)
         return len(pictures)
