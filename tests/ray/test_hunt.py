@@ -111,6 +111,23 @@ def test_candidates_without_a_label_stay_candidates(root: Path, tmp_path: Path) 
     assert first[-1] not in shown
 
 
+def test_a_stopped_round_ends_with_the_same_bytes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue of candidates and its pictures are written last."""
+    first = next_round(root)
+    labels = labelled(first, set(first.candidates()["object_id"][:3]), tmp_path / "labels.csv")
+    undisturbed = next_round(root, f"hunt.labels={labels}")
+    assert FINDS in undisturbed.manifest.files
+    other = copy_of(root, tmp_path / "other", "survey", "curated", "trajectories", "synthetic", "predictions")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("raydistill.stages.hunt.round.draw_finds", stop)
+        next_round(other, f"hunt.labels={labels}")
+    assert next_round(other, f"hunt.labels={labels}").manifest.content == undisturbed.manifest.content
+
+
 @pytest.mark.parametrize("learner", ["network", "fixmatch"])
 def test_network_on_pixels_ranks_a_survey_too(root: Path, tmp_path: Path, learner: str) -> None:
     labels = tmp_path / "labels.csv"
