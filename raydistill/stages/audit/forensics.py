@@ -5,8 +5,8 @@
 
 A network of each *stream* sees pictures in its own way: their levels (appearance), or what differs
 from a blurred copy (edges). Both are averaged, as the two streams of GenFace's detector are joined
-(arXiv:2402.02003). A galaxy of the training is in one fold, with all synthetic pictures that show
-it; they are scored by the networks that leave this fold out, all others by those of both folds.
+(arXiv:2402.02003). The id of a galaxy decides its fold, which it shares with all synthetic pictures
+that show it. Every picture is scored by the networks that leave its fold out.
 
 Shape letters: N pictures, M networks.
 """
@@ -57,7 +57,7 @@ Stream = Literal["appearance", "edges"]
 STREAMS: tuple[Stream, ...] = ("appearance", "edges")
 FOLDS = 2
 NETWORK = ConvNet(depth=3, width=32, norm="group")
-TRAINING = WeightedTraining(steps=600, lr=0.03, average=100.0, augmentation=Augmentation(("dihedral",)))
+TRAINING = WeightedTraining(steps=1500, lr=0.03, average=100.0, augmentation=Augmentation(("dihedral",)))
 MOST = 5000  # pictures of each kind that train a detector
 BATCH = 256
 REAL, SYNTHETIC = 0, 1  # outcomes
@@ -100,8 +100,6 @@ class Detector:
         Side of the pictures in pixels.
     seed
         Root of the folds.
-    trained
-        Ids of the galaxies of the training.
     temperature
         Of the mean of the streams, see `learning.calibration`.
     """
@@ -109,13 +107,12 @@ class Detector:
     thetas: dict[DetectorFit, np.ndarray]
     image_size: int
     seed: int
-    trained: frozenset[str]
     temperature: float = 1.0
 
     def logits(self, pictures: Pictures, streams: Sequence[Stream] = STREAMS) -> Floats:
         """Return the log odds that pictures are synthetic, [N], before the temperature.
 
-        They are those of networks that have not seen the galaxies.
+        They are those of networks that leave out the folds of the galaxies.
 
         Parameters
         ----------
@@ -124,11 +121,10 @@ class Detector:
         streams
             Streams to average.
         """
-        new_N = np.array([galaxy not in self.trained for galaxy in pictures.galaxies], bool)
-        fold_N = np.where(new_N, FOLDS, folds_of(pictures.galaxies, self.seed))
+        fold_N = folds_of(pictures.galaxies, self.seed)
         result_N = np.empty(len(fold_N))
-        for fold in np.unique(fold_N):
-            fits = [fit for fit in self.thetas if fit.stream in streams and fold in (FOLDS, fit.fold)]
+        for fold in range(FOLDS):
+            fits = [DetectorFit(stream, fold) for stream in streams]
             rows = np.flatnonzero(fold_N == fold)
             for part in np.split(rows, range(BATCH, len(rows), BATCH)):
                 result_N[part] = self._logits(pictures.images_NHWC[part], fits)
@@ -224,8 +220,7 @@ def trained_detector(runner: DetectorRunner, real: Pictures, synthetic: Pictures
 
 def calibrated(thetas: dict[DetectorFit, np.ndarray], real: Pictures, synthetic: Pictures, seed: int) -> Detector:
     """Return the detector with the temperature that suits pictures of unseen folds."""
-    trained = frozenset((*real.galaxies, *synthetic.galaxies))
-    detector = Detector(thetas, real.images_NHWC.shape[1], seed, trained)
+    detector = Detector(thetas, real.images_NHWC.shape[1], seed)
     logits_N = np.concatenate([detector.logits(part) for part in (real, synthetic)])
     labels_N = np.repeat([REAL, SYNTHETIC], [len(real.galaxies), len(synthetic.galaxies)])
     pairs_N2 = np.stack([np.zeros(len(logits_N)), logits_N], axis=1)
