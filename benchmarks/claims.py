@@ -108,16 +108,18 @@ def recombined(run: Runner) -> list[Figure]:
 
 
 def varied(run: Runner) -> list[Figure]:
+    run.run("run", CONFIG, "--to", "curate")
     judge = run.run("pretrain", CONFIG, "pretrain.seed=100")
-    words = [CONFIG, f"output={run.output}", f"features={run.run('pretrain', CONFIG)}"]
+    words = [CONFIG, f"features={run.run('pretrain', CONFIG)}"]
     run.commands.append(f"python benchmarks/variations.py {shlex.join(words)} --judge {judge}")
-    values = variations.figures(words, str(judge))["judge"]
+    values = variations.figures([*words, f"output={run.output}"], str(judge))["judge"]
     return [figure("share of the class that is less like a sample than its own galaxy", values["rank"])]
 
 
 def heads(run: Runner) -> list[Figure]:
     words = [CONFIG, "extends=parts/heads", "distill.objective.encoders=[pretrain]", "distill.iterations=200"]
     words += ["evaluate.baselines=[random_real]", "evaluate.full_data_networks=0"]
+    run.run("run", CONFIG, "--to", "curate")
     for stage in ("pretrain", "distill"):
         run.run(stage, *words)
     summary = run("evaluate", *words).summary
@@ -127,11 +129,11 @@ def heads(run: Runner) -> list[Figure]:
 
 def detected(run: Runner) -> list[Figure]:
     generator = "generate.model={network: {kind: mlp, width: 512, blocks: 5}, space: {kind: components}}"
-    common = [f"output={run.output}", generator, "sample.num_images=700"]
+    words = [generator, "sample.num_images=700"]
     run.commands.append(
-        f"python benchmarks/detectors.py --frames 10 --seeds 0 1 --side 128 --steps 200 {shlex.join(common)}"
+        f"python benchmarks/detectors.py --frames 10 --seeds 0 1 --side 128 --steps 200 {shlex.join(words)}"
     )
-    runs = detector_runs(common, [10], [0, 1], side=128, steps=200)
+    runs = detector_runs([f"output={run.output}", *words], [10], [0, 1], side=128, steps=200)
     return [
         figure(
             f"{text} with synthetic fields minus ten labelled frames alone",
@@ -158,6 +160,7 @@ def forensic(run: Runner) -> list[Figure]:
 def gated(run: Runner) -> list[Figure]:
     """Compare gate and plain attention after a short training."""
     results = []
+    run.run("run", CONFIG, "--to", "curate")
     for block in ("resnet", "attention_gate"):
         network = f"generate.model={{network: {{kind: unet, block: {block}}}, space: {{kind: pixels}}}}"
         words = [CONFIG, network, "generate.training.steps=400", "features=experts"]
