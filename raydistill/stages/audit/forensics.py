@@ -126,7 +126,8 @@ class Detector:
         for fold in range(FOLDS):
             fits = [DetectorFit(stream, fold) for stream in streams]
             rows = np.flatnonzero(fold_N == fold)
-            for part in np.split(rows, range(BATCH, len(rows), BATCH)):
+            for first in range(0, len(rows), BATCH):
+                part = rows[first : first + BATCH]
                 result_N[part] = self._logits(pictures.images_NHWC[part], fits)
         return result_N
 

@@ -90,6 +90,10 @@ def test_a_picture_is_scored_by_networks_that_have_not_seen_its_galaxy(detector:
     assert np.abs(detector.logits(Pictures(pictures.images_NHWC, moved)) - logits_N).max() > 0.01
 
 
+def test_a_single_picture_and_none_can_be_scored(detector: Detector) -> None:
+    assert [len(detector.score(Pictures(galaxies(3, 5).images_NHWC[:n], ["a"] * n))) for n in range(2)] == [0, 1]
+
+
 def test_area_has_an_interval_for_samples_of_any_size() -> None:
     rng = np.random.default_rng(0)
     found = area(rng.normal(1, 1, 4500), rng.normal(0, 1, 200))
