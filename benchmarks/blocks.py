@@ -23,7 +23,7 @@ from running import prepare_experts, run_stage
 
 from raydistill import load_config
 from raydistill import open as open_artifact
-from raydistill.statistics.intervals import mean_interval
+from raydistill.statistics.intervals import Interval, mean_interval, paired_difference
 from raydistill.text import text_table
 
 FORMS = {
@@ -59,7 +59,9 @@ def main() -> None:
         for name in names:
             values, plain = (np.array([run[name] for run in one]) for one in (runs, found["attention"]))
             cells.append(
-                _interval(values) if form == "attention" else f"{values.mean():.2f}, {_interval(values - plain, '+')}"
+                _shown(mean_interval(values))
+                if form == "attention"
+                else f"{values.mean():.2f}, {_shown(paired_difference(values, plain), '+')}"
             )
         rows.append((form, *cells))
     print(text_table(f"{options.config}, {options.seeds} seeds: value, and minus plain attention", rows))
@@ -95,8 +97,7 @@ def _near(losses: pd.DataFrame, share: float) -> float:
     return float(losses.loc[row, "loss"])
 
 
-def _interval(values: np.ndarray, sign: str = "") -> str:
-    of = mean_interval(values)
+def _shown(of: Interval, sign: str = "") -> str:
     return f"{of.value:{sign}.2f} ± {of.high - of.value:.2f}"
 
 

@@ -264,11 +264,9 @@ def score_pictures(
     """
     rows = [np.sort(_shuffled(count, runner.seed)[:MOST]) for count in (len(training), len(audited))]
     ids = training.column("object_id").take(pa.array(rows[0])).to_pylist()
-    shown = [audited.galaxies[row] for row in rows[1]]
-    detector = trained_detector(
-        runner, Pictures(training.images(rows[0]), ids), Pictures(audited.images(rows[1]), shown)
-    )
     everything = Pictures(audited.images(np.arange(len(audited))), audited.galaxies)
+    shown = Pictures(everything.images_NHWC[rows[1]], [audited.galaxies[row] for row in rows[1]])
+    detector = trained_detector(runner, Pictures(training.images(rows[0]), ids), shown)
     made = audited.kind == kinds.SYNTHETIC
     tables = [_scored(audited.object_ids, AUDITED, made, detector.score(everything))]
     tables += [_scored_group(detector, group, held_out.size, HELD_OUT) for group in held_out.groups]
