@@ -33,9 +33,21 @@ MARGIN, LINE, GAP, ROW_GAP, GROUP_GAP = 20, 20, 4, 4, 20  # screen pixels
 
 
 def displayable(images: Images) -> npt.NDArray[np.uint8]:
-    """Return images as uint8 [N, H, W, 3]; floats are clipped to [0, 1]."""
-    shown = images if images.dtype == np.uint8 else np.rint(np.clip(images, 0, 1) * 255)
-    return shown.astype(np.uint8, copy=False)
+    """Return images as uint8 [N, H, W, 3]; floats are clipped to [0, 1].
+
+    RaydistillError if the shape is another, or floats reach 255, NaN or infinity.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise RaydistillError(f"images have shape {images.shape}", "figures", "give [N, H, W, 3], the colour last")
+    if images.dtype == np.uint8:
+        return images.astype(np.uint8, copy=False)
+    if not np.isfinite(images).all():
+        raise RaydistillError(
+            "an image holds NaN or infinity", "figures", "take the last good state of the distillation"
+        )
+    if images.size and images.max() > 10:
+        raise RaydistillError(f"a float image reaches {images.max():.0f}", "figures", "give uint8, or divide by 255")
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
 def of_one_size(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
@@ -93,6 +105,13 @@ def image_grid(
     heading
         Text above the grid.
     """
+    if len(images) != len(labels):
+        raise RaydistillError(
+            f"{len(images)} images but {len(labels)} labels", "image_grid", "give one label per image"
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        what = f"labels run from {labels.min()} to {labels.max()} for {len(class_names)} class names"
+        raise RaydistillError(what, "image_grid", "labels index the class names, from 0")
     pixels = displayable(images)
     rows = [pixels[labels == label] for label in range(len(class_names))]
     widest = max((len(row) for row in rows), default=1)

@@ -175,6 +175,26 @@ def test_uint8_and_float_give_the_same_pixels() -> None:
     np.testing.assert_array_equal(displayable(wild)[0, :, 0, 0], [0, 255])
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 3, 4, 4)), "colour last"),
+        (random_images(1).astype(float), "divide by 255"),
+        (np.where(np.arange(48).reshape(1, 4, 4, 3) == 5, np.nan, 0.0), "NaN or infinity"),
+    ],
+)
+def test_images_that_cannot_be_shown_are_rejected(images: np.ndarray, message: str) -> None:
+    with pytest.raises(RaydistillError, match=message):
+        displayable(images)
+
+
+def test_the_grid_rejects_labels_that_do_not_fit() -> None:
+    with pytest.raises(RaydistillError, match="4 images but 2 labels"):
+        image_grid(random_images(4), np.array([0, 1]), NAMES, io.BytesIO())
+    with pytest.raises(RaydistillError, match="labels run from 0 to 2"):
+        image_grid(random_images(2), np.array([0, 2]), NAMES, io.BytesIO())
+
+
 def test_the_atlas_shows_each_group_in_its_class_row() -> None:
     groups = [random_images(2, seed=seed) for seed in range(4)]
     split = [[images[:1], images[1:]] for images in groups]
