@@ -15,6 +15,7 @@ import argparse
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from running import run_stage
 from sklearn.metrics import roc_auc_score
 
@@ -37,7 +38,7 @@ STRENGTH = Regression().strength
 
 
 class Galaxies(NamedTuple):
-    """Features [N, F] and classes [N] of the survey and of the test galaxies."""
+    """Pictures, features [N, F] and classes [N] of survey and test galaxies."""
 
     features_NF: np.ndarray
     labels_N: np.ndarray
@@ -45,6 +46,8 @@ class Galaxies(NamedTuple):
     test_M: np.ndarray
     standardiser: Standardiser
     num_classes: int
+    images_NCHW: torch.Tensor
+    test_images_MCHW: torch.Tensor
 
     def scores(self, rows: np.ndarray) -> tuple[float, float]:
         """Return accuracy and area of the head of some labelled galaxies."""
@@ -52,7 +55,10 @@ class Galaxies(NamedTuple):
         if len(np.unique(known[1])) < 2:
             return 1 / self.num_classes, 0.5
         head = ClassHead.fit(*known, self.num_classes, self.standardiser, STRENGTH)
-        probability_MK = head.probabilities(self.test_MF)
+        return self.figures(head.probabilities(self.test_MF))
+
+    def figures(self, probability_MK: np.ndarray) -> tuple[float, float]:
+        """Return accuracy and area of the probabilities of the test galaxies."""
         areas = [roc_auc_score(self.test_M == k, probability_MK[:, k]) for k in np.unique(self.test_M)]
         return balanced_accuracy(confusion_of(probability_MK, self.test_M)), float(np.mean(areas))
 
@@ -87,8 +93,9 @@ def read_galaxies(config_name: str, encoder: str, overrides: list[str]) -> Galax
     (train, labels), (test, test_labels) = (curated.to_torch(split).tensors for split in ("train", "test"))
     describe = EncoderArtifact.open(encoder).encoder(train, curated.normalisation, (config.pretrain.network,))
     train_NF, test_MF = (features_of(describe, images).double().numpy() for images in (train, test))
+    classes = (labels.numpy(), test_labels.numpy())
     return Galaxies(
-        train_NF, labels.numpy(), test_MF, test_labels.numpy(), Standardiser.of([train_NF]), curated.num_classes
+        train_NF, classes[0], test_MF, classes[1], Standardiser.of([train_NF]), curated.num_classes, train, test
     )
 
 

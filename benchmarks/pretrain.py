@@ -3,18 +3,22 @@
 The loop runs over pictures in memory.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/pretrain.py CONFIG [key=value ...] [--steps 40 160]
+        [--memory PATH ...]
 
 The plain loop has the same network, views, loss and batch, all cores, and neither Ray nor
 checkpoints. The stage runs twice, with fewer and with more steps; the difference of the two is the
 time of its steps without start and probe. Both have the machine for themselves, one after the other.
+`--memory` prints the peak memory of all processes instead, with and without these further curated sets.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import threading
 import time
 
+import psutil
 import torch
 from running import run_stage
 
@@ -22,6 +26,7 @@ from raydistill import load_config
 from raydistill.learning.contrast import ContrastiveModel, draw_views, nt_xent, show
 from raydistill.learning.options import ContrastiveTraining
 from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.stages.pretrain.worker import channel_normalisation
 from raydistill.text import text_table
 
@@ -30,7 +35,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
     parser.add_argument("--steps", type=int, nargs=2, default=[40, 160])
+    parser.add_argument("--memory", metavar="PATH", nargs="+")
     options, overrides = parser.parse_known_args()
+    if options.memory:
+        print(text_table("Peak memory", peaks(options.config, overrides, options.memory, options.steps[0])))
+        return
     fewer, more = sorted(options.steps)
     training = load_config(options.config, *overrides).pretrain.training
     curated = CuratedSet.open(str(run_stage("run", [options.config, *overrides, "--to", "curate"])))
@@ -53,6 +62,34 @@ def main() -> None:
         ("raydistill pretrain", f"{pictures / stage:.0f}", f"{plain / stage:.2f}"),
     ]
     print(text_table(f"{more - fewer} steps of {training.batch_size} pictures, {os.cpu_count()} cores", rows))
+
+
+def peaks(config: str, overrides: list[str], further: list[str], steps: int) -> list[tuple[str, ...]]:
+    """Return peak memory with the survey alone and with further sets."""
+    rows = [("pictures", "largest process [MB]", "all processes [MB]")]
+    for sets in ([], further):
+        words = [config, *overrides, f"pretrain.training.steps={steps}", f"pretrain.probe_every={steps}"]
+        words += [f"pretrain.seed={time.time_ns() % 2**31}", f"pretrain.extra_sets=[{', '.join(sets)}]"]
+        found, stop = [0.0, 0.0], threading.Event()
+        watcher = threading.Thread(target=watch, args=(found, stop))
+        watcher.start()
+        encoder = EncoderArtifact.open(str(run_stage("pretrain", words)))
+        stop.set()
+        watcher.join()
+        rows.append((str(encoder.summary.num_images), *(f"{value:.0f}" for value in found)))
+    return rows
+
+
+def watch(found: list[float], stop: threading.Event) -> None:
+    """Update peaks of unshared memory: the largest process, and all."""
+    while not stop.wait(0.5):
+        own = []
+        for process in psutil.Process().children(recursive=True):
+            try:
+                own.append(process.memory_full_info().uss / 1e6)
+            except psutil.Error:
+                continue
+        found[:] = max(found[0], *own, 0.0), max(found[1], sum(own))
 
 
 def plain_loop(

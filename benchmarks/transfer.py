@@ -4,8 +4,8 @@
 
 Encoders of the config's survey differ in their seed, and every second one in its form
 (`pretrain.members`). A set of one image a class is distilled for the first 1, 2, 4 and 8 of them,
-and tested with linear heads on the features of two encoders that no set was made for: one of
-another loss (VICReg), and one of another form (an AlexNet). Real images of equal number are tested
+and tested with linear heads on the features of three encoders that no set was made for: one of
+another loss (VICReg), one of another form (an AlexNet), and an expert, which knows the labels. Real images of equal number are tested
 beside it: those nearest to the mean feature of their class, and class means. `own` is the mean over
 the encoders that the set was made for. Differences have 95 % intervals over test galaxies.
 `--scratch` also trains networks from scratch on the smallest and on the largest set, on class means,
@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 from running import run_stage
 
 from raydistill import load_config
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.evaluate.artifact import HEAD, UNSEEN, EvaluationReport
+from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.statistics.resampling import difference
 from raydistill.text import shown_name, text_table
 
@@ -33,6 +36,7 @@ UNSEEN_ENCODERS = {
     "another loss": ("pretrain.training.loss=vicreg", "pretrain.seed=100", f"pretrain.network={FORMS[0]}"),
     "another form": ("pretrain.seed=101", "pretrain.network={kind: alexnet, width: 32}"),
 }
+EXPERT = "{kind: convnet, depth: 3, width: 32}"
 NETWORKS = "[{kind: convnet, depth: 3, width: 32, norm: none}, {kind: resnet18}, {kind: vit}]"
 REAL = ("nearest_feature", "class_mean")
 NEAREST = [
@@ -52,6 +56,7 @@ def main() -> None:
     common = [options.config, "extends=parts/heads", *overrides]
     curated = run_stage("run", [*common, "--to", "curate"])
     unseen = {name: run_stage("pretrain", [*common, *words]) for name, words in UNSEEN_ENCODERS.items()}
+    unseen["an expert"] = supervised(common, CuratedSet.open(curated))
     head = ["encoders", "test", "distilled", *(f"minus {shown_name(name)}" for name in REAL), "all galaxies"]
     rows = []
     for number in options.numbers:
@@ -78,6 +83,17 @@ def main() -> None:
                 runs.append(row | {"subject": "nearest_feature"})
         rows += [(str(number), *row) for row in tested(runs, labels_N, list(unseen))]
     print(text_table(f"{load_config(options.config).name}: heads and networks on test galaxies", [head, *rows]))
+
+
+def supervised(common: list[str], curated: CuratedSet) -> Path:
+    """Return the folder of an encoder with the parameters of an expert."""
+    store = TrajectoryStore.open(str(run_stage("experts", [*common, f"network={EXPERT}", "experts.num_experts=1"])))
+    path = Path(load_config(*common).output, "expert.safetensors").absolute()
+    named = store.layout.split(store.ends()[0])
+    safetensors.torch.save_file({name: values.contiguous() for name, values in named.items()}, path)
+    mean, std = (", ".join(map(str, values)) for values in curated.normalisation)
+    source = f"{{kind: weights, weights: {path}, mean: [{mean}], std: [{std}]}}"
+    return run_stage("pretrain", [*common, f"pretrain.network={EXPERT}", f"pretrain.source={source}"])
 
 
 def tested(rows: list[dict[str, Any]], labels_N: np.ndarray, unseen: list[str]) -> Iterable[tuple[str, ...]]:

@@ -99,6 +99,12 @@ def test_report_has_the_four_figures_of_each_training_set(report: AdaptationRepo
     assert report.figures["source"]["upper_bound"] == report.figures["distilled"]["upper_bound"]
     assert report.summary["unseen"] == ["bar_no_spiral", "no_bar_no_spiral", "lens"]
     assert Path(report.folder.local(FIGURE)).stat().st_size > 10_000
+    rejected, figures = report.rejected(), report.summary["rejected"]
+    assert len(rejected) == figures["count"]
+    assert (rejected["entropy"] > figures["threshold"]).all()
+    known, unseen = (~rejected["class"].isin(report.summary["unseen"])).sum(), report.summary["num_unseen"]
+    assert figures["of_known"] == known / report.summary["num_target"]
+    assert figures["of_unseen"] == (len(rejected) - known) / unseen
 
 
 def test_networks_may_take_features_in_place_of_pictures(root: Path, target: str, report: AdaptationReport) -> None:
@@ -151,9 +157,9 @@ def test_predictions_are_those_of_the_stored_networks(
     seen: dict[str, Any] = {}
     write = stage.write_report
 
-    def keep(plan: Plan, spec: Any, surveys: Any, trained: Any, tests: Any, predictions: Any, run: Any) -> None:
+    def keep(plan: Plan, spec: Any, surveys: Any, trained: Any, tests: Any, predictions: Any, *others: Any) -> None:
         seen.update(tests=tests, predictions=predictions)
-        write(plan, spec, surveys, trained, tests, predictions, run)
+        write(plan, spec, surveys, trained, tests, predictions, *others)
 
     monkeypatch.setattr(stage, "write_report", keep)
     report = adapted(copy_of(root, tmp_path, *INPUTS), target)

@@ -4,6 +4,7 @@
 - `report.json`: class names, sizes, and for each training set its figures with intervals.
 - `reliability.parquet`: bins of the confidence on the target, over the networks of a kind.
 - `adaptation.png`: the four accuracies, and the reliability diagram.
+- `rejected.parquet`, `rejected.png`: galaxies that the aligned networks reject, in clusters.
 - `resolved.json`: precision and compilation of the networks.
 
 A network is trained on a training set (`source`, `source_synthetic` or `distilled`) by a method:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 KIND = kinds.ADAPTATION
 RUNS, REPORT, RELIABILITY, FIGURE = "runs.parquet", "report.json", "reliability.parquet", "adaptation.png"
+REJECTED, SHEET = "rejected.parquet", "rejected.png"
 TRAINING_SETS = ("source", "source_synthetic", "distilled")
 METHODS = ("none", "matched", "adapted", "upper_bound")
 
@@ -125,6 +127,10 @@ class AdaptationReport(Displayed):
 
     _rows = table
 
+    def rejected(self) -> pd.DataFrame:
+        """Return one row per rejected galaxy, with the columns of `adapt.rejected`."""
+        return read_table(self.folder, REJECTED).to_pandas()
+
     def reliability(self) -> pd.DataFrame:
         """Return one row per confidence bin, with the columns of `RELIABILITY_SCHEMA`."""
         return read_table(self.folder, RELIABILITY).to_pandas()
@@ -152,7 +158,15 @@ def adaptation_report(config: Config, report: AdaptationReport) -> str:
             share = f"closes {closed['value']:.0%} of the gap ({closed['low']:.0%} to {closed['high']:.0%})"
         lost = f"{100 * loss['value']:.1f} points ({100 * loss['low']:.1f} to {100 * loss['high']:.1f})"
         lines.append(sentence(f"{name}: the alignment {share}; on the source it costs {lost}."))
+    lines.append(_rejected(report.summary["rejected"]))
     return "\n".join(lines)
+
+
+def _rejected(found: dict[str, Any]) -> str:
+    unseen = "" if found["of_unseen"] is None else f" and {found['of_unseen']:.0%} of those of unseen classes"
+    text = f"The aligned networks reject {found['count']} galaxies, {found['of_known']:.0%} of those of known classes{unseen}."
+    clusters = [f"{one['count']} ({one['share']:.0%} {one['class']})" for one in found["clusters"]]
+    return f"{text} Clusters: {', '.join(clusters)}." if clusters else text
 
 
 # The artifacts of an adaptation: the sets that it reads, and its report.

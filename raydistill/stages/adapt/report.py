@@ -39,13 +39,16 @@ from raydistill.stages.adapt.alignment import entropy_of
 from raydistill.stages.adapt.artifact import (
     FIGURE,
     METHODS,
+    REJECTED,
     RELIABILITY,
     RELIABILITY_SCHEMA,
     REPORT,
     RUNS,
     RUNS_SCHEMA,
+    SHEET,
 )
 from raydistill.stages.adapt.opening import UNSEEN, Pictures, Surveys
+from raydistill.stages.adapt.rejected import SCHEMA, draw_clusters, reject, rows_of, summary_of
 from raydistill.stages.adapt.worker import Fit, TrainedFit
 from raydistill.statistics.crossed import PROPORTIONS, crossed_mean
 from raydistill.statistics.intervals import Interval, known
@@ -63,6 +66,7 @@ def write_report(
     trained: Mapping[Fit, TrainedFit],
     tests: Mapping[str, Pictures],
     predictions: Predictions,
+    features: Mapping[Fit, np.ndarray],
     run: Run,
 ) -> None:
     """Write the files of the report; send the means to MLflow.
@@ -76,6 +80,8 @@ def write_report(
         normalised by their own statistics.
     predictions
         Class probabilities [N, K] of each network for each of `tests`.
+    features
+        Features [N, F] of the matched target by each aligned network.
     """
     tested = _by_method(trained, predictions)
     source, target = (tests[name].labels.numpy() for name in ("source", "target"))
@@ -90,6 +96,13 @@ def write_report(
     names = list(dict.fromkeys(name for name, _ in tested if name))
     seed = fold_in(plan.config.seed, "bootstrap") % 2**32
     figures = {name: _figures(name, rows, tested, predictions, source, target, seed) for name in names}
+    on_source, on_target = (
+        np.mean([_entropy(predictions[fit, test]) for fit in features], axis=0) for test in ("source", "matched")
+    )
+    found = reject(on_source, on_target, np.concatenate(list(features.values()), axis=1))
+    galaxies, names = surveys.target.load("test"), surveys.target.class_names
+    classes_N = np.array(names, object)[galaxies.labels_N.numpy()]
+    write_rows(spec.folder, REJECTED, rows_of(found, on_target, galaxies, names), SCHEMA)
     summary = {
         "source": surveys.source.summary.survey,
         "target": surveys.target.summary.survey,
@@ -99,12 +112,15 @@ def write_report(
         "num_target": int((target != UNSEEN).sum()),
         "num_unseen": int((target == UNSEEN).sum()),
         "training_sets": figures,
+        "rejected": summary_of(found, classes_N, surveys.unseen),
     }
     spec.folder.write(REPORT, json.dumps(summary, indent=1).encode())
     run.artifact(spec.folder.local(REPORT))
     for name, entry in figures.items():
         run.metrics({f"{name}/{method}": entry[method]["mean"] for method in METHODS}, 0)
     save_figure(spec, run, FIGURE, lambda path: draw_adaptation(path, summary, bins))
+    if found.numbers:
+        save_figure(spec, run, SHEET, lambda path: draw_clusters(path, found, galaxies.images_NHWC.numpy()))
 
 
 def _by_method(trained: Mapping[Fit, TrainedFit], predictions: Predictions) -> dict[Named, dict[Fit, np.ndarray]]:

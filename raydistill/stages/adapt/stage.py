@@ -2,7 +2,7 @@
 
     source + target's pictures -> [Ray tasks: train, score on validation] -> partial/fits/
         -> [Ray tasks: predict test galaxies], chosen fits only
-        -> runs.parquet, report.json, adaptation.png
+        -> runs.parquet, report.json, adaptation.png, rejected.parquet
 
 A fit depends on its own description alone, so any number of workers gives the same bits. A killed
 adaptation resumes with the fits that are missing. Labels of the target train the upper bound and
@@ -37,7 +37,7 @@ from raydistill.stages.adapt.artifact import AdaptationReport, adaptation_spec
 from raydistill.stages.adapt.config import Adapt
 from raydistill.stages.adapt.opening import SOURCE, Pictures, Surveys, open_surveys, open_training_sets
 from raydistill.stages.adapt.report import write_report
-from raydistill.stages.adapt.worker import Common, Fit, Method, TrainedFit, predict, train_fit
+from raydistill.stages.adapt.worker import Common, Fit, Method, TrainedFit, describe, predict, train_fit
 from raydistill.tracking.tracker import Run, Tracker
 
 # Choose learning rates and the alignment strength, without labels of the target.
@@ -136,7 +136,9 @@ def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Adapta
                 "own": surveys.target_pictures("test", "channels"),
             }
             predictions = runner.predict(fits, tests)
-            write_report(plan, spec, surveys, trained, tests, predictions, run)
+            aligned = [fit for fit in fits if (fit.training_set, fit.method) == (SOURCE, "adapted")]
+            features = runner.describe(aligned, tests["matched"])
+            write_report(plan, spec, surveys, trained, tests, predictions, features, run)
     return AdaptationReport.open(spec.folder)
 
 
@@ -228,3 +230,13 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
 
         predictions = map_tasks(predict, items, arguments, self.resources, "adapt", "testing", "predictions")
         return dict(zip(items, predictions, strict=True))
+
+    def describe(self, fits: Sequence[Fit], pictures: Pictures) -> dict[Fit, np.ndarray]:
+        """Return the features [N, F] of pictures by each fit."""
+        images = ray.put(pictures.images)
+
+        def arguments(fit: Fit) -> tuple[Any, ...]:
+            return self.results([fit])[0].theta_P, images, self.common
+
+        features = map_tasks(describe, fits, arguments, self.resources, "adapt", "describing", "networks")
+        return dict(zip(fits, features, strict=True))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raydistill.errors import DivergenceError
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.networks import Network, initial_parameters, shared_network
+from raydistill.learning.networks import Network, initial_parameters, logits_and_features, shared_network
 from raydistill.learning.options import WeightedTraining
 from raydistill.learning.training import evaluate
 from raydistill.learning.weighted_training import TrainingSet, fit_steps
@@ -83,6 +83,15 @@ def predict(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> np.ndar
     device = common.processor.enter()
     theta, batches = torch.tensor(theta_P, device=device), images_NCHW.to(device).split(BATCH)
     return torch.cat([common.network(theta, batch).double().softmax(dim=1) for batch in batches]).cpu().numpy()
+
+
+@torch.inference_mode()
+def describe(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> np.ndarray:
+    """Return the features of a network, float32 [N, F]."""
+    device = common.processor.enter()
+    theta, batches = torch.tensor(theta_P, device=device), images_NCHW.to(device).split(BATCH)
+    features = [logits_and_features(common.network, theta, batch)[1] for batch in batches]
+    return torch.cat(features).cpu().numpy()
 
 
 # A fit: one network by its training set, method, seed and hyper-parameters.

@@ -1,0 +1,68 @@
+"""Galaxies of unknown classes are rejected and fall into clusters; known ones are kept."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from raydistill.stages.adapt.rejected import FEWEST, MAX_CLUSTERS, Rejection, draw_clusters, reject, summary_of
+
+KNOWN, UNKNOWN = 200, 40
+
+
+def survey(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return entropies of source and target, features and classes: two unknown classes, far apart."""
+    rng = np.random.default_rng(seed)
+    classes_N = np.array(["round"] * KNOWN + ["lens"] * UNKNOWN + ["ring"] * UNKNOWN, object)
+    places = {"round": (0, 0, 0), "lens": (9, 0, 0), "ring": (0, 9, 0)}
+    features_NF = np.array([places[name] for name in classes_N]) + 0.3 * rng.normal(size=(len(classes_N), 3))
+    entropy_N = np.where(classes_N == "round", 0.1, 1.0) + 0.01 * rng.normal(size=len(classes_N))
+    return 0.1 + 0.01 * rng.normal(size=500), entropy_N, features_NF.astype(np.float32), classes_N
+
+
+def test_unknown_classes_are_rejected_and_clustered() -> None:
+    source_M, entropy_N, features_NF, classes_N = survey()
+    found = reject(source_M, entropy_N, features_NF)
+    figures = summary_of(found, classes_N, ["lens", "ring"])
+    assert found.threshold == np.quantile(source_M, 0.95)
+    assert (np.diff(entropy_N[found.rows]) <= 0).all()
+    assert figures["of_unseen"] == 1
+    assert figures["of_known"] < 0.15
+    for name, other in (("lens", "ring"), ("ring", "lens")):  # a few known galaxies may be beside them
+        (number,) = np.unique(found.cluster[classes_N[found.rows] == name])
+        assert other not in classes_N[found.rows][found.cluster == number]
+    counts = [one["count"] for one in figures["clusters"]]
+    assert counts == sorted(counts, reverse=True)
+    assert 2 <= len(counts) <= MAX_CLUSTERS
+
+
+def test_order_of_the_galaxies_does_not_matter() -> None:
+    source_M, entropy_N, features_NF, classes_N = survey()
+    order = np.random.default_rng(1).permutation(len(classes_N))
+    one = reject(source_M, entropy_N, features_NF)
+    other = reject(source_M, entropy_N[order], features_NF[order])
+    assert order[other.rows].tolist() == one.rows.tolist()
+    assert summary_of(other, classes_N[order], ["lens"])["clusters"] == summary_of(one, classes_N, ["lens"])["clusters"]
+
+
+def test_few_rejected_galaxies_are_not_clustered() -> None:
+    source_M, entropy_N, features_NF, classes_N = survey()
+    rows = np.r_[0:KNOWN, KNOWN : KNOWN + 3]
+    found = reject(source_M + 1, entropy_N[rows], features_NF[rows])
+    assert len(found.rows) < FEWEST
+    assert found.numbers == []
+    figures = summary_of(found, classes_N[rows], [])
+    assert (figures["clusters"], figures["adjusted_rand"], figures["of_unseen"]) == ([], None, None)
+
+
+def test_sheet_shows_the_galaxies_nearest_to_the_centre() -> None:
+    shades = np.arange(0, 250, 10, dtype=np.uint8)
+    images = np.broadcast_to(shades[:, None, None, None], (len(shades), 8, 8, 3))
+    found = Rejection(0.5, np.arange(25), np.repeat([1, 2], [20, 5]), np.arange(25)[::-1].astype(float))
+    stream = io.BytesIO()
+    draw_clusters(stream, found, images)
+    drawn = np.asarray(Image.open(stream).convert("L"))
+    assert all((drawn == shade).sum() > 64 for shade in [*shades[8:20], *shades[20:]])
+    assert (drawn == shades[1]).sum() < 64
