@@ -20,8 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import shadows
 import variations
 import yaml
+from blocks import FORMS as BLOCKS
 from detectors import AP, AP50, detector_runs, gain
 from running import ROOT, run_stage
 
@@ -36,6 +38,7 @@ RESULTS, TEXTS, PAGE = (
     ROOT / "benchmarks" / "claims.yaml",
     ROOT / "docs" / "claims.md",
 )
+PARTS = {"Claim": "claim", "Figure of the paper": "published", "Protocol": "protocol", "Here": "here"}
 CONFIG = "claims"
 Figure = dict[str, Any]  # what, value, low, high
 
@@ -72,8 +75,8 @@ def of_mean(what: str, entry: dict[str, Any]) -> Figure:
 
 def matching(run: Runner) -> list[Figure]:
     summary = run("run", "demo").summary
-    names = {"distilled": "one distilled image a class", "class_mean": "class means", "full_data": "experts"}
-    return [of_mean(f"accuracy, {text}", summary[name]["balanced_accuracy"]) for name, text in names.items()]
+    names = {"distilled": "one distilled image a class", "class_mean": "class means", "experts": "experts"}
+    return [of_mean(f"balanced accuracy, {text}", summary[name]["balanced_accuracy"]) for name, text in names.items()]
 
 
 def compared(run: Runner, method: str, metric: str, what: str, baseline: str = "oversampling") -> list[Figure]:
@@ -158,19 +161,19 @@ def forensic(run: Runner) -> list[Figure]:
 
 
 def gated(run: Runner) -> list[Figure]:
-    """Compare gate and plain attention after a short training."""
+    """Compare the gate, plain attention and none after a short training."""
     results = []
     run.run("run", CONFIG, "--to", "curate")
-    for block in ("resnet", "attention_gate"):
-        network = f"generate.model={{network: {{kind: unet, block: {block}}}, space: {{kind: pixels}}}}"
+    for form, block in {name: block for name, (block, condition) in BLOCKS.items() if condition == "class"}.items():
+        network = f"generate.model={{network: {{kind: unet, {block}}}, space: {{kind: pixels}}}}"
         words = [CONFIG, network, "generate.training.steps=400", "features=experts"]
         for stage in ("generate", "sample"):
             run.run(stage, *words)
         rows = run("audit", *words).table().set_index(["metric", "feature"])
-        row = rows.loc[("wasserstein", "ellipticity")]
-        results.append(
-            figure(f"distance of ellipticities, {block.replace('_', ' ')}", row["value"], row["low"], row["high"])
-        )
+        for what in ("colour_green_blue", "half_light_radius", "ellipticity"):
+            row = rows.loc[("wasserstein", what)]
+            ends = (row[key] / row["floor"] for key in ("value", "low", "high"))
+            results.append(figure(f"distance of {what.replace('_', ' ')} over its floor, {form}", *ends))
     return results
 
 
@@ -187,21 +190,16 @@ def aligned(run: Runner) -> list[Figure]:
     return [of_mean(f"accuracy on the target, {text}", figures[name]) for name, text in names.items()]
 
 
-def filtered(run: Runner) -> list[Figure]:
-    reasons = "curate.filter={reasons: [low-surface-brightness, artifact]}"
-    report = json.loads((run.run("run", CONFIG, "--to", "curate", reasons) / "filter.json").read_text())
-    results = []
-    for reason, entry in report["reasons"].items():
-        found, wrong = entry["found"], entry["false_rejections"]
-        results.append(figure(f"{reason} found", found["share"], found["low"], found["high"]))
-        results.append(figure(f"galaxies rejected as {reason}", wrong["share"], wrong["low"], wrong["high"]))
-    return results
+def faint(run: Runner) -> list[Figure]:
+    run.commands.append("python benchmarks/shadows.py --objects 800")
+    found = shadows.figures(Path(run.output, "shadows").absolute(), 800)
+    return [figure(f"accuracy, {what}", value) for what, value in found.items() if "and those of" not in what]
 
 
 FORMS: dict[str, Callable[[Runner], list[Figure]]] = {
     "stm": matching, "galaxysd": generated, "large-vision-model": few_labels, "representation-guided": varied,
     "linear-gradient-matching": heads, "instagen": detected, "genface": forensic, "galcatdiff": gated,
-    "deepastrouda": aligned, "deepshadows": filtered, "decaug": recombined,
+    "deepastrouda": aligned, "deepshadows": faint, "decaug": recombined,
 }  # fmt: skip
 
 
@@ -239,12 +237,12 @@ def page(texts: dict[str, Any], results: dict[str, Any]) -> str:
     for name, text in texts["claims"].items():
         result = results.get(name)
         lines.append(f"## {text['paper']}")
-        for word, key in (("Claim", "claim"), ("Figure of the paper", "published"), ("Here", "here")):
+        for word, key in PARTS.items():
             if key in text:
-                lines += [
-                    textwrap.fill(f"**{word}.** {text[key]}", 100, break_long_words=False, break_on_hyphens=False),
-                    "",
-                ]
+                filled = textwrap.fill(f"**{word}.** {text[key]}", 100, break_long_words=False, break_on_hyphens=False)
+                lines += [filled, ""]
+        if "command" in text:
+            lines += [f"**Command**: {', '.join(f'`{command}`' for command in text['command'].split('; '))}", ""]
         if result is None:
             continue
         minutes = max(1, round(result["seconds"] / 60))

@@ -1,4 +1,4 @@
-"""Compare a network trained from scratch with a head on an encoder, by the number of labels.
+"""Compare a ResNet-18 from scratch with a head on an encoder by labels.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/label_curve.py CONFIG --encoder FOLDER [key=value ...]
         [--labels 40 100 200 500] [--width 16] [--steps 500] [--seeds 3]

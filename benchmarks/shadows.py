@@ -11,14 +11,15 @@ galaxies. The second survey has a finer pixel, a sharper PSF and five times the 
 trained on the first survey (`raydistill run`), and predict both.
 
 Prints accuracy on test objects of the first survey, and of the second one without its labels and
-with a head on 10, 30, 100 and all of its labels (five draws; 95 % interval over them). Writes a
-VOTable of the second survey: id, score, surface brightness and half-light radius measured in the
+with a head on 10, 30, 100 and all of its labels, alone and beside those of the first survey (five
+draws; 95 % interval over them). Writes a VOTable of the second survey: id, score, surface brightness and half-light radius measured in the
 picture, and says how far these are from the truth.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.hunt.learn.classes import ClassHead
 from raydistill.stages.hunt.learn.regression import Regression
 from raydistill.stages.predict.artifact import PredictionSet
-from raydistill.statistics.intervals import mean_interval, wilson
+from raydistill.statistics.intervals import Interval, mean_interval, wilson
 from raydistill.statistics.standardise import Standardiser
 from raydistill.text import interval, text_table
 
@@ -134,12 +135,12 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1500)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    for row in figures(options.output / "shadows", options.objects):
-        print(": ".join(row))
+    for what, found in figures(options.output / "shadows", options.objects).items():
+        print(f"{what}: {interval(*found)}")
 
 
-def figures(root: Path, count: int) -> list[tuple[str, str]]:
-    """Simulate, train, predict; print the tables and return accuracies as text."""
+def figures(root: Path, count: int) -> dict[str, Interval]:
+    """Simulate, train, predict; write the catalogue and return accuracies."""
     surveys, configs = {}, {}
     for number, (name, telescope) in enumerate(TELESCOPES.items()):
         surveys[name] = write_survey(root / "pictures" / name, telescope, count, number)
@@ -156,34 +157,39 @@ def figures(root: Path, count: int) -> list[tuple[str, str]]:
     run_stage("run", [str(configs["second"]), "--to", "curate"])
     predict = {"first": [first], "second": [first, str(configs["second"])]}
     predictions = {name: PredictionSet.open(str(run_stage("predict", words))) for name, words in predict.items()}
-    return [("objects", str(count)), *summarised(surveys, predictions, root)]
+    return summarised(surveys, predictions, root)
 
 
 def summarised(
     surveys: dict[str, dict[str, Simulated]], predictions: dict[str, PredictionSet], root: Path
-) -> list[tuple[str, str]]:
+) -> dict[str, Interval]:
     """Print measurements, write the catalogue, and return the accuracies."""
     (curated,) = (CuratedSet.open(str(path)) for path in (root / "first").glob("curated-*"))
     tested = set(curated.table("test", ["object_id"])["object_id"].to_pylist())
     ids, probability_NK = predictions["first"].probabilities()
     rows = np.array([name in tested for name in ids])
-    right = accuracy(probability_NK[rows], truth_of(surveys["first"], ids)[rows])
-    results = [("first survey, test objects", right)]
+    truth = truth_of(surveys["first"], ids)
+    results = {"first survey, test objects": accuracy(probability_NK[rows], truth[rows])}
+    known = predictions["first"].features()[1].astype(np.float64)[~rows], truth[~rows]
     ids, probability_NK = predictions["second"].probabilities()
     labels, features = truth_of(surveys["second"], ids), predictions["second"].features()[1].astype(np.float64)
     pool = np.flatnonzero([int(Path(name).stem) % 4 < 2 for name in ids])
     test = np.setdiff1d(np.arange(len(ids)), pool)
-    results.append(("second survey, no label of it", accuracy(probability_NK[test], labels[test])))
+    results["second survey, no label of it"] = accuracy(probability_NK[test], labels[test])
     standardiser, scores = Standardiser.of([features[pool]]), np.empty(0)
-    for number in (*LABELS, len(pool)):
+    for number, both in product((*LABELS, len(pool)), (False, True)):
         values = []
         for draw in range(DRAWS if number < len(pool) else 1):
             chosen = np.random.default_rng(fold_in(draw, "labels")).permutation(pool)[:number]
-            head = ClassHead.fit(features[chosen], labels[chosen], 2, standardiser, Regression().strength)
+            learned = features[chosen], labels[chosen]
+            if both:
+                learned = np.concatenate([known[0], learned[0]]), np.concatenate([known[1], learned[1]])
+            head = ClassHead.fit(*learned, 2, standardiser, Regression().strength)
             found = head.probabilities(features[test])
             values.append(balanced_accuracy(confusion_of(found, labels[test])))
-            scores = found[:, 1] if (number, draw) == (LABELS[-1], 0) else scores
-        results.append((f"second survey, a head on {number} labels", interval(*mean_interval(values))))
+            scores = found[:, 1] if (number, both, draw) == (LABELS[-1], False, 0) else scores
+        which = " and those of the first survey" if both else ""
+        results[f"second survey, a head on {number} labels{which}"] = mean_interval(values)
     write_catalogue(surveys, [ids[row] for row in test], scores, root / "faint_galaxies.vot")
     return results
 
@@ -193,9 +199,9 @@ def truth_of(survey: dict[str, Simulated], ids: list[str]) -> np.ndarray:
     return np.array([int(survey[Path(name).stem].kind == "galaxy") for name in ids])
 
 
-def accuracy(probability_NK: np.ndarray, labels_N: np.ndarray) -> str:
+def accuracy(probability_NK: np.ndarray, labels_N: np.ndarray) -> Interval:
     """Return the accuracy, and its Wilson interval over objects."""
-    return interval(*wilson(int((probability_NK.argmax(axis=1) == labels_N).sum()), len(labels_N)))
+    return wilson(int((probability_NK.argmax(axis=1) == labels_N).sum()), len(labels_N))
 
 
 def measure(picture: np.ndarray, telescope: Telescope) -> tuple[float, float]:

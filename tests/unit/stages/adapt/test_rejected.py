@@ -1,4 +1,4 @@
-"""Galaxies of unknown classes are rejected and fall into clusters; known ones are kept."""
+"""Galaxies of unknown classes are rejected, and fall into clusters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KNOWN, UNKNOWN = 200, 40
 
 
 def survey(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return entropies of source and target, features and classes: two unknown classes, far apart."""
+    """Return entropies of both surveys, and features and classes of the target."""
     rng = np.random.default_rng(seed)
     classes_N = np.array(["round"] * KNOWN + ["lens"] * UNKNOWN + ["ring"] * UNKNOWN, object)
     places = {"round": (0, 0, 0), "lens": (9, 0, 0), "ring": (0, 9, 0)}
