@@ -18,6 +18,7 @@ from ray_tools import SILENT, copy_of, tiny
 from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.tables import read_table
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, CatalogError, ConfigError
+from raydistill.galaxies.selection import SPLITS
 from raydistill.learning.architectures import PooledConvNet
 from raydistill.learning.calibration import Calibration
 from raydistill.learning.networks import build_network, embedding, initial_parameters
@@ -134,6 +135,13 @@ def test_table_of_another_survey_is_rejected(root: Path, tmp_path: Path) -> None
     assert not plan.encoder.exists
 
 
+def test_collapsed_features_give_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_onnx(root / "one.onnx", MATRIX[:, :1].repeat(1, 4))
+    pretrain(Plan(tiny(root, f"pretrain.source={{kind: onnx, file: {root}/one.onnx, input_size: {SIZE}}}")), SILENT)
+    assert "the features have collapsed (effective rank 1.0 of 4)" in caplog.text
+    assert "check pretrain.source" in caplog.text
+
+
 def test_features_that_are_not_finite_are_rejected(root: Path) -> None:
     write_onnx(root / "nan.onnx", torch.full_like(MATRIX, torch.nan))
     plan = Plan(tiny(root, f"pretrain.source={{kind: onnx, file: {root}/nan.onnx, input_size: {SIZE}}}"))
@@ -247,6 +255,27 @@ def test_classes_are_learned_from_the_labels_of_a_sheet(root: Path, tmp_path: Pa
     assert scores["label"].notna().sum() == 8
     assert "8 labels" in repr(second)
     assert "trajectories" not in second.manifest.parents
+
+
+def test_labels_of_a_sheet_are_a_catalogue_of_classes(root: Path, tmp_path: Path) -> None:
+    known = truth(root)
+    survey_folder = Plan(tiny(root)).survey.folder.uri
+    file_of = pd.read_csv(f"{survey_folder}/filename_mapping.csv").set_index("objid")["asset_id"]
+    names = file_of[known["id"]].astype(str).to_numpy() + ".jpg"  # as a sheet writes them
+    labels = known.assign(filename=names, label=np.where(known["target"], "rare", "common"))
+    labels[["filename", "label"]].to_csv(tmp_path / "labels.csv", index=False)
+    words = (
+        "survey.dialect=plain",
+        "survey.images.path_column=filename",
+        "survey.columns={id: filename, label: label}",
+        "curate.classes=[common, rare]",
+    )
+    survey = f"survey={{kind: catalog, catalog: {tmp_path}/labels.csv, images: {{root: {survey_folder}/images}}}}"
+    curated = curate(Plan(tiny(tmp_path, survey, *words)), SILENT)
+    rows = [row for split in SPLITS for row in curated.table(split, ["object_id", "class_name"]).to_pylist()]
+    assert len(rows) == len(known)
+    expected = dict(zip(names, labels["label"], strict=True))
+    assert {row["object_id"]: row["class_name"] for row in rows} == expected
 
 
 def test_attributes_of_a_hunt_are_learned_from_the_table(root: Path) -> None:
