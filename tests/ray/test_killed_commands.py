@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.adapt.stage import adapt
 from raydistill.stages.audit.stage import audit
 from raydistill.stages.augment.stage import augment
+from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.stage import curate
 from raydistill.stages.detect.stage import detect
 from raydistill.stages.distill.stage import distill
@@ -46,8 +48,19 @@ TRAINED = (*CURATED, "trajectories")
 INJECTION = "sample.source={kind: injection, model: {kind: dust_lane, depth: [1, 2]}}"
 SIMULATOR = "sample.source={kind: simulator, picture_size: 64, parameters: {dust_lane: [0.5, 1.5]}}"
 
-# The sets that `COMMANDS` mentions.
+
+def look_at(plan: Plan, tracker: Any) -> SimpleNamespace:
+    """Write labels of every second galaxy, as a contact sheet gives them; return their place."""
+    galaxies = CuratedSet.open(plan.curated.folder).table("train", ["object_id"])["object_id"].to_pylist()
+    path = Path(plan.curated.folder.uri).parent / "looked_at.csv"
+    rows = [f"{name},{('clean', 'artifact')[number % 2]}" for number, name in enumerate(galaxies[::2])]
+    path.write_text("\n".join(["object_id,label", *rows, ""]))
+    return SimpleNamespace(folder=SimpleNamespace(uri=path))
+
+
+# The sets and files that `COMMANDS` mentions.
 SETS: dict[str, tuple[Any, ...]] = {
+    "LOOKED_AT": (look_at,),
     "SYNTHETIC": (sample, INJECTION, "sample.num_images=40"),
     "TARGET": (curate, "curate.crop_fraction=0.75"),
     "FRAMES": (curate, "curate.image_size=64", "curate.crop_fraction=1"),
@@ -128,7 +141,7 @@ COMMANDS = {
         build=lambda plan: augment(plan, SILENT),
         kinds=CURATED,
         overrides=(
-            "augment.methods=[oversampling, mixup, real_synthetic]", "augment.shots=[2]", "augment.seeds=2",
+            "augment.methods=[oversampling, mixup, real_synthetic, real_recombined]", "augment.shots=[2]", "augment.seeds=2",
             "augment.ratios=[1]", "augment.min_recognised=[null]", "augment.lr_grid=[0.01, 0.03]",
             "augment.network={depth: 1, width: 4}", "augment.training={steps: 12, batch_size: 8, average: 2}",
             "augment.record_at=[4]", "augment.synthetics={lanes: [SYNTHETIC]}",
@@ -182,6 +195,23 @@ COMMANDS = {
             "resources.cpus=2",  # one network after the other
         ),
         parts="partial/filter-*.safetensors",
+        least=1,
+    ),
+    "curate-labels": KilledCommand(
+        build=lambda plan: curate(plan, SILENT),
+        kinds=("survey",),
+        overrides=(
+            "curate.filter={false_rejection_rate: 0.1, steps: 20, reasons: [artifact], labels: LOOKED_AT}",
+            "resources.cpus=2",
+        ),
+        parts="partial/filter-*.safetensors",
+        least=1,
+    ),
+    "audit-pictures": KilledCommand(
+        build=lambda plan: audit(plan, SILENT),
+        kinds=TRAINED,
+        overrides=("audit.pictures=[]", "audit.set=SYNTHETIC"),
+        parts="partial/detector-*.safetensors",
         least=1,
     ),
     "audit": KilledCommand(
