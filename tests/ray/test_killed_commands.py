@@ -50,7 +50,7 @@ SIMULATOR = "sample.source={kind: simulator, picture_size: 64, parameters: {dust
 
 
 def look_at(plan: Plan, tracker: Any) -> SimpleNamespace:
-    """Write labels of every second galaxy, as a contact sheet gives them; return their place."""
+    """Write labels of every second galaxy; return where."""
     galaxies = CuratedSet.open(plan.curated.folder).table("train", ["object_id"])["object_id"].to_pylist()
     path = Path(plan.curated.folder.uri).parent / "looked_at.csv"
     rows = [f"{name},{('clean', 'artifact')[number % 2]}" for number, name in enumerate(galaxies[::2])]

@@ -1,0 +1,89 @@
+"""Print the purity of graded candidates, by target and round.
+
+    python benchmarks/candidates.py [NAME=labels.csv ...] [--images FOLDER]
+
+Without arguments the catalogues of docs/catalogues are read. Each NAME writes one from the labels of
+a hunt (grades 1 no, 3 maybe, 5 yes; the examples that it began with are left out), and with
+`--images` a sheet of those graded yes, the highest score of the last round first. Purity is the share
+graded yes, with its 95 % Wilson interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from astropy.table import Table
+from PIL import Image
+from running import ROOT
+
+from raydistill.figures.image_grids import image_grid
+from raydistill.statistics.intervals import wilson
+from raydistill.text import interval, text_table
+
+CATALOGUES, PICTURES = ROOT / "docs" / "catalogues", ROOT / "docs" / "images"
+GRADES = {1: "no", 3: "maybe", 5: "yes"}
+COLUMNS = {
+    "object_id": "survey (kaggle: Galaxy Zoo challenge; gz2: without labels; hart: Hart et al. 2016; efigi) and its id",
+    "score": "of the round that showed it, from 0 to 1",
+    "grade": "of one person who looked at the picture: yes, maybe, no",
+    "round": "of the hunt; each showed the 50 galaxies of the highest scores",
+}
+SIDE, SHOWN = 64, 24
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("catalogues", nargs="*", metavar="NAME=labels.csv")
+    parser.add_argument("--images", type=Path)
+    options = parser.parse_args()
+    for word in options.catalogues:
+        name, path = word.split("=", 1)
+        graded = write_catalogue(name, Path(path))
+        if options.images:
+            draw_sheet(name, graded, options.images)
+    rows = [("target", "round", "yes", "maybe", "no", "purity")]
+    for path in sorted(CATALOGUES.glob("*.vot")):
+        table = Table.read(path, format="votable").to_pandas()
+        for number, of in [*table.groupby("round"), ("all", table)]:
+            counts = [int((of["grade"] == grade).sum()) for grade in ("yes", "maybe", "no")]
+            rows.append((path.stem, str(number), *map(str, counts), interval(*wilson(counts[0], len(of)))))
+    print(text_table("Candidates graded by eye", rows))
+
+
+def write_catalogue(name: str, labels: Path) -> pd.DataFrame:
+    """Write a VOTable of the graded candidates, the last round first; return it."""
+    table = pd.read_csv(labels)
+    table = table[table["round"] > 0].assign(grade=lambda of: of["label"].map(GRADES))
+    table["object_id"] = table["filename"].str.rpartition(".")[0]
+    table = table.sort_values(["round", "score"], ascending=False)[["object_id", "score", "grade", "round"]]
+    CATALOGUES.mkdir(exist_ok=True)
+    written = Table.from_pandas(table)
+    for column, text in COLUMNS.items():
+        written[column].description = text
+    written.write(CATALOGUES / f"{name}.vot", format="votable", overwrite=True)
+    return table
+
+
+def draw_sheet(name: str, table: pd.DataFrame, images: Path) -> None:
+    """Draw the galaxies graded yes."""
+    files = {path.stem: path for path in images.iterdir()}
+    yes = table[table["grade"] == "yes"]["object_id"]
+    found = yes.head(SHOWN)
+    opened = [Image.open(files[one]).convert("RGB") for one in found]
+    pictures = [np.asarray(one.crop(one.getbbox()).resize((SIDE, SIDE))) for one in opened]  # without black frames
+    heading = f"{name}: {len(found)} of the {len(yes)} graded yes among {len(table)} candidates"
+    image_grid(
+        np.stack(pictures),
+        np.zeros(len(pictures), int),
+        ["yes"],
+        PICTURES / f"catalogue-{name}.png",
+        columns=8,
+        heading=heading,
+    )
+
+
+if __name__ == "__main__":
+    main()
