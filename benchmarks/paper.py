@@ -24,7 +24,10 @@ import torch
 
 from raydistill.text import text_table
 
-AUTHORS = {"distilled": ".541, .546", "random_real": ".273", "class_mean": ".412", "full_data": ".699"}
+AUTHORS = {
+    "distilled": ".541 (77 %), with turned galaxies .546 (62 %), ten a class .669 (76 %)",
+    "random_real": ".273", "class_mean": ".412", "full_data": ".699, with turned galaxies .880",
+}  # fmt: skip
 SMALL = "extends=parts/paper_two_cores"
 
 
