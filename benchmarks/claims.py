@@ -192,7 +192,7 @@ def aligned(run: Runner) -> list[Figure]:
 
 def faint(run: Runner) -> list[Figure]:
     run.commands.append("python benchmarks/shadows.py --objects 800")
-    found = shadows.figures(Path(run.output, "shadows").absolute(), 800)
+    found = shadows.figures(Path(run.output), 800)
     return [figure(f"accuracy, {what}", value) for what, value in found.items() if "and those of" not in what]
 
 

@@ -46,7 +46,7 @@ def main() -> None:
     training = WeightedTraining(steps=options.steps, batch_size=32, lr=0.01, average=50, augmentation=AUGMENTATION)
     every = len(galaxies.labels_N)
     found = {}
-    for count in (*options.labels, every):
+    for count in (*(number for number in options.labels if number < every), every):
         pairs = []
         for seed in range(options.seeds):
             rows = np.random.default_rng(fold_in(seed, "galaxies")).permutation(every)[:count]

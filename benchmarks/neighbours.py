@@ -3,7 +3,7 @@
     RAYDISTILL_DATA=FOLDER python benchmarks/neighbours.py CONFIG --encoder PATH [key=value ...]
 
 For each test galaxy the ten training galaxies with the most similar features are found, as
-`raydistill similar` does it (cosine similarity). Prints the share of them that has its class, mean
+`raydistill similar` does it (cosine similarity of standardised features). Prints the share of them that has its class, mean
 over the classes, and the differences to the expert with 95 % intervals over test galaxies.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+import torch
 from running import prepare_experts
 from torch.nn.functional import normalize
 
@@ -20,6 +21,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.pretrain.describers import open_describer
 from raydistill.statistics.resampling import difference
+from raydistill.statistics.standardise import Standardiser
 from raydistill.text import text_table
 
 NEIGHBOURS = 10
@@ -46,7 +48,9 @@ def same_class(words: list[str]) -> tuple[np.ndarray, np.ndarray]:
     plan = Plan(load_config(*words))
     curated = CuratedSet.open(plan.curated.folder)
     describer, (train, test) = open_describer(plan, curated), (curated.load(name) for name in ("train", "test"))
-    train_NF, test_MF = (normalize(describer.features(one.images_NHWC).double()) for one in (train, test))
+    features = [describer.features(one.images_NHWC).double().numpy() for one in (train, test)]
+    standardiser = Standardiser.of(features[:1])
+    train_NF, test_MF = (normalize(torch.from_numpy(standardiser.apply(one))) for one in features)
     nearest = (test_MF @ train_NF.T).topk(NEIGHBOURS, dim=1).indices
     return (train.labels_N[nearest] == test.labels_N[:, None]).double().mean(dim=1).numpy(), test.labels_N.numpy()
 

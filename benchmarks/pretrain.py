@@ -73,20 +73,22 @@ def peaks(config: str, overrides: list[str], further: list[str], steps: int) -> 
         found, stop = [0.0, 0.0], threading.Event()
         watcher = threading.Thread(target=watch, args=(found, stop))
         watcher.start()
-        encoder = EncoderArtifact.open(str(run_stage("pretrain", words)))
-        stop.set()
-        watcher.join()
+        try:
+            encoder = EncoderArtifact.open(str(run_stage("pretrain", words)))
+        finally:
+            stop.set()
+            watcher.join()
         rows.append((str(encoder.summary.num_images), *(f"{value:.0f}" for value in found)))
     return rows
 
 
 def watch(found: list[float], stop: threading.Event) -> None:
-    """Update peaks of unshared memory: the largest process, and all."""
+    """Update peaks of proportional set size: the largest process, and all."""
     while not stop.wait(0.5):
         own = []
         for process in psutil.Process().children(recursive=True):
             try:
-                own.append(process.memory_full_info().uss / 1e6)
+                own.append(process.memory_full_info().pss / 1e6)
             except psutil.Error:
                 continue
         found[:] = max(found[0], *own, 0.0), max(found[1], sum(own))

@@ -135,12 +135,13 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1500)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    for what, found in figures(options.output / "shadows", options.objects).items():
+    for what, found in figures(options.output, options.objects).items():
         print(f"{what}: {interval(*found)}")
 
 
-def figures(root: Path, count: int) -> dict[str, Interval]:
+def figures(output: Path, count: int) -> dict[str, Interval]:
     """Simulate, train, predict; write the catalogue and return accuracies."""
+    root = output.absolute() / f"shadows-{count}"
     surveys, configs = {}, {}
     for number, (name, telescope) in enumerate(TELESCOPES.items()):
         surveys[name] = write_survey(root / "pictures" / name, telescope, count, number)

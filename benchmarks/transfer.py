@@ -88,7 +88,8 @@ def main() -> None:
 def supervised(common: list[str], curated: CuratedSet) -> Path:
     """Return the folder of an encoder with the parameters of an expert."""
     store = TrajectoryStore.open(str(run_stage("experts", [*common, f"network={EXPERT}", "experts.num_experts=1"])))
-    path = Path(load_config(*common).output, "expert.safetensors").absolute()
+    config = load_config(*common)
+    path = Path(config.output, f"{config.name}-expert.safetensors").absolute()
     named = store.layout.split(store.ends()[0])
     safetensors.torch.save_file({name: values.contiguous() for name, values in named.items()}, path)
     mean, std = (", ".join(map(str, values)) for values in curated.normalisation)

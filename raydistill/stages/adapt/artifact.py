@@ -66,6 +66,14 @@ RUNS_SCHEMA = pa.schema(
         ("target_confusion", pa.list_(pa.int64())),  # K * K, row by row: true class, predicted class
     ]
 )
+REJECTED_SCHEMA = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("class", pa.string()),  # of the target, unknown to the networks
+        ("entropy", pa.float64()),  # mean over the aligned networks [nat]
+        ("cluster", pa.int32()),  # from 1, the largest first; 0 without one
+    ]
+)
 RELIABILITY_SCHEMA = pa.schema(
     [
         ("training_set", pa.string()),
@@ -128,7 +136,7 @@ class AdaptationReport(Displayed):
     _rows = table
 
     def rejected(self) -> pd.DataFrame:
-        """Return one row per rejected galaxy, with the columns of `adapt.rejected`."""
+        """Return one row per rejected galaxy, with the columns of `REJECTED_SCHEMA`."""
         return read_table(self.folder, REJECTED).to_pandas()
 
     def reliability(self) -> pd.DataFrame:
@@ -166,7 +174,9 @@ def _rejected(found: dict[str, Any]) -> str:
     unseen = "" if found["of_unseen"] is None else f" and {found['of_unseen']:.0%} of those of unseen classes"
     text = f"The aligned networks reject {found['count']} galaxies, {found['of_known']:.0%} of those of known classes{unseen}."
     clusters = [f"{one['count']} ({one['share']:.0%} {one['class']})" for one in found["clusters"]]
-    return f"{text} Clusters: {', '.join(clusters)}." if clusters else text
+    if found["silhouette"] is None:
+        return text
+    return f"{text} Clusters (silhouette {found['silhouette']:.2f}): {', '.join(clusters)}."
 
 
 # The artifacts of an adaptation: the sets that it reads, and its report.

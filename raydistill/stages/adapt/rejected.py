@@ -3,8 +3,9 @@
 They may be of classes that the source lacks. A galaxy is rejected if the entropy of its class
 probabilities, mean over the aligned networks, exceeds that of all but 5 % of the source's test
 galaxies. Ward's method clusters the rejected galaxies by the features of all aligned networks; the
-number of clusters has the best silhouette. Nothing here uses labels but the figures that tell how
-well the clusters agree with the target's classes.
+number of clusters has the best silhouette. There are always clusters: a silhouette near 0 says that
+they are arbitrary. Nothing here uses labels but the figures that tell how well the clusters agree
+with the target's classes.
 
 Shapes: N target galaxies, M source galaxies, F features, R rejected galaxies.
 """
@@ -17,25 +18,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from raydistill.artifacts.tables import LabelledImages
 from raydistill.figures.drawing import Target
 from raydistill.figures.image_grids import image_grid
 from raydistill.statistics.standardise import Standardiser
 
 Floats = npt.NDArray[np.float64]
 
-SCHEMA = pa.schema(
-    [
-        ("object_id", pa.string()),
-        ("class", pa.string()),  # of the target, unknown to the networks
-        ("entropy", pa.float64()),  # mean over the aligned networks [nat]
-        ("cluster", pa.int32()),  # from 1, the largest first; 0 if there are too few galaxies
-    ]
-)
 KNOWN_REJECTED = 0.05  # share of the source's galaxies above the threshold
 MAX_CLUSTERS, MAX_CLUSTERED = 8, 4000
 FEWEST = 2 * MAX_CLUSTERS  # galaxies to cluster
@@ -53,15 +45,18 @@ class Rejection:
     rows
         int64 [R], rows of the target's galaxies, the highest entropy first.
     cluster
-        int64 [R], from 1, the largest cluster first; 0 if there are too few galaxies.
+        int64 [R], from 1, the largest cluster first; 0 without one.
     distance
         float64 [R], to the centre of the cluster.
+    silhouette
+        Mean silhouette of the clusters, from -1 to 1; None without clusters.
     """
 
     threshold: float
     rows: npt.NDArray[np.int64]
     cluster: npt.NDArray[np.int64]
     distance: Floats
+    silhouette: float | None = None
 
     @property
     def numbers(self) -> list[int]:
@@ -81,34 +76,37 @@ def reject(source_M: Floats, target_N: Floats, features_NF: npt.NDArray[np.float
     """
     threshold = float(np.quantile(source_M, 1 - KNOWN_REJECTED))
     rows = np.argsort(-target_N, kind="stable")
-    rows = rows[target_N[rows] > threshold][:MAX_CLUSTERED]
+    rows = rows[target_N[rows] > threshold]
     standard_RF = Standardiser.of([features_NF]).apply(features_NF)[rows]
-    cluster = _clusters(standard_RF) if len(rows) >= FEWEST else np.zeros(len(rows), np.int64)
+    cluster, silhouette = np.zeros(len(rows), np.int64), None
+    if len(rows) >= FEWEST:
+        cluster[:MAX_CLUSTERED], silhouette = _clusters(standard_RF[:MAX_CLUSTERED])
     distance = np.zeros(len(rows))
     for number in np.unique(cluster):
         members = standard_RF[cluster == number]
         distance[cluster == number] = np.linalg.norm(members - members.mean(axis=0), axis=1)
-    return Rejection(threshold, rows, cluster, distance)
+    return Rejection(threshold, rows, cluster, distance, silhouette)
 
 
-def _clusters(features_RF: Floats) -> npt.NDArray[np.int64]:
-    """Return the number of each galaxy's cluster, from 1, the largest first."""
-    tree = linkage(features_RF, "ward")
+def _clusters(features_RF: Floats) -> tuple[npt.NDArray[np.int64], float | None]:
+    """Return the number of each galaxy's cluster, from 1, and the silhouette."""
+    distances = pdist(features_RF)  # has the same bits on any number of threads
+    tree, square_RR = linkage(distances, "ward"), squareform(distances)
     cuts = [fcluster(tree, count, "maxclust") for count in range(2, MAX_CLUSTERS + 1)]
-    best = max(cuts, key=lambda cut: silhouette_score(features_RF, cut) if len(set(cut)) > 1 else -1.0)
+    scores = [silhouette_score(square_RR, cut, metric="precomputed") if len(set(cut)) > 1 else -1.0 for cut in cuts]
+    if max(scores) == -1.0:  # all galaxies have the same features
+        return np.ones(len(features_RF), np.int64), None
+    best = cuts[int(np.argmax(scores))]
     order = [number for number, _ in Counter(best.tolist()).most_common()]
-    return np.array([order.index(number) + 1 for number in best], np.int64)
+    return np.array([order.index(number) + 1 for number in best], np.int64), float(max(scores))
 
 
-def rows_of(found: Rejection, entropy_N: Floats, galaxies: LabelledImages, names: list[str]) -> list[dict[str, Any]]:
-    """Return a row of `SCHEMA` for each rejected galaxy, the highest entropy first."""
+def rows_of(
+    found: Rejection, entropy_N: Floats, object_ids: list[str], classes_N: npt.NDArray[np.object_]
+) -> list[dict[str, Any]]:
+    """Return a row for each rejected galaxy, the highest entropy first."""
     return [
-        {
-            "object_id": galaxies.object_ids[row],
-            "class": names[galaxies.labels_N[row]],
-            "entropy": entropy_N[row],
-            "cluster": cluster,
-        }
+        {"object_id": object_ids[row], "class": classes_N[row], "entropy": entropy_N[row], "cluster": cluster}
         for row, cluster in zip(found.rows.tolist(), found.cluster.tolist(), strict=True)
     ]
 
@@ -128,10 +126,11 @@ def summary_of(found: Rejection, classes_N: npt.NDArray[np.object_], unseen: lis
     dict
         `count` of the rejected galaxies, `threshold`, the rejected shares `of_known` and `of_unseen`
         classes (None without one), `clusters` [{count, class, share}] with the most frequent class of
-        each, and `adjusted_rand`, the agreement of clusters and classes (None without clusters).
+        each, their `silhouette`, and `adjusted_rand`, the agreement of clusters and classes of the
+        clustered galaxies (None without clusters).
     """
     is_unseen, rejected = np.isin(classes_N, unseen), classes_N[found.rows]
-    clusters = []
+    clusters, clustered = [], found.cluster > 0
     for number in found.numbers:
         members = rejected[found.cluster == number].tolist()
         name, count = Counter(members).most_common(1)[0]
@@ -142,7 +141,10 @@ def summary_of(found: Rejection, classes_N: npt.NDArray[np.object_], unseen: lis
         "of_known": float((~is_unseen)[found.rows].sum() / (~is_unseen).sum()),
         "of_unseen": float(is_unseen[found.rows].sum() / is_unseen.sum()) if is_unseen.any() else None,
         "clusters": clusters,
-        "adjusted_rand": float(adjusted_rand_score(rejected, found.cluster)) if clusters else None,
+        "silhouette": found.silhouette,
+        "adjusted_rand": float(adjusted_rand_score(rejected[clustered], found.cluster[clustered]))
+        if clusters
+        else None,
     }
 
 

@@ -40,6 +40,7 @@ from raydistill.stages.adapt.artifact import (
     FIGURE,
     METHODS,
     REJECTED,
+    REJECTED_SCHEMA,
     RELIABILITY,
     RELIABILITY_SCHEMA,
     REPORT,
@@ -48,7 +49,7 @@ from raydistill.stages.adapt.artifact import (
     SHEET,
 )
 from raydistill.stages.adapt.opening import UNSEEN, Pictures, Surveys
-from raydistill.stages.adapt.rejected import SCHEMA, draw_clusters, reject, rows_of, summary_of
+from raydistill.stages.adapt.rejected import draw_clusters, reject, rows_of, summary_of
 from raydistill.stages.adapt.worker import Fit, TrainedFit
 from raydistill.statistics.crossed import PROPORTIONS, crossed_mean
 from raydistill.statistics.intervals import Interval, known
@@ -100,9 +101,9 @@ def write_report(
         np.mean([_entropy(predictions[fit, test]) for fit in features], axis=0) for test in ("source", "matched")
     )
     found = reject(on_source, on_target, np.concatenate(list(features.values()), axis=1))
-    galaxies, names = surveys.target.load("test"), surveys.target.class_names
-    classes_N = np.array(names, object)[galaxies.labels_N.numpy()]
-    write_rows(spec.folder, REJECTED, rows_of(found, on_target, galaxies, names), SCHEMA)
+    galaxies = surveys.target.load("test")
+    classes_N = np.array(surveys.target.class_names, object)[galaxies.labels_N.numpy()]
+    write_rows(spec.folder, REJECTED, rows_of(found, on_target, galaxies.object_ids, classes_N), REJECTED_SCHEMA)
     summary = {
         "source": surveys.source.summary.survey,
         "target": surveys.target.summary.survey,

@@ -137,6 +137,7 @@ def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Adapta
             }
             predictions = runner.predict(fits, tests)
             aligned = [fit for fit in fits if (fit.training_set, fit.method) == (SOURCE, "adapted")]
+            aligned = [fit for fit in aligned if not trained[fit].diverged] or aligned
             features = runner.describe(aligned, tests["matched"])
             write_report(plan, spec, surveys, trained, tests, predictions, features, run)
     return AdaptationReport.open(spec.folder)

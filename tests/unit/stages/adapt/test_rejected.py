@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from raydistill.stages.adapt import rejected
 from raydistill.stages.adapt.rejected import FEWEST, MAX_CLUSTERS, Rejection, draw_clusters, reject, summary_of
 
 KNOWN, UNKNOWN = 200, 40
@@ -50,11 +52,40 @@ def test_order_of_the_galaxies_does_not_matter() -> None:
 def test_few_rejected_galaxies_are_not_clustered() -> None:
     source_M, entropy_N, features_NF, classes_N = survey()
     rows = np.r_[0:KNOWN, KNOWN : KNOWN + 3]
-    found = reject(source_M + 1, entropy_N[rows], features_NF[rows])
+    found = reject(source_M + 0.5, entropy_N[rows], features_NF[rows])
+    assert sorted(found.rows.tolist()) == [KNOWN, KNOWN + 1, KNOWN + 2]
     assert len(found.rows) < FEWEST
     assert found.numbers == []
     figures = summary_of(found, classes_N[rows], [])
     assert (figures["clusters"], figures["adjusted_rand"], figures["of_unseen"]) == ([], None, None)
+    assert figures["silhouette"] is None
+
+
+def test_galaxies_beyond_the_limit_are_rejected_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejected, "MAX_CLUSTERED", 50)
+    source_M, entropy_N, features_NF, classes_N = survey()
+    found = reject(source_M, entropy_N, features_NF)
+    assert len(found.rows) > 50
+    assert (found.cluster[:50] > 0).all()
+    assert (found.cluster[50:] == 0).all()
+    assert summary_of(found, classes_N, ["lens", "ring"])["of_unseen"] == 1
+
+
+def test_equal_features_are_one_cluster() -> None:
+    source_M, entropy_N, features_NF, classes_N = survey()
+    found = reject(source_M, entropy_N, np.ones_like(features_NF))
+    assert found.numbers == [1]
+    assert summary_of(found, classes_N, ["lens"])["silhouette"] is None
+
+
+def test_silhouette_tells_clusters_from_noise() -> None:
+    source_M, entropy_N, features_NF, _ = survey()
+    noise = np.random.default_rng(2).normal(size=(len(entropy_N), 16))
+    apart, arbitrary = (reject(source_M, entropy_N, features).silhouette for features in (features_NF, noise))
+    assert apart is not None
+    assert arbitrary is not None
+    assert apart > 0.6
+    assert arbitrary < 0.2
 
 
 def test_sheet_shows_the_galaxies_nearest_to_the_centre() -> None:
