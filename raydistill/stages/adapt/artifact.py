@@ -70,7 +70,7 @@ REJECTED_SCHEMA = pa.schema(
     [
         ("object_id", pa.string()),
         ("class", pa.string()),  # of the target, unknown to the networks
-        ("entropy", pa.float64()),  # mean over the aligned networks [nat]
+        ("entropy", pa.float64()),  # of the mean probabilities of the aligned networks [nat]
         ("cluster", pa.int32()),  # from 1, the largest first; 0 without one
     ]
 )
@@ -171,7 +171,11 @@ def adaptation_report(config: Config, report: AdaptationReport) -> str:
 
 
 def _rejected(found: dict[str, Any]) -> str:
-    unseen = "" if found["of_unseen"] is None else f" and {found['of_unseen']:.0%} of those of unseen classes"
+    unseen = ""
+    if found["of_unseen"] is not None:
+        unseen = (
+            f" and {found['of_unseen']:.0%} of those of unseen classes (AUROC of all networks {found['auroc']:.3f})"
+        )
     text = f"The aligned networks reject {found['count']} galaxies, {found['of_known']:.0%} of those of known classes{unseen}."
     clusters = [f"{one['count']} ({one['share']:.0%} {one['class']})" for one in found["clusters"]]
     if found["silhouette"] is None:

@@ -1,11 +1,11 @@
 """Cluster the galaxies of the target that aligned networks reject.
 
-They may be of classes that the source lacks. A galaxy is rejected if the entropy of its class
-probabilities, mean over the aligned networks, exceeds that of all but 5 % of the source's test
-galaxies. Ward's method clusters the rejected galaxies by the features of all aligned networks; the
-number of clusters has the best silhouette. There are always clusters: a silhouette near 0 says that
-they are arbitrary. Nothing here uses labels but the figures that tell how well the clusters agree
-with the target's classes.
+They may be of classes that the source lacks. A galaxy is rejected if the entropy of its mean class
+probabilities over the aligned networks exceeds that of all but 5 % of the source's test galaxies.
+Ward's method clusters the rejected galaxies by the features of all aligned networks; the number of
+clusters has the best silhouette. There are always clusters: a silhouette near 0 says that they are
+arbitrary. Nothing here uses labels but the figures that tell how well the clusters agree with the
+target's classes.
 
 Shapes: N target galaxies, M source galaxies, F features, R rejected galaxies.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score, roc_auc_score, silhouette_score
 
 from raydistill.figures.drawing import Target
 from raydistill.figures.image_grids import image_grid
@@ -111,23 +111,26 @@ def rows_of(
     ]
 
 
-def summary_of(found: Rejection, classes_N: npt.NDArray[np.object_], unseen: list[str]) -> dict[str, Any]:
+def summary_of(
+    found: Rejection, entropy_N: Floats, classes_N: npt.NDArray[np.object_], unseen: list[str]
+) -> dict[str, Any]:
     """Return how well rejection and clusters agree with the target's classes.
 
     Parameters
     ----------
-    classes_N
-        Names of the classes of the target's galaxies.
+    entropy_N, classes_N
+        Entropies [nat] and names of the classes of the target's galaxies.
     unseen
         Those that the source lacks.
 
     Returns
     -------
     dict
-        `count` of the rejected galaxies, `threshold`, the rejected shares `of_known` and `of_unseen`
-        classes (None without one), `clusters` [{count, class, share}] with the most frequent class of
-        each, their `silhouette`, and `adjusted_rand`, the agreement of clusters and classes of the
-        clustered galaxies (None without clusters).
+        `count` of the rejected galaxies, `threshold`, the rejected shares `of_known` and
+        `of_unseen` classes, the `auroc` of the entropy for unseen ones (both None without one),
+        `clusters` [{count, class, share}] with the most frequent class of each, their `silhouette`,
+        and `adjusted_rand`, the agreement of clusters and classes of the clustered galaxies (None
+        without clusters).
     """
     is_unseen, rejected = np.isin(classes_N, unseen), classes_N[found.rows]
     clusters, clustered = [], found.cluster > 0
@@ -140,6 +143,7 @@ def summary_of(found: Rejection, classes_N: npt.NDArray[np.object_], unseen: lis
         "count": len(rejected),
         "of_known": float((~is_unseen)[found.rows].sum() / (~is_unseen).sum()),
         "of_unseen": float(is_unseen[found.rows].sum() / is_unseen.sum()) if is_unseen.any() else None,
+        "auroc": float(roc_auc_score(is_unseen, entropy_N)) if is_unseen.any() else None,
         "clusters": clusters,
         "silhouette": found.silhouette,
         "adjusted_rand": float(adjusted_rand_score(rejected[clustered], found.cluster[clustered]))

@@ -98,7 +98,7 @@ def write_report(
     seed = fold_in(plan.config.seed, "bootstrap") % 2**32
     figures = {name: _figures(name, rows, tested, predictions, source, target, seed) for name in names}
     on_source, on_target = (
-        np.mean([_entropy(predictions[fit, test]) for fit in features], axis=0) for test in ("source", "matched")
+        _entropy(np.mean([predictions[fit, test] for fit in features], axis=0)) for test in ("source", "matched")
     )
     found = reject(on_source, on_target, np.concatenate(list(features.values()), axis=1))
     galaxies = surveys.target.load("test")
@@ -113,7 +113,7 @@ def write_report(
         "num_target": int((target != UNSEEN).sum()),
         "num_unseen": int((target == UNSEEN).sum()),
         "training_sets": figures,
-        "rejected": summary_of(found, classes_N, surveys.unseen),
+        "rejected": summary_of(found, on_target, classes_N, surveys.unseen),
     }
     spec.folder.write(REPORT, json.dumps(summary, indent=1).encode())
     run.artifact(spec.folder.local(REPORT))

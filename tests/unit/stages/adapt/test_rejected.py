@@ -27,10 +27,10 @@ def survey(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 def test_unknown_classes_are_rejected_and_clustered() -> None:
     source_M, entropy_N, features_NF, classes_N = survey()
     found = reject(source_M, entropy_N, features_NF)
-    figures = summary_of(found, classes_N, ["lens", "ring"])
+    figures = summary_of(found, entropy_N, classes_N, ["lens", "ring"])
     assert found.threshold == np.quantile(source_M, 0.95)
     assert (np.diff(entropy_N[found.rows]) <= 0).all()
-    assert figures["of_unseen"] == 1
+    assert figures["of_unseen"] == figures["auroc"] == 1
     assert figures["of_known"] < 0.15
     for name, other in (("lens", "ring"), ("ring", "lens")):  # a few known galaxies may be beside them
         (number,) = np.unique(found.cluster[classes_N[found.rows] == name])
@@ -46,7 +46,10 @@ def test_order_of_the_galaxies_does_not_matter() -> None:
     one = reject(source_M, entropy_N, features_NF)
     other = reject(source_M, entropy_N[order], features_NF[order])
     assert order[other.rows].tolist() == one.rows.tolist()
-    assert summary_of(other, classes_N[order], ["lens"])["clusters"] == summary_of(one, classes_N, ["lens"])["clusters"]
+    assert (
+        summary_of(other, entropy_N[order], classes_N[order], ["lens"])["clusters"]
+        == summary_of(one, entropy_N, classes_N, ["lens"])["clusters"]
+    )
 
 
 def test_few_rejected_galaxies_are_not_clustered() -> None:
@@ -56,7 +59,7 @@ def test_few_rejected_galaxies_are_not_clustered() -> None:
     assert sorted(found.rows.tolist()) == [KNOWN, KNOWN + 1, KNOWN + 2]
     assert len(found.rows) < FEWEST
     assert found.numbers == []
-    figures = summary_of(found, classes_N[rows], [])
+    figures = summary_of(found, entropy_N[rows], classes_N[rows], [])
     assert (figures["clusters"], figures["adjusted_rand"], figures["of_unseen"]) == ([], None, None)
     assert figures["silhouette"] is None
 
@@ -68,14 +71,14 @@ def test_galaxies_beyond_the_limit_are_rejected_without_a_cluster(monkeypatch: p
     assert len(found.rows) > 50
     assert (found.cluster[:50] > 0).all()
     assert (found.cluster[50:] == 0).all()
-    assert summary_of(found, classes_N, ["lens", "ring"])["of_unseen"] == 1
+    assert summary_of(found, entropy_N, classes_N, ["lens", "ring"])["of_unseen"] == 1
 
 
 def test_equal_features_are_one_cluster() -> None:
     source_M, entropy_N, features_NF, classes_N = survey()
     found = reject(source_M, entropy_N, np.ones_like(features_NF))
     assert found.numbers == [1]
-    assert summary_of(found, classes_N, ["lens"])["silhouette"] is None
+    assert summary_of(found, entropy_N, classes_N, ["lens"])["silhouette"] is None
 
 
 def test_silhouette_tells_clusters_from_noise() -> None:
