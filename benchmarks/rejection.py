@@ -91,7 +91,7 @@ def trained(plan: Plan, learned: Pictures, steps: int) -> Iterator[tuple[Network
 def of_class(
     plan: Plan, learned: Pictures, label: int, images: Tensor, unseen: np.ndarray, steps: int
 ) -> Iterator[float]:
-    """Yield the area of the log odds of a class of networks that learned it."""
+    """Yield the area of the probability of a class by networks that know it."""
     for network, theta_P in trained(plan, learned, steps):
         probability_N = outputs(network, theta_P, images)[0].softmax(dim=1)[:, label]
         yield float(roc_auc_score(unseen, probability_N))
