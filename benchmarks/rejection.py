@@ -77,7 +77,7 @@ def shown(found: list[float]) -> str:
 
 
 def trained(plan: Plan, learned: Pictures, steps: int) -> Iterator[tuple[Network, Tensor]]:
-    """Yield networks of the adaptation that learned labelled pictures, with parameters."""
+    """Yield networks that learned labelled pictures, and their parameters."""
     adapt, num_classes = plan.config.adapt, int(learned.labels.max()) + 1
     training = replace(adapt.training, steps=steps, lr=adapt.lr_grid[0])
     network = build_network(adapt.network, num_classes, learned.images.shape[-1])
