@@ -282,6 +282,8 @@ class Distiller(StoredImages):
             [recipe.image_step.gradient_scale(norm) * result.matched.d_images_SCHW for result, norm in with_norms]
         )
         self.stored.grad = gradient(self._space, self.stored, d_images_SCHW)
+        if shrinkage := recipe.objective.shrinkage:
+            self.stored.grad += 2 * shrinkage / len(self.stored) * self.stored.detach()
         d_log_lrs = defaultdict(list)
         for result, norm in with_norms:
             index = self.segments.lr_index(result.start_epoch)

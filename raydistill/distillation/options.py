@@ -290,9 +290,21 @@ ImageSpace = ImagePixels | ImageComponents | ImagePyramid | ImageGenerator
 
 @dataclass(frozen=True)
 class MatchTrajectories:
-    """Match the experts' trajectories: the images train a network from scratch."""
+    """Match the experts' trajectories: the images train a network from scratch.
+
+    Parameters
+    ----------
+    shrinkage
+        Weight of the mean squared norm of the stored values, for `space: components`, beside the
+        loss of a segment after `image_step.unit_gradients`. It draws the images towards the mean
+        image.
+    """
 
     kind: Literal["trajectories"] = "trajectories"
+    shrinkage: float = 0.0
+
+    def __post_init__(self) -> None:
+        not_negative(self, "shrinkage")
 
 
 @dataclass(frozen=True, kw_only=True)

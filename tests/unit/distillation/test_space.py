@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from raydistill.distillation.distiller import Distiller
-from raydistill.distillation.options import ImageComponents, ImagePixels, ImagePyramid
+from raydistill.distillation.options import SGD, ImageComponents, ImagePixels, ImagePyramid, MatchTrajectories
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.space import Components, Pyramid, Space, Tiles, gradient, image_space
 from raydistill.learning.augment import Augmentation
@@ -113,7 +114,7 @@ RECIPE = Recipe(
 )
 
 
-def distiller(kind: str) -> Distiller:
+def distiller(kind: str, **options: Any) -> Distiller:
     images = zoo.normal(9, 4 * zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE, dtype=torch.float32)
     labels = one_hot(torch.arange(zoo.CLASSES).repeat_interleave(4), zoo.CLASSES)
     if kind == "tiles":
@@ -121,7 +122,7 @@ def distiller(kind: str) -> Distiller:
     else:
         recipe = replace(RECIPE, space=ImageComponents(components=12))
         space = Components.fit(REAL.float(), 12, WIDE, seed=0)
-    return Distiller(recipe, NETWORK, EXPERTS, images, labels, 0, space=space)
+    return Distiller(replace(recipe, **options), NETWORK, EXPERTS, images, labels, 0, space=space)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,19 @@ def test_stored_values_are_learned_and_their_images_are_published(kind: str, sha
     assert run.stored.shape == shape
     assert not torch.equal(run.stored, before)
     assert run.published_images.shape == (4 * zoo.CLASSES, 3, zoo.SIZE, zoo.SIZE)
+
+
+def test_shrinkage_adds_the_gradient_of_the_mean_squared_norm() -> None:
+    """A step of plain SGD moves by the learning rate times the gradient."""
+    step = SGD(lr=0.1, momentum=0.0)
+    plain = distiller("components", image_step=step)
+    shrunk = distiller("components", image_step=step, objective=MatchTrajectories(shrinkage=0.5))
+    before = plain.stored.detach().clone()
+    plain.step()
+    shrunk.step()
+    (theirs,) = torch.autograd.grad(0.5 * (z := before.requires_grad_()).square().sum(dim=1).mean(), z)
+    torch.testing.assert_close(plain.stored - shrunk.stored, 0.1 * theirs)
+    assert theirs.abs().max() > 0.01
 
 
 @pytest.mark.parametrize("kind", ["tiles", "components"])
