@@ -12,13 +12,15 @@ one symmetry     galaxies in any orientation; each student step applies a random
                  each image
 averaged         galaxies in any orientation; each student step averages over all eight flips and
                  turns
+unaligned components
+                 as one symmetry, and the images are mixtures of 200 principal components
 aligned          the major axes of galaxies are level, and each student step applies a random mirror
                  to each image
 components       as aligned, and the images are mixtures of 200 principal components of the galaxies
 head             as components, distilled for a linear head on the experts' features
 
-The first three share their experts, and so do the others. All sets start from random real galaxies, and are evaluated on
-the same galaxies in any orientation: fresh networks train on turned versions, at the rate that is
+The first four share their experts, and so do the others. All sets start from random real galaxies,
+and are evaluated on the same galaxies in any orientation: fresh networks train on turned versions, at the rate that is
 best on validation galaxies. Measures of the pictures, with real galaxies beside them:
 
 distance         to the nearest training galaxy of the class, any version; over the median of
@@ -81,6 +83,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "published": (UNALIGNED, PAPER),
     "one symmetry": (UNALIGNED, "distill.average_over=none"),
     "averaged": (UNALIGNED, "distill.average_over=dihedral"),
+    "unaligned components": (UNALIGNED, COMPONENTS, "distill.average_over=none"),
     "aligned": (ALIGNED, "distill.average_over=none"),
     "components": (ALIGNED, COMPONENTS),
     "head": (ALIGNED, COMPONENTS, "distill.objective={kind: ridge}"),
