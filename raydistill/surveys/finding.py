@@ -59,8 +59,7 @@ def find_pictures(survey: CatalogSurvey, catalog: pa.Table) -> FoundPaths:
         return FoundPaths([images.name if object_id in present else None for object_id in ids], none, none)
     if isinstance(images, MosaicImages):
         ra_N, dec_N, r90_N = (catalog[name].to_numpy() for name in ("ra", "dec", "petro_r90"))
-        sources, reasons = images.find(ra_N, dec_N, r90_N, survey.duplicates)
-        return FoundPaths(sources, none, reasons)
+        return images.find(ra_N, dec_N, r90_N, survey.duplicates)
     if images.path_column is not None:
         suffixes = FITS_SUFFIXES if isinstance(images, FitsImages) else PICTURE_SUFFIXES
         values, column = catalog["file"].to_pylist(), images.path_column

@@ -81,7 +81,7 @@ def test_only_the_bytes_of_cutouts_are_read_from_a_bucket(tmp_path: Path, monkey
                 images = MosaicImages(root, (name,), f"{PIXELS / 2} arcsec", channels=channels)
                 result = images.find(*positions.T, np.full(3, np.nan))
                 assert result.reasons == [""] * 3
-                pictures[root] = [images.read(f"{root}/{source}") for source in result.sources]
+                pictures[root] = [images.read(f"{root}/{source}") for source in result.files]
             assert pictures[str(tmp_path / "tiles")] == pictures["s3://bucket/survey"]
             if name == "0.fits":
                 assert 0 < sum(read) < 0.25 * data.nbytes, "the whole file was read"

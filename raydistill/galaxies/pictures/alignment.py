@@ -234,10 +234,12 @@ def measure_shape(image: np.ndarray) -> Shape:
     light = central_light(image.astype(np.float64).sum(axis=2), min(image.shape[:2]))
     centre, covariance = _adaptive_moments(light)
     centre = centre * factor + shift
-    (_, minor), (_, major) = (_axis(covariance, which) for which in (0, 1))
-    angle = _axis(covariance, 1)[0] if major > minor else 0.0
-    values = (*centre.tolist(), major * factor, minor * factor, angle)
-    return Shape(*(round(float(value), 2) for value in values))
+    values, vectors = np.linalg.eigh(covariance)
+    minor, major = map(math.sqrt, values)
+    x, y = vectors[:, 1]
+    angle = (math.degrees(math.atan2(y, x)) + 90) % 180 - 90 if major > minor else 0.0
+    rounded = (*centre.tolist(), major * factor, minor * factor, angle)
+    return Shape(*(round(float(value), 2) for value in rounded))
 
 
 def _adaptive_moments(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -261,11 +263,3 @@ def _adaptive_moments(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         covariance = vectors @ np.diag(values) @ vectors.T
         centre = centre + np.array([(weighted * x).sum(), (weighted * y).sum()]) / total
     return centre, covariance
-
-
-def _axis(covariance: np.ndarray, which: int) -> tuple[float, float]:
-    """Return the angle [deg, in [-90, 90]] and standard deviation [px] of one axis."""
-    values, vectors = np.linalg.eigh(covariance)
-    x, y = vectors[:, which]
-    angle = math.degrees(math.atan2(y, x))
-    return (angle + 90) % 180 - 90, math.sqrt(values[which])

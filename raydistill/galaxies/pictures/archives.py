@@ -194,7 +194,7 @@ def find_archive(path: str) -> tuple[Archive, str] | None:
     match = _ZIP.fullmatch(path)
     if match is None or os.path.isdir(os.path.expanduser(match[1])):
         return None
-    archive, inside = _open(match[1], _version(match[1])), (match[2] or "").strip("/")
+    archive, inside = _open(match[1], file_version(match[1])), (match[2] or "").strip("/")
     archive.check_folder(inside)
     return archive, inside
 
@@ -204,7 +204,7 @@ def _open(uri: str, version: object) -> Archive:
     return Archive(uri)
 
 
-def _version(uri: str) -> object:
+def file_version(uri: str) -> object:
     """Return what changes with a local file; None for a URI or a missing file."""
     path = os.path.expanduser(uri)
     if "://" in uri or not os.path.exists(path):

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from fsspec.utils import glob_translate
@@ -16,6 +16,7 @@ from raydistill.galaxies.pictures.archives import find_archive
 from raydistill.galaxies.pictures.files import ALLOW_IMAGES, Source, check_links, digest_files, list_files
 from raydistill.galaxies.pictures.fits import Fill, FitsImages
 from raydistill.galaxies.pictures.images import Fit, RejectedImage
+from raydistill.galaxies.pictures.paths import FoundPaths
 from raydistill.galaxies.tables.ids import Duplicates, check_repeated
 from raydistill.log import get_logger
 
@@ -110,7 +111,7 @@ class MosaicImages:
 
     def find(
         self, ra_N: np.ndarray, dec_N: np.ndarray, r90_N: np.ndarray, duplicates: Duplicates = "reject"
-    ) -> FoundCutouts:
+    ) -> FoundPaths:
         """Find the tiles that show each position, and return the cut-outs there.
 
         The headers of all tiles are read.
@@ -147,7 +148,7 @@ class MosaicImages:
             None if reason else CutoutSource(tuple(map(str, tiles)), ra % 360, dec, side).format()
             for reason, ra, dec, side, *tiles in zip(reasons, ra_N, dec_N, side_N, *matches, strict=True)
         ]
-        return FoundCutouts(sources, reasons.tolist())
+        return FoundPaths(sources, [""] * len(sources), reasons.tolist())
 
     def _find_tiles(self, ra_N: np.ndarray, dec_N: np.ndarray, duplicates: Duplicates) -> list[list[str | None]]:
         """Return the name of each position's tile, for each list of files."""
@@ -256,21 +257,6 @@ class MosaicImages:
 
 # Sources whose pictures are stretched from three bands of FITS files.
 BandImages = FitsImages | MosaicImages
-
-
-class FoundCutouts(NamedTuple):
-    """The cut-out of each galaxy.
-
-    Attributes
-    ----------
-    sources
-        Text for `MosaicImages.read`, or None.
-    reasons
-        Why there is none; "" if there is one.
-    """
-
-    sources: list[str | None]
-    reasons: list[str]
 
 
 def _parse_size(size: str) -> tuple[float, str]:

@@ -7,7 +7,6 @@ read, from a disk or an object store.
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from astropy.wcs import WCS
 from fsspec.implementations.local import LocalFileSystem
 
 from raydistill.errors import CatalogError, is_storage_error
+from raydistill.galaxies.pictures.archives import file_version
 from raydistill.galaxies.pictures.fits import AmbiguousExtension, find_extension
 from raydistill.galaxies.pictures.images import RejectedImage, is_truncated
 from raydistill.storage import error_message, resolve_uri
@@ -170,12 +170,7 @@ def _open(uri: str, version: object) -> TileFile:
 
 def open_tile(uri: str) -> TileFile:
     """Return a file, which stays open until others were used more recently."""
-    version = None
-    path = os.path.expanduser(uri)
-    if "://" not in uri and os.path.exists(path):
-        status = os.stat(path)
-        version = status.st_ino, status.st_size, status.st_mtime_ns
-    return _open(uri, version)
+    return _open(uri, file_version(uri))
 
 
 def check_packed(names: Sequence[str], root: str) -> None:

@@ -20,7 +20,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raydistill.learning.augment import Augmentation
@@ -74,10 +74,6 @@ class Fit:
         """Return method, source and number of galaxies, for the log."""
         added = f" of {self.source}" if self.method in SYNTHETIC_METHODS else ""
         return f"{shown_name(self.method)}{added} at {'all' if self.shots is None else self.shots} a class"
-
-    def labels(self) -> dict[str, Any]:
-        """Return the columns of `runs.parquet` that name the fit."""
-        return asdict(self)
 
     def training(self, options: Augment, resolved: WeightedTraining) -> WeightedTraining:
         """Return the hyper-parameters of its training.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -61,7 +61,7 @@ def run_rows(runner: FitRunner, trained: Mapping[Fit, TrainedFit], test: Pool) -
         for number, step in enumerate(recorded):
             confusion_KK = runner.confusion(tested[fit][number], test.labels_N)
             rows.append(
-                fit.labels()
+                asdict(fit)
                 | {
                     "step": step,
                     "images": result.images,

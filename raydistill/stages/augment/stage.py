@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
@@ -163,7 +163,7 @@ def trial_rows(fits: Sequence[Fit], runner: FitRunner) -> list[dict[str, Any]]:
     """Return a row per candidate fit, with its validation balanced accuracy."""
     results = runner.train(fits, "reading")
     return [
-        fit.labels()
+        asdict(fit)
         | {"validation": runner.validation_accuracy(fit, result.predicted_RV[-1]), "diverged": result.diverged}
         for fit, result in zip(fits, results, strict=True)
     ]

@@ -132,12 +132,10 @@ def _train_networks(
     )
     training_sets = TrainingSets(config.evaluate, distilled, baselines, teachers, votes_NK)
     heads = HeadTask.of(distilled, teachers, plan)
-    if not config.evaluate.from_scratch and heads is None:
+    if heads is None and (config.evaluate.encoders or not config.evaluate.from_scratch):
         what = "there are no heads to evaluate: it was not distilled for heads, or its experts are missing"
-        raise ArtifactIncompatible(what, distilled.folder.uri, "set evaluate.from_scratch=true")
-    if config.evaluate.encoders and heads is None:
-        what = "there are no heads to evaluate: it was not distilled for heads, or its experts are missing"
-        raise ArtifactIncompatible(what, distilled.folder.uri, "set evaluate.encoders=[]")
+        fix = "set evaluate.encoders=[]" if config.evaluate.from_scratch else "set evaluate.from_scratch=true"
+        raise ArtifactIncompatible(what, distilled.folder.uri, fix)
     searches = plan_searches(config, root, training_sets) if config.evaluate.from_scratch else []
     rows = evaluator.evaluate(searches) if searches else []
     if searches and config.tracking.registers:

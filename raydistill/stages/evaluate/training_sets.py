@@ -20,7 +20,7 @@ from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.initial import expert_labels, hard_labels
-from raydistill.distillation.options import CharacteristicMatching, DistributionMatching
+from raydistill.distillation.options import DistributionMatching
 from raydistill.errors import ArtifactIncompatible, ConfigError, RaydistillError
 from raydistill.imports import load_entry_point
 from raydistill.learning.architectures import Architecture
@@ -244,7 +244,7 @@ class Baselines:
 
     def _matched(self, name: Literal["dm", "ncfm"]) -> Tensor:
         """Return the images of a feature-matching method, cached or from a Ray task."""
-        config, options = self.config, _options(self.config, name)
+        config, options = self.config, getattr(self.config.evaluate, name)
         seed = fold_in(self.root, name, options.seed)
         inputs = {
             "revision": revision("evaluation"),
@@ -274,10 +274,6 @@ class Baselines:
         return images
 
 
-def _options(config: Config, name: Literal["dm", "ncfm"]) -> DistributionMatching | CharacteristicMatching:
-    return config.evaluate.dm if name == "dm" else config.evaluate.ncfm
-
-
 def _match(
     config: Config, name: Literal["dm", "ncfm"], train: Split, num_classes: int, ipc: int, seed: int
 ) -> Iterator[tuple[int, float, Tensor | None]]:
@@ -288,11 +284,8 @@ def _match(
     device = Processor.of(config.resources).enter()
     images, labels = (tensor.to(device) for tensor in train)
     network = build_network(config.networks[0], num_classes, images.shape[-1])
-    options, reported, arguments = (
-        _options(config, name),
-        time.monotonic(),
-        (network, images, labels, num_classes, ipc, seed),
-    )
+    options, reported = getattr(config.evaluate, name), time.monotonic()
+    arguments = (network, images, labels, num_classes, ipc, seed)
     if isinstance(options, DistributionMatching):
         run = distribution_matching(options, *arguments)
     else:

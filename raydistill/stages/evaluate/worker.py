@@ -54,7 +54,7 @@ def train_fit(data: TrainingSet, splits: tuple[Split, Split], task: FitTask, pro
     on_validation, on_test = (
         evaluate(network, theta_P, images.to(device), labels.to(device), task.num_classes) for images, labels in splits
     )
-    row = {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | _row(on_test)
+    row = {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | row_of(on_test)
     return row | _group_figures(network, theta_P, (splits[1][0].to(device), splits[1][1]), task.groups)
 
 
@@ -96,7 +96,7 @@ def evaluate_experts(
     network = shared_network(architecture, num_classes, images.shape[-1])
     final_parameters = (trajectories(expert, trajectories.num_epochs).to(device) for expert in experts)
     return [
-        _row(evaluate(network, theta_P, images, labels, num_classes))
+        row_of(evaluate(network, theta_P, images, labels, num_classes))
         | _group_figures(network, theta_P, (images, labels), groups)
         for theta_P in final_parameters
     ]
@@ -111,7 +111,8 @@ def _group_figures(network: Network, theta_P: Tensor, test: Split, groups: tuple
     return {"groups": [measure(group, probabilities_NK, labels_N.cpu().numpy()) for group in groups]}
 
 
-def _row(result: Evaluation) -> dict[str, Any]:
+def row_of(result: Evaluation) -> dict[str, Any]:
+    """Return the columns of `runs.parquet` that score a network."""
     return {
         "accuracy": result.accuracy,
         "balanced_accuracy": result.balanced_accuracy,

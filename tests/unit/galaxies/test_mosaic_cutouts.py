@@ -71,7 +71,7 @@ def test_picture_is_that_of_cutout2d_and_make_lupton_rgb(tmp_path: Path) -> None
     bands = [Cutout2D(fits.getdata(tmp_path / band / "t.fits"), tuple(position), (40, 40)).data for band in "irg"]
     scaled = [scale * band.astype(float) for scale, band in zip((0.8, 1.0, 1.4), bands, strict=True)]
     expected = make_lupton_rgb(*scaled, minimum=0.01, stretch=0.5, Q=10)[::-1]
-    np.testing.assert_array_equal(images.decode(f"{tmp_path}/{result.sources[0]}"), expected)
+    np.testing.assert_array_equal(images.decode(f"{tmp_path}/{result.files[0]}"), expected)
 
 
 def test_galaxy_at_the_edge_of_one_tile_is_cut_from_the_other(tmp_path: Path) -> None:
@@ -83,12 +83,12 @@ def test_galaxy_at_the_edge_of_one_tile_is_cut_from_the_other(tmp_path: Path) ->
     images = MosaicImages(str(tmp_path), ("i/*.fits", "r/*.fits", "g/*.fits"), "20 arcsec")
     positions = [(RA, spiral.dec), (RA, DEC), (RA, DEC - 30 / 3600), (RA, np.nan), (RA + 180, -DEC)]
     result = images.find(*np.array(positions).T, np.full(5, 9.0))
-    assert [source and source.partition("#")[0] for source in result.sources] == [
+    assert [source and source.partition("#")[0] for source in result.files] == [
         "{i|r|g}/b.fits", "{i|r|g}/a.fits", None, None, None,
     ]  # fmt: skip
     outside = "no tile in i/*.fits shows its position"
     assert result.reasons == ["", "", outside, "the table has no position of it", outside]
-    cut_out = images.read(f"{tmp_path}/{result.sources[0]}")
+    cut_out = images.read(f"{tmp_path}/{result.files[0]}")
     assert all(np.isfinite(fits.HDUList.fromstring(content)[0].data).all() for content in cut_out)
 
 
@@ -109,7 +109,7 @@ def test_tiles_of_one_piece_of_sky_are_rejected_or_the_first_counts(
         message = f"1 tiles show the same piece of the sky as another, such as i/{max('m.fits', name)} and i/{min('m.fits', name)}"
         with pytest.raises(CatalogError, match=message):
             images.find(ra, dec, r90)
-    (source,) = images.find(ra, dec, r90, "first").sources
+    (source,) = images.find(ra, dec, r90, "first").files
     assert source is not None
     assert source.startswith(f"{{i|r|g}}/{min('m.fits', name)}")
     assert ("the first one is taken" in caplog.text) == same
@@ -205,7 +205,7 @@ def test_galaxies_near_the_pole_and_at_ra_zero_are_found(tmp_path: Path) -> None
     images = MosaicImages(str(tmp_path), ("*.fits",), "5 arcsec", channels=(0, 0, 0))
     result = images.find(np.array([359.999, 0.001, -0.001, 303.0]), np.array([0.0, 0.0, 0.0, 89.9995]), np.full(4, 5.0))
     assert result.reasons == [""] * 4
-    assert [images.read(f"{tmp_path}/{source}")[0] for source in result.sources]
+    assert [images.read(f"{tmp_path}/{source}")[0] for source in result.files]
 
 
 def test_projection_is_affine_within_a_cutout() -> None:
@@ -290,7 +290,7 @@ def test_sizes_in_r90_need_one(tmp_path: Path) -> None:
     write_bands(tmp_path, "t.fits", [], make_wcs(RA, DEC, 99, 99), 99, 99)
     images = MosaicImages(str(tmp_path), ("i/*", "r/*", "g/*"), "4.24 r90")
     result = images.find(np.array([RA, RA]), np.array([DEC, DEC]), np.array([5.0, np.nan]))
-    assert CutoutSource.parse(str(result.sources[0])).side == 21.2
+    assert CutoutSource.parse(str(result.files[0])).side == 21.2
     assert result.reasons == ["", "the table has no petro_r90 of it"]
     with pytest.raises(CatalogError, match="no galaxy has a petro_r90"):
         images.find(*np.array([[RA], [DEC], [np.nan]]))

@@ -127,9 +127,7 @@ def _limits(panels: Sequence[ProfilePanel]) -> tuple[float, float]:
 
 
 @styled
-def measure_chart(
-    values: Mapping[str, Mapping[str, ClassValues]], titles: Mapping[str, str], columns: int = 5
-) -> Figure:
+def measure_chart(values: Mapping[str, Mapping[str, ClassValues]], titles: Mapping[str, str]) -> Figure:
     """Return a panel per measure, a row per class: galaxy ranges and prototype points.
 
     Parameters
@@ -138,9 +136,8 @@ def measure_chart(
         By measure and class.
     titles
         Title of each measure.
-    columns
-        Panels in a row.
     """
+    columns = 5  # panels in a row
     rows = -(-len(values) // columns)
     classes = list(next(iter(values.values())))
     y = np.arange(len(classes))[::-1]
@@ -161,7 +158,7 @@ def measure_chart(
         Line2D([], [], color=BLUE, linewidth=5, alpha=_BAND + 0.2, label="galaxies: 16 to 84 %"),
         Line2D([], [], color=BLUE, linewidth=0.9, label="2.5 to 97.5 %"),
         Line2D([], [], color=BLUE, linestyle="", marker="|", markersize=9, label="median"),
-        *_prototype_handles("o", VERMILION),
+        *_prototype_handles(VERMILION),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=5, fontsize=8)
     return figure
@@ -222,7 +219,7 @@ def structure_chart(
         )
         for number, name in enumerate(classes)
     ]  # fmt: skip
-    handles.append(_prototype_handles("o", MUTED)[1])
+    handles.append(_prototype_handles(MUTED)[1])
     figure.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8)
     return figure
 
@@ -242,17 +239,10 @@ def _draw_prototypes(axes: Axes, x: Floats, y: Floats, valid: Bools, marker: str
     axes.plot(x[~valid], y[~valid], markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.9, **style)
 
 
-def _prototype_handles(marker: str, colour: str) -> list[Line2D]:
+def _prototype_handles(colour: str) -> list[Line2D]:
     """Return the entries of a legend for valid and invalid prototypes."""
+    style: dict[str, Any] = {"linestyle": "", "marker": "o"}
     return [
-        Line2D([], [], linestyle="", marker=marker, color=colour, markeredgecolor="white", label="prototypes"),
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker=marker,
-            markerfacecolor="none",
-            markeredgecolor=colour,
-            label="flagged as invalid",
-        ),
+        Line2D([], [], color=colour, markeredgecolor="white", label="prototypes", **style),
+        Line2D([], [], markerfacecolor="none", markeredgecolor=colour, label="flagged as invalid", **style),
     ]

@@ -37,6 +37,7 @@ from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import HEAD, UNSEEN
 from raydistill.stages.evaluate.fits import Split, TrainingSet
 from raydistill.stages.evaluate.training_sets import Teachers
+from raydistill.stages.evaluate.worker import row_of
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 
@@ -207,19 +208,8 @@ class _Bench:
         heads = [ridge_head(features, centred, strength, weights) for strength in REGULARISATIONS]
         validations = [self._score(self._features.validation, head).balanced_accuracy for head in heads]
         best = max(range(len(heads)), key=validations.__getitem__)
-        result = self._score(self._features.test, heads[best])
-        return {
-            "subject": name,
-            "protocol": HEAD,
-            "draw": draw,
-            "lr": None,
-            "validation": validations[best],
-            "accuracy": result.accuracy,
-            "balanced_accuracy": result.balanced_accuracy,
-            "calibration_error": result.calibration_error,
-            "confusion": result.confusion_KK.reshape(-1).tolist(),
-            "predicted": result.predicted_N.tolist(),
-        }
+        row = {"subject": name, "protocol": HEAD, "draw": draw, "lr": None, "validation": validations[best]}
+        return row | row_of(self._score(self._features.test, heads[best]))
 
     def _score(self, split: Split, head_FK: Tensor) -> Evaluation:
         features_NF, labels_N = split

@@ -66,10 +66,9 @@ class Galaxies:
         arrays = {name: values[rows] for name, values in vars(self).items() if name != "origins"}
         return Galaxies(**arrays, origins=tuple(self.origins[row] for row in rows))
 
-    def without_class(self) -> Galaxies:
-        """Return the galaxies without their classes."""
-        unknown_N = np.full(len(self), np.nan)
-        return replace(self, labels_N=np.full(len(self), NO_CLASS), confidence_N=unknown_N)
+    def with_class(self, label: int) -> Galaxies:
+        """Return the galaxies with another class, whose confidence is unknown."""
+        return replace(self, labels_N=np.full(len(self), label), confidence_N=np.full(len(self), np.nan))
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def read_curated(survey: Survey, splits: Sequence[Split] = SPLITS, *, pictures: 
     if pictures:
         colours_N2, embeddings_NE = _describe_pictures(rows["image"], survey)
         galaxies = replace(galaxies, colours_N2=colours_N2, embeddings_NE=embeddings_NE)
-    return galaxies if survey.class_names else galaxies.without_class()
+    return galaxies if survey.class_names else galaxies.with_class(NO_CLASS)
 
 
 def describe_galaxy(wanted: AnswerConditions, survey: Survey) -> Galaxies:
@@ -237,7 +236,7 @@ def classify(votes_NA: np.ndarray, classes: ClassTree) -> tuple[np.ndarray, np.n
 def _classified(galaxies: Galaxies, survey: Survey) -> Galaxies:
     """Return the galaxies with the classes that follow from their votes."""
     if survey.classes is None:
-        return galaxies.without_class()
+        return galaxies.with_class(NO_CLASS)
     labels_N, confidence_N = classify(galaxies.votes_NA, survey.classes)
     return replace(galaxies, labels_N=labels_N, confidence_N=confidence_N)
 

@@ -190,7 +190,7 @@ def open_galaxies(
     if label is not None:
         wanted = find_class(label, survey.class_names, f"{WHERE}.label")
         rows = np.sort(np.concatenate(list(groups.values())))
-        return [_pool(label, _labelled(galaxies.take(rows), wanted), pictures.take(pa.array(rows)))]
+        return [_pool(label, galaxies.take(rows).with_class(wanted), pictures.take(pa.array(rows)))]
     names = {known: survey.class_names[known] if known != NO_CLASS else "" for known in groups}
     return [_pool(names[k], galaxies.take(rows), pictures.take(pa.array(rows))) for k, rows in groups.items()]
 
@@ -275,9 +275,3 @@ def _pool(name: str, galaxies: Galaxies, pictures: pa.ChunkedArray) -> Pool:
     votes_NA = np.full_like(galaxies.votes_NA, np.nan)
     conditions = Conditions.unknown(len(galaxies), ConditionLayout(()))
     return Pool(name, replace(galaxies, votes_NA=votes_NA), conditions, random=True, columns={"picture": pictures})
-
-
-def _labelled(galaxies: Galaxies, label: int) -> Galaxies:
-    """Return the galaxies with another class, whose confidence is unknown."""
-    unknown_N = np.full(len(galaxies), np.nan)
-    return replace(galaxies, labels_N=np.full(len(galaxies), label), confidence_N=unknown_N)

@@ -113,7 +113,7 @@ def make_pools(wanted: Condition | None, survey: Survey, encoding: ConditionEnco
     if wanted is None:
         wanted = ClassConditions() if encoding.groups and survey.class_names else NoConditions()
     if isinstance(wanted, NoConditions):
-        nothing = _unknown(read_curated(survey, ("train",)).take(np.zeros(1, np.int64))).without_class()
+        nothing = _unknown(read_curated(survey, ("train",)).take(np.zeros(1, np.int64))).with_class(NO_CLASS)
         return [Pool("", nothing, Conditions.unknown(1, encoding.layout))]
     if isinstance(wanted, ClassConditions):
         return _class_pools(wanted, survey, encoding)
