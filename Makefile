@@ -47,7 +47,7 @@ demo-similar: setup ## train an encoder on a simulated survey, find similar gala
 	@$(BIN)/raydistill run demo_similar --to similar
 	@$(BIN)/raydistill run demo_similar
 
-claims: setup ## try the claim of every paper in a small form, and write docs/claims.md; 40 minutes on two cores
+claims: setup ## try the claim of every paper in a small form, and write docs/claims.md; 50 minutes on two cores
 	@$(BIN)/python benchmarks/claims.py
 
 paper: setup ## repeat the experiment of the first paper; MINUTES=10 stops after ten minutes, and the next `make paper` goes on
