@@ -164,7 +164,9 @@ def gated(run: Runner) -> list[Figure]:
     """Compare the gate, plain attention and none after a short training."""
     results = []
     run.run("run", CONFIG, "--to", "curate")
-    for form, block in {name: block for name, (block, condition) in BLOCKS.items() if condition == "class"}.items():
+    for form, (block, condition) in BLOCKS.items():
+        if condition != "class":
+            continue
         network = f"generate.model={{network: {{kind: unet, {block}}}, space: {{kind: pixels}}}}"
         words = [CONFIG, network, "generate.training.steps=400", "features=experts"]
         for stage in ("generate", "sample"):

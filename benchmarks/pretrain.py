@@ -21,6 +21,7 @@ import time
 import psutil
 import torch
 from running import run_stage
+from scaling import children, pss
 
 from raydistill import load_config
 from raydistill.learning.contrast import ContrastiveModel, draw_views, nt_xent, show
@@ -85,12 +86,7 @@ def peaks(config: str, overrides: list[str], further: list[str], steps: int) -> 
 def watch(found: list[float], stop: threading.Event) -> None:
     """Update peaks of proportional set size: the largest process, and all."""
     while not stop.wait(0.5):
-        own = []
-        for process in psutil.Process().children(recursive=True):
-            try:
-                own.append(process.memory_full_info().pss / 1e6)
-            except psutil.Error:
-                continue
+        own = [pss(process) / 1e6 for process in children(psutil.Process())]
         found[:] = max(found[0], *own, 0.0), max(found[1], sum(own))
 
 

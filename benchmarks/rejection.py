@@ -23,13 +23,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from raydistill import load_config
-from raydistill.artifacts.tables import LabelledImages
 from raydistill.learning.networks import Network, build_network, initial_parameters, logits_and_features
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.weighted_training import drawing_probabilities, fit_steps
 from raydistill.pipeline.plan import Plan
 from raydistill.seeding import fold_in
-from raydistill.stages.adapt.opening import UNSEEN, Pictures, Surveys, open_surveys
+from raydistill.stages.adapt.opening import UNSEEN, Pictures, open_surveys
 from raydistill.statistics.intervals import mean_interval
 from raydistill.text import interval, text_table
 
@@ -61,15 +60,14 @@ def main() -> None:
     both = torch.arange(2).repeat_interleave(torch.tensor([len(train.images), len(matched.images)]))
     domains = Pictures(torch.cat([train.images, matched.images]), both)
     areas["target or source"] = list(of_class(plan, domains, 1, test.images, unseen, options.steps))
-    own = [Pictures(surveys.target.normalisation.apply(of.images_NHWC), of.labels_N) for of in both_splits(surveys)]
-    wanted = surveys.target.class_names.index(surveys.unseen[0])
+    target = surveys.target
+    own = [
+        Pictures(target.normalisation.apply(of.images_NHWC), of.labels_N) for of in map(target.load, ("train", "test"))
+    ]
+    wanted = target.class_names.index(surveys.unseen[0])
     areas["networks that know the class"] = list(of_class(plan, own[0], wanted, own[1].images, unseen, options.steps))
     rows = [("score", "area"), *((name, shown(found)) for name, found in areas.items())]
     print(text_table(f"{unseen.sum()} of {len(unseen)} galaxies are of an unseen class", rows))
-
-
-def both_splits(surveys: Surveys) -> list[LabelledImages]:
-    return [surveys.target.load("train"), surveys.target.load("test")]
 
 
 def shown(found: list[float]) -> str:

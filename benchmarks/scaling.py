@@ -135,7 +135,7 @@ def _measured(*words: object) -> _Cost:
     reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
     reader.start()
     while process.poll() is None:
-        peak = max(peak, sum(_pss(member) for member in [driver, *_children(driver)]))
+        peak = max(peak, sum(pss(member) for member in [driver, *children(driver)]))
         with suppress(psutil.Error):
             busy = sum(driver.cpu_times()[:2])
         with suppress(subprocess.TimeoutExpired):
@@ -145,14 +145,16 @@ def _measured(*words: object) -> _Cost:
     return _Cost(time.monotonic() - began, peak / 2**20, busy)
 
 
-def _children(process: psutil.Process) -> list[psutil.Process]:
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """Return all processes below one; none if it has ended."""
     try:
         return process.children(recursive=True)
     except psutil.Error:
         return []
 
 
-def _pss(process: psutil.Process) -> float:
+def pss(process: psutil.Process) -> float:
+    """Return the proportional set size in bytes; 0 if the process has ended."""
     try:
         return float(process.memory_full_info().pss)
     except psutil.Error:

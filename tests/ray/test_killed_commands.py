@@ -135,6 +135,20 @@ class KilledCommand:
         return len(self.finished(folder)) >= self.least and (not self.later or (folder / self.later).exists())
 
 
+def filtering(options: str) -> KilledCommand:
+    """Return a curation whose filter has these options."""
+    return KilledCommand(
+        build=lambda plan: curate(plan, SILENT),
+        kinds=("survey",),
+        overrides=(
+            f"curate.filter={{false_rejection_rate: 0.1, steps: 20, {options}}}",
+            "resources.cpus=2",  # one network after the other
+        ),
+        parts="partial/filter-*.safetensors",
+        least=1,
+    )
+
+
 FITS, BLOCKS = "partial/fits/*.safetensors", "partial/blocks/*"
 COMMANDS = {
     "augment": KilledCommand(
@@ -187,26 +201,8 @@ COMMANDS = {
         parts=BLOCKS,
         least=2,
     ),
-    "curate-filter": KilledCommand(
-        build=lambda plan: curate(plan, SILENT),
-        kinds=("survey",),
-        overrides=(
-            "curate.filter={false_rejection_rate: 0.1, steps: 20, reasons: [low-surface-brightness]}",
-            "resources.cpus=2",  # one network after the other
-        ),
-        parts="partial/filter-*.safetensors",
-        least=1,
-    ),
-    "curate-labels": KilledCommand(
-        build=lambda plan: curate(plan, SILENT),
-        kinds=("survey",),
-        overrides=(
-            "curate.filter={false_rejection_rate: 0.1, steps: 20, reasons: [artifact], labels: LOOKED_AT}",
-            "resources.cpus=2",
-        ),
-        parts="partial/filter-*.safetensors",
-        least=1,
-    ),
+    "curate-filter": filtering("reasons: [low-surface-brightness]"),
+    "curate-labels": filtering("reasons: [artifact], labels: LOOKED_AT"),
     "audit-pictures": KilledCommand(
         build=lambda plan: audit(plan, SILENT),
         kinds=TRAINED,

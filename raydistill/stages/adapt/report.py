@@ -67,7 +67,7 @@ def write_report(
     trained: Mapping[Fit, TrainedFit],
     tests: Mapping[str, Pictures],
     predictions: Predictions,
-    features: Mapping[Fit, np.ndarray],
+    features: Predictions,
     run: Run,
 ) -> None:
     """Write the files of the report; send the means to MLflow.
@@ -98,7 +98,7 @@ def write_report(
     seed = fold_in(plan.config.seed, "bootstrap") % 2**32
     figures = {name: _figures(name, rows, tested, predictions, source, target, seed) for name in names}
     on_source, on_target = (
-        _entropy(np.mean([predictions[fit, test] for fit in features], axis=0)) for test in ("source", "matched")
+        _entropy(np.mean([predictions[fit, test] for fit, _ in features], axis=0)) for test in ("source", "matched")
     )
     found = reject(on_source, on_target, np.concatenate(list(features.values()), axis=1))
     galaxies = surveys.target.load("test")

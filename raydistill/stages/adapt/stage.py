@@ -11,7 +11,7 @@ score the result; nothing else depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
@@ -135,10 +135,10 @@ def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Adapta
                 "matched": surveys.target_pictures("test", plan.config.adapt.matching),
                 "own": surveys.target_pictures("test", "channels"),
             }
-            predictions = runner.predict(fits, tests)
+            predictions = runner.test(predict, fits, tests)
             aligned = [fit for fit in fits if (fit.training_set, fit.method) == (SOURCE, "adapted")]
             aligned = [fit for fit in aligned if not trained[fit].diverged] or aligned
-            features = runner.describe(aligned, tests["matched"])
+            features = runner.test(describe, aligned, {"matched": tests["matched"]})
             write_report(plan, spec, surveys, trained, tests, predictions, features, run)
     return AdaptationReport.open(spec.folder)
 
@@ -221,23 +221,15 @@ class FitRunner(tasks.FitRunner[Fit, TrainedFit]):
     def shown(self, fit: Fit, result: TrainedFit) -> dict[str, Any]:
         return {"training_set": fit.title, "validation": result.validation}
 
-    def predict(self, fits: Sequence[Fit], pictures: Mapping[str, Pictures]) -> dict[tuple[Fit, str], np.ndarray]:
-        """Return class probabilities [N, K] of each fit for each of some sets of pictures."""
+    def test(
+        self, task: Callable[..., np.ndarray], fits: Sequence[Fit], pictures: Mapping[str, Pictures]
+    ) -> dict[tuple[Fit, str], np.ndarray]:
+        """Return `predict` or `describe` of each fit for each of some sets of pictures."""
         stored = {name: ray.put(block.images) for name, block in pictures.items()}
         items = [(fit, name) for fit in fits for name in pictures]
 
         def arguments(item: tuple[Fit, str]) -> tuple[Any, ...]:
             return self.results([item[0]])[0].theta_P, stored[item[1]], self.common
 
-        predictions = map_tasks(predict, items, arguments, self.resources, "adapt", "testing", "predictions")
-        return dict(zip(items, predictions, strict=True))
-
-    def describe(self, fits: Sequence[Fit], pictures: Pictures) -> dict[Fit, np.ndarray]:
-        """Return the features [N, F] of pictures by each fit."""
-        images = ray.put(pictures.images)
-
-        def arguments(fit: Fit) -> tuple[Any, ...]:
-            return self.results([fit])[0].theta_P, images, self.common
-
-        features = map_tasks(describe, fits, arguments, self.resources, "adapt", "describing", "networks")
-        return dict(zip(fits, features, strict=True))
+        results = map_tasks(task, items, arguments, self.resources, "adapt", "testing", "predictions")
+        return dict(zip(items, results, strict=True))

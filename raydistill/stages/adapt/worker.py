@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -80,18 +81,22 @@ def train_fit(
 @torch.inference_mode()
 def predict(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> np.ndarray:
     """Return the class probabilities of a network, float64 [N, K]."""
-    device = common.processor.enter()
-    theta, batches = torch.tensor(theta_P, device=device), images_NCHW.to(device).split(BATCH)
-    return torch.cat([common.network(theta, batch).double().softmax(dim=1) for batch in batches]).cpu().numpy()
+    outputs = _outputs(theta_P, images_NCHW, common)
+    return torch.cat([logits_BK.double().softmax(dim=1) for logits_BK, _ in outputs]).cpu().numpy()
 
 
 @torch.inference_mode()
 def describe(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> np.ndarray:
     """Return the features of a network, float32 [N, F]."""
+    return torch.cat([features_BF for _, features_BF in _outputs(theta_P, images_NCHW, common)]).cpu().numpy()
+
+
+def _outputs(theta_P: np.ndarray, images_NCHW: Tensor, common: Common) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits [B, K] and features [B, F] of each batch."""
     device = common.processor.enter()
-    theta, batches = torch.tensor(theta_P, device=device), images_NCHW.to(device).split(BATCH)
-    features = [logits_and_features(common.network, theta, batch)[1] for batch in batches]
-    return torch.cat(features).cpu().numpy()
+    theta = torch.tensor(theta_P, device=device)
+    for batch in images_NCHW.to(device).split(BATCH):
+        yield logits_and_features(common.network, theta, batch)
 
 
 # A fit: one network by its training set, method, seed and hyper-parameters.
