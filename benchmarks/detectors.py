@@ -12,6 +12,11 @@ AP50 on 100 test frames, with 95 % intervals (t) of the differences to labelled 
 
 `--without CLASS` removes the boxes of a class from the labelled frames, and leaves out frames that
 show it: what do boxes of synthetic galaxies alone teach about it?
+
+`--real CONFIG` takes real frames: whole pictures of the survey of a config, with the sources of
+photutils as labels, and samples of its generator. Only figures without classes count there, and
+they say how well the detector learns to find what photutils finds.
+
 A stopped run resumes when the command is run again.
 """
 
@@ -24,11 +29,21 @@ from pathlib import Path
 import numpy as np
 from running import run_stage
 
+from raydistill import load_config
+from raydistill.galaxies.pictures.images import decode_picture
+from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.detect.artifact import DetectionReport
+from raydistill.stages.detect.measures import central
+from raydistill.stages.detect.scenes.fields import boxes_of, document
+from raydistill.stages.detect.scenes.pictures import read_frames
+from raydistill.stages.detect.worker import reference
 from raydistill.statistics.intervals import Interval, paired_difference
 from raydistill.text import text_table
 
 AP, AP50, CLASS = "mean_average_precision", "mean_average_precision_50", "average_precision_50/"
+ANY = "average_precision"  # of all sources, at an overlap of .5
+COLUMNS = {"AP": AP, "AP50": AP50, "AP50, no classes": ANY, "recall": "recall", "precision": "precision"}
+SIMULATED = ("detect.fields.contrast=8.81",)
 SIZES = ("detect.train_fields=200", "detect.test_fields=60", "detect.max_frames=60", "detect.batch_size=4")
 OTHER_SURVEY = (
     "name=detector_frames",
@@ -47,10 +62,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--without", metavar="CLASS")
+    parser.add_argument("--real", metavar="CONFIG")
     options, overrides = parser.parse_known_args()
-    figures = detector_runs(overrides, options.frames, options.seeds, options.side, options.steps, options.without)
+    figures = detector_runs(
+        overrides, options.frames, options.seeds, options.side, options.steps, options.without, options.real
+    )
     uses = list(figures)
-    rows = [("frames", "trained on", "AP", "AP50", "difference of AP", "of AP50", "precision", "recall")]
+    rows = [("frames", "trained on", *(f"{name}{of}" for name in COLUMNS for of in ("", ", gain")))]
     rows += [_row(use, limit, figures) for use, limit in uses]
     print(text_table(f"Detectors on 100 frames of {options.side} px, {len(options.seeds)} seeds", rows))
     names = sorted({name for of_use in figures.values() for one in of_use for name in one if name.startswith(CLASS)})
@@ -60,37 +78,69 @@ def main() -> None:
 
 
 def detector_runs(
-    overrides: list[str], frames: list[int], seeds: list[int], side: int, steps: int, without: str | None = None
+    overrides: list[str],
+    frames: list[int],
+    seeds: list[int],
+    side: int,
+    steps: int,
+    without: str | None = None,
+    real: str | None = None,
 ) -> dict[tuple[str, int | None], list[dict[str, float]]]:
     """Return each seed's figures by what trained the detector, and its frames."""
-    fields = [f"detect.fields.side={side}", "detect.fields.contrast=8.81", *SIZES, *overrides]
-    whole, documents = labelled_frames(fields, max(100, *frames))
+    config, contrast = (real, ()) if real else ("demo_diffusion", SIMULATED)
+    words = [config, f"detect.fields.side={side}", *contrast, *SIZES, *overrides]
+    whole, documents = (real_frames if real else simulated_frames)(words, side, max(100, *frames))
     if without:
         documents["train"] = without_class(documents["train"], without)
-    common = ["demo_diffusion", *fields, f"detect.frames={whole}", f"detect.steps={steps}"]
+    common = [*words, f"detect.frames={whole}", f"detect.steps={steps}"]
     common += [f"detect.labelled.{split}={path}" for split, path in documents.items()]
-    run_stage("run", ["demo_diffusion", *overrides, "--to", "sample"])
+    run_stage("run", [config, *overrides, "--to", "sample"])
     uses = [("synthetic", None), *((use, limit) for limit in frames for use in ("labelled", "both"))]
     figures: dict[tuple[str, int | None], list[dict[str, float]]] = {}
     for seed in seeds:
         for use, limit in uses:
-            words = [*common, f"detect.seed={seed}", f"detect.labelled.use={use}"]
-            words += [f"detect.labelled.limit={limit}"] if limit else []
-            figures.setdefault((use, limit), []).append(figures_of(run_stage("detect", words)))
+            of_use = [f"detect.seed={seed}", f"detect.labelled.use={use}"]
+            of_use += [f"detect.labelled.limit={limit}"] if limit else []
+            figures.setdefault((use, limit), []).append(figures_of(run_stage("detect", [*common, *of_use])))
     return figures
 
 
-def labelled_frames(fields: list[str], count: int) -> tuple[Path, dict[str, Path]]:
+def simulated_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[str, Path]]:
     """Return the curated whole frames of the other survey, and its COCO documents."""
-    survey = ["demo_diffusion", *fields, *OTHER_SURVEY]
-    side = next(word.split("=")[1] for word in reversed(fields) if word.startswith("detect.fields.side="))
+    survey = [*words, *OTHER_SURVEY]
     run_stage("run", [*survey, "--to", "curate"])
     frames = run_stage("curate", [*survey, "curate.crop_fraction=1", f"curate.image_size={side}"])
     galaxies = ["sample.source={kind: simulator, picture_size: 192}", "sample.conditions=null"]
     synthetic = run_stage("sample", [*survey, *galaxies, "sample.num_images=630"])
-    words = [f"detect.set={synthetic}", f"detect.train_fields={count}", "detect.test_fields=100", "detect.steps=1"]
-    report = run_stage("detect", [*survey, *words, "detect.seed=100"])
+    more = [f"detect.set={synthetic}", f"detect.train_fields={count}", "detect.test_fields=100", "detect.steps=1"]
+    report = run_stage("detect", [*survey, *more, "detect.seed=100"])
     return frames, {split: report / f"{split}.json" for split in ("train", "test")}
+
+
+def real_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[str, Path]]:
+    """Return curated whole pictures, and COCO documents of some with the sources of photutils.
+
+    A central source has the class of its galaxy; the others are called stars.
+    """
+    frames = run_stage("curate", [*words, "curate.crop_fraction=1", f"curate.image_size={side}", "curate.align=false"])
+    curated, model = CuratedSet.open(str(frames)), load_config(words[0], *words[1:]).detect.fields
+    names, documents = tuple(curated.class_names), {}
+    for split, number in (("train", count), ("test", 100)):
+        folder = frames.parent / f"labelled-{split}-{side}-{number}"
+        folder.mkdir(exist_ok=True)
+        images = []
+        for row in read_frames(curated, split, number, seed=0).to_pylist():
+            name = f"{row['object_id']}.png"
+            (folder / name).write_bytes(row["image"])
+            sources = reference(decode_picture(row["image"], name), model)
+            middle = central(boxes_of(sources), side)
+            for source, is_central in zip(sources, middle, strict=True):
+                source["category_id"] = row["label"] + 1 if is_central else len(names) + 1
+            images.append({"file_name": name, "width": side, "height": side, "annotations": sources})
+        contents = document(images, names, "Real frames with sources of photutils", synthetic=False)
+        documents[split] = folder / "frames.json"
+        documents[split].write_text(json.dumps(contents))
+    return frames, documents
 
 
 def without_class(document: Path, name: str) -> Path:
@@ -122,19 +172,13 @@ def gain(both: list[dict[str, float]], alone: list[dict[str, float]], name: str)
 
 
 def _row(use: str, limit: int | None, figures: dict[tuple[str, int | None], list[dict[str, float]]]) -> tuple[str, ...]:
-    runs = figures[use, limit]
-    differences = ["", ""]
-    if use == "both":
-        gains = [gain(runs, figures["labelled", limit], name) for name in (AP, AP50)]
-        differences = [f"{of.value:+.3f} ± {of.high - of.value:.3f}" for of in gains]
-    cells = [f"{_mean(runs, name):.3f}" for name in (AP, AP50)]
-    return (
-        str(limit or ""),
-        use,
-        *cells,
-        *differences,
-        *(f"{_mean(runs, name):.3f}" for name in ("precision", "recall")),
-    )
+    cells = []
+    for name in COLUMNS.values():
+        cells += [f"{_mean(figures[use, limit], name):.3f}", ""]
+        if use == "both":
+            of = gain(figures[use, limit], figures["labelled", limit], name)
+            cells[-1] = f"{of.value:+.3f} ± {of.high - of.value:.3f}"
+    return (str(limit or ""), use, *cells)
 
 
 if __name__ == "__main__":
