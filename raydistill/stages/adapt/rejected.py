@@ -2,10 +2,10 @@
 
 They may be of classes that the source lacks. A galaxy is rejected if the entropy of its mean class
 probabilities over the aligned networks exceeds that of all but 5 % of the source's test galaxies.
-Ward's method clusters the rejected galaxies by the features of all aligned networks; the number of
-clusters has the best silhouette. There are always clusters: a silhouette near 0 says that they are
-arbitrary. Nothing here uses labels but the figures that tell how well the clusters agree with the
-target's classes.
+Ward's method clusters the rejected galaxies by the features of all aligned networks; fewer than
+five galaxies are outliers, and the number of clusters has the best silhouette. A silhouette near 0
+says that the clusters are arbitrary. Nothing here uses labels but the figures that tell how well
+the clusters agree with the target's classes.
 
 Shapes: N target galaxies, M source galaxies, F features, R rejected galaxies.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
-from sklearn.metrics import adjusted_rand_score, roc_auc_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score, roc_auc_score, silhouette_samples
 
 from raydistill.figures.drawing import Target
 from raydistill.figures.image_grids import image_grid
@@ -31,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 KNOWN_REJECTED = 0.05  # share of the source's galaxies above the threshold
 MAX_CLUSTERS, MAX_CLUSTERED = 8, 4000
 FEWEST = 2 * MAX_CLUSTERS  # galaxies to cluster
+SMALLEST = 5  # galaxies of a cluster; fewer are outliers
 SHOWN = 12  # galaxies of a cluster in the sheet
 
 
@@ -45,11 +46,11 @@ class Rejection:
     rows
         int64 [R], rows of the target's galaxies, the highest entropy first.
     cluster
-        int64 [R], from 1, the largest cluster first; 0 without one.
+        int64 [R], from 1, the largest cluster first; 0 of outliers.
     distance
         float64 [R], to the centre of the cluster.
     silhouette
-        Mean silhouette of the clusters, from -1 to 1; None without clusters.
+        Mean silhouette, from -1 to 1, in which outliers count 0; None without two clusters.
     """
 
     threshold: float
@@ -93,12 +94,22 @@ def _clusters(features_RF: Floats) -> tuple[npt.NDArray[np.int64], float | None]
     distances = pdist(features_RF)  # has the same bits on any number of threads
     tree, square_RR = linkage(distances, "ward"), squareform(distances)
     cuts = [fcluster(tree, count, "maxclust") for count in range(2, MAX_CLUSTERS + 1)]
-    scores = [silhouette_score(square_RR, cut, metric="precomputed") if len(set(cut)) > 1 else -1.0 for cut in cuts]
+    cuts = [np.where(np.bincount(cut)[cut] < SMALLEST, 0, cut) for cut in cuts]
+    scores = [_silhouette(square_RR, cut) for cut in cuts]
     if max(scores) == -1.0:  # all galaxies have the same features
         return np.ones(len(features_RF), np.int64), None
-    best = cuts[int(np.argmax(scores))]
-    order = [number for number, _ in Counter(best.tolist()).most_common()]
-    return np.array([order.index(number) + 1 for number in best], np.int64), float(max(scores))
+    best = cuts[int(np.argmax(scores))].tolist()
+    order = [number for number, _ in Counter(best).most_common() if number]
+    return np.array([order.index(number) + 1 if number else 0 for number in best], np.int64), float(max(scores))
+
+
+def _silhouette(square_RR: Floats, cut_R: npt.NDArray[np.int64]) -> float:
+    """Return the mean silhouette, in which outliers (cluster 0) count 0; -1 without two clusters."""
+    inside = cut_R > 0
+    if len(set(cut_R[inside].tolist())) < 2:
+        return -1.0
+    distances = square_RR[np.ix_(inside, inside)]
+    return float(silhouette_samples(distances, cut_R[inside], metric="precomputed").sum() / len(cut_R))
 
 
 def rows_of(

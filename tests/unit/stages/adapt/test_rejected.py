@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from raydistill.stages.adapt import rejected
-from raydistill.stages.adapt.rejected import FEWEST, MAX_CLUSTERS, Rejection, draw_clusters, reject, summary_of
+from raydistill.stages.adapt.rejected import (
+    FEWEST,
+    MAX_CLUSTERS,
+    SMALLEST,
+    Rejection,
+    draw_clusters,
+    reject,
+    summary_of,
+)
 
 KNOWN, UNKNOWN = 200, 40
 
@@ -79,6 +87,14 @@ def test_equal_features_are_one_cluster() -> None:
     found = reject(source_M, entropy_N, np.ones_like(features_NF))
     assert found.numbers == [1]
     assert summary_of(found, entropy_N, classes_N, ["lens"])["silhouette"] is None
+
+
+def test_outlier_is_no_cluster() -> None:
+    source_M, entropy_N, features_NF, classes_N = survey()
+    features_NF[KNOWN] = 100, 100, 100
+    found = reject(source_M, entropy_N, features_NF)
+    assert min(one["count"] for one in summary_of(found, entropy_N, classes_N, ["lens"])["clusters"]) >= SMALLEST
+    assert len(found.numbers) > 1
 
 
 def test_silhouette_tells_clusters_from_noise() -> None:
