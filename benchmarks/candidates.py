@@ -5,12 +5,14 @@
 Without arguments the catalogues of docs/catalogues are read. Each NAME writes one from the labels of
 a hunt (grades 1 no, 3 maybe, 5 yes; the examples that it began with are left out), and with
 `--images` a sheet of those graded yes, the highest score of the last round first. Purity is the share
-graded yes, with its 95 % Wilson interval.
+graded yes, with its 95 % Wilson interval. With RAYDISTILL_DATA, candidates of Hart et al. (2016) are
+compared with the votes of volunteers: the fraction for odd times that for the feature, both weighted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ COLUMNS = {
     "round": "of the hunt; each showed the 50 galaxies of the highest scores",
 }
 SIDE, SHOWN = 64, 24
+FEATURES = {"mergers": "a24_merger", "rings": "a19_ring", "dust": "a38_dust_lane"}
 
 
 def main() -> None:
@@ -51,6 +54,28 @@ def main() -> None:
             counts = [int((of["grade"] == grade).sum()) for grade in ("yes", "maybe", "no")]
             rows.append((path.stem, str(number), *map(str, counts), interval(*wilson(counts[0], len(of)))))
     print(text_table("Candidates graded by eye", rows))
+    if data := os.environ.get("RAYDISTILL_DATA"):
+        print(text_table("Median vote fraction of the candidates of Hart et al. by grade", votes(Path(data))))
+
+
+def votes(data: Path) -> list[tuple[str, ...]]:
+    """Return the median vote fraction of each grade, and how many galaxies of the survey were found."""
+    folder = data / "gz2_hart16"
+    survey = pd.read_csv(folder / "gz2_hart16.csv").merge(pd.read_csv(folder / "gz2_filename_mapping.csv"), on="objid")
+    survey["object_id"] = "hart-" + survey["asset_id"].astype(str)
+    rows = [("target", *GRADES.values(), "fraction above .5: found", "in the survey")]
+    for name, feature in FEATURES.items():
+        odd, of_odd = (
+            survey["t06_odd_a14_yes_weighted_fraction"],
+            survey[f"t08_odd_feature_{feature}_weighted_fraction"],
+        )
+        survey["fraction"] = odd * of_odd
+        table = Table.read(CATALOGUES / f"{name}.vot", format="votable").to_pandas()
+        shown = table.merge(survey[["object_id", "fraction"]], on="object_id")
+        grades = {grade: shown[shown["grade"] == grade]["fraction"] for grade in GRADES.values()}
+        cells = [f"{of.median():.2f} (n = {len(of)})" if len(of) else "" for of in grades.values()]
+        rows.append((name, *cells, str((shown["fraction"] > 0.5).sum()), str((survey["fraction"] > 0.5).sum())))
+    return rows
 
 
 def write_catalogue(name: str, labels: Path) -> pd.DataFrame:
