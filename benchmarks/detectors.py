@@ -118,7 +118,7 @@ def simulated_frames(words: list[str], side: int, count: int) -> tuple[Path, dic
 
 
 def real_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[str, Path]]:
-    """Return curated whole pictures, and COCO documents of some with the sources of photutils.
+    """Return curated whole pictures, and COCO documents with sources of photutils.
 
     A central source has the class of its galaxy; the others are called stars.
     """

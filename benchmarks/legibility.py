@@ -1,10 +1,10 @@
 r"""Compare ways to make legible prototypes: accuracy, legibility and stability.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/legibility.py [--seeds 2] [--iterations 200] \
-        [--ways aligned components head] [--output runs/legibility]
+        [--ways aligned components head] [--side 32] [--output runs/legibility]
 
-Data: `gz2_kaggle5` (Galaxy Zoo 2, five classes, 32 px, one image per class), with a network of
-width 32. The ways (`WAYS`):
+Data: `gz2_kaggle5` (Galaxy Zoo 2, five classes, one image per class), with a network of width 32.
+The ways (`WAYS`):
 
 published        galaxies in any orientation; each student step applies one random operation of the
                  paper to the images
@@ -101,29 +101,35 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--networks", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
+    parser.add_argument("--side", type=int, default=32, help="pixels of a picture, a power of two")
     parser.add_argument("--output", default="runs/legibility")
     args = parser.parse_args()
-    common = [*COMMON, f"output={args.output}"]
+    common = [*COMMON, f"curate.image_size={args.side}", f"network.depth={depth(args.side)}", f"output={args.output}"]
     for config in {WAYS[way][0] for way in args.ways}:
         prepare_experts([config, *common])
     sets: dict[str, list[DistilledSet]] = {way: [] for way in args.ways}
     for seed, way in itertools.product(range(args.seeds), args.ways):
-        folder = run_stage("distill", distilling(way, seed, args.iterations, args.output))
+        folder = run_stage("distill", distilling(way, seed, args.iterations, common))
         sets[way].append(DistilledSet.open(str(folder)))
     curated = {config: CuratedSet.open(str(run_stage("curate", [config, *common]))) for config in (UNALIGNED, ALIGNED)}
     torch.set_num_threads(1)
-    every = args.ways == [*WAYS]
+    every = args.ways == [*WAYS] and args.side == 32
     results = {"iterations": args.iterations, "networks": args.networks, **measure(sets, curated, args.networks, every)}
     if every:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(_table(results))
 
 
-def distilling(way: str, seed: int, iterations: int, output: str) -> list[str]:
+def depth(side: int) -> int:
+    """Return the depth of a network for pictures of this side: its last features have 4 px."""
+    return side.bit_length() - 3
+
+
+def distilling(way: str, seed: int, iterations: int, common: list[str]) -> list[str]:
     """Return the arguments that distil one set."""
     config, *overrides = WAYS[way]
     length = [f"distill.iterations={iterations}", f"distill.validate_every={iterations}"]
-    return [config, *COMMON, f"output={output}", *RECIPE, *length, *overrides, f"distill.seed={seed}"]
+    return [config, *common, *RECIPE, *length, *overrides, f"distill.seed={seed}"]
 
 
 class Evaluation:
@@ -134,7 +140,8 @@ class Evaluation:
 
     def __init__(self, curated: CuratedSet, networks: int) -> None:
         self._curated, self._networks = curated, networks
-        self._network = build_network(ConvNet(width=32), curated.num_classes, curated.summary.image_size)
+        side = curated.summary.image_size
+        self._network = build_network(ConvNet(depth=depth(side), width=32), curated.num_classes, side)
 
     def accuracies(self, sets: list[Tensor], normalisation: AnyNormalisation) -> list[float]:
         """Return the balanced test accuracies of networks, one for each set of pictures.
