@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def votes(data: Path) -> list[tuple[str, ...]]:
-    """Return the median vote fraction of each grade, and how many galaxies of the survey were found."""
+    """Return the median vote fraction by grade, and what was found."""
     folder = data / "gz2_hart16"
     survey = pd.read_csv(folder / "gz2_hart16.csv").merge(pd.read_csv(folder / "gz2_filename_mapping.csv"), on="objid")
     survey["object_id"] = "hart-" + survey["asset_id"].astype(str)

@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def depth(side: int) -> int:
-    """Return the depth of a network for pictures of this side: its last features have 4 px."""
+    """Return the depth of a network whose last features have 4 px."""
     return side.bit_length() - 3
 
 

@@ -104,7 +104,7 @@ def _clusters(features_RF: Floats) -> tuple[npt.NDArray[np.int64], float | None]
 
 
 def _silhouette(square_RR: Floats, cut_R: npt.NDArray[np.int64]) -> float:
-    """Return the mean silhouette; outliers (cluster 0) count 0. -1 without two clusters."""
+    """Return the mean silhouette, outliers as 0; -1 without two clusters."""
     inside = cut_R > 0
     if len(set(cut_R[inside].tolist())) < 2:
         return -1.0
