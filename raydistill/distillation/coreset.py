@@ -31,9 +31,9 @@ def random_real(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: in
     """Return `ipc` training images per class, drawn without replacement."""
 
     def draw(rows: Tensor) -> Tensor:
-        return _repeated(rows[torch.randperm(len(rows), generator=g)], ipc)
+        return repeated(rows[torch.randperm(len(rows), generator=g)], ipc)
 
-    return _chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
 
 
 def correctly_classified(
@@ -58,9 +58,9 @@ def correctly_classified(
                 break
         margin_M = torch.cat(margins)
         ranked = margin_M.where(margin_M <= 0, torch.inf).argsort(descending=True, stable=True)
-        return _repeated(order[ranked], ipc)
+        return repeated(order[ranked], ipc)
 
-    return _chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
 
 
 def class_mean(
@@ -91,14 +91,14 @@ def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) 
 
     def centres(rows: Tensor) -> Tensor:
         flat = images_NCHW[rows].flatten(1)
-        chosen = [int((flat - flat.mean(dim=0)).square().sum(dim=1).argmin())]
-        distance = (flat - flat[chosen[0]]).square().sum(dim=1)
+        found = [int((flat - flat.mean(dim=0)).square().sum(dim=1).argmin())]
+        distance = (flat - flat[found[0]]).square().sum(dim=1)
         for _ in range(ipc - 1):
-            chosen.append(int(distance.argmax()))
-            distance = torch.minimum(distance, (flat - flat[chosen[-1]]).square().sum(dim=1))
-        return rows[chosen]
+            found.append(int(distance.argmax()))
+            distance = torch.minimum(distance, (flat - flat[found[-1]]).square().sum(dim=1))
+        return rows[found]
 
-    return _chosen(images_NCHW, [centres(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, [centres(rows) for rows in members(labels_N, num_classes)])
 
 
 def herding(
@@ -114,17 +114,17 @@ def herding(
     def herd(rows: Tensor) -> Tensor:
         flat = points_NF[rows.to(points_NF.device)]
         mean, total, free = flat.mean(dim=0), torch.zeros_like(flat[0]), torch.ones(len(flat), dtype=torch.bool)
-        chosen: list[int] = []
+        found: list[int] = []
         for count in range(1, ipc + 1):
             distance = ((total + flat) / count - mean).square().sum(dim=1)
             distance[~free.to(distance.device)] = torch.inf
-            chosen.append(int(distance.argmin()))
-            total = total + flat[chosen[-1]]
-            free[chosen[-1]] = False
+            found.append(int(distance.argmin()))
+            total = total + flat[found[-1]]
+            free[found[-1]] = False
             free |= ~free.any()  # all used: start over
-        return rows[chosen]
+        return rows[found]
 
-    return _chosen(images_NCHW, [herd(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, [herd(rows) for rows in members(labels_N, num_classes)])
 
 
 def noise(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
@@ -148,10 +148,12 @@ def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
     return rows
 
 
-def _repeated(rows: Tensor, ipc: int) -> Tensor:
+def repeated(rows: Tensor, ipc: int) -> Tensor:
+    """Return the first `ipc` rows, repeated if there are fewer."""
     return rows.repeat(-(-ipc // len(rows)))[:ipc]
 
 
-def _chosen(images_NCHW: Tensor, rows: Sequence[Tensor]) -> Coreset:
+def chosen(images_NCHW: Tensor, rows: Sequence[Tensor]) -> Coreset:
+    """Return the coreset of these rows, given by class."""
     rows_S = torch.cat(list(rows))
     return Coreset(images_NCHW[rows_S], rows_S.split(1))

@@ -135,6 +135,52 @@ class CharacteristicMatching:
         between_0_and_1(amplitude=self.amplitude)
 
 
+# Define the hyper-parameters of gradient matching (`distillation.gradients`).
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientMatching:
+    """Options of matching gradients.
+
+    Parameters
+    ----------
+    seed
+        Seed of the initial images, batches and networks.
+    iterations
+        Number of steps of the images.
+    batch_size
+        Real images per class and iteration; 256 in the paper.
+    lr, momentum
+        Of SGD on the images.
+    steps_per_network
+        Steps of the images with one network, which is trained between them: 1 for one image per
+        class in the paper, 10 for ten.
+    network_epochs, network_lr
+        That training: 1 epoch for one image per class in the paper, 50 for ten.
+    tiles
+        Images a side of a stored image. More than 1 makes it IDC.
+    augmentation
+        Augmentation of real and synthetic images; it must be shared.
+    """
+
+    seed: int = 0
+    iterations: int = 1000
+    batch_size: int = 64
+    lr: float = 0.1
+    momentum: float = 0.5
+    steps_per_network: int = 1
+    network_epochs: int = 1
+    network_lr: float = 0.01
+    tiles: int = 1
+    augmentation: Augmentation = Augmentation(DSA, mode="single", shared=True)
+
+    def __post_init__(self) -> None:
+        positive(self, "iterations", "batch_size", "lr", "steps_per_network", "network_epochs", "network_lr", "tiles")
+        at_least_0_below_1(momentum=self.momentum)
+        if not self.augmentation.shared:
+            raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
+
+
 # Define the hyper-parameters of distribution matching.
 
 

@@ -2,10 +2,12 @@
 
 from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset, class_mean, herding, k_center, noise, random_real
+from raydistill.distillation.difficulty import easiest, el2n_scores, forgetting_events, moderate, rded
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.engines import Adjoint, Unrolled
 from raydistill.distillation.engines.base import matching_loss
+from raydistill.distillation.gradients import cosine_distance, gradient_matching
 from raydistill.distillation.heads import HeadDistiller
 from raydistill.distillation.initial import expert_labels, hard_labels, initial_images, initial_labels
 from raydistill.distillation.matching import Batch, Matcher, MatchResult
@@ -15,6 +17,7 @@ from raydistill.distillation.options import (
     Adam,
     CharacteristicMatching,
     DistributionMatching,
+    GradientMatching,
     ImageComponents,
     ImageGenerator,
     ImagePixels,

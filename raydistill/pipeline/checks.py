@@ -173,7 +173,7 @@ def _check_foreign(architecture: ClassifierArchitecture, image_size: int, needs_
 def _needs_features(config: Config) -> bool:
     recipe = config.distill
     matches = recipe.starts_by_matching or recipe.objective.kind == "ridge"
-    return matches or bool({"dm", "ncfm"} & set(config.evaluate.baselines))
+    return matches or bool({"dm", "ncfm", "moderate"} & set(config.evaluate.baselines))
 
 
 def _check_augmentation(config: Config) -> None:

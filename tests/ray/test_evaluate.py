@@ -13,7 +13,8 @@ import torch
 from ray_tools import SILENT, below, content, copy_of, tiny
 
 from raydistill.artifacts.manifest import commit
-from raydistill.errors import ArtifactIncompatible, ArtifactMissing
+from raydistill.artifacts.tensors import unpack_tensors
+from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import run
@@ -22,11 +23,12 @@ from raydistill.stages.curate.stage import curate
 from raydistill.stages.distill.artifact import LAST, SELECTED, DistilledSet, read_images, write_images
 from raydistill.stages.distill.stage import distill
 from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.stages.evaluate.baselines import Baselines, load_teachers
 from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.report.printing import evaluation_report
 from raydistill.stages.evaluate.stage import check_compatible, evaluate, load_split
-from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers
-from raydistill.storage import Folder
+from raydistill.stages.evaluate.training_sets import TrainingSets
+from raydistill.storage import Folder, checked
 from raydistill.storage.checked import from_json, to_json
 from raydistill.tracking.tracker import Run
 from tests.damage import flipped
@@ -146,6 +148,33 @@ def test_characteristic_functions_are_a_baseline(root: Path, tmp_path: Path) -> 
     assert "dm" not in report.summary
     cached = [path.name for path in below(plan.config, "evaluation").parent.rglob("ncfm-*")]
     assert len(cached) == 1
+
+
+def test_gradients_are_matched_for_two_baselines(root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+    options = "evaluate.dsa={iterations: 3, steps_per_network: 2, batch_size: 4}"
+    plan = Plan(tiny(root, "evaluate.baselines=[dsa, idc]", options, "evaluate.full_data_networks=0"))
+    report = evaluate(plan, SILENT)
+    for name in ("dsa", "idc"):
+        assert figure_is_whole(report.summary[name]["balanced_accuracy"], 2)
+        (cached,) = below(plan.config, "evaluation").parent.rglob(f"{name}-*")
+        images = unpack_tensors(checked.read(Folder(str(cached.parent)), cached.name) or b"")[0]["images"]
+        assert len(images) == len(DistilledSet.open(plan.evaluated_set.folder).images) * {"dsa": 1, "idc": 4}[name]
+
+
+def test_experts_choose_baselines(root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+    names = ["random_soft", "moderate", "el2n", "forgetting", "rded"]
+    words = [f"evaluate.baselines=[{', '.join(names)}]", "evaluate.full_data_networks=0"]
+    plan = Plan(tiny(root, *words))
+    report = evaluate(plan, SILENT)
+    for name in names:
+        assert figure_is_whole(report.summary[name]["balanced_accuracy"], 2)
+    cached = {path.name.partition("-")[0] for path in below(plan.config, "evaluation").parent.rglob("*.safetensors")}
+    assert set(names[1:]) <= cached
+    shutil.rmtree(below(plan.config, "trajectories"))
+    with pytest.raises(ConfigError, match="needs the experts"):
+        evaluate(Plan(tiny(root, *words, "evaluate.num_networks=1")), SILENT)
 
 
 def test_baselines_have_as_many_pixels_as_a_set_of_tiles_stores(

@@ -25,8 +25,9 @@ from raydistill.stages.distill.stage import distill
 from raydistill.stages.distill.task import DistillTask
 from raydistill.stages.distill.trainer import Trainer
 from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.stages.evaluate.baselines import Baselines
 from raydistill.stages.evaluate.stage import evaluate, load_split
-from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_votes
+from raydistill.stages.evaluate.training_sets import TrainingSets, load_votes
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.ensemble import load_experts
 from raydistill.stages.experts.stage import experts

@@ -45,11 +45,18 @@ SUBJECTS = (
     "distilled_last",
     "distilled_hard",  # the distilled images with hard labels in place of their soft ones
     "random_real",
+    "random_soft",
     "class_mean",
     "k_center",
     "herding",
+    "moderate",
+    "el2n",
+    "forgetting",
+    "rded",
     "dm",
     "ncfm",
+    "dsa",
+    "idc",
     "nearest_feature",  # heads alone: real images nearest to the mean feature of their class
     "full_data_head",  # heads alone: all the training images
     "experts",

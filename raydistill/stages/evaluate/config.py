@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Literal, get_args
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from raydistill.config.kinds import AnyArchitecture, added
-from raydistill.distillation.options import CharacteristicMatching, DistributionMatching
+from raydistill.distillation.options import CharacteristicMatching, DistributionMatching, GradientMatching
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.options import Training
 from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
 
 BASELINES = "raydistill.baselines"  # entry points of other packages
-ShippedBaseline = Literal["random_real", "class_mean", "k_center", "herding", "dm", "ncfm"]
+ShippedBaseline = Literal[
+    "random_real", "random_soft", "class_mean", "k_center", "herding", "moderate", "el2n", "forgetting", "rded", "dm",
+    "ncfm", "dsa", "idc",
+]  # fmt: skip
 if TYPE_CHECKING:
     Baseline = str
 else:
@@ -116,11 +119,15 @@ class Evaluate:
     num_networks
         Fresh networks per training set, and draws of random real images.
     baselines
-        Real or matched images to compare with.
+        Real or matched images to compare with. "random_soft": random images with soft labels of the
+        experts. "moderate", "el2n", "forgetting" and "rded" ask the experts which images to take
+        (`distillation.difficulty`).
     dm
         Distribution matching of the baseline "dm".
     ncfm
         Matching of characteristic functions, the baseline "ncfm". Its augmentation is that of `dm`.
+    dsa
+        Matching of gradients, the baseline "dsa". "idc" is the same with two tiles a side.
     full_data
         Training of the networks on all data.
     full_data_networks
@@ -146,6 +153,7 @@ class Evaluate:
     scores: bool = False
     groups: GroupOptions | None = None
     ncfm: CharacteristicMatching = CharacteristicMatching()
+    dsa: GradientMatching = field(default_factory=GradientMatching)
 
     def __post_init__(self) -> None:
         if not self.protocols:

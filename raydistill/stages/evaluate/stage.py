@@ -37,11 +37,12 @@ from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.stages.evaluate.baselines import Baselines, load_teachers
 from raydistill.stages.evaluate.fits import FIT_CACHE, Fit, LearningRate, LrSearch, Split, TrainingSet
 from raydistill.stages.evaluate.measures.groups import LabelledGroups, load_groups, write_groups
 from raydistill.stages.evaluate.measures.heads import HeadTask, Splits, head_rows
 from raydistill.stages.evaluate.report.files import record_with_model, write_report
-from raydistill.stages.evaluate.training_sets import Baselines, TrainingSets, load_teachers, load_votes
+from raydistill.stages.evaluate.training_sets import TrainingSets, load_votes
 from raydistill.stages.evaluate.worker import Evaluator, TrainedClassifier, train_classifier
 from raydistill.stages.experts.classify.classifier import MODEL_CODE, PictureClassifier
 from raydistill.tracking.registry import CLASSIFIER, model_name
@@ -118,7 +119,7 @@ def _train_networks(
         )
     root = fold_in(config.seed, "evaluate")
     cache, evaluated_on = plan.root / FIT_CACHE, _evaluation_data(curated, normalisation, independent_N)
-    baselines = Baselines(config, train, num_classes, distilled.stored_per_class, root, cache, evaluated_on)
+    baselines = Baselines(config, train, num_classes, distilled.stored_per_class, root, cache, evaluated_on, teachers)
     scored_on = evaluated_on if groups is None else f"{evaluated_on} in groups {groups.digest}"
     bins = () if groups is None else groups.columns
     evaluator = Evaluator(

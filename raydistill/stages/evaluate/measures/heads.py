@@ -35,8 +35,8 @@ from raydistill.runtime.resources import Processor, ensure_schedulable
 from raydistill.runtime.tasks import worker_task
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import HEAD, UNSEEN
+from raydistill.stages.evaluate.baselines import Teachers
 from raydistill.stages.evaluate.fits import Split, TrainingSet
-from raydistill.stages.evaluate.training_sets import Teachers
 from raydistill.stages.evaluate.worker import row_of
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.pretrain.artifact import EncoderArtifact

@@ -19,7 +19,7 @@ from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.learning.architectures import AnswerNetwork, Architecture, ConvNet, Custom
 from raydistill.learning.networks import Layout
 from raydistill.learning.timm_networks import Timm
-from raydistill.stages.evaluate.training_sets import load_teachers
+from raydistill.stages.evaluate.baselines import load_teachers
 from raydistill.stages.experts.artifact import TrajectoryStore, write_layout
 from raydistill.stages.experts.classify.classifier import PictureClassifier, expert_network, read_architecture
 from raydistill.storage import Folder

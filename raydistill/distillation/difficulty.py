@@ -1,0 +1,145 @@
+"""Choose coresets by what networks that know the classes say of the images.
+
+The networks are experts, at the end of their training or on the way. As in `coreset`, images
+[N, C, H, W] are normalised, labels are [N], and a coreset has classes * ipc images, sorted by class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, interpolate, pad
+
+from raydistill.distillation.coreset import Coreset, chosen, members, repeated
+from raydistill.learning.networks import Network
+from raydistill.learning.normalise import one_hot
+from raydistill.learning.training import predict, predict_logits
+
+CROPS, CANDIDATES = 5, 300  # of an image, and images of a class, as in RDED's code
+SMALLEST_CROP = 0.08  # of an image's area
+EARLY = 0.1  # of a training, where EL2N is measured: 20 of 200 epochs in the paper
+LARGEST_WHOLE = 64  # px; larger images are made of four patches, as in RDED's scripts
+
+
+def el2n_scores(network: Network, thetas_P: Sequence[Tensor], images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+    """Return the error of each image [N] early in training, mean over networks.
+
+    | softmax f(x; theta) - y | (EL2N, Paul et al. 2021, arXiv:2107.07075, Definition 4.1).
+    """
+    errors = []
+    for theta_P in thetas_P:
+        logits_NK = predict_logits(network, theta_P.to(images_NCHW), images_NCHW)
+        targets_NK = one_hot(labels_N, logits_NK.shape[1]).to(logits_NK)
+        errors.append((logits_NK.softmax(dim=1) - targets_NK).norm(dim=1))
+    return torch.stack(errors).mean(dim=0)
+
+
+def forgetting_events(network: Network, thetas_P: Iterable[Tensor], images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+    """Return how often each image was recognised after a snapshot and not after the next [N].
+
+    `thetas_P` are the snapshots of one training, in order. An image that was never recognised has as many
+    events as there are snapshots: more than any other (Toneva et al. 2019, arXiv:1812.05159).
+    """
+    right_TN = torch.stack([predict(network, theta.to(images_NCHW), images_NCHW) == labels_N for theta in thetas_P])
+    events_N = (right_TN[:-1] & ~right_TN[1:]).sum(dim=0)
+    return torch.where(right_TN.any(dim=0), events_N, len(right_TN)).to(images_NCHW)
+
+
+def easiest(
+    images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, difficulty_N: Tensor, g: torch.Generator
+) -> Coreset:
+    """Return the images of each class with the smallest difficulty, equal ones in random order.
+
+    Easy images are best where few are kept (Sorscher et al. 2022, arXiv:2206.14486).
+    """
+
+    def pick(rows: Tensor) -> Tensor:
+        shuffled = rows[torch.randperm(len(rows), generator=g)]
+        return repeated(shuffled[difficulty_N[shuffled].argsort(stable=True)], ipc)
+
+    return chosen(images_NCHW, [pick(rows) for rows in members(labels_N, num_classes)])
+
+
+def moderate(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, features_NF: Tensor) -> Coreset:
+    """Return the images whose distance to the mean feature of their class is nearest to the median.
+
+    Moderate coreset (Xia et al. 2023, https://openreview.net/forum?id=7D5EECbOaf9).
+    """
+
+    def pick(rows: Tensor) -> Tensor:
+        distance = (features_NF[rows] - features_NF[rows].mean(dim=0)).norm(dim=1)
+        return repeated(rows[(distance - distance.median()).abs().argsort(stable=True)], ipc)
+
+    return chosen(images_NCHW, [pick(rows) for rows in members(labels_N, num_classes)])
+
+
+def rded(
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    num_classes: int,
+    ipc: int,
+    g: torch.Generator,
+    network: Network,
+    thetas_P: Sequence[Tensor],
+) -> Coreset:
+    """Return images of the crops that the networks recognise most surely.
+
+    Of each of 300 images of a class, the crop with the least cross entropy is kept, of five. The best
+    of these crops become the images: one each, or four in a square if images have more than 64 px
+    (RDED, Sun et al. 2024, arXiv:2312.03526, Sect. 4.2). Labels and training are those of the evaluation.
+    """
+    side = images_NCHW.shape[-1]
+    factor = 2 if side > LARGEST_WHOLE and side % 2 == 0 else 1
+    images, origins = [], []
+    for label, rows in enumerate(members(labels_N, num_classes)):
+        candidates = rows[torch.randperm(len(rows), generator=g)[:CANDIDATES]]
+        crops_MCHW = _crops(images_NCHW[candidates], side // factor, g)
+        loss_M = realism_loss(network, thetas_P, crops_MCHW, label, side)
+        best_N = loss_M.view(-1, CROPS).min(dim=1)
+        order = repeated(best_N.values.argsort(stable=True), ipc * factor**2)
+        patches = crops_MCHW[order * CROPS + best_N.indices[order]]
+        images.append(stitched(patches, factor))
+        origins += list(candidates[order].view(factor**2, ipc).T)
+    return Coreset(torch.cat(images), tuple(origins))
+
+
+def realism_loss(network: Network, thetas_P: Sequence[Tensor], crops_MCHW: Tensor, label: int, side: int) -> Tensor:
+    """Return the cross entropy of crops [M], mean over networks.
+
+    Crops that are smaller than `side` get a border of zeros, the mean colour.
+    """
+    border = side - crops_MCHW.shape[-1]
+    low, high = border // 2, border - border // 2
+    padded = pad(crops_MCHW, (low, high, low, high))
+    targets = torch.full((len(padded),), label, device=padded.device)
+    losses = [
+        cross_entropy(predict_logits(network, theta_P.to(padded), padded), targets, reduction="none")
+        for theta_P in thetas_P
+    ]
+    return torch.stack(losses).mean(dim=0)
+
+
+def stitched(patches: Tensor, factor: int) -> Tensor:
+    """Return images of factor * factor patches.
+
+    Patch n of I * factor^2 is the part n // I, row by row, of image n % I.
+    """
+    count = len(patches) // factor**2
+    _, channels, height, width = patches.shape
+    parts = patches.view(factor, factor, count, channels, height, width)
+    return parts.permute(2, 3, 0, 4, 1, 5).reshape(count, channels, factor * height, factor * width)
+
+
+def _crops(images_NCHW: Tensor, size: int, g: torch.Generator) -> Tensor:
+    """Return `CROPS` square crops of each image, resized [N * CROPS, C, size, size]."""
+    side, crops = images_NCHW.shape[-1], []
+    for image in images_NCHW:
+        for area in torch.empty(CROPS).uniform_(SMALLEST_CROP, 1, generator=g).tolist():
+            width = max(1, round(side * math.sqrt(area)))
+            top, left = torch.randint(side - width + 1, (2,), generator=g).tolist()
+            crop = image[None, :, top : top + width, left : left + width]
+            crops.append(interpolate(crop, size=(size, size), mode="bilinear", antialias=True))
+    return torch.cat(crops)

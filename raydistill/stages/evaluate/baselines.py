@@ -1,0 +1,279 @@
+"""The baselines: sets of the distilled set's size, without trajectory matching."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import ray
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.manifest import check_parent, identity_of
+from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
+from raydistill.config import Baseline, Config, plain, sources
+from raydistill.config.kinds import added
+from raydistill.distillation import coreset, difficulty
+from raydistill.distillation.characteristic import characteristic_matching
+from raydistill.distillation.coreset import Coreset
+from raydistill.distillation.distribution import distribution_matching
+from raydistill.distillation.gradients import gradient_matching
+from raydistill.distillation.options import CharacteristicMatching, DistributionMatching, GradientMatching
+from raydistill.errors import ConfigError, RaydistillError
+from raydistill.imports import load_entry_point
+from raydistill.learning.architectures import Architecture
+from raydistill.learning.ensemble import Ensemble
+from raydistill.learning.networks import Network, build_network
+from raydistill.log import get_logger, progress
+from raydistill.pipeline.plan import Plan
+from raydistill.runtime.cluster import PROGRESS_INTERVAL
+from raydistill.runtime.failures import translate_errors
+from raydistill.runtime.resources import Processor, ensure_schedulable
+from raydistill.runtime.tasks import worker_task
+from raydistill.seeding import fold_in, generator
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.evaluate.config import BASELINES
+from raydistill.stages.evaluate.fits import Split
+from raydistill.stages.experts.artifact import TrajectoryStore
+from raydistill.stages.experts.classify.classifier import expert_architecture, expert_network
+from raydistill.storage import Folder, checked
+from raydistill.table import revision
+
+log = get_logger(__name__)
+
+Matched = Literal["dm", "ncfm", "dsa", "idc"]
+ByExperts = Literal["el2n", "forgetting", "moderate", "rded"]
+OBSERVERS = 4  # experts that score images, at most
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """The experts of the distilled set, trained under its normalisation."""
+
+    store: TrajectoryStore
+    architecture: Architecture
+    network: Network
+
+    @cached_property
+    def ends(self) -> list[Tensor]:
+        """The final parameters theta_P of each expert, read once."""
+        return self.store.ends()
+
+
+def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Teachers | None:
+    """Return the distilled set's experts; None, with a warning, if they do not open.
+
+    Experts of the same run are looked for in the run folder, so it can be moved.
+    """
+    parent = distilled.manifest.parents.get("trajectories")
+    if parent is None:
+        log.warning("evaluate: the experts are left out (the distilled set does not name any)")
+        return None
+    experts = plan.trajectories
+    try:
+        store = TrajectoryStore.open(experts.folder if experts.identity == parent.identity else parent.uri)
+        check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
+        networks = plan.config.networks
+        architecture, network = expert_architecture(store, networks), expert_network(store, curated, networks)
+    except RaydistillError as error:
+        log.warning("evaluate: the experts are left out (%s)", error)
+        return None
+    return Teachers(store, architecture, network)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Make the images of each baseline.
+
+    Parameters
+    ----------
+    config
+        The config of the run, with the options of `dm` and `ncfm`, and the network.
+    train
+        The training split to choose from.
+    num_classes
+        Number of classes.
+    ipc
+        Images per class, as many as the distilled set stores.
+    root
+        Seed of the evaluation.
+    cache
+        Folder of cached images of `dm` and `ncfm`.
+    evaluated_on
+        As in `Evaluator`; part of the name under which images are cached.
+    teachers
+        The experts, which some baselines ask.
+    """
+
+    config: Config
+    train: Split
+    num_classes: int
+    ipc: int
+    root: int
+    cache: Folder
+    evaluated_on: str
+    teachers: Teachers | None = None
+
+    def images(self, name: Baseline, draw: int) -> Coreset:
+        """Return classes * ipc images, sorted by class.
+
+        The draw seeds random images, `class_mean` and the baselines of other packages.
+        """
+        arguments = (*self.train, self.num_classes, self.ipc)
+        match name:
+            case "random_real" | "random_soft":
+                return coreset.random_real(*arguments, generator(self.root, "random_real", draw))
+            case "class_mean":
+                return coreset.class_mean(*arguments, generator(self.root, name, draw))
+            case "k_center":
+                return coreset.k_center(*arguments)
+            case "herding":
+                return coreset.herding(*arguments)
+            case "dm" | "ncfm" | "dsa" | "idc":
+                return coreset.with_class_origins(self._matched(name), self.train[1], self.num_classes)
+            case "el2n" | "forgetting" | "moderate" | "rded":
+                return self._by_experts(name)
+            case _:
+                chosen = load_entry_point(added(BASELINES)[name])(*arguments, generator(self.root, name, draw))
+                return self._checked(name, chosen)
+
+    def _checked(self, name: str, chosen: Coreset) -> Coreset:
+        """Return the coreset of another package, if its images fit."""
+        shape, expected = chosen.images_SCHW.shape, (self.num_classes * self.ipc, *self.train[0].shape[1:])
+        if shape != expected:
+            what = f"the baseline '{name}' gives images of shape {tuple(shape)}, not {expected}"
+            raise ConfigError(what, "evaluate.baselines", "correct the package that adds it, or leave it out")
+        return chosen
+
+    def _matched(self, name: Matched) -> Tensor:
+        """Return the images of a matching method, cached or from a Ray task."""
+        config, options = self.config, _options(self.config, name)
+        seed = fold_in(self.root, name, options.seed)
+        inputs = {
+            "revision": revision("evaluation"),
+            name: plain(options),
+            "network": plain(config.networks[0]),
+            "sources": sources(config.networks[0]),
+            "ipc": self.ipc,
+        }
+        if name == "ncfm":
+            inputs["augmentation"] = plain(config.evaluate.dm.augmentation)
+        file = self._file(name, inputs, seed)
+        if (cached := checked.read(self.cache, file)) is not None:
+            return unpack_tensors(cached)[0]["images"]
+        resources = config.resources
+        ensure_schedulable(resources)
+        task = worker_task(_match, resources, num_returns="streaming")
+        images = None
+        with (
+            progress(options.iterations, f"matching distributions ({name})", "iterations") as shown,
+            translate_errors("evaluate"),
+        ):
+            for reference in task.remote(config, name, ray.put(self.train), self.num_classes, self.ipc, seed):
+                iteration, loss, images = ray.get(reference)
+                shown.update(iteration, loss=loss)
+        assert images is not None
+        checked.write(self.cache, file, pack_tensors({"images": images}))
+        return images
+
+    def _by_experts(self, name: ByExperts) -> Coreset:
+        """Return the images that experts choose, cached or from a Ray task."""
+        config, teachers, seed = self.config, self.required_teachers(name), fold_in(self.root, name)
+        inputs = {"revision": revision("evaluation"), "experts": teachers.store.manifest.content, "ipc": self.ipc}
+        file = self._file(name, inputs, seed)
+        if (cached := checked.read(self.cache, file)) is None:
+            ensure_schedulable(config.resources)
+            task, folder = worker_task(_choose, config.resources), teachers.store.folder.uri
+            with translate_errors("evaluate"):
+                reference = task.remote(
+                    config, name, folder, teachers.architecture, ray.put(self.train), self.num_classes, self.ipc, seed
+                )
+                images_SCHW, origins_SF = ray.get(reference)
+            cached = pack_tensors({"images": images_SCHW, "origins": origins_SF})
+            checked.write(self.cache, file, cached)
+        tensors = unpack_tensors(cached)[0]
+        return Coreset(tensors["images"], tuple(tensors["origins"]))
+
+    def required_teachers(self, name: Baseline) -> Teachers:
+        """Return the experts; ConfigError if there are none."""
+        if self.teachers is None:
+            what = f"the baseline '{name}' needs the experts of the distilled set, which are missing"
+            raise ConfigError(what, "evaluate.baselines", "keep the experts, or leave the baseline out")
+        return self.teachers
+
+    def _file(self, name: str, inputs: dict[str, Any], seed: int) -> str:
+        return f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}.safetensors"
+
+
+def _choose(
+    config: Config,
+    name: ByExperts,
+    experts: str,
+    architecture: Architecture,
+    train: Split,
+    num_classes: int,
+    ipc: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Return images and their origins; runs in a Ray task."""
+    device = Processor.of(config.resources).enter()
+    images, labels = (tensor.to(device) for tensor in train)
+    network, store = build_network(architecture, num_classes, images.shape[-1]), TrajectoryStore.open(experts)
+    observers, last = range(min(store.num_experts, OBSERVERS)), store.num_epochs
+    ends, g = [store(expert, last).to(device) for expert in observers], generator(seed, name)
+    arguments = (images, labels, num_classes, ipc)
+    match name:
+        case "rded":
+            found = difficulty.rded(*arguments, g, network, ends)
+        case "moderate":
+            features = Ensemble(network, ends[:1], features=True).predict(images).features_NF
+            found = difficulty.moderate(*arguments, features)
+        case "el2n":
+            early = [store(expert, max(1, round(last * difficulty.EARLY))).to(device) for expert in observers]
+            found = difficulty.easiest(*arguments, difficulty.el2n_scores(network, early, images, labels), g)
+        case "forgetting":
+            trainings = ((store(expert, epoch) for epoch in range(1, last + 1)) for expert in observers)
+            events = [difficulty.forgetting_events(network, one, images, labels) for one in trainings]
+            found = difficulty.easiest(*arguments, torch.stack(events).sum(dim=0), g)
+    return found.images_SCHW.cpu(), torch.stack(found.origins).cpu()
+
+
+def _options(config: Config, name: Matched) -> DistributionMatching | CharacteristicMatching | GradientMatching:
+    match name:
+        case "dm":
+            return config.evaluate.dm
+        case "ncfm":
+            return config.evaluate.ncfm
+        case "dsa":
+            return config.evaluate.dsa
+        case "idc":
+            return replace(config.evaluate.dsa, tiles=2)
+
+
+def _match(
+    config: Config, name: Matched, train: Split, num_classes: int, ipc: int, seed: int
+) -> Iterator[tuple[int, float, Tensor | None]]:
+    """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`; the last has images.
+
+    This function runs in a Ray task.
+    """
+    device = Processor.of(config.resources).enter()
+    images, labels = (tensor.to(device) for tensor in train)
+    network = build_network(config.networks[0], num_classes, images.shape[-1])
+    options, reported = _options(config, name), time.monotonic()
+    arguments = (network, images, labels, num_classes, ipc, seed)
+    if isinstance(options, DistributionMatching):
+        run = distribution_matching(options, *arguments)
+    elif isinstance(options, GradientMatching):
+        run = gradient_matching(options, *arguments)
+    else:
+        run = characteristic_matching(options, config.evaluate.dm.augmentation, *arguments)
+    for iteration, loss, matched in run:
+        last = iteration == options.iterations
+        if last or time.monotonic() - reported > PROGRESS_INTERVAL:
+            reported = time.monotonic()
+            yield iteration, loss, matched.cpu() if last else None
