@@ -18,7 +18,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar of
 # One line for a package that pip collects, and one for the last minute, in which pip says nothing.
 SHOW_STEPS = awk '/^(Collecting|Processing) / { sub(/.*\//, "", $$2); printf "  %3d %s\n", ++n, $$2 } /^Installing/ { print "  unpacking them: about a minute" } { fflush() }'
 
-.PHONY: help setup demo demo-diffusion demo-hunt demo-similar claims paper check coverage test test-all lint type contracts unit fast slow long mutants gpu docs bench ui clean
+.PHONY: help setup demo demo-diffusion demo-hunt demo-similar claims verify paper check coverage test test-all lint type contracts unit fast slow long mutants gpu docs bench ui clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -49,6 +49,9 @@ demo-similar: setup ## train an encoder on a simulated survey, find similar gala
 
 claims: setup ## try the claim of every paper in a small form, and write docs/claims.md; 50 minutes on two cores
 	@$(BIN)/python benchmarks/claims.py
+
+verify: setup ## evaluate every released set whose survey is at hand, and compare it with its card
+	@$(BIN)/raydistill verify all
 
 paper: setup ## repeat the experiment of the first paper; MINUTES=10 stops after ten minutes, and the next `make paper` goes on
 	@$(BIN)/python benchmarks/paper.py $(if $(MINUTES),--minutes $(MINUTES))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raydistill import table
+from raydistill import shipped, table
 from raydistill.config.reading import load, override
 from raydistill.config.tree import Config
 
@@ -63,8 +63,9 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True, tracking_uri: str 
     Parameters
     ----------
     uri
-        Folder of the artifact: a path, or any URI that fsspec reads (`s3://`, `gs://`). Or a
-        distilled set in MLflow's model registry: `models:/NAME@best` or `models:/NAME/3`.
+        Folder of the artifact: a path, or any URI that fsspec reads (`s3://`, `gs://`). Or the name
+        of a set that comes with raydistill (`raydistill sets`). Or a distilled set in MLflow's
+        model registry: `models:/NAME@best` or `models:/NAME/3`.
     verify
         Read every file and compare its sha256 with the manifest. False saves that time.
     tracking_uri
@@ -96,6 +97,8 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True, tracking_uri: str 
     from raydistill.artifacts.display import open_artifact
 
     place = os.fspath(uri)
+    if not os.path.exists(place) and (released := shipped.find_set(place)) is not None:
+        place = str(released)
     if place.startswith("models:/"):
         from raydistill.tracking.registry import find_folder
 

@@ -12,6 +12,7 @@ error                     exit code  meaning
 `DownloadError`           3          a public file cannot be fetched, or is not the right one
 `DivergenceError`         4          training or matching diverged
 `ClusterError`            5          the cluster lacks resources, or workers died
+`NotRepeated`             6          a published figure was not found again
 ========================  =========  ================================================
 
 `args` equal the parameters of `__init__`. Otherwise an exception does not survive pickling on its
@@ -97,6 +98,12 @@ class DivergenceError(RaydistillError):
     """Report non-finite training or matching values; the last finite state is kept."""
 
     exit_code = 4
+
+
+class NotRepeated(RaydistillError):
+    """Report a published figure that another evaluation does not give."""
+
+    exit_code = 6
 
 
 class ClusterError(RaydistillError):

@@ -1,4 +1,4 @@
-"""Find the configs that come with raydistill."""
+"""Find the configs and the distilled sets that come with raydistill."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from pathlib import Path
 
 # Folders of the configs: inside an installed package, or beside it in a checkout.
 FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+
+
+SETS = Path(__file__).parent / "sets"
+
+
+def find_set(name: str) -> Path | None:
+    """Return the folder of a released distilled set, such as `gz2_kaggle5_ipc10`."""
+    return SETS / name if name in set_names() else None
+
+
+def set_names() -> list[str]:
+    """Return the names of the released sets."""
+    return sorted(path.parent.name for path in SETS.glob("*/manifest.json"))
 
 
 def find(name: str) -> Path | None:

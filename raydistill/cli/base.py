@@ -35,6 +35,7 @@ EXIT_CODES = """Exit codes:
   3    an artifact, the vote table or the images cannot be used
   4    training or matching diverged
   5    the Ray cluster lacks the requested resources, or its connection was lost
+  6    a published figure was not found again
   130  stopped by Ctrl-C (143: by SIGTERM); run the same command again to resume
 """
 

@@ -25,7 +25,7 @@ LARGEST_WHOLE = 64  # px; larger images are made of four patches, as in RDED's s
 
 
 def el2n_scores(network: Network, thetas_P: Sequence[Tensor], images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-    """Return the error of each image [N] early in training, mean over networks.
+    """Return the error of each image [N], mean over networks early in training.
 
     | softmax f(x; theta) - y | (EL2N, Paul et al. 2021, arXiv:2107.07075, Definition 4.1).
     """
@@ -38,7 +38,7 @@ def el2n_scores(network: Network, thetas_P: Sequence[Tensor], images_NCHW: Tenso
 
 
 def forgetting_events(network: Network, thetas_P: Iterable[Tensor], images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-    """Return how often each image was recognised after a snapshot and not after the next [N].
+    """Return how often each image was recognised and then not [N].
 
     `thetas_P` are the snapshots of one training, in order. An image that was never recognised has as many
     events as there are snapshots: more than any other (Toneva et al. 2019, arXiv:1812.05159).
@@ -51,7 +51,7 @@ def forgetting_events(network: Network, thetas_P: Iterable[Tensor], images_NCHW:
 def easiest(
     images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, difficulty_N: Tensor, g: torch.Generator
 ) -> Coreset:
-    """Return the images of each class with the smallest difficulty, equal ones in random order.
+    """Return the easiest images of each class, equal ones in random order.
 
     Easy images are best where few are kept (Sorscher et al. 2022, arXiv:2206.14486).
     """
@@ -64,7 +64,7 @@ def easiest(
 
 
 def moderate(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, features_NF: Tensor) -> Coreset:
-    """Return the images whose distance to the mean feature of their class is nearest to the median.
+    """Return the images at the median distance to the mean feature of their class.
 
     Moderate coreset (Xia et al. 2023, https://openreview.net/forum?id=7D5EECbOaf9).
     """

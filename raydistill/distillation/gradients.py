@@ -57,9 +57,9 @@ def gradient_matching(
     ipc: int,
     seed: int,
 ) -> Iterator[tuple[int, float, Tensor]]:
-    """Yield (iteration, loss, images [classes * ipc * tiles^2, C, H, W]) after every step of the images.
+    """Yield (iteration, loss, images [S, C, H, W]) after every step of the images.
 
-    The images are sorted by class. The initial ones are random real ones. All random numbers depend
+    S = classes * ipc * tiles^2; the images are sorted by class. The initial ones are random real ones. All random numbers depend
     on `seed`.
 
     Raises

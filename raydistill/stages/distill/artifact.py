@@ -39,7 +39,7 @@ from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
 from raydistill.distillation.residual import Residual, residual_of
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.storage import Folder
@@ -161,8 +161,11 @@ class DistilledSet(Displayed):
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         selected, info = read_images(folder, SELECTED)
-        last, _ = read_images(folder, LAST)
-        last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
+        last = selected
+        if LAST in manifest.files:  # a released set has the selected images alone
+            last = replace(
+                read_images(folder, LAST)[0], normalisation=selected.normalisation
+            )  # share a large whitening
         header = checked(folder, SELECTED, _Header, info)
         shape = (len(header.class_names) * header.images_per_class, len(header.class_names))
         if not all(len(part.images_SCHW) == shape[0] and part.targets_SK.shape == shape for part in (selected, last)):
@@ -176,7 +179,8 @@ class DistilledSet(Displayed):
 
     @cached_property
     def initial(self) -> SyntheticImages:
-        """Return the images before the first iteration."""
+        """Return the images before the first iteration; a released set has none."""
+        self._require(INITIAL)
         return read_images(self.folder, INITIAL)[0]
 
     def residual(self, *others: DistilledSet, last: bool = False) -> Residual:
@@ -281,11 +285,17 @@ class DistilledSet(Displayed):
         """
         from astropy.io import fits
 
+        self._require(PROTOTYPES)
         with self.folder.open(PROTOTYPES) as stream:
             hdus = fits.HDUList.fromstring(stream.read())
         if path is not None:
             hdus.writeto(path, overwrite=overwrite)
         return hdus
+
+    def _require(self, name: str) -> None:
+        if name not in self.manifest.files:
+            what = f"'{name}' is no part of a released set"
+            raise ArtifactMissing(what, self.folder.uri, "distil the set with the config of its card")
 
     def require(self, class_names: list[str], image_size: int) -> None:
         """Raise ArtifactIncompatible unless the set has these classes and this image size."""

@@ -16,7 +16,7 @@ IMAGES, LABELS = zoo.stripes(36)
 
 
 def brightness() -> tuple[Network, Tensor]:
-    """Return a network whose logits are the mean of each channel, times its only parameters."""
+    """Return a network whose logits are the scaled means of the channels."""
     network = Network.of(lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), Scale()))
     return network, torch.full_like(initial_parameters(network, 0), 1.0)
 

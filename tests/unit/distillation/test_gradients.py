@@ -43,7 +43,7 @@ def test_distance_is_one_minus_cosine_of_each_output_node() -> None:
 
 
 def test_step_follows_the_gradient_of_autograd() -> None:
-    """The first step equals one that plain autograd takes through a module of the same network."""
+    """The first step equals one of plain autograd."""
     from raydistill.distillation.coreset import random_real
     from raydistill.seeding import fold_in, generator
 

@@ -1,0 +1,186 @@
+"""Read synthetic images of another project, as a distilled set that `evaluate` takes.
+
+A YAML file says where the tensors are, and how they were normalised:
+
+    images: images_best.pt         # [S, C, H, W]; or a .npz or .npy file, or a folder of a folder per class
+    labels: labels_best.pt         # [S] classes or [S, K] probabilities; none for a folder
+    mean: [0.1, 0.09, 0.07]        # picture = tensor * std + mean, white is 1
+    std: [0.14, 0.12, 0.1]
+    lr: 0.01                       # learned rate, if there is one
+
+`normalised: false` in place of `mean` and `std`: the tensors are pictures, in [0, 1] or of 8 bits. A
+part of a file is named after a colon: `results.pt:data.0.0`, `set.npz:images`. Files of torch are
+read as tensors alone (`weights_only`). Classes are in the order of the config's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from torch import Tensor
+
+from raydistill.artifacts import kinds
+from raydistill.artifacts.manifest import commit, exists
+from raydistill.artifacts.records import checked
+from raydistill.errors import ArtifactCorrupt, CatalogError
+from raydistill.galaxies.pictures.images import decode_picture
+from raydistill.learning.normalise import AnyNormalisation, Normalisation, one_hot
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet, SyntheticImages, write_images
+from raydistill.storage import Folder
+
+FIX = "see the head of raydistill/exporting/foreign.py, or docs/how-to/share.md"
+MAX_BYTES = 2**31  # of a file
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The contents of the YAML file."""
+
+    images: str
+    labels: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    normalised: bool = True
+    lr: float | None = None
+
+
+def opened_set(path: str, plan: Plan) -> DistilledSet:
+    """Return the set that a YAML file describes, for the classes of a config's curated set.
+
+    Raises
+    ------
+    CatalogError
+        A file is missing or damaged, a value does not fit, or the classes have not equally many
+        images.
+    """
+    curated = CuratedSet.open(plan.curated.folder)
+    table, where = _read_table(Path(path)), Path(path).parent
+    images, labels = _tensors(table, where, path)
+    targets = _targets(labels, curated.num_classes, path)
+    if images.dim() != 4 or len(images) != len(targets) or images.shape[-1] != images.shape[-2]:
+        what = f"its images have the shape {tuple(images.shape)}, and its labels {tuple(labels.shape)}"
+        raise CatalogError(what, path, "give square images [S, C, H, W], and labels [S] or [S, K]")
+    if not (torch.isfinite(images).all() and torch.isfinite(targets).all()):
+        raise CatalogError("its images or labels have values that are not finite", path, "remove them")
+    order = targets.argmax(dim=1).argsort(stable=True)
+    counts = targets.argmax(dim=1).bincount(minlength=curated.num_classes)
+    if counts.unique().numel() > 1:
+        what = f"its classes have {', '.join(map(str, counts.tolist()))} images"
+        raise CatalogError(what, path, "give a set with equally many images of each class")
+    normalisation: AnyNormalisation = curated.normalisation
+    if table.normalised:
+        if table.mean is None or table.std is None or not len(table.mean) == len(table.std) == images.shape[1]:
+            what = "it does not say how its images were normalised: a mean and a std for each channel"
+            raise CatalogError(what, path, "give mean and std, or normalised: false for pictures")
+        normalisation = Normalisation(table.mean, table.std)
+    else:
+        images = _normalised_pictures(images, normalisation, path)
+    rates = torch.tensor([] if table.lr is None else [table.lr])
+    made = SyntheticImages(images[order].contiguous(), targets[order].contiguous(), rates, normalisation, 0)
+    return _written(made, curated, int(counts[0]), plan)
+
+
+def _written(made: SyntheticImages, curated: CuratedSet, per_class: int, plan: Plan) -> DistilledSet:
+    """Write the set into the folder of the run, once, and open it."""
+    parts = (made.images_SCHW, made.targets_SK, made.student_lrs)
+    digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts))
+    digest.update(f"{curated.manifest.content} {made.normalisation.digest}".encode())
+    folder = plan.root / f"foreign-{digest.hexdigest()[:12]}"
+    if not exists(folder):
+        info = {"class_names": curated.class_names, "images_per_class": per_class, "aligned": curated.summary.aligned}
+        write_images(folder, SELECTED, made, info)
+        with folder.writing(SEEN) as to:  # it is not known which galaxies it has seen
+            pq.write_table(pa.table({"object_id": pa.array([], pa.string()), "sha256": pa.array([], pa.string())}), to)
+        commit(folder, kind=kinds.DISTILLED, identity=digest.hexdigest(), config={}, parents={}, seed=0, uris={})
+    return DistilledSet.open(folder)
+
+
+def _read_table(path: Path) -> _Table:
+    try:
+        values = yaml.safe_load(path.read_text())
+        return checked(Folder(str(path.parent)), path.name, _Table, values)
+    except FileNotFoundError:
+        raise CatalogError("there is no such file", str(path), "check the path") from None
+    except (ArtifactCorrupt, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        raise CatalogError("it does not describe a set of images", str(path), FIX) from error
+
+
+def _tensors(table: _Table, where: Path, path: str) -> tuple[Tensor, Tensor]:
+    """Return images and labels as files have them."""
+    folder = where / table.images
+    if folder.is_dir():
+        return _of_folder(folder, path)
+    if table.labels is None:
+        raise CatalogError("it names no labels", path, "give labels, or a folder with a folder per class")
+    return _of_file(where, table.images, path), _of_file(where, table.labels, path)
+
+
+def _of_folder(folder: Path, path: str) -> tuple[Tensor, Tensor]:
+    images, labels = [], []
+    for label, of_class in enumerate(sorted(one for one in folder.iterdir() if one.is_dir())):
+        for file in sorted(of_class.iterdir()):
+            images.append(torch.tensor(decode_picture(file.read_bytes(), str(file))).permute(2, 0, 1))
+            labels.append(label)
+    if not images or len({image.shape for image in images}) > 1:
+        raise CatalogError("its folder has no pictures, or pictures of several sizes", path, FIX)
+    return torch.stack(images), torch.tensor(labels)
+
+
+def _of_file(where: Path, name: str, path: str) -> Tensor:
+    """Return a tensor of a file of torch or numpy; a part of it is named after a colon."""
+    name, _, part = name.partition(":")
+    file = where / name
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise CatalogError(f"'{name}' has more than 2 GB", path, "give a smaller file")
+        if file.suffix in (".npz", ".npy"):
+            value: Any = np.load(file, allow_pickle=False)
+        else:
+            value = torch.load(io.BytesIO(file.read_bytes()), map_location="cpu", weights_only=True)
+        for key in part.split(".") if part else ():
+            value = value[int(key) if isinstance(value, list | tuple) else key]
+        return torch.as_tensor(value).detach().clone()
+    except FileNotFoundError:
+        raise CatalogError(f"there is no file '{name}'", path, "check the path") from None
+    except CatalogError:
+        raise
+    except Exception as error:  # torch, numpy and pickle raise errors of many kinds
+        what = f"'{name}' is no tensor" if not part else f"'{name}' has no tensor at '{part}'"
+        raise CatalogError(what, path, "give a file of torch.save or numpy, which holds tensors alone") from error
+
+
+def _targets(labels: Tensor, num_classes: int, path: str) -> Tensor:
+    """Return probabilities [S, K] of labels [S] or [S, K]."""
+    if labels.dim() == 1 and not labels.is_floating_point() and len(labels):
+        if int(labels.min()) >= 0 and int(labels.max()) < num_classes:
+            return one_hot(labels.long(), num_classes)
+    elif labels.dim() == 2 and labels.shape[1] == num_classes:
+        probabilities = labels.float()
+        if (probabilities < 0).any() or not torch.allclose(
+            probabilities.sum(dim=1), torch.ones(len(labels)), atol=1e-3
+        ):
+            return probabilities.softmax(dim=1)  # logits
+        return probabilities
+    what = f"its labels of shape {tuple(labels.shape)} do not fit {num_classes} classes"
+    raise CatalogError(what, path, "give classes [S] as whole numbers from 0, or probabilities [S, K]")
+
+
+def _normalised_pictures(images: Tensor, normalisation: AnyNormalisation, path: str) -> Tensor:
+    """Return network input for pictures of 8 bits or in [0, 1]."""
+    if images.dtype != torch.uint8:
+        if images.min() < 0 or images.max() > 1:
+            what = f"its values lie in [{images.min():.3g}, {images.max():.3g}], so they are no pictures"
+            raise CatalogError(what, path, "give mean and std in place of normalised: false")
+        images = (images * 255).round().to(torch.uint8)
+    return normalisation.apply(images.permute(0, 2, 3, 1).contiguous())

@@ -1,0 +1,186 @@
+"""Released sets open by path, and their figures are found again; sets of other projects are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from ray_tools import SILENT, below, copy_of, tiny
+
+import raydistill as rd
+from raydistill.artifacts.manifest import Parent, commit
+from raydistill.errors import ArtifactError, ArtifactMissing, CatalogError, ConfigError, NotRepeated
+from raydistill.exporting.release import CARD, card_of, release
+from raydistill.exporting.verify import verify
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.curate.artifact import CuratedSet
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.evaluate.stage import evaluate
+from raydistill.storage import Folder
+from tests.private_ray import training_here
+
+CONFIG = str(Path(__file__).parents[1] / "configs" / "tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def root(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny run up to its evaluation."""
+    copied = copy_of(tiny_root, tmp_path_factory.mktemp("evaluated"), "survey", "curated", "trajectories", "distilled")
+    evaluate(Plan(tiny(copied)), SILENT)
+    return copied
+
+
+@pytest.fixture(scope="module")
+def released(root: Path) -> Path:
+    folder = root / "released"
+    release(CONFIG, [f"output={root}", "tracking.enabled=false"], Folder(str(folder)))
+    return folder
+
+
+def test_released_set_is_the_selected_one(root: Path, released: Path) -> None:
+    made, opened = DistilledSet.open(str(below(tiny(root), "distilled"))), rd.open(released)
+    assert torch.equal(opened.normalised_images, made.normalised_images)
+    assert opened.last is opened.selected
+    assert opened.seen().equals(made.seen())
+    assert len(opened.to_torch()) == len(made.to_torch())
+    assert not any(parent.uri for parent in opened.manifest.parents.values())
+    assert str(root) not in "".join(path.read_text(errors="ignore") for path in released.iterdir())
+    for call in (lambda: opened.initial, opened.to_fits):
+        with pytest.raises(ArtifactMissing, match="no part of a released set"):
+            call()
+    with pytest.raises(ArtifactError, match="not empty"):
+        release(CONFIG, [f"output={root}"], Folder(str(released)))
+
+
+def test_card_has_the_figures_of_the_evaluation(root: Path, released: Path) -> None:
+    card = card_of(rd.open(released))
+    assert card is not None
+    summary = rd.open(below(tiny(root), "evaluation")).summary
+    assert card.balanced_accuracy.mean == pytest.approx(summary["distilled"]["balanced_accuracy"]["mean"], abs=1e-4)
+    assert {"random_real", "class_mean", "experts"} <= set(card.baselines)
+    assert card.galaxies == len(CuratedSet.open(str(below(tiny(root), "curated"))).load("test").labels_N)
+    assert not [word for word in card.overrides if "output" in word or "tracking" in word]
+
+
+def test_figure_is_found_again(root: Path, released: Path, tmp_path: Path) -> None:
+    fresh = copy_of(root, tmp_path, "survey", "curated")
+    words = [f"output={fresh}", "tracking.enabled=false"]
+    with training_here():
+        verified = verify(str(released), None, words)
+    assert verified.published is not None
+    assert verified.found.mean == pytest.approx(verified.published.mean, abs=1e-4)
+    verified.check()
+
+    wrong = tmp_path / "wrong"
+    for name in ("images.safetensors", "seen.parquet", "summary.json"):
+        Folder(str(wrong)).write(name, (released / name).read_bytes())
+    card = json.loads((released / CARD).read_text())
+    card["balanced_accuracy"] |= {"mean": 0.99, "ci95": 0.001}
+    Folder(str(wrong)).write(CARD, json.dumps(card).encode())
+    manifest = rd.open(released).manifest
+    commit(
+        Folder(str(wrong)), kind="distilled", identity=manifest.identity, config=manifest.config, seed=manifest.seed,
+        parents={role: Parent(one.identity, one.content, "") for role, one in manifest.parents.items()},
+        uris=dict.fromkeys(manifest.parents, ""),
+    )  # fmt: skip
+    with training_here(), pytest.raises(NotRepeated, match=r"0\.990 ± 0\.001"):
+        verify(str(wrong), None, words).check()
+
+
+def foreign(folder: Path, **values: object) -> str:
+    path = folder / "set.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def test_tensors_of_another_project_have_the_figure_of_the_set(root: Path, released: Path, tmp_path: Path) -> None:
+    made = rd.open(released)
+    mean, std = (list(values) for values in made.selected.normalisation)
+    order = torch.randperm(len(made.images), generator=torch.Generator().manual_seed(0))
+    labels = made.labels[order]
+    torch.save({"data": [[made.normalised_images[order], labels]]}, tmp_path / "res.pt")
+    np.savez(tmp_path / "set.npz", x=made.normalised_images[order].numpy(), y=labels.numpy())
+    words = [f"output={copy_of(root, tmp_path / 'runs', 'survey', 'curated')}", "tracking.enabled=false"]
+    never = "evaluate.protocols.paper.learned_lr=never"
+    found = []
+    with training_here():
+        found.append(verify(str(released), None, [*words, never]).found)
+        for images, of in (("res.pt:data.0.0", "res.pt:data.0.1"), ("set.npz:x", "set.npz:y")):
+            path = foreign(tmp_path, images=images, labels=of, mean=mean, std=std)
+            verified = verify(path, CONFIG, [*words, never])
+            assert verified.published is None
+            found.append(verified.found)
+    assert found[1].mean == found[2].mean == pytest.approx(found[0].mean)
+
+
+def test_folder_of_pictures_is_a_set(root: Path, released: Path, tmp_path: Path) -> None:
+    made = rd.open(released)
+    for number, (picture, label) in enumerate(zip(made.selected.levels(), made.labels.tolist(), strict=True)):
+        folder = tmp_path / "pictures" / f"{label:05d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number:05d}.png")
+    words = [f"output={copy_of(root, tmp_path / 'runs', 'survey', 'curated')}", "tracking.enabled=false"]
+    with training_here():
+        verified = verify(foreign(tmp_path, images="pictures", normalised=False), CONFIG, words)
+    (opened,) = (tmp_path / "runs" / "tiny").glob("foreign-*")
+    difference = rd.open(opened).images - made.images
+    assert difference.abs().max() < 1 / 255
+    assert 0 <= verified.found.mean <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"images": "missing.pt", "labels": "y.pt"}, "there is no file 'missing.pt'"),
+        ({"images": "x.pt"}, "it names no labels"),
+        ({"images": "x.pt", "labels": "y.pt"}, "does not say how its images were normalised"),
+        ({"images": "x.pt", "labels": "y.pt", "normalised": False}, "so they are no pictures"),
+        ({"images": "x.pt", "labels": "few.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "its classes have 4, 3, 1, 1, 1"),
+        ({"images": "x.pt", "labels": "x.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "do not fit 5 classes"),
+        ({"images": "x.pt", "labels": "short.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "labels [S] or [S, K]"),
+        ({"images": "code.pt", "labels": "y.pt"}, "'code.pt' is no tensor"),
+        ({"images": "x.pt:data.0", "labels": "y.pt"}, "has no tensor at 'data.0'"),
+        ({"images": "nan.pt", "labels": "y.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "not finite"),
+        ({"images": "empty"}, "no pictures"),
+        ({"pictures": "x.pt"}, "it does not describe a set of images"),
+    ],
+)
+def test_wrong_sets_have_one_sentence(root: Path, tmp_path: Path, values: dict[str, object], sentence: str) -> None:
+    images = torch.randn(10, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    tensors = {
+        "x": images, "y": torch.arange(10) % 5, "few": torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 3, 4]),
+        "short": torch.arange(5), "nan": images.where(images < 2, torch.nan), "code": Code(),
+    }  # fmt: skip
+    for name, value in tensors.items():
+        torch.save(value, tmp_path / f"{name}.pt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CatalogError, match=sentence.replace("[", r"\[")):
+        verify(foreign(tmp_path, **values), CONFIG, [f"output={root}", "tracking.enabled=false"])
+    assert not (tmp_path / "ran").exists()
+
+
+class Code:
+    """An object whose pickle would write a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (str(Path("ran")),)
+
+
+def test_set_without_a_card_needs_a_config(root: Path) -> None:
+    with pytest.raises(ConfigError, match="verify SET CONFIG"):
+        verify(str(below(tiny(root), "distilled")))
+
+
+def test_shipped_set_opens_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened = rd.open("demo")
+    assert opened.images.shape == (9, 3, 32, 32)
+    assert len(opened.to_huggingface()) == 9
+    (tmp_path / "demo").mkdir()  # a folder of the user comes first
+    with pytest.raises(ArtifactMissing):
+        rd.open("demo")
