@@ -217,7 +217,7 @@ def test_image_has_all_files_of_a_run_and_no_local_ones() -> None:
     assert [name for name in needed if not in_image(name)] == []
     ignored = [line.strip("/") for file in (".gitignore", ".rayignore") for line in (ROOT / file).read_text().split()]
     assert {".venv", ".git", "runs", ".*_cache"} <= set(ignored)
-    assert [name for name in ignored if in_image(name)] == []
+    assert [name for name in ignored if in_image(name)] == ["raydistill/sets"]  # an image has released sets
 
 
 def test_tests_named_in_the_reliability_page_exist() -> None:
