@@ -5,8 +5,8 @@ leaves no artifact, on disks and on object stores alike.
 
 - The *identity* is a digest of the kind, the artifact's part of the config, the parents' identities
   and the seed. It names the folder, and `run` skips a stage whose identity exists.
-- The *content* is a digest of the data files without the PNG figures. They hold no time, host or
-  order of arrival, so it compares two runs.
+- The *content* is a digest of the data files without the PNG figures and the costs. They hold no
+  time, host or order of arrival, so it compares two runs.
 
 The manifest holds the digest of every other file and its own, so any damage is noticed.
 """
@@ -36,6 +36,7 @@ log = get_logger(__name__)
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
+COST, COSTS = "cost.json", "costs.json"  # of the artifact, and of the training sets of an evaluation
 PARTIAL = "partial"  # subfolder of unfinished work, never part of an artifact
 _PACKAGES = ("raydistill", "torch", "numpy", "pyarrow", "ray", "astropy", "pillow")
 
@@ -68,7 +69,7 @@ class Manifest:
     identity
         Hex digest of kind, config, parents' identities and seed.
     content
-        Hex digest of the data files without the PNG figures.
+        Hex digest of the data files without the PNG figures and the costs.
     seed
         Root seed of the run.
     config
@@ -264,7 +265,7 @@ def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> No
 
 
 def _content(files: Mapping[str, FileEntry]) -> str:
-    data = sorted((name, entry.sha256) for name, entry in files.items() if not name.endswith(".png"))
+    data = sorted((name, entry.sha256) for name, entry in files.items() if not name.endswith((".png", COST, COSTS)))
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 

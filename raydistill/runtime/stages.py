@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import PARTIAL, Manifest, check_parent
 from raydistill.config import CatalogSurvey, Config, chosen, plain
 from raydistill.datasets.base import DataSet
@@ -17,6 +18,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.cluster import ray_cluster
+from raydistill.runtime.cost import measured
 from raydistill.runtime.lease import AlreadyBuilt, hold_lease, wait_for_artifact
 from raydistill.runtime.resources import Processor
 from raydistill.stages.curate.artifact import CuratedSet
@@ -159,7 +161,9 @@ def tracked_run(
         ) as run,
     ):
         log.info("%s: begins", spec.kind)
-        yield run
+        resources = plan.config.resources
+        with measured(spec.folder, resources.distill_gpus if spec.kind == kinds.DISTILLED else resources.gpus):
+            yield run
         check_held()
         manifest = spec.commit()
         run.tags({"raydistill.content": manifest.content, "raydistill.uri": spec.folder.uri})

@@ -25,7 +25,7 @@ from pydantic import Field, Strict
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
+from raydistill.artifacts.manifest import COSTS, Manifest
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.learning import metrics
@@ -149,6 +149,11 @@ class EvaluationReport(Displayed):
 
     kind = KIND
     _pictures = "accuracy.png"
+
+    @property
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the processor time that made each training set, where it was measured [s]."""
+        return read_json(self.folder, COSTS, dict[str, float]) if COSTS in self.manifest.files else {}
 
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -107,6 +107,8 @@ class Baselines:
         As in `Evaluator`; part of the name under which images are cached.
     teachers
         The experts, which some baselines ask.
+    cpu_seconds
+        Processor time of each baseline that was made in a Ray task, filled by `images`.
     """
 
     config: Config
@@ -117,6 +119,7 @@ class Baselines:
     cache: Folder
     evaluated_on: str
     teachers: Teachers | None = None
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     def images(self, name: Baseline, draw: int) -> Coreset:
         """Return classes * ipc images, sorted by class.
@@ -163,39 +166,36 @@ class Baselines:
         if name == "ncfm":
             inputs["augmentation"] = plain(config.evaluate.dm.augmentation)
         file = self._file(name, inputs, seed)
-        if (cached := checked.read(self.cache, file)) is not None:
-            return unpack_tensors(cached)[0]["images"]
+        if (known := self._known(name, file)) is not None:
+            return known["images"]
         resources = config.resources
         ensure_schedulable(resources)
         task = worker_task(_match, resources, num_returns="streaming")
-        images = None
+        images, seconds = None, 0.0
         with (
             progress(options.iterations, f"matching distributions ({name})", "iterations") as shown,
             translate_errors("evaluate"),
         ):
             for reference in task.remote(config, name, ray.put(self.train), self.num_classes, self.ipc, seed):
-                iteration, loss, images = ray.get(reference)
+                iteration, loss, images, seconds = ray.get(reference)
                 shown.update(iteration, loss=loss)
         assert images is not None
-        checked.write(self.cache, file, pack_tensors({"images": images}))
-        return images
+        return self._store(name, file, {"images": images}, seconds)["images"]
 
     def _by_experts(self, name: ByExperts) -> Coreset:
         """Return the images that experts choose, cached or from a Ray task."""
         config, teachers, seed = self.config, self.required_teachers(name), fold_in(self.root, name)
         inputs = {"revision": revision("evaluation"), "experts": teachers.store.manifest.content, "ipc": self.ipc}
         file = self._file(name, inputs, seed)
-        if (cached := checked.read(self.cache, file)) is None:
+        if (tensors := self._known(name, file)) is None:
             ensure_schedulable(config.resources)
             task, folder = worker_task(_choose, config.resources), teachers.store.folder.uri
             with translate_errors("evaluate"):
                 reference = task.remote(
                     config, name, folder, teachers.architecture, ray.put(self.train), self.num_classes, self.ipc, seed
                 )
-                images_SCHW, origins_SF = ray.get(reference)
-            cached = pack_tensors({"images": images_SCHW, "origins": origins_SF})
-            checked.write(self.cache, file, cached)
-        tensors = unpack_tensors(cached)[0]
+                images_SCHW, origins_SF, seconds = ray.get(reference)
+            tensors = self._store(name, file, {"images": images_SCHW, "origins": origins_SF}, seconds)
         return Coreset(tensors["images"], tuple(tensors["origins"]))
 
     def required_teachers(self, name: Baseline) -> Teachers:
@@ -204,6 +204,20 @@ class Baselines:
             what = f"the baseline '{name}' needs the experts of the distilled set, which are missing"
             raise ConfigError(what, "evaluate.baselines", "keep the experts, or leave the baseline out")
         return self.teachers
+
+    def _known(self, name: str, file: str) -> dict[str, Tensor] | None:
+        """Return the cached tensors of a baseline, if there are any."""
+        if (cached := checked.read(self.cache, file)) is None:
+            return None
+        tensors, info = unpack_tensors(cached)
+        if "cpu_seconds" in info:
+            self.cpu_seconds[name] = info["cpu_seconds"]
+        return tensors
+
+    def _store(self, name: str, file: str, tensors: dict[str, Tensor], cpu_seconds: float) -> dict[str, Tensor]:
+        self.cpu_seconds[name] = cpu_seconds
+        checked.write(self.cache, file, pack_tensors(tensors, {"cpu_seconds": cpu_seconds}))
+        return tensors
 
     def _file(self, name: str, inputs: dict[str, Any], seed: int) -> str:
         return f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}.safetensors"
@@ -218,8 +232,9 @@ def _choose(
     num_classes: int,
     ipc: int,
     seed: int,
-) -> tuple[Tensor, Tensor]:
-    """Return images and their origins; runs in a Ray task."""
+) -> tuple[Tensor, Tensor, float]:
+    """Return images, their origins and processor time [s]; runs in a Ray task."""
+    began = time.process_time()
     device = Processor.of(config.resources).enter()
     images, labels = (tensor.to(device) for tensor in train)
     network, store = build_network(architecture, num_classes, images.shape[-1]), TrajectoryStore.open(experts)
@@ -239,7 +254,7 @@ def _choose(
             trainings = ((store(expert, epoch) for epoch in range(1, last + 1)) for expert in observers)
             events = [difficulty.forgetting_events(network, one, images, labels) for one in trainings]
             found = difficulty.easiest(*arguments, torch.stack(events).sum(dim=0), g)
-    return found.images_SCHW.cpu(), torch.stack(found.origins).cpu()
+    return found.images_SCHW.cpu(), torch.stack(found.origins).cpu(), time.process_time() - began
 
 
 def _options(config: Config, name: Matched) -> DistributionMatching | CharacteristicMatching | GradientMatching:
@@ -256,11 +271,12 @@ def _options(config: Config, name: Matched) -> DistributionMatching | Characteri
 
 def _match(
     config: Config, name: Matched, train: Split, num_classes: int, ipc: int, seed: int
-) -> Iterator[tuple[int, float, Tensor | None]]:
-    """Yield (iteration, loss, None) once per `PROGRESS_INTERVAL`; the last has images.
+) -> Iterator[tuple[int, float, Tensor | None, float]]:
+    """Yield (iteration, loss, None, 0) once per `PROGRESS_INTERVAL`.
 
-    This function runs in a Ray task.
+    The last one has the images and the processor time [s]. This function runs in a Ray task.
     """
+    began = time.process_time()
     device = Processor.of(config.resources).enter()
     images, labels = (tensor.to(device) for tensor in train)
     network = build_network(config.networks[0], num_classes, images.shape[-1])
@@ -276,4 +292,4 @@ def _match(
         last = iteration == options.iterations
         if last or time.monotonic() - reported > PROGRESS_INTERVAL:
             reported = time.monotonic()
-            yield iteration, loss, matched.cpu() if last else None
+            yield iteration, loss, *((matched.cpu(), time.process_time() - began) if last else (None, 0.0))

@@ -9,6 +9,7 @@ other stage reads the test split.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from raydistill.artifacts.manifest import Manifest, check_parent
+from raydistill.artifacts.manifest import COSTS, Manifest, check_parent
 from raydistill.config import Config, Protocol
 from raydistill.distillation.cost_model import Hardware, WorkEstimate, estimate_training, resolve_auto
 from raydistill.errors import ArtifactIncompatible
@@ -31,13 +32,14 @@ from raydistill.learning.normalise import AnyNormalisation
 from raydistill.learning.options import Training
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
+from raydistill.runtime.cost import cost_of
 from raydistill.runtime.resources import Processor
 from raydistill.runtime.stages import is_complete, model_of, require_classes, stage_context, tracked_run
 from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.stages.evaluate.artifact import EvaluationReport
-from raydistill.stages.evaluate.baselines import Baselines, load_teachers
+from raydistill.stages.evaluate.baselines import Baselines, Teachers, load_teachers
 from raydistill.stages.evaluate.fits import FIT_CACHE, Fit, LearningRate, LrSearch, Split, TrainingSet
 from raydistill.stages.evaluate.measures.groups import LabelledGroups, load_groups, write_groups
 from raydistill.stages.evaluate.measures.heads import HeadTask, Splits, head_rows
@@ -143,9 +145,19 @@ def _train_networks(
         classifiers += train_classifier(evaluator, searches, rows)
     if teachers is not None:
         rows += evaluator.experts(teachers.store, teachers.architecture)
+    _write_costs(plan, distilled, teachers, baselines.cpu_seconds)
     if heads is not None:
         rows += head_rows(config.resources, heads, Splits(train, validation, test), list(training_sets.small()))
     return rows
+
+
+def _write_costs(
+    plan: Plan, distilled: DistilledSet, teachers: Teachers | None, baselines: Mapping[str, float]
+) -> None:
+    """Write the processor time [s] of each training set that took some, where it was measured."""
+    made = {"distilled": distilled.folder, **({} if teachers is None else {"experts": teachers.store.folder})}
+    costs = {name: cost.cpu_seconds for name, folder in made.items() if (cost := cost_of(folder)) is not None}
+    plan.evaluation.folder.write(COSTS, json.dumps({**costs, **baselines}, indent=1).encode())
 
 
 def _register(

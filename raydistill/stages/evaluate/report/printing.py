@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raydistill.config import Config
+from raydistill.log import duration
 from raydistill.stages.evaluate.artifact import HEAD as HEADS
 from raydistill.stages.evaluate.artifact import UNSEEN, EvaluationReport, by_network, trained_network
 from raydistill.stages.evaluate.report.text import HEAD, accuracy_table, format_figure, verdict
@@ -42,6 +43,8 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
         sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
         f"{glossary(TRAINING_SETS, report.summary)}\n",
     ]
+    if costs := [f"{shown_name(name)} {duration(seconds)}" for name, seconds in report.cpu_seconds.items()]:
+        parts.append(sentence(f"Processor time to make them: {', '.join(costs)}."))
     if config.evaluate.encoders:
         unseen = by_network(report.summary, HEADS)
         rows = [(shown_name(name), format_figure(means[UNSEEN])) for name, means in unseen.items() if UNSEEN in means]
