@@ -59,6 +59,8 @@ def check(config: Config) -> None:
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     if config.distill.space.kind == "generator":
         _check_generator(config)
+    if config.evaluate.draws:
+        _check_drawn(config)
     _check_expressions(config)
     named = None if tree is None or tree.name == UNLABELLED else tree
     _check_conditions(config, named)
@@ -143,6 +145,16 @@ def _check_generator(config: Config) -> None:
     if config.generate.model.space.kind == "latents":
         what = "a generator of latents gives no gradient of its images"
         raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
+
+
+def _check_drawn(config: Config) -> None:
+    """Raise ConfigError if no generator can draw the baselines of classes."""
+    if config.curate.whitening:
+        what, fix = "a generator draws no whitened images", "leave out curate.whitening, or samples and mgd3"
+        raise ConfigError(what, "evaluate.baselines", fix)
+    if config.generate.conditions is not None and "class" not in config.generate.conditions:
+        what, fix = "samples and mgd3 need a generator that knows classes", "add class to generate.conditions"
+        raise ConfigError(what, "evaluate.baselines", fix)
 
 
 def _check_encoder(config: Config) -> None:

@@ -358,6 +358,8 @@ class Plan:
         }
         parents = {kinds.CURATED: self.curated, kinds.DISTILLED: self.evaluated_set}
         parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.unseen_encoders)}
+        if self.config.evaluate.draws:
+            parents[kinds.GENERATOR] = self.generator
         return self.spec(kinds.EVALUATION, parts, parents, self.config.seed)
 
     def spec(self, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int) -> ArtifactSpec:

@@ -28,10 +28,12 @@ from raydistill.stages.evaluate.fits import FIT_CACHE
 from raydistill.stages.evaluate.report.printing import evaluation_report
 from raydistill.stages.evaluate.stage import check_compatible, evaluate, load_split
 from raydistill.stages.evaluate.training_sets import TrainingSets
+from raydistill.stages.generate.stage import generate
 from raydistill.storage import Folder, checked
 from raydistill.storage.checked import from_json, to_json
 from raydistill.tracking.tracker import Run
 from tests.damage import flipped
+from tests.private_ray import training_here
 from tests.words import check_simulated
 
 SEVEN = {"distilled", "random_real", "class_mean", "k_center", "dm", "experts", "full_data"}
@@ -160,6 +162,25 @@ def test_gradients_are_matched_for_two_baselines(root: Path, tmp_path: Path) -> 
         (cached,) = below(plan.config, "evaluation").parent.rglob(f"{name}-*")
         images = unpack_tensors(checked.read(Folder(str(cached.parent)), cached.name) or b"")[0]["images"]
         assert len(images) == len(DistilledSet.open(plan.evaluated_set.folder).images) * {"dsa": 1, "idc": 4}[name]
+
+
+def test_generator_draws_two_baselines(root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(root, tmp_path / "runs"))
+    words = [
+        "evaluate.baselines=[samples, mgd3]", "evaluate.full_data_networks=0", "generate.conditions=[class]",
+        "generate.training={steps: 3, batch_size: 4, shards: 1, symmetries: none}", "generate.sampling={steps: 2}",
+        "resources.workers=1",
+    ]  # fmt: skip
+    plan = Plan(tiny(root, *words))
+    with training_here():
+        generate(plan, SILENT)
+    report = evaluate(plan, SILENT)
+    for name in ("samples", "mgd3"):
+        assert figure_is_whole(report.summary[name]["balanced_accuracy"], 2)
+        assert report.cpu_seconds[name] > 0
+    assert "generator" in report.manifest.parents
+    with pytest.raises(ConfigError, match="a generator that knows classes"):
+        Plan(tiny(root, *words, "generate.conditions=[votes]"))
 
 
 def test_experts_choose_baselines(root: Path, tmp_path: Path) -> None:

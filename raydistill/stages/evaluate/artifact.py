@@ -57,6 +57,8 @@ SUBJECTS = (
     "ncfm",
     "dsa",
     "idc",
+    "samples",
+    "mgd3",
     "nearest_feature",  # heads alone: real images nearest to the mean feature of their class
     "full_data_head",  # heads alone: all the training images
     "experts",

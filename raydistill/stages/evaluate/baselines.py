@@ -16,6 +16,9 @@ from raydistill.artifacts.manifest import check_parent, identity_of
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Baseline, Config, plain, sources
 from raydistill.config.kinds import added
+from raydistill.diffusion.modes import modes_of, near_modes
+from raydistill.diffusion.noised import SCALE
+from raydistill.diffusion.sampling import sample
 from raydistill.distillation import coreset, difficulty
 from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset
@@ -25,8 +28,10 @@ from raydistill.distillation.options import CharacteristicMatching, Distribution
 from raydistill.errors import ConfigError, RaydistillError
 from raydistill.imports import load_entry_point
 from raydistill.learning.architectures import Architecture
+from raydistill.learning.encoders import Renormalise
 from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.networks import Network, build_network
+from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.cluster import PROGRESS_INTERVAL
@@ -40,12 +45,14 @@ from raydistill.stages.evaluate.config import BASELINES
 from raydistill.stages.evaluate.fits import Split
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.classifier import expert_architecture, expert_network
+from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.storage import Folder, checked
 from raydistill.table import revision
 
 log = get_logger(__name__)
 
 Matched = Literal["dm", "ncfm", "dsa", "idc"]
+Drawn = Literal["samples", "mgd3"]
 ByExperts = Literal["el2n", "forgetting", "moderate", "rded"]
 OBSERVERS = 4  # experts that score images, at most
 
@@ -107,6 +114,9 @@ class Baselines:
         As in `Evaluator`; part of the name under which images are cached.
     teachers
         The experts, which some baselines ask.
+    generator, normalisation
+        Folder of the generator of the baselines "samples" and "mgd3", and the map from pictures to
+        `train`.
     cpu_seconds
         Processor time of each baseline that was made in a Ray task, filled by `images`.
     """
@@ -119,6 +129,8 @@ class Baselines:
     cache: Folder
     evaluated_on: str
     teachers: Teachers | None = None
+    generator: Folder | None = None
+    normalisation: AnyNormalisation | None = None
     cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     def images(self, name: Baseline, draw: int) -> Coreset:
@@ -140,6 +152,8 @@ class Baselines:
                 return coreset.with_class_origins(self._matched(name), self.train[1], self.num_classes)
             case "el2n" | "forgetting" | "moderate" | "rded":
                 return self._by_experts(name)
+            case "samples" | "mgd3":
+                return coreset.with_class_origins(self._drawn(name), self.train[1], self.num_classes)
             case _:
                 chosen = load_entry_point(added(BASELINES)[name])(*arguments, generator(self.root, name, draw))
                 return self._checked(name, chosen)
@@ -198,6 +212,21 @@ class Baselines:
             tensors = self._store(name, file, {"images": images_SCHW, "origins": origins_SF}, seconds)
         return Coreset(tensors["images"], tuple(tensors["origins"]))
 
+    def _drawn(self, name: Drawn) -> Tensor:
+        """Return images that a generator draws, cached or from a Ray task."""
+        assert self.generator is not None  # a parent of the evaluation
+        seed, config = fold_in(self.root, name), self.config
+        artifact = GeneratorArtifact.open(self.generator)
+        inputs = {"revision": revision("evaluation"), "generator": artifact.manifest.content, "ipc": self.ipc}
+        file = self._file(name, inputs, seed)
+        if (tensors := self._known(name, file)) is None:
+            ensure_schedulable(config.resources)
+            arguments = (self.generator.uri, ray.put(self.train), self.normalisation, self.num_classes, self.ipc, seed)
+            with translate_errors("evaluate"):
+                images, seconds = ray.get(worker_task(_draw, config.resources).remote(config, name, *arguments))
+            tensors = self._store(name, file, {"images": images}, seconds)
+        return tensors["images"]
+
     def required_teachers(self, name: Baseline) -> Teachers:
         """Return the experts; ConfigError if there are none."""
         if self.teachers is None:
@@ -255,6 +284,35 @@ def _choose(
             events = [difficulty.forgetting_events(network, one, images, labels) for one in trainings]
             found = difficulty.easiest(*arguments, torch.stack(events).sum(dim=0), g)
     return found.images_SCHW.cpu(), torch.stack(found.origins).cpu(), time.process_time() - began
+
+
+def _draw(
+    config: Config,
+    name: Drawn,
+    folder: str,
+    train: Split,
+    normalisation: Normalisation,
+    num_classes: int,
+    ipc: int,
+    seed: int,
+) -> tuple[Tensor, float]:
+    """Return images of each class and processor time [s]; runs in a Ray task."""
+    began, device = time.process_time(), Processor.of(config.resources).enter()
+    artifact = GeneratorArtifact.open(folder)
+    drawer, labels_S = artifact.load().to(device), torch.arange(num_classes).repeat_interleave(ipc)
+    conditions = artifact.encoding.encode(len(labels_S), labels_N=labels_S.numpy())
+    shape = (len(labels_S), 3, artifact.summary.image_size, artifact.summary.image_size)
+    noise, sampling = torch.randn(shape, generator=generator(seed, "noise")), artifact.summary.sampling
+    if name == "samples":
+        pictures = sample(drawer, conditions, noise, sampling)
+    else:
+        real = Renormalise(normalisation, SCALE)(train[0])
+        modes = [
+            modes_of(drawer, real[rows], ipc, fold_in(seed, label))
+            for label, rows in enumerate(coreset.members(train[1], num_classes))
+        ]
+        pictures = near_modes(drawer, conditions, noise, torch.cat(modes), sampling)
+    return Renormalise(SCALE, normalisation)(pictures.cpu()), time.process_time() - began
 
 
 def _options(config: Config, name: Matched) -> DistributionMatching | CharacteristicMatching | GradientMatching:

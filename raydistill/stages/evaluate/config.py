@@ -16,7 +16,7 @@ from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
 BASELINES = "raydistill.baselines"  # entry points of other packages
 ShippedBaseline = Literal[
     "random_real", "random_soft", "class_mean", "k_center", "herding", "moderate", "el2n", "forgetting", "rded", "dm",
-    "ncfm", "dsa", "idc",
+    "ncfm", "dsa", "idc", "samples", "mgd3",
 ]  # fmt: skip
 if TYPE_CHECKING:
     Baseline = str
@@ -121,7 +121,8 @@ class Evaluate:
     baselines
         Real or matched images to compare with. "random_soft": random images with soft labels of the
         experts. "moderate", "el2n", "forgetting" and "rded" ask the experts which images to take
-        (`distillation.difficulty`).
+        (`distillation.difficulty`). "samples" and "mgd3" are drawn by the run's generator, which knows
+        classes.
     dm
         Distribution matching of the baseline "dm".
     ncfm
@@ -169,6 +170,11 @@ class Evaluate:
             raise ValueError(
                 f"scores compare the first protocol with itself without augmentation, but '{name}' has none"
             )
+
+    @property
+    def draws(self) -> bool:
+        """Return whether a generator draws a baseline."""
+        return not {"samples", "mgd3"}.isdisjoint(self.baselines)
 
     @property
     def first_protocol(self) -> tuple[str, Protocol]:

@@ -42,7 +42,7 @@ def test_processor_time_of_children_counts(tmp_path: Path) -> None:
 
 def test_sum_goes_on_after_an_interruption(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    with pytest.raises(KeyboardInterrupt), measured(folder, gpus=0):
+    with pytest.raises(KeyboardInterrupt), measured(folder, gpus=0):  # noqa: PT012
         busy(0.3)
         raise KeyboardInterrupt
     assert cost_of(folder) is None, "an unfinished artifact has no cost"

@@ -26,6 +26,8 @@ TRAINING_SETS = {
     "ncfm": "images of the simpler method neural characteristic function matching",
     "dsa": "images of the simpler method gradient matching",
     "idc": "images of gradient matching, four in the pixels of one",
+    "samples": "as many pictures of each class, drawn by a generator",
+    "mgd3": "as many pictures of each class, which a generator drew near modes of the galaxies",
     "nearest_feature": "as many training images, nearest to the mean feature of their class",
     "full_data_head": "all training images",
     "experts": "the networks that the images imitate, trained on all training images",
