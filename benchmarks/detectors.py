@@ -89,6 +89,7 @@ def detector_runs(
     """Return each seed's figures by what trained the detector, and its frames."""
     config, contrast = (real, ()) if real else ("demo_diffusion", SIMULATED)
     words = [config, f"detect.fields.side={side}", *contrast, *SIZES, *overrides]
+    side = load_config(config, *words[1:]).detect.side
     whole, documents = (real_frames if real else simulated_frames)(words, side, max(100, *frames))
     if without:
         documents["train"] = without_class(documents["train"], without)

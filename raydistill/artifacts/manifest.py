@@ -265,7 +265,9 @@ def check_parent(child: Manifest, name: str, parent: Manifest, where: str) -> No
 
 
 def _content(files: Mapping[str, FileEntry]) -> str:
-    data = sorted((name, entry.sha256) for name, entry in files.items() if not name.endswith((".png", COST, COSTS)))
+    data = sorted(
+        (name, entry.sha256) for name, entry in files.items() if not (name.endswith(".png") or name in (COST, COSTS))
+    )
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ def sets() -> None:
     raydistill.open("NAME") opens one in Python, and `raydistill verify NAME` evaluates it again.
     """
     with exit_on_error():
-        from raydistill.exporting.release import card_of
+        from raydistill.exporting.card import card_of
         from raydistill.stages.distill.artifact import DistilledSet
         from raydistill.text import text_table
 
@@ -27,7 +27,7 @@ def sets() -> None:
         for name in shipped.set_names():
             distilled = DistilledSet.open(str(shipped.find_set(name)), verify=False)
             card, shape = card_of(distilled), distilled.images.shape
-            accuracy = f"{card.balanced_accuracy.mean:.3f} ± {card.balanced_accuracy.ci95:.3f}" if card else ""
+            accuracy = str(card.balanced_accuracy) if card else ""
             numbers = (str(shape[0]), str(len(distilled.class_names)), str(shape[-1]))
             rows.append((name, *numbers, accuracy))
             pictures.append((f"Picture of {name}", f"{distilled.folder.shown}/grid.png"))
@@ -61,22 +61,20 @@ def verify(
     """
     with exit_on_error():
         from raydistill import log
-        from raydistill.errors import ConfigError
-        from raydistill.exporting.verify import verify
+        from raydistill.exporting.verify import is_at_hand, verify
 
         log.setup(verbose)
         config = words[0] if words and "=" not in words[0] else None
-        overrides = (words or [])[0 if config is None else 1 :]
-        for name in shipped.set_names() if place == "all" else [place]:
-            try:
-                verified = verify(name, config, overrides)
-            except ConfigError as error:
-                if place != "all":
-                    raise
-                show([(f"{name} is left out", str(error))], "fetch gz2")  # its survey is not at hand
-                continue
-            verified.check()
+        overrides, wrong = (words or [])[0 if config is None else 1 :], []
+        names = [name for name in shipped.set_names() if is_at_hand(name)] if place == "all" else [place]
+        for name in names:
+            verified = verify(name, config, overrides)
             print_result(str(verified))
+            wrong += [] if verified.repeated else [verified]
+        if place == "all" and (absent := [name for name in shipped.set_names() if name not in names]):
+            show([("Left out, because their surveys are not at hand", ", ".join(absent))], "fetch gz2")
+        for one in wrong[:1]:
+            one.check()
 
 
 @command(DISTIL, "raydistill release demo --to my-set", "how-to/share.md")

@@ -25,7 +25,7 @@ from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, ConfigError, RaydistillError, describe_yaml_error
 from raydistill.escaping import is_utf8, literal
 from raydistill.learning.augment import DSA
-from raydistill.stages.evaluate.config import Evaluate
+from raydistill.stages.evaluate.config import MATCHED, Evaluate
 from raydistill.storage import Folder, check_no_device, check_path
 from raydistill.storage.yaml_limits import MAX_CONFIG_VALUES, MAX_TEXT, check_yaml
 
@@ -264,7 +264,8 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     options, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
     if options is not None:
         _reject_unused_augmentation(config, uses)
-        OmegaConf.update(below, "evaluate.dm", {AUGMENTATION: {**options, "shared": True}}, force_add=True)
+        for name in MATCHED:
+            OmegaConf.update(below, f"evaluate.{name}", {AUGMENTATION: {**options, "shared": True}}, force_add=True)
     data_set = OmegaConf.select(config, "survey.kind") in DATA_SETS
     if data_set:
         below.curate = PHOTOGRAPHS

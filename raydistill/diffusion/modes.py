@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from raydistill.diffusion.conditions import Conditions
@@ -22,7 +23,7 @@ from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import guided_by, solve
 from raydistill.seeding import fold_in
 
-WEIGHT, STOP = 0.1, 0.5  # as in the paper: its lambda, and the time at which guidance ends
+WEIGHT, STOP = 0.1, 0.5  # the paper's values of lambda, and of the time at which guidance ends
 
 
 @torch.no_grad()
@@ -55,12 +56,13 @@ def near_modes(
 
 @torch.no_grad()
 def modes_of(generator: Generator, pictures_NCHW: Tensor, count: int, seed: int) -> Tensor:
-    """Return the centres of `count` clusters of a class's pictures, in the space of the generator.
+    """Return the centres of `count` clusters of a class's pictures.
 
-    Fewer pictures than clusters repeat.
+    They are states in the space of the generator. Fewer pictures than clusters repeat.
     """
     states = torch.cat([generator.space.encode(part.to(generator.device)) for part in pictures_NCHW.split(256)])
     flat = states.flatten(1).double().cpu().numpy()
-    clusters = KMeans(min(count, len(flat)), n_init=4, random_state=fold_in(seed, "modes") % 2**32).fit(flat)
+    with threadpool_limits(1):  # the same bits on any number of threads
+        clusters = KMeans(min(count, len(flat)), n_init=4, random_state=fold_in(seed, "modes") % 2**32).fit(flat)
     centres = torch.from_numpy(clusters.cluster_centers_).to(states).view(-1, *states.shape[1:])
     return centres.repeat(-(-count // len(centres)), *[1] * (centres.dim() - 1))[:count]

@@ -10,12 +10,14 @@ synthetic images (DSA, Zhao & Bilen 2021, arXiv:2102.08259). theta begins anew a
 images; between them, it is trained on the synthetic images.
 
 With tiles, images are parts of stored images, enlarged; networks are trained on real images, and D
-is the squared difference (IDC, Kim et al. 2022, arXiv:2205.14959).
+is the squared difference of all weights but those of the last layer (IDC, Kim et al. 2022,
+arXiv:2205.14959).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -48,6 +50,16 @@ def cosine_distance(network: Network, one_P: Tensor, other_P: Tensor) -> Tensor:
     return total
 
 
+def squared_distance(network: Network, one_P: Tensor, other_P: Tensor) -> Tensor:
+    """Return the squared difference of two gradients.
+
+    Biases and the last layer do not count.
+    """
+    ones, others = network.layout.split(one_P), network.layout.split(other_P)
+    weights = [name for name, one in ones.items() if one.dim() > 1][:-1]
+    return torch.stack([(ones[name] - others[name]).square().sum() for name in weights]).sum()
+
+
 def gradient_matching(
     recipe: GradientMatching,
     network: Network,
@@ -76,8 +88,9 @@ def gradient_matching(
     own_SK = hard_labels(num_classes, per_class).to(images_NCHW)
     optimiser = torch.optim.SGD([stored], lr=recipe.lr, momentum=recipe.momentum)
     training = Training(
-        epochs=recipe.network_epochs, lr=recipe.network_lr, batch_size=256, augmentation=recipe.augmentation
-    )
+        epochs=recipe.network_epochs, lr=recipe.network_lr, momentum=recipe.network_momentum, batch_size=256,
+        weight_decay=recipe.network_weight_decay, augmentation=replace(recipe.augmentation, shared=False),
+    )  # fmt: skip
     theta_P = images_NCHW.new_zeros(0)
 
     def gradient(images: Tensor, theta_P: Tensor, targets: Tensor, parameters: AugmentationParameters) -> Tensor:
@@ -88,7 +101,7 @@ def gradient_matching(
         x: Tensor, real_P: Tensor, theta_P: Tensor, targets: Tensor, parameters: AugmentationParameters
     ) -> Tensor:
         made_P = gradient(tiles.decode(x), theta_P, targets, parameters)
-        return (real_P - made_P).square().sum() if recipe.tiles > 1 else cosine_distance(network, real_P, made_P)
+        return (squared_distance if recipe.tiles > 1 else cosine_distance)(network, real_P, made_P)
 
     for iteration in range(recipe.iterations):
         g = generator(seed, iteration)

@@ -155,7 +155,7 @@ class GradientMatching:
     steps_per_network
         Steps of the images with one network, which is trained between them: 1 for one image per
         class in the paper, 10 for ten.
-    network_epochs, network_lr
+    network_epochs, network_lr, network_momentum, network_weight_decay
         That training: 1 epoch for one image per class in the paper, 50 for ten.
     tiles
         Images a side of a stored image. More than 1 makes it IDC.
@@ -171,12 +171,15 @@ class GradientMatching:
     steps_per_network: int = 1
     network_epochs: int = 1
     network_lr: float = 0.01
+    network_momentum: float = 0.0
+    network_weight_decay: float = 0.0
     tiles: int = 1
     augmentation: Augmentation = Augmentation(DSA, mode="single", shared=True)
 
     def __post_init__(self) -> None:
         positive(self, "iterations", "batch_size", "lr", "steps_per_network", "network_epochs", "network_lr", "tiles")
-        at_least_0_below_1(momentum=self.momentum)
+        at_least_0_below_1(momentum=self.momentum, network_momentum=self.network_momentum)
+        not_negative(self, "network_weight_decay")
         if not self.augmentation.shared:
             raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
 

@@ -1,4 +1,4 @@
-"""Read synthetic images of another project, as a distilled set that `evaluate` takes.
+"""Read synthetic images of another project as a distilled set.
 
 A YAML file says where the tensors are, and how they were normalised:
 
@@ -8,15 +8,18 @@ A YAML file says where the tensors are, and how they were normalised:
     std: [0.14, 0.12, 0.1]
     lr: 0.01                       # learned rate, if there is one
 
-`normalised: false` in place of `mean` and `std`: the tensors are pictures, in [0, 1] or of 8 bits. A
-part of a file is named after a colon: `results.pt:data.0.0`, `set.npz:images`. Files of torch are
-read as tensors alone (`weights_only`). Classes are in the order of the config's.
+A folder has a folder of each class, named like the classes or by numbers. `normalised: false` in
+place of `mean` and `std`: the tensors are pictures, in [0, 1] or of 8 bits. A part of a file is
+named after a colon: `results.pt:data.0.0`, `set.npz:images`. Files of torch are read as tensors
+alone (`weights_only`). Classes are in the order of the config's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +34,19 @@ from torch import Tensor
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import commit, exists
 from raydistill.artifacts.records import checked
-from raydistill.errors import ArtifactCorrupt, CatalogError
+from raydistill.errors import ArtifactCorrupt, CatalogError, listed
 from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.learning.normalise import AnyNormalisation, Normalisation, one_hot
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet, SyntheticImages, write_images
 from raydistill.storage import Folder
+from raydistill.storage.filesystems import check_no_device
+from raydistill.storage.yaml_limits import read_yaml
 
 FIX = "see the head of raydistill/exporting/foreign.py, or docs/how-to/share.md"
 MAX_BYTES = 2**31  # of a file
+MAX_PICTURES = 100_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class _Table:
 
 
 def opened_set(path: str, plan: Plan) -> DistilledSet:
-    """Return the set that a YAML file describes, for the classes of a config's curated set.
+    """Return the set of a YAML file, for the classes of a config.
 
     Raises
     ------
@@ -66,26 +72,31 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
     """
     curated = CuratedSet.open(plan.curated.folder)
     table, where = _read_table(Path(path)), Path(path).parent
-    images, labels = _tensors(table, where, path)
+    images, labels = _tensors(table, where, path, curated.class_names)
     targets = _targets(labels, curated.num_classes, path)
-    if images.dim() != 4 or len(images) != len(targets) or images.shape[-1] != images.shape[-2]:
+    if images.dim() != 4 or len(images) != len(targets) or images.shape[1] != 3 or images.shape[-1] != images.shape[-2]:
         what = f"its images have the shape {tuple(images.shape)}, and its labels {tuple(labels.shape)}"
-        raise CatalogError(what, path, "give square images [S, C, H, W], and labels [S] or [S, K]")
+        raise CatalogError(what, path, "give square images [S, 3, H, W], and labels [S] or [S, K]")
     if not (torch.isfinite(images).all() and torch.isfinite(targets).all()):
         raise CatalogError("its images or labels have values that are not finite", path, "remove them")
     order = targets.argmax(dim=1).argsort(stable=True)
     counts = targets.argmax(dim=1).bincount(minlength=curated.num_classes)
+    if labels.dim() == 2 and counts.unique().numel() > 1 and len(targets) % curated.num_classes == 0:
+        order, counts = torch.arange(len(targets)), torch.tensor([len(targets) // curated.num_classes])  # soft labels
     if counts.unique().numel() > 1:
         what = f"its classes have {', '.join(map(str, counts.tolist()))} images"
         raise CatalogError(what, path, "give a set with equally many images of each class")
     normalisation: AnyNormalisation = curated.normalisation
     if table.normalised:
-        if table.mean is None or table.std is None or not len(table.mean) == len(table.std) == images.shape[1]:
-            what = "it does not say how its images were normalised: a mean and a std for each channel"
+        mean, std = table.mean or (), table.std or ()
+        if not len(mean) == len(std) == 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            what = "it does not say how its images were normalised: a mean and a positive std for each channel"
             raise CatalogError(what, path, "give mean and std, or normalised: false for pictures")
-        normalisation = Normalisation(table.mean, table.std)
+        normalisation, images = Normalisation(mean, std), images.float()
     else:
         images = _normalised_pictures(images, normalisation, path)
+    if table.lr is not None and not 0 < table.lr < math.inf:
+        raise CatalogError(f"its learned rate is {table.lr:g}", path, "give a positive lr, or none")
     rates = torch.tensor([] if table.lr is None else [table.lr])
     made = SyntheticImages(images[order].contiguous(), targets[order].contiguous(), rates, normalisation, 0)
     return _written(made, curated, int(counts[0]), plan)
@@ -108,41 +119,57 @@ def _written(made: SyntheticImages, curated: CuratedSet, per_class: int, plan: P
 
 def _read_table(path: Path) -> _Table:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path.read_text())
         return checked(Folder(str(path.parent)), path.name, _Table, values)
-    except FileNotFoundError:
+    except OSError:
         raise CatalogError("there is no such file", str(path), "check the path") from None
-    except (ArtifactCorrupt, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (ArtifactCorrupt, yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
         raise CatalogError("it does not describe a set of images", str(path), FIX) from error
 
 
-def _tensors(table: _Table, where: Path, path: str) -> tuple[Tensor, Tensor]:
+def _tensors(table: _Table, where: Path, path: str, class_names: list[str]) -> tuple[Tensor, Tensor]:
     """Return images and labels as files have them."""
     folder = where / table.images
     if folder.is_dir():
-        return _of_folder(folder, path)
+        return _of_folder(folder, path, class_names)
     if table.labels is None:
         raise CatalogError("it names no labels", path, "give labels, or a folder with a folder per class")
     return _of_file(where, table.images, path), _of_file(where, table.labels, path)
 
 
-def _of_folder(folder: Path, path: str) -> tuple[Tensor, Tensor]:
-    images, labels = [], []
-    for label, of_class in enumerate(sorted(one for one in folder.iterdir() if one.is_dir())):
-        for file in sorted(of_class.iterdir()):
-            images.append(torch.tensor(decode_picture(file.read_bytes(), str(file))).permute(2, 0, 1))
-            labels.append(label)
-    if not images or len({image.shape for image in images}) > 1:
-        raise CatalogError("its folder has no pictures, or pictures of several sizes", path, FIX)
-    return torch.stack(images), torch.tensor(labels)
+def _of_folder(folder: Path, path: str, class_names: list[str]) -> tuple[Tensor, Tensor]:
+    names = [one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    if set(names) == set(class_names):
+        names = class_names
+    elif len(names) == len(class_names) and all(name.isdecimal() for name in names):
+        names = sorted(names, key=int)
+    else:
+        what = f"the folders of its pictures are {listed(sorted(names))}, and the classes {listed(class_names)}"
+        raise CatalogError(what, path, "name a folder after each class, or number them from 0 in their order")
+    files = [(label, file) for label, name in enumerate(names) for file in sorted((folder / name).iterdir())]
+    if not 0 < len(files) <= MAX_PICTURES:
+        what = f"its folder has {len(files)} pictures"
+        raise CatalogError(what, path, f"give 1 to {MAX_PICTURES}")
+    pictures = []
+    for _, file in files:
+        check_no_device(str(file), path)
+        pictures.append(decode_picture(file.read_bytes(), str(file)))
+    if len({picture.shape for picture in pictures}) > 1:
+        raise CatalogError("its folder has pictures of several sizes", path, "give pictures of one size")
+    return torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2), torch.tensor([label for label, _ in files])
 
 
 def _of_file(where: Path, name: str, path: str) -> Tensor:
-    """Return a tensor of a file of torch or numpy; a part of it is named after a colon."""
+    """Return a tensor of a file; a part of it is named after a colon."""
     name, _, part = name.partition(":")
     file = where / name
+    check_no_device(str(file), path)
     try:
-        if file.stat().st_size > MAX_BYTES:
+        size = file.stat().st_size
+        if zipfile.is_zipfile(file):  # also a file of torch
+            with zipfile.ZipFile(file) as members:
+                size = sum(member.file_size for member in members.infolist())
+        if size > MAX_BYTES:
             raise CatalogError(f"'{name}' has more than 2 GB", path, "give a smaller file")
         if file.suffix in (".npz", ".npy"):
             value: Any = np.load(file, allow_pickle=False)

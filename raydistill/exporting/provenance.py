@@ -1,7 +1,7 @@
 """Find survey, licence and citation of the galaxies behind a set of pictures.
 
-A curated set has them in its manifest. Other sets name it among their parents. Where it is not
-found, the FITS header of a distilled set names survey and licence.
+A curated set has them in its manifest, and a released set in its card. Other sets name a curated set
+among their parents. Where it is not found, the FITS header of a distilled set names survey and licence.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from raydistill.artifacts.manifest import Manifest, Parent, describe_kind, kind_of, open_manifest
 from raydistill.errors import ArtifactError
+from raydistill.exporting.card import card_of
 from raydistill.log import get_logger
 from raydistill.stages.curate.artifact import KIND, CuratedSet
 from raydistill.stages.distill.artifact import PROTOTYPES, DistilledSet
@@ -57,6 +58,8 @@ def provenance_of(pictures: CuratedSet | SyntheticSet | DistilledSet) -> Provena
     if isinstance(pictures, CuratedSet):
         return _of_curated(pictures.manifest, pictures.summary.survey, pictures.summary.simulated)
     homepage = METHOD if isinstance(pictures, DistilledSet) else ""
+    if isinstance(pictures, DistilledSet) and (card := card_of(pictures)) is not None:
+        return Provenance(card.survey, card.simulated, card.licence, card.citation, homepage)
     if (curated := find_curated(pictures.folder, pictures.manifest)) is not None:
         return _of_curated(curated.manifest, curated.summary.survey, curated.summary.simulated, homepage)
     where = pictures.folder.uri

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
 from raydistill import shipped
 from raydistill.artifacts import kinds
-from raydistill.artifacts.manifest import open_manifest
+from raydistill.artifacts.manifest import check_parent, open_manifest
 from raydistill.config.reading import load
 from raydistill.errors import ConfigError, NotRepeated
+from raydistill.exporting.card import Card, Figure, card_of
 from raydistill.exporting.foreign import opened_set
-from raydistill.exporting.release import Figure, card_of
+from raydistill.exporting.release import check_words
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import run
@@ -25,6 +29,7 @@ ONLY = (
     "evaluate.baselines=[]", "evaluate.full_data_networks=0", "evaluate.other_networks=[]", "evaluate.scores=false",
     "evaluate.groups=null",
 )  # fmt: skip
+OUTPUT = "output=runs/verify"  # not that of other runs, whose trained networks would be taken
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,32 @@ class Verified:
     published: Figure | None
 
     def __str__(self) -> str:
-        here = f"{self.name}: balanced accuracy {_shown(self.found)}"
-        return here if self.published is None else f"{here}, published {_shown(self.published)}"
+        here = f"{self.name}: balanced accuracy {self.found}"
+        return here if self.published is None else f"{here}, published {self.published}"
+
+    @property
+    def repeated(self) -> bool:
+        """Return whether the figures agree as two sets of networks do, at 95 %.
+
+        The galaxies are the same, so the interval is that of the networks alone: Welch's t of the
+        difference. One processor gives equal networks; others differ in the last bits.
+        """
+        one, other = self.found, self.published
+        if other is None or other.mean is None:
+            return True
+        if one.mean is None:
+            return False
+        difference = abs(one.mean - other.mean)
+        if one.std is None or other.std is None:
+            return difference < 0.5e-3  # a single network: equal as shown
+        variances = one.std**2 / one.n, other.std**2 / other.n
+        allowed = float(stats.t.ppf(0.975, one.n + other.n - 2)) * math.sqrt(sum(variances))
+        return difference <= allowed
 
     def check(self) -> None:
-        """Raise NotRepeated if the figures differ by more than their intervals allow.
-
-        Both intervals are for other networks and galaxies, so the difference of independent figures
-        has the root of the sum of their squares.
-        """
-        if self.published is None:
-            return
-        difference = abs(self.found.mean - self.published.mean)
-        allowed = math.hypot(self.found.ci95, self.published.ci95)
-        if not difference <= allowed:
-            what = f"here it has {_shown(self.found)}, and {_shown(self.published)} was published"
+        """Raise NotRepeated unless the figures agree."""
+        if not self.repeated:
+            what = f"here it has {self.found}, and {self.published} was published"
             raise NotRepeated(what, self.name, "compare the versions in manifest.json, and the survey's files")
 
 
@@ -75,37 +91,54 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
     config
         Config of the survey and the protocol. None: those of the card.
     overrides
-        Values at dotted keys.
+        Values at dotted keys. Without an output it is `runs/verify`.
 
     Raises
     ------
     ConfigError
-        The set has no card, and no config is given.
+        The set has no card, and no config is given; or the card names a file or code.
     """
-    found = shipped.find_set(place)
-    name = place if found is not None else place.rstrip("/").rpartition("/")[2]
     foreign = place.endswith((".yaml", ".yml"))
-    distilled = None if foreign else DistilledSet.open(str(found or place))
+    distilled = None if foreign else DistilledSet.open(_folder(place))
     card = None if distilled is None else card_of(distilled)
     if config is None:
-        if card is None:
-            fix = "give the config of its survey: verify SET CONFIG"
-            raise ConfigError("it has no card that names its config", place, fix)
-        config, overrides = card.config, [*card.overrides, *overrides]
-    plan = Plan(load(config, [*overrides, *ONLY]))
+        config, words = _of_card(card, place)
+        overrides = [*words, *overrides]
+    output = [] if any(word.startswith("output=") for word in overrides) else [OUTPUT]
+    words = [*output, *overrides, *ONLY]
+    plan = Plan(load(config, words))
     if distilled is None:
         run(plan, "curate")
         distilled = opened_set(place, plan)
-    plan = Plan(load(config, [*overrides, *ONLY, f"distilled={distilled.folder.uri}"]))
+    plan = Plan(load(config, [*words, f"distilled={distilled.folder.uri}"]))
     report = run(plan, "evaluate")
-    of = report.summary["distilled"]["balanced_accuracy"]
-    figure = Figure(of["mean"], of["ci95"] or 0.0, of["n"])
-    curated = open_manifest(plan.curated.folder, kinds.CURATED, verify=False)
-    same = card is not None and curated.content == card.curated
+    check_parent(report.manifest, "distilled", distilled.manifest, report.folder.uri)
+    same = card is not None and open_manifest(plan.curated.folder, kinds.CURATED, verify=False).content == card.curated
     if card is not None and not same:
         log.warning("verify: these are other galaxies than those of the card, so nothing is compared")
-    return Verified(name, figure, card.balanced_accuracy if card is not None and same else None)
+    name = place.rstrip("/").rpartition("/")[2]
+    return Verified(name, Figure.of(report.summary["distilled"]), card.balanced_accuracy if card and same else None)
 
 
-def _shown(figure: Figure) -> str:
-    return f"{figure.mean:.3f} ± {figure.ci95:.3f} ({figure.n} networks)"
+def is_at_hand(name: str) -> bool:
+    """Return whether a released set's survey is simulated, or is there."""
+    try:
+        config, words = _of_card(card_of(DistilledSet.open(_folder(name))), name)
+        survey = load(config, words).survey
+    except ConfigError:  # a variable of the environment is not set
+        return False
+    return survey.kind == "simulated" or os.path.exists(str(getattr(survey, "catalog", "")))
+
+
+def _folder(place: str) -> str:
+    """Return the folder of a set; a folder of the user comes before a shipped name."""
+    found = None if os.path.exists(place) else shipped.find_set(place)
+    return place if found is None else str(found)
+
+
+def _of_card(card: Card | None, place: str) -> tuple[str, list[str]]:
+    if card is None:
+        fix = "give the config of its survey: verify SET CONFIG"
+        raise ConfigError("it has no card that names its config", place, fix)
+    check_words(card.config, card.overrides)
+    return card.config, card.overrides

@@ -59,8 +59,7 @@ def check(config: Config) -> None:
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     if config.distill.space.kind == "generator":
         _check_generator(config)
-    if config.evaluate.draws:
-        _check_drawn(config)
+    _check_baselines(config)
     _check_expressions(config)
     named = None if tree is None or tree.name == UNLABELLED else tree
     _check_conditions(config, named)
@@ -147,8 +146,19 @@ def _check_generator(config: Config) -> None:
         raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
 
 
-def _check_drawn(config: Config) -> None:
-    """Raise ConfigError if no generator can draw the baselines of classes."""
+def _check_baselines(config: Config) -> None:
+    """Raise ConfigError if a baseline cannot be made."""
+    names, tiles = set(config.evaluate.baselines), config.evaluate.idc.tiles
+    if "idc" in names and config.curate.image_size % tiles:
+        what = f"images of {config.curate.image_size} pixels have no {tiles} equal tiles a side"
+        raise ConfigError(
+            what, "evaluate.idc.tiles", "leave idc out of evaluate.baselines, or change curate.image_size"
+        )
+    if names & {"el2n", "forgetting"} and config.experts.keep == "ends":
+        what = "experts.keep=ends stores the first and the last epoch, and el2n and forgetting need others"
+        raise ConfigError(what, "evaluate.baselines", "leave them out, or set experts.keep to all")
+    if not config.evaluate.draws:
+        return
     if config.curate.whitening:
         what, fix = "a generator draws no whitened images", "leave out curate.whitening, or samples and mgd3"
         raise ConfigError(what, "evaluate.baselines", fix)

@@ -1,9 +1,9 @@
 """Measure what a stage costs: processor time, peak memory, energy.
 
-A thread looks at this process and its children every two seconds, so Ray workers on this machine are
-counted, and those on other machines are not. `cost.json` lies beside the artifact's other files. It is
-no part of the content digest, because it differs from run to run. Work of an interrupted run counts:
-the sums go on from `partial/cost.json`.
+A thread looks at this process and its children every two seconds. So workers of a Ray that this
+process started are counted; those of a cluster are not. `cost.json` lies beside the artifact's
+other files. It is no part of the content digest, because it differs from run to run. Work of an
+interrupted run counts: the sums go on from `partial/cost.json`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cost:
     wall_seconds
         Time from begin to end.
     gpu_seconds
-        GPUs of a worker times `wall_seconds`.
+        GPUs that a worker of the stage may use, times `wall_seconds`.
     peak_memory
         Most memory of this process and its children [bytes]; pages that they share count once for each.
     joules
@@ -100,6 +100,7 @@ class _Meter(threading.Thread):
 
     def run(self) -> None:
         saved = time.monotonic()
+        self._look()
         while not self.ends.wait(EVERY):
             self._look()
             if time.monotonic() - saved > SAVED_EVERY:

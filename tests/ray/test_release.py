@@ -1,8 +1,14 @@
-"""Released sets open by path, and their figures are found again; sets of other projects are read."""
+"""Released sets open, and their figures are found again.
+
+Sets of other projects are read.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +19,11 @@ from PIL import Image
 from ray_tools import SILENT, below, copy_of, tiny
 
 import raydistill as rd
+from raydistill import shipped
 from raydistill.artifacts.manifest import Parent, commit
 from raydistill.errors import ArtifactError, ArtifactMissing, CatalogError, ConfigError, NotRepeated
-from raydistill.exporting.release import CARD, card_of, release
+from raydistill.exporting.card import CARD, card_of
+from raydistill.exporting.release import release
 from raydistill.exporting.verify import verify
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
@@ -24,7 +32,15 @@ from raydistill.stages.evaluate.stage import evaluate
 from raydistill.storage import Folder
 from tests.private_ray import training_here
 
-CONFIG = str(Path(__file__).parents[1] / "configs" / "tiny.yaml")
+CONFIG = "tiny"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shipped() -> Iterator[None]:
+    """Let the tiny config be one that comes with raydistill."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shipped, "FOLDERS", (*shipped.FOLDERS, Path(__file__).parents[1] / "configs"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +78,7 @@ def test_card_has_the_figures_of_the_evaluation(root: Path, released: Path) -> N
     assert card is not None
     summary = rd.open(below(tiny(root), "evaluation")).summary
     assert card.balanced_accuracy.mean == pytest.approx(summary["distilled"]["balanced_accuracy"]["mean"], abs=1e-4)
-    assert {"random_real", "class_mean", "experts"} <= set(card.baselines)
+    assert {"random_real", "class_mean", "experts"} <= set(card.others)
     assert card.galaxies == len(CuratedSet.open(str(below(tiny(root), "curated"))).load("test").labels_N)
     assert not [word for word in card.overrides if "output" in word or "tracking" in word]
 
@@ -80,11 +96,11 @@ def test_figure_is_found_again(root: Path, released: Path, tmp_path: Path) -> No
     for name in ("images.safetensors", "seen.parquet", "summary.json"):
         Folder(str(wrong)).write(name, (released / name).read_bytes())
     card = json.loads((released / CARD).read_text())
-    card["balanced_accuracy"] |= {"mean": 0.99, "ci95": 0.001}
+    card["balanced_accuracy"] |= {"mean": 0.99, "std": 0.001, "ci95": 0.001}
     Folder(str(wrong)).write(CARD, json.dumps(card).encode())
     manifest = rd.open(released).manifest
     commit(
-        Folder(str(wrong)), kind="distilled", identity=manifest.identity, config=manifest.config, seed=manifest.seed,
+        Folder(str(wrong)), kind="distilled", identity=manifest.identity[::-1], config=manifest.config, seed=manifest.seed,
         parents={role: Parent(one.identity, one.content, "") for role, one in manifest.parents.items()},
         uris=dict.fromkeys(manifest.parents, ""),
     )  # fmt: skip
@@ -146,7 +162,11 @@ def test_folder_of_pictures_is_a_set(root: Path, released: Path, tmp_path: Path)
         ({"images": "code.pt", "labels": "y.pt"}, "'code.pt' is no tensor"),
         ({"images": "x.pt:data.0", "labels": "y.pt"}, "has no tensor at 'data.0'"),
         ({"images": "nan.pt", "labels": "y.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "not finite"),
-        ({"images": "empty"}, "no pictures"),
+        ({"images": "empty"}, "the folders of its pictures are"),
+        ({"images": "x.pt", "labels": "y.pt", "mean": [0, 0, 0], "std": [1, -1, 1]}, "a positive std"),
+        ({"images": "x.pt", "labels": "y.pt", "mean": [0, 0, 0], "std": [1, 1, 1], "lr": -1}, "its learned rate is -1"),
+        ({"images": "grey.pt", "labels": "y.pt", "normalised": False}, "its images have the shape (10, 1, 16, 16)"),
+        ({"images": "pipe", "labels": "y.pt"}, "this is a pipe"),
         ({"pictures": "x.pt"}, "it does not describe a set of images"),
     ],
 )
@@ -158,8 +178,10 @@ def test_wrong_sets_have_one_sentence(root: Path, tmp_path: Path, values: dict[s
     }  # fmt: skip
     for name, value in tensors.items():
         torch.save(value, tmp_path / f"{name}.pt")
+    torch.save(images[:, :1], tmp_path / "grey.pt")
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CatalogError, match=sentence.replace("[", r"\[")):
+    with pytest.raises(CatalogError, match=re.escape(sentence)):
         verify(foreign(tmp_path, **values), CONFIG, [f"output={root}", "tracking.enabled=false"])
     assert not (tmp_path / "ran").exists()
 
@@ -169,6 +191,31 @@ class Code:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return Path.touch, (str(Path("ran")),)
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "sentence"),
+    [
+        ("/data/mine.yaml", [], "no config that comes with raydistill"),
+        ("../tests/configs/tiny", [], "no config that comes with raydistill"),
+        ("tiny", ["survey.catalog=/data/x.csv"], "names a file or code"),
+        ("tiny", ["network={kind: custom, factory: os:system}"], "names a file or code"),
+        ("tiny", ["extends=../evil"], "names a file or code"),
+    ],
+)
+def test_card_names_no_file_and_no_code(
+    released: Path, tmp_path: Path, config: str, overrides: list[str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        release(config, overrides, Folder(str(tmp_path / "mine")))
+    hostile = tmp_path / "hostile"
+    for name in ("images.safetensors", "seen.parquet"):
+        Folder(str(hostile)).write(name, (released / name).read_bytes())
+    card = json.loads((released / CARD).read_text()) | {"config": config, "overrides": overrides}
+    Folder(str(hostile)).write(CARD, json.dumps(card).encode())
+    commit(Folder(str(hostile)), kind="distilled", identity="a", config={}, parents={}, seed=0, uris={})
+    with pytest.raises(ConfigError, match=sentence):
+        verify(str(hostile))
 
 
 def test_set_without_a_card_needs_a_config(root: Path) -> None:

@@ -96,11 +96,10 @@ def _clusters(features_RF: Floats) -> tuple[npt.NDArray[np.int64], float | None]
     cuts = [fcluster(tree, count, "maxclust") for count in range(2, MAX_CLUSTERS + 1)]
     cuts = [np.where(np.bincount(cut)[cut] < SMALLEST, 0, cut) for cut in cuts]
     scores = [_silhouette(square_RR, cut) for cut in cuts]
-    if max(scores) == -1.0:  # all galaxies have the same features
-        return np.ones(len(features_RF), np.int64), None
-    best = cuts[int(np.argmax(scores))].tolist()
+    best, score = cuts[int(np.argmax(scores))].tolist(), max(scores)
     order = [number for number, _ in Counter(best).most_common() if number]
-    return np.array([order.index(number) + 1 if number else 0 for number in best], np.int64), float(max(scores))
+    numbers = np.array([order.index(number) + 1 if number else 0 for number in best], np.int64)
+    return numbers, None if score == -1.0 else score
 
 
 def _silhouette(square_RR: Floats, cut_R: npt.NDArray[np.int64]) -> float:

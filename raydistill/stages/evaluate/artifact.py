@@ -154,7 +154,7 @@ class EvaluationReport(Displayed):
 
     @property
     def cpu_seconds(self) -> dict[str, float]:
-        """Return the processor time that made each training set, where it was measured [s]."""
+        """Return the measured processor time of each training set [s]."""
         return read_json(self.folder, COSTS, dict[str, float]) if COSTS in self.manifest.files else {}
 
     @classmethod

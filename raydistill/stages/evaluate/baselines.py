@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import ray
 import torch
 from torch import Tensor
@@ -76,11 +77,10 @@ def load_teachers(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> T
 
     Experts of the same run are looked for in the run folder, so it can be moved.
     """
-    parent = distilled.manifest.parents.get("trajectories")
-    if parent is None:
+    parent, experts = distilled.manifest.parents.get("trajectories"), plan.trajectories
+    if parent is None or not (parent.uri or experts.identity == parent.identity):  # a released set has no URI
         log.warning("evaluate: the experts are left out (the distilled set does not name any)")
         return None
-    experts = plan.trajectories
     try:
         store = TrajectoryStore.open(experts.folder if experts.identity == parent.identity else parent.uri)
         check_parent(distilled.manifest, "trajectories", store.manifest, distilled.folder.uri)
@@ -277,7 +277,9 @@ def _choose(
             features = Ensemble(network, ends[:1], features=True).predict(images).features_NF
             found = difficulty.moderate(*arguments, features)
         case "el2n":
-            early = [store(expert, max(1, round(last * difficulty.EARLY))).to(device) for expert in observers]
+            steps = store.steps or tuple(range(last + 1))  # snapshots of a large survey are not equally far apart
+            first = next(epoch for epoch in range(1, last + 1) if steps[epoch] >= difficulty.EARLY * steps[-1])
+            early = [store(expert, first).to(device) for expert in observers]
             found = difficulty.easiest(*arguments, difficulty.el2n_scores(network, early, images, labels), g)
         case "forgetting":
             trainings = ((store(expert, epoch) for epoch in range(1, last + 1)) for expert in observers)
@@ -299,20 +301,19 @@ def _draw(
     """Return images of each class and processor time [s]; runs in a Ray task."""
     began, device = time.process_time(), Processor.of(config.resources).enter()
     artifact = GeneratorArtifact.open(folder)
-    drawer, labels_S = artifact.load().to(device), torch.arange(num_classes).repeat_interleave(ipc)
-    conditions = artifact.encoding.encode(len(labels_S), labels_N=labels_S.numpy())
-    shape = (len(labels_S), 3, artifact.summary.image_size, artifact.summary.image_size)
-    noise, sampling = torch.randn(shape, generator=generator(seed, "noise")), artifact.summary.sampling
-    if name == "samples":
-        pictures = sample(drawer, conditions, noise, sampling)
-    else:
-        real = Renormalise(normalisation, SCALE)(train[0])
-        modes = [
-            modes_of(drawer, real[rows], ipc, fold_in(seed, label))
-            for label, rows in enumerate(coreset.members(train[1], num_classes))
-        ]
-        pictures = near_modes(drawer, conditions, noise, torch.cat(modes), sampling)
-    return Renormalise(SCALE, normalisation)(pictures.cpu()), time.process_time() - began
+    drawer = artifact.load().to(device)
+    side, sampling, pictures = artifact.summary.image_size, artifact.summary.sampling, []
+    members = coreset.members(train[1], num_classes)
+    for label, rows in enumerate(members):  # a class at a time: a batch of all may not fit into memory
+        conditions = artifact.encoding.encode(ipc, labels_N=np.full(ipc, label))
+        noise = torch.randn(ipc, 3, side, side, generator=generator(seed, "noise", label))
+        if name == "samples":
+            pictures.append(sample(drawer, conditions, noise, sampling).cpu())
+        else:
+            real = Renormalise(normalisation, SCALE)(train[0][rows])
+            modes = modes_of(drawer, real, ipc, fold_in(seed, label))
+            pictures.append(near_modes(drawer, conditions, noise, modes, sampling).cpu())
+    return Renormalise(SCALE, normalisation)(torch.cat(pictures)), time.process_time() - began
 
 
 def _options(config: Config, name: Matched) -> DistributionMatching | CharacteristicMatching | GradientMatching:
@@ -324,7 +325,7 @@ def _options(config: Config, name: Matched) -> DistributionMatching | Characteri
         case "dsa":
             return config.evaluate.dsa
         case "idc":
-            return replace(config.evaluate.dsa, tiles=2)
+            return config.evaluate.idc
 
 
 def _match(

@@ -13,6 +13,7 @@ from raydistill.learning.augment import Augmentation
 from raydistill.learning.options import Training
 from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
 
+MATCHED = ("dm", "dsa", "idc")  # baselines with an augmentation of their own
 BASELINES = "raydistill.baselines"  # entry points of other packages
 ShippedBaseline = Literal[
     "random_real", "random_soft", "class_mean", "k_center", "herding", "moderate", "el2n", "forgetting", "rded", "dm",
@@ -127,8 +128,9 @@ class Evaluate:
         Distribution matching of the baseline "dm".
     ncfm
         Matching of characteristic functions, the baseline "ncfm". Its augmentation is that of `dm`.
-    dsa
-        Matching of gradients, the baseline "dsa". "idc" is the same with two tiles a side.
+    dsa, idc
+        Matching of gradients, the baselines "dsa" and "idc"; the latter stores four images in the
+        pixels of one.
     full_data
         Training of the networks on all data.
     full_data_networks
@@ -155,6 +157,11 @@ class Evaluate:
     groups: GroupOptions | None = None
     ncfm: CharacteristicMatching = CharacteristicMatching()
     dsa: GradientMatching = field(default_factory=GradientMatching)
+    idc: GradientMatching = field(
+        default_factory=lambda: GradientMatching(
+            lr=0.005, steps_per_network=100, network_momentum=0.9, network_weight_decay=5e-4, tiles=2
+        )
+    )
 
     def __post_init__(self) -> None:
         if not self.protocols:
@@ -185,4 +192,5 @@ class Evaluate:
     def augmentations(self) -> dict[str, Augmentation]:
         """Return the augmentation of each training, by its key below `evaluate`."""
         protocols = {f"protocols.{name}.training": each.training.augmentation for name, each in self.protocols.items()}
-        return protocols | {"full_data": self.full_data.augmentation, "dm": self.dm.augmentation}
+        matched = {name: getattr(self, name).augmentation for name in MATCHED}
+        return protocols | matched | {"full_data": self.full_data.augmentation}

@@ -157,7 +157,7 @@ def _train_networks(
 def _write_costs(
     plan: Plan, distilled: DistilledSet, teachers: Teachers | None, baselines: Mapping[str, float]
 ) -> None:
-    """Write the processor time [s] of each training set that took some, where it was measured."""
+    """Write the measured processor time of each training set [s]."""
     made = {"distilled": distilled.folder, **({} if teachers is None else {"experts": teachers.store.folder})}
     costs = {name: cost.cpu_seconds for name, folder in made.items() if (cost := cost_of(folder)) is not None}
     plan.evaluation.folder.write(COSTS, json.dumps({**costs, **baselines}, indent=1).encode())

@@ -1,4 +1,4 @@
-"""A stage's processor time counts its children, goes on after an interruption, and is no content."""
+"""Processor time counts children and earlier runs, and is no content."""
 
 from __future__ import annotations
 

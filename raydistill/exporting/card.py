@@ -1,0 +1,91 @@
+"""Read and write the card of a released set: what is said of it, and the command that checks it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raydistill.artifacts.records import read_json
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.storage import Folder
+
+CARD = "card.json"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A balanced accuracy.
+
+    Attributes
+    ----------
+    mean, std
+        Mean and standard deviation over `n` networks; None if all diverged, or for one network.
+    ci95
+        Half of the 95 % interval for other networks and other galaxies; None for one network.
+    """
+
+    mean: float | None
+    std: float | None
+    ci95: float | None
+    n: int
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> Figure:
+        """Return the figure of an entry of `evaluation.json`."""
+        of = entry["balanced_accuracy"]
+        return cls(of["mean"], of["std"], of["ci95"], of["n"])
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return f"none ({self.n} networks diverged)"
+        interval = "" if self.ci95 is None else f" ± {self.ci95:.3f}"
+        return f"{self.mean:.3f}{interval} ({self.n} networks)"
+
+
+@dataclass(frozen=True)
+class Card:
+    """The contents of `card.json`.
+
+    Attributes
+    ----------
+    config, overrides
+        The shipped config that made the set, and the values that were changed.
+    protocol, network
+        Of the networks that were trained on it.
+    balanced_accuracy
+        Theirs, on test galaxies.
+    others
+        That of the baselines, the experts and networks trained on all galaxies, by name.
+    cpu_seconds
+        Processor time that made the training sets, by name [s].
+    galaxies
+        Number of the test galaxies.
+    curated
+        Content digest of the curated set.
+    survey, simulated, licence, citation
+        Of the galaxies.
+    """
+
+    config: str
+    overrides: list[str]
+    protocol: str
+    network: str
+    balanced_accuracy: Figure
+    others: dict[str, Figure]
+    cpu_seconds: dict[str, float]
+    galaxies: int
+    curated: str
+    survey: str
+    simulated: bool
+    licence: str
+    citation: str
+
+    def write(self, folder: Folder) -> None:
+        """Write the card into a folder."""
+        folder.write(CARD, json.dumps(asdict(self), indent=1).encode())
+
+
+def card_of(distilled: DistilledSet) -> Card | None:
+    """Return the card of a released set; None for any other set."""
+    return read_json(distilled.folder, CARD, Card) if CARD in distilled.manifest.files else None
