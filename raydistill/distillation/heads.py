@@ -15,6 +15,8 @@ gradients that real and synthetic images give a random head W ~ N(0, 1 / F) inst
 
     L = mean_e (1 - cos(dCE(F_e(x) W, y) / dW, dCE(F_e(A decode(z)) W, Y) / dW)) + shrinkage …
 
+With `draws`, A are random augmentations in place of symmetries, as in the paper.
+
 Shapes: S images, G symmetries, N real images, B of a batch, F features, K classes.
 """
 
@@ -163,8 +165,13 @@ class HeadDistiller(StoredImages):
 
     def _gradients(self, images_SCHW: Tensor, _: Tensor, features_EBF: list[Tensor], labels_B: Tensor) -> list[Tensor]:
         """Return the cosine distance of a random head's gradients for each encoder."""
-        seen, targets_MK = labelled_orbit(images_SCHW, self.labels, self._symmetries)
         losses, g = [], generator(self._seed, self.iteration, "head")
+        if draws := self._options.draws:
+            augmentation = self.recipe.augmentation
+            seen, targets_MK = images_SCHW.repeat(draws, 1, 1, 1), self.labels.repeat(draws, 1)
+            seen = augmentation.apply(seen, augmentation.sample(g, len(seen)))
+        else:
+            seen, targets_MK = labelled_orbit(images_SCHW, self.labels, self._symmetries)
         for encoder, features_BF in zip(self.encoders, features_EBF, strict=True):
             real_BK = one_hot(labels_B, targets_MK.shape[1]).to(features_BF)
             head_FK = torch.randn(features_BF.shape[1], real_BK.shape[1], generator=g).to(features_BF)

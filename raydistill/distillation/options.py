@@ -302,9 +302,15 @@ class ImagePyramid:
     """Optimise a pyramid of images of 1, 2, 4, … pixels a side.
 
     They are enlarged and added. Coarse structure moves faster than single pixels (Cazenavette et al. 2025, arXiv:2511.16674).
+
+    Parameters
+    ----------
+    decorrelated
+        Store colours whose values are uncorrelated over the training images, as in the paper.
     """
 
     kind: Literal["pyramid"] = "pyramid"
+    decorrelated: bool = True
 
 
 @dataclass(frozen=True)
@@ -371,6 +377,9 @@ class RidgeHead:
         and synthetic images give a random head.
     regularisation
         lambda of the head.
+    draws
+        For matching=gradient: random augmentations of each synthetic image in an iteration, by
+        `augmentation`; 10 in the paper. 0: all its symmetric versions.
     per_class
         Real images of each class in an iteration.
     shrinkage
@@ -381,12 +390,15 @@ class RidgeHead:
     kind: Literal["ridge"] = "ridge"
     matching: Literal["outcome", "gradient"] = "outcome"
     regularisation: float = 0.1
+    draws: int = 0
     per_class: int = 200
     shrinkage: float = 0.001
 
     def __post_init__(self) -> None:
         positive(self, "regularisation", "per_class")
-        not_negative(self, "shrinkage")
+        not_negative(self, "shrinkage", "draws")
+        if self.draws and self.matching != "gradient":
+            raise ValueError("draws goes with matching: gradient")
 
 
 Objective = MatchTrajectories | RidgeHead

@@ -159,26 +159,34 @@ class Components:
 class Pyramid:
     """Images of 1, 2, 4, … pixels a side, enlarged bilinearly and added.
 
-    x = clip(sum_l enlarge(z_l)), where the last z_l has the full size
+    x = clip(colours sum_l enlarge(z_l)), where the last z_l has the full size
 
     Parameters
     ----------
     channels, side
         C, and H = W.
+    colours_CC
+        From values whose channels are uncorrelated to the channels of the images.
     low_C11, high_C11
         Black and white of each channel.
     """
 
     channels: int
     side: int
+    colours_CC: Tensor
     low_C11: Tensor
     high_C11: Tensor
 
     @classmethod
-    def of(cls, images_NCHW: Tensor, normalisation: AnyNormalisation) -> Pyramid:
-        """Return the pyramid of normalised images of this shape."""
+    def of(cls, images_NCHW: Tensor, normalisation: AnyNormalisation, decorrelated: bool = True) -> Pyramid:
+        """Return the pyramid of normalised images like these; their colours may stay as they are."""
         low, high = (bound.to(images_NCHW) for bound in value_range(normalisation, images_NCHW.shape[1]))
-        return cls(images_NCHW.shape[1], images_NCHW.shape[-1], low, high)
+        channels, side = images_NCHW.shape[1], images_NCHW.shape[-1]
+        colours_CC = torch.eye(channels)
+        if decorrelated and channels > 1:
+            covariance_CC = images_NCHW.transpose(0, 1).flatten(1).double().cov()
+            colours_CC = torch.linalg.cholesky(covariance_CC + 1e-6 * torch.eye(channels).to(covariance_CC))
+        return cls(channels, side, colours_CC.to(images_NCHW), low, high)
 
     @property
     def sides(self) -> list[int]:
@@ -189,11 +197,12 @@ class Pyramid:
         """Return images [S, C, H, W] of the levels, one behind the other."""
         parts = stored_SD.split([self.channels * side**2 for side in self.sides], dim=1)
         levels = [part.view(-1, self.channels, side, side) for part, side in zip(parts, self.sides, strict=True)]
-        return functools.reduce(torch.add, map(self._enlarge, levels)).clamp(self.low_C11, self.high_C11)
+        images = functools.reduce(torch.add, map(self._enlarge, levels))
+        return torch.einsum("dc,schw->sdhw", self.colours_CC.to(images), images).clamp(self.low_C11, self.high_C11)
 
     def encode(self, images_SCHW: Tensor) -> Tensor:
         """Return levels [S, D]; each has what those before it lack, the last all."""
-        rest_SCHW, parts = images_SCHW, []
+        rest_SCHW, parts = torch.einsum("dc,schw->sdhw", self.colours_CC.inverse().to(images_SCHW), images_SCHW), []
         for side in self.sides:
             level = F.adaptive_avg_pool2d(rest_SCHW, side)
             rest_SCHW = rest_SCHW - self._enlarge(level)
@@ -216,7 +225,7 @@ def image_space(kind: ImageSpace, images_NCHW: Tensor, normalisation: AnyNormali
         case ImageComponents():
             return Components.fit(images_NCHW, kind.components, normalisation, seed)
         case ImagePyramid():
-            return Pyramid.of(images_NCHW, normalisation)
+            return Pyramid.of(images_NCHW, normalisation, kind.decorrelated)
     return None
 
 

@@ -192,3 +192,15 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
     run.stored[:] = torch.nan
     with pytest.raises(DivergenceError):
         run.step()
+
+
+def test_random_augmentations_of_an_iteration_are_those_of_the_recipe() -> None:
+    augmentation = Augmentation(("dihedral", "crop"))
+    objective = RidgeHead(matching="gradient", draws=3, per_class=20, shrinkage=0)
+    run = distiller(replace(RECIPE, objective=objective, augmentation=augmentation))
+    first = run.measure()
+    assert torch.equal(first.d_stored, run.measure().d_stored), "the same iteration draws the same"
+    run.step()
+    assert not torch.equal(first.loss, run.measure().loss)
+    with pytest.raises(ValueError, match="draws goes with matching: gradient"):
+        RidgeHead(draws=3)

@@ -52,6 +52,7 @@ def test_images_of_one_value_are_stored_in_their_tile_and_formed_again() -> None
         components(),
         components(normalisation=Normalisation((0.5,) * 3, (0.4,) * 3)),
         Pyramid.of(IMAGES, WIDE),
+        Pyramid.of(IMAGES, WIDE, decorrelated=False),
         Pyramid.of(IMAGES, Normalisation((0.5,) * 3, (0.4,) * 3)),
     ],
 )
@@ -202,3 +203,15 @@ def test_space_is_that_of_the_recipe() -> None:
     found = image_space(ImageComponents(components=7), REAL, WIDE, 0)
     assert isinstance(found, Components)
     assert len(found.axes_KD) == 7
+
+
+def test_colours_of_a_pyramid_are_uncorrelated() -> None:
+    images = IMAGES.clone()
+    images[:, 1] = 0.9 * images[:, 0] + 0.1 * images[:, 1]
+    stored = Pyramid.of(images, WIDE).encode(images)
+    coarse = Pyramid.of(images, WIDE, decorrelated=False).encode(images)
+    values = [part[:, -3 * images.shape[-1] ** 2 :].view(len(images), 3, -1) for part in (stored, coarse)]
+    space = Pyramid.of(images, WIDE)
+    flat = torch.einsum("dc,schw->sdhw", space.colours_CC.inverse(), images).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(flat.cov(), torch.eye(3).to(flat), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(*values)
