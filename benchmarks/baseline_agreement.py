@@ -1,4 +1,4 @@
-"""Compare baselines with the unchanged code of their authors, on the same galaxies.
+"""Compare baselines with their authors' unchanged code, on the same galaxies.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/baseline_agreement.py --dc FOLDER --ncfm FOLDER --rded FOLDER \
         [--config gz2_kaggle5] [key=value ...]

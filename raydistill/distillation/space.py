@@ -179,7 +179,7 @@ class Pyramid:
 
     @classmethod
     def of(cls, images_NCHW: Tensor, normalisation: AnyNormalisation, decorrelated: bool = True) -> Pyramid:
-        """Return the pyramid of normalised images like these; their colours may stay as they are."""
+        """Return the pyramid of images like these."""
         low, high = (bound.to(images_NCHW) for bound in value_range(normalisation, images_NCHW.shape[1]))
         channels, side = images_NCHW.shape[1], images_NCHW.shape[-1]
         colours_CC = torch.eye(channels)

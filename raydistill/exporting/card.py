@@ -1,4 +1,4 @@
-"""Read and write the card of a released set: what is said of it, and the command that checks it."""
+"""Read and write the card of a released set."""
 
 from __future__ import annotations
 

@@ -364,7 +364,7 @@ def test_scores_and_another_network_train_only_the_missing_fits(
     small = {"distilled", "class_mean"} | ({"distilled_last"} & {subject for subject, _, _ in trained})
     plain, wide = "paper without augmentation", "convnet-d2-w8"
     expected = {(s, "paper", network) for s in small for network in (wide, "mlp-w8")}
-    expected |= {(s, plain, wide) for s in ("distilled", "random_real")} | {("random_real", "paper", wide)}
+    expected |= {(s, plain, wide) for s in ("distilled", "class_mean", "random_real")} | {("random_real", "paper", wide)}
     expected |= {("experts", "", wide), ("full_data", "", wide)}
     assert set(trained) == expected
     assert all(trained.count(pair) == (3 if pair[0] == "experts" else 2) for pair in expected)
@@ -385,6 +385,11 @@ def test_scores_and_another_network_train_only_the_missing_fits(
     )
     assert sent["distilled/label_robust_score"] == robust["label_robust"]["score"]
     assert sent["distilled/augmentation_robust_low"] == robust["augmentation_robust"]["low"]
+    means = scored.summary["class_mean"]["scores"]
+    assert means["label_robust"] == metrics.label_robust(real, of("class_mean", "paper"), random)
+    assert means["augmentation_robust"] == metrics.augmentation_robust(
+        of("class_mean", "paper"), random, of("class_mean", plain), of("random_real", plain)
+    )
     assert EvaluationReport.open(scored.folder).summary == scored.summary
     # Both evaluations train the same bits.
     for subject in small:

@@ -272,11 +272,14 @@ def trained_network(entry: dict[str, Any], network: str) -> str:
     return network if network in networks else str(networks[0])
 
 
-def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> dict[str, Any]:
-    """Return the DD-Ranking scores of the distilled set.
+def robust_scores(
+    runs: list[dict[str, Any]], protocol: str, network: str, subject: str = "distilled"
+) -> dict[str, Any]:
+    """Return the DD-Ranking scores of a training set.
 
     They compare balanced accuracies under a protocol and under the same protocol without
-    augmentation.
+    augmentation. A baseline with soft labels was not trained with hard ones: the first score then
+    takes its own labels for hard ones.
     """
 
     def accuracies(subject: str, protocol: str = protocol) -> list[float]:
@@ -287,14 +290,14 @@ def robust_scores(runs: list[dict[str, Any]], protocol: str, network: str) -> di
     return {
         "label_robust": metrics.label_robust(
             accuracies("full_data", ""),
-            accuracies("distilled"),
+            accuracies(subject),
             accuracies("random_real"),
-            accuracies("distilled_hard") or None,
+            accuracies(f"{subject}_hard") or None,
         ),
         "augmentation_robust": metrics.augmentation_robust(
-            accuracies("distilled"),
+            accuracies(subject),
             accuracies("random_real"),
-            accuracies("distilled", plain),
+            accuracies(subject, plain),
             accuracies("random_real", plain),
         ),
     }

@@ -136,10 +136,10 @@ class Evaluate:
     full_data_networks
         Number of those networks; 0: none.
     scores
-        Also compute the label-robust and augmentation-robust scores of the distilled set
-        (`learning.scores`). They use the first protocol and the experts' architecture. They need
-        further training: distilled images without augmentation and with hard labels, and random
-        real images without augmentation.
+        Also compute the label-robust and augmentation-robust scores of the distilled set and of the
+        baselines (`learning.scores`). They use the first protocol and the experts' architecture. They
+        need further training: all small sets without augmentation, and distilled images with hard
+        labels.
     groups
         Also report the worst group, and the bias with size and redshift. None: no groups.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from raydistill.config import Config
 from raydistill.log import duration
 from raydistill.stages.evaluate.artifact import HEAD as HEADS
@@ -55,8 +57,8 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
     if len(config.trained_networks) > 1:
         parts.append(text_table("balanced accuracy ± 95 % of other networks", network_table(report, config)))
     if scores := score_table(report):
-        title = "DD-Ranking's scores of the distilled set"
-        parts.append(text_table(title, [("score", "in [0, 1]", "95 % interval"), *scores]))
+        head = ("trained on", "label-robust score", "augmentation-robust score")
+        parts.append(text_table("DD-Ranking's scores in [0, 1], with 95 % intervals", [head, *scores]))
     parts.append(sentence(verdict(report.summary)))
     if (share := fraction_of_experts(report, config)) is not None:
         parts.append(f"It reaches {share:.0%} of its experts' balanced accuracy.")
@@ -91,13 +93,15 @@ def network_table(report: EvaluationReport, config: Config) -> list[tuple[str, .
 
 
 def score_table(report: EvaluationReport) -> list[tuple[str, str, str]]:
-    """Return (score, value, 95 % interval) as text; empty if no scores were computed."""
-    scores = report.summary["distilled"].get("scores", {})
+    """Return (training set, both scores) as text; empty if none were computed."""
+
+    def shown(figure: dict[str, Any]) -> str:
+        if figure["score"] is None:
+            return "-"
+        interval = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+        return f"{figure['score']:.3f}{interval}"
+
+    scores = {name: entry["scores"] for name, entry in report.summary.items() if "scores" in entry}
     return [
-        (
-            name.replace("_", "-"),
-            "-" if figure["score"] is None else f"{figure['score']:.3f}",
-            "-" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}",
-        )
-        for name, figure in scores.items()
+        (shown_name(name), shown(of["label_robust"]), shown(of["augmentation_robust"])) for name, of in scores.items()
     ]
