@@ -62,6 +62,16 @@ def table(title: str, splits: list[Figures]) -> str:
     return text_table(title, [head, *rows])
 
 
+def report_of(config: str, overrides: list[str], split: int) -> EvaluationReport:
+    """Run the stages on one split of the galaxies, and return the evaluation."""
+    arguments = [config, *overrides, f"curate.split_seed={split}"]
+    loaded = load_config(config, *overrides)
+    run_stage("run", [*arguments, "--to", "curate"])  # a simulated survey is simulated first
+    for stage in (*(() if loaded.distill.encoders else ("experts",)), "distill"):
+        run_stage(stage, arguments)
+    return EvaluationReport.open(run_stage("evaluate", arguments), verify=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
@@ -69,12 +79,7 @@ def main() -> None:
     options, overrides = parser.parse_known_args()
     by_network: dict[str, list[Figures]] = defaultdict(list)
     for split in range(options.splits):
-        arguments = [options.config, *overrides, f"curate.split_seed={split}"]
-        config = load_config(options.config, *overrides)
-        run_stage("run", [*arguments, "--to", "curate"])  # a simulated survey is simulated first
-        for stage in (*(() if config.distill.encoders else ("experts",)), "distill"):
-            run_stage(stage, arguments)
-        report = EvaluationReport.open(run_stage("evaluate", arguments), verify=False)
+        report = report_of(options.config, overrides, split)
         for network in dict.fromkeys(report.runs.column("network").to_pylist()):
             if "distilled" in (figures := chosen_figures(report, network)):  # full data has networks of its own
                 by_network[network].append(figures)

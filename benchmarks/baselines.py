@@ -1,0 +1,110 @@
+"""Compare trajectory matching with every baseline, on splits of several surveys.
+
+    RAYDISTILL_DATA=FOLDER python benchmarks/baselines.py CONFIG ... [--splits 3] [--with key=value ...] [--draw]
+
+Each CONFIG is a survey and a number of images per class. All sets get the labels, the augmentation and
+the search for a learning rate of the distilled one; networks have width 32. Each finished split goes
+into `benchmarks/results/baselines.json`, so a stopped run goes on when the command is run again, and
+configs may be run one by one. Prints a table for each config: mean over the splits with its 95 %
+interval (Student's t), the distilled set minus the other one, and the mean processor time to make the
+set, that of the experts beside it where a method needs them. `--draw` draws accuracy against this time
+from the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from running import ROOT
+from splits import chosen_figures, report_of
+
+from raydistill import load_config
+from raydistill.log import duration
+from raydistill.statistics.intervals import mean_interval
+from raydistill.text import shown_name, text_table
+
+RESULTS, PICTURE = ROOT / "benchmarks" / "results" / "baselines.json", ROOT / "docs" / "images" / "baselines.png"
+BASELINES = (
+    "random_real", "random_soft", "class_mean", "k_center", "herding", "moderate", "el2n", "forgetting", "rded", "dm",
+    "ncfm", "dsa", "idc",
+)  # fmt: skip
+COMMON = (
+    "network.width=32", "distill.iterations=150", "distill.validate_every=75", "evaluate.other_networks=[]",
+    "evaluate.full_data_networks=0", "evaluate.dm.iterations=500", "evaluate.ncfm.iterations=500",
+    "evaluate.dsa.iterations=300", "evaluate.idc.iterations=300",
+    f"evaluate.baselines=[{','.join(BASELINES)}]",
+)  # fmt: skip
+BY_EXPERTS = ("distilled", "distilled_last", "random_soft", "moderate", "el2n", "forgetting", "rded")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("configs", nargs="*")
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--with", dest="overrides", nargs="+", default=[], metavar="key=value")
+    parser.add_argument("--draw", action="store_true")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for config in options.configs:
+        splits = results.setdefault(config, {})
+        for split in range(options.splits):
+            if str(split) not in splits:
+                splits[str(split)] = measured(config, [*COMMON, *options.overrides], split)
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print(text_table(f"{config}: {len(splits)} splits", table(list(splits.values()))))
+    if options.draw:
+        draw(results)
+
+
+def measured(config: str, overrides: list[str], split: int) -> dict[str, dict[str, float]]:
+    """Return balanced accuracy and processor time [s] of each training set on a split."""
+    report = report_of(config, overrides, split)
+    figures = chosen_figures(report, load_config(config, *overrides).network.name)
+    costs = report.cpu_seconds
+    return {
+        name: {"accuracy": mean, "cpu_seconds": costs.get(name, 0.0), "experts": costs.get("experts", 0.0)}
+        for name, (mean, _) in figures.items()
+    }
+
+
+def table(splits: list[dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
+    """Return the rows of a config, the best set first."""
+    ours = np.array([split["distilled"]["accuracy"] for split in splits])
+    rows = []
+    for name in splits[0]:
+        if any(name not in split for split in splits):
+            continue
+        means = np.array([split[name]["accuracy"] for split in splits])
+        whole, ahead = mean_interval(means), mean_interval(ours - means)
+        difference = "" if name == "distilled" else f"{ahead.value:+.3f} ± {ahead.high - ahead.value:.3f}"
+        cost = duration(statistics.mean(split[name]["cpu_seconds"] for split in splits))
+        experts = duration(statistics.mean(split[name]["experts"] for split in splits)) if name in BY_EXPERTS else ""
+        cells = (shown_name(name), f"{whole.value:.3f} ± {whole.high - whole.value:.3f}", difference, cost, experts)
+        rows.append((float(means.mean()), cells))
+    head = ("trained on", "balanced accuracy", "distilled minus it", "made in", "and its experts")
+    return [head, *(cells for _, cells in sorted(rows, key=lambda row: -row[0]))]
+
+
+def draw(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
+    """Draw accuracy against processor time, a panel for each config."""
+    figure = Figure(figsize=(4.2 * len(results), 3.6), layout="constrained")
+    for axes, (config, splits) in zip(figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
+        for name in next(iter(splits.values())):
+            of = [split[name] for split in splits.values() if name in split]
+            seconds = statistics.mean(one["cpu_seconds"] + (one["experts"] if name in BY_EXPERTS else 0) for one in of)
+            accuracy = statistics.mean(one["accuracy"] for one in of)
+            axes.plot(max(seconds, 0.5), accuracy, "o", color="C1" if name.startswith("distilled") else "C0")
+            axes.annotate(
+                shown_name(name), (max(seconds, 0.5), accuracy), xytext=(3, 3), textcoords="offset points", fontsize=7
+            )
+        axes.set(xscale="log", xlabel="processor time [s], with experts", ylabel="balanced accuracy", title=config)
+    figure.savefig(PICTURE, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
