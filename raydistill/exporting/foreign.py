@@ -44,7 +44,7 @@ from raydistill.storage import Folder
 from raydistill.storage.filesystems import check_no_device
 from raydistill.storage.yaml_limits import read_yaml
 
-FIX = "see the head of raydistill/exporting/foreign.py, or docs/how-to/share.md"
+FIX = "see docs/how-to/share.md, 'Sets of other projects'"
 MAX_BYTES = 2**31  # of a file
 MAX_PICTURES = 100_000
 
@@ -71,7 +71,7 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
         images.
     """
     curated = CuratedSet.open(plan.curated.folder)
-    table, where = _read_table(Path(path)), Path(path).parent
+    table, where = read_description(Path(path)), Path(path).parent
     images, labels = _tensors(table, where, path, curated.class_names)
     targets = _targets(labels, curated.num_classes, path)
     if images.dim() != 4 or len(images) != len(targets) or images.shape[1] != 3 or images.shape[-1] != images.shape[-2]:
@@ -117,7 +117,8 @@ def _written(made: SyntheticImages, curated: CuratedSet, per_class: int, plan: P
     return DistilledSet.open(folder)
 
 
-def _read_table(path: Path) -> _Table:
+def read_description(path: Path) -> _Table:
+    """Return the contents of the YAML file; CatalogError if it is missing or of another form."""
     try:
         values = read_yaml(path.read_text())
         return checked(Folder(str(path.parent)), path.name, _Table, values)

@@ -40,10 +40,10 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
         The config is none that comes with raydistill, or an override is a path, so nobody else could
         check the set.
     """
-    if to.files():
-        raise ArtifactError("the folder for the set is not empty", to.uri, "give a new folder")
     changes = [word for word in overrides if not word.startswith(_LOCAL)]
     check_words(config, changes)
+    if to.files():
+        raise ArtifactError("the folder for the set is not empty", to.uri, "give a new folder")
     plan = Plan(load(config, overrides))
     distilled, report = DistilledSet.open(plan.evaluated_set.folder), EvaluationReport.open(plan.evaluation.folder)
     check_parent(report.manifest, "distilled", distilled.manifest, report.folder.uri)

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from scipy import stats
 
@@ -15,7 +16,7 @@ from raydistill.artifacts.manifest import check_parent, open_manifest
 from raydistill.config.reading import load
 from raydistill.errors import ConfigError, NotRepeated
 from raydistill.exporting.card import Card, Figure, card_of
-from raydistill.exporting.foreign import opened_set
+from raydistill.exporting.foreign import opened_set, read_description
 from raydistill.exporting.release import check_words
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
@@ -99,6 +100,8 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
         The set has no card, and no config is given; or the card names a file or code.
     """
     foreign = place.endswith((".yaml", ".yml"))
+    if foreign:
+        read_description(Path(place))  # its errors need no survey
     distilled = None if foreign else DistilledSet.open(_folder(place))
     card = None if distilled is None else card_of(distilled)
     if config is None:

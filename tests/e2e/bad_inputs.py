@@ -246,6 +246,13 @@ CONFIG_ROWS = [
       "nope.safetensors: the weights cannot be read (No such file or directory); correct the path of weights"),
     R("an export of a missing distilled set", "export nope out", 3,
       "nope: there is no distilled set here; run 'raydistill distill CONFIG' first"),
+    R("a set of another project that is not described", "verify own.yaml tiny.yaml", 3,
+      "own.yaml: it does not describe a set of images; see docs/how-to/share.md, 'Sets of other projects'"),
+    R("a release that only its author could check", "release demo survey.catalog=/data/t.csv --to out", 2,
+      "the overrides of a released set: 'survey.catalog=/data/t.csv' names a file or code; release a set that needs none, "
+      "or verify it with a config"),
+    R("a release into a folder with files", "release demo --to pictures", 3,
+      "pictures: the folder for the set is not empty; give a new folder"),
 ]
 RUN_ROWS = [
     R("FITS files without the bands", "curate c.yaml", 3,
