@@ -118,7 +118,7 @@ def _written(made: SyntheticImages, curated: CuratedSet, per_class: int, plan: P
 
 
 def read_description(path: Path) -> _Table:
-    """Return the contents of the YAML file; CatalogError if it is missing or of another form."""
+    """Return the contents of the YAML file; CatalogError if it is of another form."""
     try:
         values = read_yaml(path.read_text())
         return checked(Folder(str(path.parent)), path.name, _Table, values)
