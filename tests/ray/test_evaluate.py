@@ -364,7 +364,9 @@ def test_scores_and_another_network_train_only_the_missing_fits(
     small = {"distilled", "class_mean"} | ({"distilled_last"} & {subject for subject, _, _ in trained})
     plain, wide = "paper without augmentation", "convnet-d2-w8"
     expected = {(s, "paper", network) for s in small for network in (wide, "mlp-w8")}
-    expected |= {(s, plain, wide) for s in ("distilled", "class_mean", "random_real")} | {("random_real", "paper", wide)}
+    expected |= {(s, plain, wide) for s in ("distilled", "class_mean", "random_real")} | {
+        ("random_real", "paper", wide)
+    }
     expected |= {("experts", "", wide), ("full_data", "", wide)}
     assert set(trained) == expected
     assert all(trained.count(pair) == (3 if pair[0] == "experts" else 2) for pair in expected)
