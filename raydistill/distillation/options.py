@@ -1,4 +1,4 @@
-"""Define the hyper-parameters of NCFM, distribution matching and outcome matching."""
+"""Define the hyper-parameters of matching, and the spaces of the images."""
 
 from __future__ import annotations
 
@@ -113,10 +113,8 @@ class CharacteristicMatching:
         a, the weight of amplitudes.
     frequency_lr
         Learning rate of Adam on the network s; 0: normal frequencies.
-    num_networks
-        Number of trained networks.
-    training_epochs
-        Epochs of their training.
+    num_networks, training_epochs
+        Number of trained networks, and epochs of their training.
     """
 
     seed: int = 0
@@ -146,17 +144,14 @@ class GradientMatching:
     ----------
     seed
         Seed of the initial images, batches and networks.
-    iterations
-        Number of steps of the images.
+    iterations, lr, momentum
+        Steps of the images, and SGD's parameters.
     batch_size
         Real images per class and iteration; 256 in the paper.
-    lr, momentum
-        Of SGD on the images.
     steps_per_network
-        Steps of the images with one network, which is trained between them: 1 for one image per
-        class in the paper, 10 for ten.
+        Steps of the images with one network: 1 for one image per class in the paper, 10 for ten.
     network_epochs, network_lr, network_momentum, network_weight_decay
-        That training: 1 epoch for one image per class in the paper, 50 for ten.
+        Its training between them: 1 epoch for one image per class in the paper, 50 for ten.
     tiles
         Images a side of a stored image. More than 1 makes it IDC.
     augmentation

@@ -200,7 +200,7 @@ CONFIG_ROWS = [
       "network: network.factory=no.such:thing cannot be imported (No module named 'no'); choose another network, or another "
       "curate.image_size"),
     R("an unknown method", "run tiny.yaml extends=methods/dtm", 2,
-      "methods/dtm: there is no such config file; methods are: att, datm, ftd, lgm, mct, mtt, pad, stm, tesla"),
+      "methods/dtm: there is no such config file; methods are: att, datm, ftd, mct, mtt, pad, stm, tesla"),
     R("a search without a space", "tune tiny.yaml", 2,
       "search.space: there is nothing to search; name keys of distill and their values, as configs/gz2_search.yaml does"),
     R("a search over an unknown key", "tune tiny.yaml 'search.space={student_stepz: {low: 1, high: 2}}'", 2,
