@@ -32,7 +32,7 @@ from torch import Tensor
 
 from raydistill import distillation as rd
 from raydistill.distillation.characteristic import characteristic_distance
-from raydistill.distillation.difficulty import CROPS, _crops, realism_loss, stitched
+from raydistill.distillation.difficulty import CROPS, random_crops, realism_loss, stitched
 from raydistill.learning.networks import Network, embedding
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.text import text_table
@@ -160,7 +160,7 @@ def rded(theirs: Any, network: Network, images: Tensor, labels: Tensor) -> float
     module = Eager(network, theta)
     for factor, count in ((1, 3), (2, 2)):
         real = images[labels == 0][:PER_CLASS]
-        crops = _crops(real, side // factor, rd.generator(factor)).unflatten(0, (len(real), CROPS))
+        crops = random_crops(real, side // factor, rd.generator(factor)).unflatten(0, (len(real), CROPS))
         wanted = count * factor**2
         with without_cuda():
             chosen = theirs.selector(wanted, module, crops, torch.zeros(len(real), dtype=torch.int64), side, CROPS)

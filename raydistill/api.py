@@ -96,9 +96,7 @@ def open(uri: str | os.PathLike[str], *, verify: bool = True, tracking_uri: str 
     """
     from raydistill.artifacts.display import open_artifact
 
-    place = os.fspath(uri)
-    if not os.path.exists(place) and (released := shipped.find_set(place)) is not None:
-        place = str(released)
+    place = shipped.set_folder(os.fspath(uri))
     if place.startswith("models:/"):
         from raydistill.tracking.registry import find_folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -12,9 +13,12 @@ FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "confi
 SETS = Path(__file__).parent / "sets"
 
 
-def find_set(name: str) -> Path | None:
-    """Return the folder of a released distilled set, such as `gz2_kaggle5_ipc10`."""
-    return SETS / name if name in set_names() else None
+def set_folder(place: str) -> str:
+    """Return the folder of the released set of this name, or the place itself.
+
+    A folder of the user comes before a name.
+    """
+    return str(SETS / place) if not os.path.exists(place) and place in set_names() else place
 
 
 def set_names() -> list[str]:

@@ -25,7 +25,7 @@ def sets() -> None:
 
         rows, pictures = [("name", "images", "classes", "pixels", "balanced accuracy")], []
         for name in shipped.set_names():
-            distilled = DistilledSet.open(str(shipped.find_set(name)), verify=False)
+            distilled = DistilledSet.open(str(shipped.SETS / name), verify=False)
             card, shape = card_of(distilled), distilled.images.shape
             accuracy = str(card.balanced_accuracy) if card else ""
             numbers = (str(shape[0]), str(len(distilled.class_names)), str(shape[-1]))
@@ -65,16 +65,17 @@ def verify(
 
         log.setup(verbose)
         config = words[0] if words and "=" not in words[0] else None
-        overrides, wrong = (words or [])[0 if config is None else 1 :], []
-        names = [name for name in shipped.set_names() if is_at_hand(name)] if place == "all" else [place]
-        for name in names:
-            verified = verify(name, config, overrides)
-            print_result(str(verified))
-            wrong += [] if verified.repeated else [verified]
-        if place == "all" and (absent := [name for name in shipped.set_names() if name not in names]):
+        overrides = (words or [])[0 if config is None else 1 :]
+        wanted = shipped.set_names() if place == "all" else [place]
+        absent = [name for name in wanted if place == "all" and not is_at_hand(name)]
+        found = []
+        for name in (name for name in wanted if name not in absent):
+            found.append(verify(name, config, overrides))
+            print_result(str(found[-1]))
+        if absent:
             show([("Left out, because their surveys are not at hand", ", ".join(absent))], "fetch gz2")
-        for one in wrong[:1]:
-            one.check()
+        for verified in found:
+            verified.check()
 
 
 @command(DISTIL, "raydistill release demo --to my-set", "how-to/share.md")

@@ -14,17 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from raydistill import shipped
-from raydistill.cli.base import (
-    Json,
-    Verbose,
-    app,
-    command,
-    epilog,
-    exit_on_error,
-    print_result,
-    require_dry_run,
-    show,
-)
+from raydistill.cli.base import Json, Verbose, app, command, epilog, exit_on_error, print_result, require_dry_run, show
 from raydistill.fetching.records import KAGGLE, RECORDS, Record, find_record
 from raydistill.table import SURVEY
 

@@ -96,7 +96,7 @@ def rded(
     images, origins = [], []
     for label, rows in enumerate(members(labels_N, num_classes)):
         candidates = rows[torch.randperm(len(rows), generator=g)[:CANDIDATES]]
-        crops_MCHW = _crops(images_NCHW[candidates], side // factor, g)
+        crops_MCHW = random_crops(images_NCHW[candidates], side // factor, g)
         loss_M = realism_loss(network, thetas_P, crops_MCHW, label, side)
         best_N = loss_M.view(-1, CROPS).min(dim=1)
         order = repeated(best_N.values.argsort(stable=True), ipc * factor**2)
@@ -133,7 +133,7 @@ def stitched(patches: Tensor, factor: int) -> Tensor:
     return parts.permute(2, 3, 0, 4, 1, 5).reshape(count, channels, factor * height, factor * width)
 
 
-def _crops(images_NCHW: Tensor, size: int, g: torch.Generator) -> Tensor:
+def random_crops(images_NCHW: Tensor, size: int, g: torch.Generator) -> Tensor:
     """Return `CROPS` square crops of each image, resized [N * CROPS, C, size, size]."""
     side, crops = images_NCHW.shape[-1], []
     for image in images_NCHW:

@@ -133,71 +133,23 @@ class CharacteristicMatching:
         between_0_and_1(amplitude=self.amplitude)
 
 
-# Define the hyper-parameters of gradient matching (`distillation.gradients`).
+# Define the hyper-parameters of matching gradients (`distillation.gradients`) and distributions.
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientMatching:
-    """Options of matching gradients.
-
-    Parameters
-    ----------
-    seed
-        Seed of the initial images, batches and networks.
-    iterations, lr, momentum
-        Steps of the images, and SGD's parameters.
-    batch_size
-        Real images per class and iteration; 256 in the paper.
-    steps_per_network
-        Steps of the images with one network: 1 for one image per class in the paper, 10 for ten.
-    network_epochs, network_lr, network_momentum, network_weight_decay
-        Its training between them: 1 epoch for one image per class in the paper, 50 for ten.
-    tiles
-        Images a side of a stored image. More than 1 makes it IDC.
-    augmentation
-        Augmentation of real and synthetic images; it must be shared.
-    """
-
-    seed: int = 0
-    iterations: int = 1000
-    batch_size: int = 64
-    lr: float = 0.1
-    momentum: float = 0.5
-    steps_per_network: int = 1
-    network_epochs: int = 1
-    network_lr: float = 0.01
-    network_momentum: float = 0.0
-    network_weight_decay: float = 0.0
-    tiles: int = 1
-    augmentation: Augmentation = Augmentation(DSA, mode="single", shared=True)
-
-    def __post_init__(self) -> None:
-        positive(self, "iterations", "batch_size", "lr", "steps_per_network", "network_epochs", "network_lr", "tiles")
-        at_least_0_below_1(momentum=self.momentum, network_momentum=self.network_momentum)
-        not_negative(self, "network_weight_decay")
-        if not self.augmentation.shared:
-            raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
-
-
-# Define the hyper-parameters of distribution matching.
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistributionMatching:
-    """Options of distribution matching.
+class _AugmentedMatching:
+    """Options of matching augmented images by SGD.
 
     Parameters
     ----------
     seed
         Seed of the initial images, batches and networks.
     iterations
-        Number of iterations; 20000 in the paper.
+        Number of steps of the images; 20000 in the paper of distribution matching.
     batch_size
-        Real images per class and iteration; 256 in the paper.
-    lr
-        Learning rate of SGD; the paper takes 1, and 10 for 50 images per class.
-    momentum
-        Momentum of SGD.
+        Real images per class and iteration; 256 in the papers.
+    lr, momentum
+        Of SGD on the images.
     augmentation
         Augmentation of real and synthetic images; it must be shared.
     """
@@ -205,7 +157,7 @@ class DistributionMatching:
     seed: int = 0
     iterations: int = 1000
     batch_size: int = 64
-    lr: float = 1.0
+    lr: float
     momentum: float = 0.5
     augmentation: Augmentation = Augmentation(DSA, mode="single", shared=True)
 
@@ -214,6 +166,48 @@ class DistributionMatching:
         at_least_0_below_1(momentum=self.momentum)
         if not self.augmentation.shared:
             raise ValueError("augmentation.shared must be true: real and synthetic images are augmented alike")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientMatching(_AugmentedMatching):
+    """Options of matching gradients.
+
+    Parameters
+    ----------
+    steps_per_network
+        Steps of the images with one network: 1 for one image per class in the paper, 10 for ten.
+    network_epochs, network_lr, network_momentum, network_weight_decay
+        Its training between them: 1 epoch for one image per class in the paper, 50 for ten.
+    tiles
+        Images a side of a stored image. More than 1 makes it IDC.
+    """
+
+    lr: float = 0.1
+    steps_per_network: int = 1
+    network_epochs: int = 1
+    network_lr: float = 0.01
+    network_momentum: float = 0.0
+    network_weight_decay: float = 0.0
+    tiles: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "steps_per_network", "network_epochs", "network_lr", "tiles")
+        at_least_0_below_1(network_momentum=self.network_momentum)
+        not_negative(self, "network_weight_decay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionMatching(_AugmentedMatching):
+    """Options of distribution matching.
+
+    Parameters
+    ----------
+    lr
+        Learning rate of SGD; the paper takes 1, and 10 for 50 images per class.
+    """
+
+    lr: float = 1.0
 
 
 # Define the hyper-parameters of matching the outcome (`distillation.outcome`).

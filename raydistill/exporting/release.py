@@ -11,7 +11,7 @@ import hashlib
 import re
 
 from raydistill import shipped
-from raydistill.artifacts.manifest import Parent, check_parent, commit
+from raydistill.artifacts.manifest import check_parent, commit
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config.reading import load
 from raydistill.errors import ArtifactError, ArtifactIncompatible, ConfigError
@@ -73,10 +73,9 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
     card.write(to)
     made = distilled.manifest
     identity = hashlib.sha256(f"{made.identity} {made.files[SELECTED].sha256}".encode()).hexdigest()
-    parents = {role: Parent(parent.identity, parent.content, "") for role, parent in made.parents.items()}
     commit(
-        to, kind=made.kind, identity=identity, config=made.config, parents=parents, seed=made.seed,
-        uris=dict.fromkeys(parents, ""),
+        to, kind=made.kind, identity=identity, config=made.config, parents=made.parents, seed=made.seed,
+        uris=dict.fromkeys(made.parents, ""),
     )  # fmt: skip
     return card
 

@@ -102,7 +102,7 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
     foreign = place.endswith((".yaml", ".yml"))
     if foreign:
         read_description(Path(place))  # its errors need no survey
-    distilled = None if foreign else DistilledSet.open(_folder(place))
+    distilled = None if foreign else DistilledSet.open(shipped.set_folder(place))
     card = None if distilled is None else card_of(distilled)
     if config is None:
         config, words = _of_card(card, place)
@@ -126,17 +126,11 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
 def is_at_hand(name: str) -> bool:
     """Return whether a released set's survey is simulated, or is there."""
     try:
-        config, words = _of_card(card_of(DistilledSet.open(_folder(name))), name)
+        config, words = _of_card(card_of(DistilledSet.open(shipped.set_folder(name))), name)
         survey = load(config, words).survey
     except ConfigError:  # a variable of the environment is not set
         return False
     return survey.kind == "simulated" or os.path.exists(str(getattr(survey, "catalog", "")))
-
-
-def _folder(place: str) -> str:
-    """Return the folder of a set; a folder of the user comes before a shipped name."""
-    found = None if os.path.exists(place) else shipped.find_set(place)
-    return place if found is None else str(found)
 
 
 def _of_card(card: Card | None, place: str) -> tuple[str, list[str]]:

@@ -73,10 +73,7 @@ def check_recipe(config: Config, tree: ClassTree | None) -> None:
     The number of classes limits the training images. None: those of a data set, not known yet.
     """
     check_epochs(config, _most_epochs(config, tree))
-    side, tiles = config.curate.image_size, config.distill.multi_formation
-    if side % tiles:
-        what = f"images of {side} pixels have no {tiles} equal tiles a side"
-        raise ConfigError(what, "distill.multi_formation", "set it to a divisor of curate.image_size, or to 1")
+    _check_tiles(config, config.distill.multi_formation, "distill.multi_formation")
     count, chosen = config.experts.num_experts, config.distill.experts
     if chosen is not None and max(chosen) >= count:
         what = f"expert {max(chosen)} was asked for, and the experts are numbered 0 to {count - 1}"
@@ -146,14 +143,18 @@ def _check_generator(config: Config) -> None:
         raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
 
 
+def _check_tiles(config: Config, tiles: int, key: str) -> None:
+    side = config.curate.image_size
+    if side % tiles:
+        what = f"images of {side} pixels have no {tiles} equal tiles a side"
+        raise ConfigError(what, key, "set it to a divisor of curate.image_size, or to 1")
+
+
 def _check_baselines(config: Config) -> None:
     """Raise ConfigError if a baseline cannot be made."""
-    names, tiles = set(config.evaluate.baselines), config.evaluate.idc.tiles
-    if "idc" in names and config.curate.image_size % tiles:
-        what = f"images of {config.curate.image_size} pixels have no {tiles} equal tiles a side"
-        raise ConfigError(
-            what, "evaluate.idc.tiles", "leave idc out of evaluate.baselines, or change curate.image_size"
-        )
+    names = set(config.evaluate.baselines)
+    if "idc" in names:
+        _check_tiles(config, config.evaluate.idc.tiles, "evaluate.idc.tiles")
     if names & {"el2n", "forgetting"} and config.experts.keep == "ends":
         what = "experts.keep=ends stores the first and the last epoch, and el2n and forgetting need others"
         raise ConfigError(what, "evaluate.baselines", "leave them out, or set experts.keep to all")

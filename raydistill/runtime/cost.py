@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -58,13 +58,14 @@ def measured(folder: Folder, gpus: float) -> Iterator[None]:
     """Measure the body, and write `cost.json` if it ends without an error."""
     meter = _Meter(folder, gpus)
     meter.start()
+    name = f"{PARTIAL}/{COST}"
     try:
         yield
+        name = COST
     finally:
         meter.ends.set()
         meter.join()
-        meter.save(f"{PARTIAL}/{COST}")
-    meter.save(COST)
+        meter.save(name)
 
 
 def cost_of(folder: Folder) -> Cost | None:
@@ -127,8 +128,7 @@ class _Meter(threading.Thread):
         """Write the sums so far."""
         wall = time.monotonic() - self._began
         before = self._before
-        cost = replace(
-            before,
+        cost = Cost(
             cpu_seconds=before.cpu_seconds + sum(self._seconds[key] - first for key, first in self._first.items()),
             wall_seconds=before.wall_seconds + wall,
             gpu_seconds=before.gpu_seconds + self._gpus * wall,

@@ -161,11 +161,10 @@ class DistilledSet(Displayed):
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:
         selected, info = read_images(folder, SELECTED)
-        last = selected
-        if LAST in manifest.files:  # a released set has the selected images alone
-            last = replace(
-                read_images(folder, LAST)[0], normalisation=selected.normalisation
-            )  # share a large whitening
+        last = selected  # a released set has the selected images alone
+        if LAST in manifest.files:
+            last, _ = read_images(folder, LAST)
+            last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
         header = checked(folder, SELECTED, _Header, info)
         shape = (len(header.class_names) * header.images_per_class, len(header.class_names))
         if not all(len(part.images_SCHW) == shape[0] and part.targets_SK.shape == shape for part in (selected, last)):
@@ -180,7 +179,7 @@ class DistilledSet(Displayed):
     @cached_property
     def initial(self) -> SyntheticImages:
         """Return the images before the first iteration; a released set has none."""
-        self._require(INITIAL)
+        self._require_file(INITIAL)
         return read_images(self.folder, INITIAL)[0]
 
     def residual(self, *others: DistilledSet, last: bool = False) -> Residual:
@@ -285,14 +284,14 @@ class DistilledSet(Displayed):
         """
         from astropy.io import fits
 
-        self._require(PROTOTYPES)
+        self._require_file(PROTOTYPES)
         with self.folder.open(PROTOTYPES) as stream:
             hdus = fits.HDUList.fromstring(stream.read())
         if path is not None:
             hdus.writeto(path, overwrite=overwrite)
         return hdus
 
-    def _require(self, name: str) -> None:
+    def _require_file(self, name: str) -> None:
         if name not in self.manifest.files:
             what = f"'{name}' is no part of a released set"
             raise ArtifactMissing(what, self.folder.uri, "distil the set with the config of its card")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.gradients import gradient_matching
-from raydistill.distillation.options import CharacteristicMatching, DistributionMatching, GradientMatching
+from raydistill.distillation.options import DistributionMatching, GradientMatching
 from raydistill.errors import ConfigError, RaydistillError
 from raydistill.imports import load_entry_point
 from raydistill.learning.architectures import Architecture
@@ -168,64 +168,52 @@ class Baselines:
 
     def _matched(self, name: Matched) -> Tensor:
         """Return the images of a matching method, cached or from a Ray task."""
-        config, options = self.config, _options(self.config, name)
+        config, options = self.config, getattr(self.config.evaluate, name)
         seed = fold_in(self.root, name, options.seed)
         inputs = {
-            "revision": revision("evaluation"),
-            name: plain(options),
-            "network": plain(config.networks[0]),
-            "sources": sources(config.networks[0]),
-            "ipc": self.ipc,
-        }
+            name: plain(options), "network": plain(config.networks[0]), "sources": sources(config.networks[0])
+        }  # fmt: skip
         if name == "ncfm":
             inputs["augmentation"] = plain(config.evaluate.dm.augmentation)
-        file = self._file(name, inputs, seed)
-        if (known := self._known(name, file)) is not None:
-            return known["images"]
-        resources = config.resources
-        ensure_schedulable(resources)
-        task = worker_task(_match, resources, num_returns="streaming")
-        images, seconds = None, 0.0
-        with (
-            progress(options.iterations, f"matching distributions ({name})", "iterations") as shown,
-            translate_errors("evaluate"),
-        ):
-            for reference in task.remote(config, name, ray.put(self.train), self.num_classes, self.ipc, seed):
-                iteration, loss, images, seconds = ray.get(reference)
-                shown.update(iteration, loss=loss)
-        assert images is not None
-        return self._store(name, file, {"images": images}, seconds)["images"]
+
+        def match() -> tuple[dict[str, Tensor], float]:
+            task = worker_task(_match, config.resources, num_returns="streaming")
+            images, seconds = None, 0.0
+            with progress(options.iterations, f"matching distributions ({name})", "iterations") as shown:
+                for reference in task.remote(config, name, ray.put(self.train), self.num_classes, self.ipc, seed):
+                    iteration, loss, images, seconds = ray.get(reference)
+                    shown.update(iteration, loss=loss)
+            assert images is not None
+            return {"images": images}, seconds
+
+        return self._cached(name, inputs, seed, match)["images"]
 
     def _by_experts(self, name: ByExperts) -> Coreset:
         """Return the images that experts choose, cached or from a Ray task."""
         config, teachers, seed = self.config, self.required_teachers(name), fold_in(self.root, name)
-        inputs = {"revision": revision("evaluation"), "experts": teachers.store.manifest.content, "ipc": self.ipc}
-        file = self._file(name, inputs, seed)
-        if (tensors := self._known(name, file)) is None:
-            ensure_schedulable(config.resources)
-            task, folder = worker_task(_choose, config.resources), teachers.store.folder.uri
-            with translate_errors("evaluate"):
-                reference = task.remote(
-                    config, name, folder, teachers.architecture, ray.put(self.train), self.num_classes, self.ipc, seed
-                )
-                images_SCHW, origins_SF, seconds = ray.get(reference)
-            tensors = self._store(name, file, {"images": images_SCHW, "origins": origins_SF}, seconds)
+
+        def choose() -> tuple[dict[str, Tensor], float]:
+            task, folder, train = worker_task(_choose, config.resources), teachers.store.folder.uri, ray.put(self.train)
+            arguments = (folder, teachers.architecture, train, self.num_classes, self.ipc, seed)
+            images_SCHW, origins_SF, seconds = ray.get(task.remote(config, name, *arguments))
+            return {"images": images_SCHW, "origins": origins_SF}, seconds
+
+        tensors = self._cached(name, {"experts": teachers.store.manifest.content}, seed, choose)
         return Coreset(tensors["images"], tuple(tensors["origins"]))
 
     def _drawn(self, name: Drawn) -> Tensor:
         """Return images that a generator draws, cached or from a Ray task."""
         assert self.generator is not None  # a parent of the evaluation
-        seed, config = fold_in(self.root, name), self.config
-        artifact = GeneratorArtifact.open(self.generator)
-        inputs = {"revision": revision("evaluation"), "generator": artifact.manifest.content, "ipc": self.ipc}
-        file = self._file(name, inputs, seed)
-        if (tensors := self._known(name, file)) is None:
-            ensure_schedulable(config.resources)
-            arguments = (self.generator.uri, ray.put(self.train), self.normalisation, self.num_classes, self.ipc, seed)
-            with translate_errors("evaluate"):
-                images, seconds = ray.get(worker_task(_draw, config.resources).remote(config, name, *arguments))
-            tensors = self._store(name, file, {"images": images}, seconds)
-        return tensors["images"]
+        config, folder, seed = self.config, self.generator, fold_in(self.root, name)
+
+        def draw() -> tuple[dict[str, Tensor], float]:
+            task, train = worker_task(_draw, config.resources), ray.put(self.train)
+            arguments = (folder.uri, train, self.normalisation, self.num_classes, self.ipc, seed)
+            images, seconds = ray.get(task.remote(config, name, *arguments))
+            return {"images": images}, seconds
+
+        content = GeneratorArtifact.open(folder).manifest.content
+        return self._cached(name, {"generator": content}, seed, draw)["images"]
 
     def required_teachers(self, name: Baseline) -> Teachers:
         """Return the experts; ConfigError if there are none."""
@@ -234,22 +222,25 @@ class Baselines:
             raise ConfigError(what, "evaluate.baselines", "keep the experts, or leave the baseline out")
         return self.teachers
 
-    def _known(self, name: str, file: str) -> dict[str, Tensor] | None:
-        """Return the cached tensors of a baseline, if there are any."""
+    def _cached(
+        self, name: str, inputs: dict[str, Any], seed: int, make: Callable[[], tuple[dict[str, Tensor], float]]
+    ) -> dict[str, Tensor]:
+        """Return the tensors of a baseline from its file, or make and store them.
+
+        `make` runs a Ray task, and returns the tensors and the processor time [s].
+        """
+        inputs = {"revision": revision("evaluation"), **inputs, "ipc": self.ipc}
+        file = f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}.safetensors"
         if (cached := checked.read(self.cache, file)) is None:
-            return None
+            ensure_schedulable(self.config.resources)
+            with translate_errors("evaluate"):
+                tensors, seconds = make()
+            cached = pack_tensors(tensors, {"cpu_seconds": seconds})
+            checked.write(self.cache, file, cached)
         tensors, info = unpack_tensors(cached)
-        if "cpu_seconds" in info:
+        if "cpu_seconds" in info:  # files of earlier versions have none
             self.cpu_seconds[name] = info["cpu_seconds"]
         return tensors
-
-    def _store(self, name: str, file: str, tensors: dict[str, Tensor], cpu_seconds: float) -> dict[str, Tensor]:
-        self.cpu_seconds[name] = cpu_seconds
-        checked.write(self.cache, file, pack_tensors(tensors, {"cpu_seconds": cpu_seconds}))
-        return tensors
-
-    def _file(self, name: str, inputs: dict[str, Any], seed: int) -> str:
-        return f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}.safetensors"
 
 
 def _choose(
@@ -316,18 +307,6 @@ def _draw(
     return Renormalise(SCALE, normalisation)(torch.cat(pictures)), time.process_time() - began
 
 
-def _options(config: Config, name: Matched) -> DistributionMatching | CharacteristicMatching | GradientMatching:
-    match name:
-        case "dm":
-            return config.evaluate.dm
-        case "ncfm":
-            return config.evaluate.ncfm
-        case "dsa":
-            return config.evaluate.dsa
-        case "idc":
-            return config.evaluate.idc
-
-
 def _match(
     config: Config, name: Matched, train: Split, num_classes: int, ipc: int, seed: int
 ) -> Iterator[tuple[int, float, Tensor | None, float]]:
@@ -339,7 +318,7 @@ def _match(
     device = Processor.of(config.resources).enter()
     images, labels = (tensor.to(device) for tensor in train)
     network = build_network(config.networks[0], num_classes, images.shape[-1])
-    options, reported = _options(config, name), time.monotonic()
+    options, reported = getattr(config.evaluate, name), time.monotonic()
     arguments = (network, images, labels, num_classes, ipc, seed)
     if isinstance(options, DistributionMatching):
         run = distribution_matching(options, *arguments)

@@ -72,12 +72,9 @@ class TrainingSets:
             # for.
             targets = hard_labels(self.baselines.num_classes, self.distilled.images_per_class)
             yield [TrainingSet("distilled_hard", 0, distilled.images_NCHW, targets)] * count, name, protocol
-        for sets in ([distilled] * count, random, *map(self._baseline, self._other_baselines)):
+        others = (self._baseline(baseline) for baseline in self.options.baselines if baseline != "random_real")
+        for sets in ([distilled] * count, random, *others):
             yield sets, unaugmented(name), plain
-
-    @property
-    def _other_baselines(self) -> list[Baseline]:
-        return [name for name in self.options.baselines if name != "random_real"]
 
     def full_data(self) -> TrainingSet:
         """Return all the training data."""
