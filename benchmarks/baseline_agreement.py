@@ -107,12 +107,12 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 
 def first_images(images: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Return the images with which both methods begin, one of each class."""
-    return rd.random_real(images, labels, classes, 1, rd.generator(SEED, "initial")).images_SCHW.requires_grad_()
+    return rd.random_real(images, labels, [1] * classes, rd.generator(SEED, "initial")).images_SCHW.requires_grad_()
 
 
 def dsa(match_loss: Any, network: Network, images: Tensor, labels: Tensor, classes: int) -> float:
     recipe = rd.GradientMatching(iterations=1, batch_size=PER_CLASS, lr=1.0, momentum=0.0, augmentation=PLAIN)
-    ((_, _, moved),) = rd.gradient_matching(recipe, network, images, labels, classes, 1, SEED)
+    ((_, _, moved),) = rd.gradient_matching(recipe, network, images, labels, [1] * classes, SEED)
     start, loss = first_images(images, labels, classes), torch.zeros((), dtype=torch.float64)
     theta = rd.initial_parameters(network, rd.fold_in(SEED, 0, "network")).double()
     parameters = {name: value.requires_grad_() for name, value in network.layout.split(theta.clone()).items()}
@@ -132,7 +132,7 @@ def dsa(match_loss: Any, network: Network, images: Tensor, labels: Tensor, class
 
 def dm(network: Network, images: Tensor, labels: Tensor, classes: int) -> float:
     recipe = rd.DistributionMatching(iterations=1, batch_size=PER_CLASS, lr=1.0, momentum=0.0, augmentation=PLAIN)
-    ((_, _, moved),) = rd.distribution_matching(recipe, network, images, labels, classes, 1, SEED)
+    ((_, _, moved),) = rd.distribution_matching(recipe, network, images, labels, [1] * classes, SEED)
     start, psi = first_images(images, labels, classes), embedding(network)
     module = network.make().double()
     theta = rd.initial_parameters(psi, rd.fold_in(SEED, 0, "network")).double()

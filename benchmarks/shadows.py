@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -146,12 +146,8 @@ def figures(output: Path, count: int) -> dict[str, Interval]:
     for number, (name, telescope) in enumerate(TELESCOPES.items()):
         surveys[name] = write_survey(root / "pictures" / name, telescope, count, number)
         configs[name] = root / f"{name}.yaml"
-        config: dict[str, Any] = {
-            "extends": "own_images.yaml", "name": name, "output": str(root),
-            "survey": {"root": str(root / "pictures" / name)}, "network": {"width": 32},
-            "experts": {"num_experts": 3, "training": {"epochs": 20, "lr": 0.02}},
-            "predict": {"experts": 3},
-        }  # fmt: skip
+        survey = {"root": str(root / "pictures" / name)}
+        config = {"extends": "faint_galaxies.yaml", "name": name, "output": str(root), "survey": survey}
         configs[name].write_text(yaml.safe_dump(config))
     first = str(configs["first"])
     run_stage("run", [first, "--to", "predict"])

@@ -206,7 +206,7 @@ def ours(spec: Spec, answers: Any) -> None:
     images = torch.load(Path(spec["data"]) / START)["images"]
     classes = len(images) // recipe.images_per_class
     device = device_of(spec["gpus"])
-    images, labels = images.to(device), hard_labels(classes, recipe.images_per_class).to(device)
+    images, labels = images.to(device), hard_labels([recipe.images_per_class] * classes).to(device)
     distiller = Distiller(recipe, _network(classes, images), store, images, labels, seed=0)
     turns = Turns(spec, answers)
     turns.ready()
@@ -241,8 +241,8 @@ def export(spec: Spec, answers: Any) -> None:
     store = TrajectoryStore.open(spec["trajectories"], verify=False)
     train = curated.load("train")
     pixels = curated.normalisation.apply(train.images_NHWC)
-    arguments = (pixels, train.labels_N, curated.num_classes, spec["images_per_class"], generator(0, "side by side"))
-    images = random_real(*arguments).images_SCHW
+    counts = [spec["images_per_class"]] * curated.num_classes
+    images = random_real(pixels, train.labels_N, counts, generator(0, "side by side")).images_SCHW
     labels = torch.arange(curated.num_classes).repeat_interleave(spec["images_per_class"])
     folder = Path(spec["data"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -290,7 +290,7 @@ def evaluate(spec: Spec, answers: Any) -> None:
         )  # fmt: skip
         network, targets = (
             _network(curated.num_classes, images),
-            hard_labels(curated.num_classes, spec["images_per_class"]),
+            hard_labels([spec["images_per_class"]] * curated.num_classes),
         )
         scores = []
         for number in range(spec["networks"]):
@@ -345,7 +345,7 @@ def compare(spec: Spec, answers: Any) -> None:
     dtype = getattr(torch, spec["precision"])
     images = torch.load(Path(spec["data"]) / START)["images"].to(dtype)
     classes = len(images) // spec["images_per_class"]
-    labels = hard_labels(classes, spec["images_per_class"]).to(dtype)
+    labels = hard_labels([spec["images_per_class"]] * classes).to(dtype)
     network = _network(classes, images)
     matcher = Matcher(student_loss(network, Augmentation()))
     batches = [Batch(None, {})] * spec["student_steps"]

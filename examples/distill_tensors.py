@@ -41,12 +41,12 @@ def main() -> tuple[float, float]:
     expert_training = dd.Training(epochs=4, batch_size=30, lr=0.02, momentum=0.9)
     experts = dd.InMemoryTrajectories.train(NETWORK, images, targets, expert_training, seeds=range(3))
 
-    random_images = dd.random_real(images, labels, CLASSES, 1, dd.generator(0, "start")).images_SCHW
+    random_images = dd.random_real(images, labels, [1] * CLASSES, dd.generator(0, "start")).images_SCHW
     random_labels = torch.arange(CLASSES)
     recipe = dd.Recipe(
         iterations=100, student_steps=5, schedule=dd.Fixed(max_start_epoch=1), augmentation=dd.Augmentation()
     )
-    distiller = dd.Distiller(recipe, NETWORK, experts, random_images, dd.hard_labels(CLASSES, 1), seed=0)
+    distiller = dd.Distiller(recipe, NETWORK, experts, random_images, dd.hard_labels([1] * CLASSES), seed=0)
     while not distiller.finished:
         distiller.step()
 

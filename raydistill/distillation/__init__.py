@@ -6,8 +6,8 @@ Pure torch, without Ray, MLflow or files. `examples/distill_tensors.py` is a com
 
     network = dd.build_network(dd.MLP(width=16), num_classes=3, image_size=8)
     experts = dd.InMemoryTrajectories.train(network, images, targets, dd.Training(epochs=4), seeds=range(3))
-    start = dd.random_real(images, labels, 3, 1, dd.generator(0, "start")).images_SCHW
-    distiller = dd.Distiller(dd.mtt(iterations=100, student_steps=5), network, experts, start, dd.hard_labels(3, 1), seed=0)
+    start = dd.random_real(images, labels, [1, 1, 1], dd.generator(0, "start")).images_SCHW
+    distiller = dd.Distiller(dd.mtt(iterations=100, student_steps=5), network, experts, start, dd.hard_labels([1, 1, 1]), seed=0)
     while not distiller.finished:
         distiller.step()
 

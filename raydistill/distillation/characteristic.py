@@ -19,7 +19,7 @@ Shape letters: N real and M synthetic images, D features, F frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -81,13 +81,12 @@ def characteristic_matching(
     network: Network,
     images_NCHW: Tensor,
     labels_N: Tensor,
-    num_classes: int,
-    ipc: int,
+    counts_K: Sequence[int],
     seed: int,
 ) -> Iterator[tuple[int, float, Tensor]]:
-    """Yield (iteration, loss, images [classes * ipc, C, H, W]) after every iteration.
+    """Yield (iteration, loss, images [S, C, H, W]) after every iteration.
 
-    The images are sorted by class. The initial images are random real ones. All random numbers
+    The images are sorted by class, `counts_K` of each. The initial images are random real ones. All random numbers
     depend on `seed`. The images are one tensor, updated in place. `augmentation` must be shared.
 
     Raises
@@ -97,11 +96,13 @@ def characteristic_matching(
     """
     psi = embedding(network)
     ends = [
-        _trained(network, images_NCHW, one_hot(labels_N, num_classes), recipe.training_epochs, fold_in(seed, "ends", k))
+        _trained(
+            network, images_NCHW, one_hot(labels_N, len(counts_K)), recipe.training_epochs, fold_in(seed, "ends", k)
+        )
         for k in range(recipe.num_networks)
     ]
-    members = coreset.members(labels_N, num_classes)
-    images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial")).images_SCHW
+    members = coreset.members(labels_N, len(counts_K))
+    images = coreset.random_real(images_NCHW, labels_N, counts_K, generator(seed, "initial")).images_SCHW
     num_features = psi(without_last_layer(ends[0][0], network, psi), images[:1]).flatten(1).shape[1]
     s = sampler(num_features)
     p = initial_parameters(s, fold_in(seed, "frequencies")).to(images)
@@ -123,7 +124,7 @@ def characteristic_matching(
         between_P = first_P.lerp(last_P, float(torch.rand(1, generator=g)))
         theta_P = without_last_layer(between_P, network, psi)
         gradient, ascending, total = torch.zeros_like(images), torch.zeros_like(p), 0.0
-        for real, mine, parameters in class_batches(images_NCHW, members, recipe.batch_size, ipc, augmentation, g):
+        for real, mine, parameters in class_batches(images_NCHW, members, recipe.batch_size, counts_K, augmentation, g):
             noise_FD = torch.randn(recipe.num_frequencies, num_features, generator=g).to(images)
             with torch.no_grad():
                 real_ND = features(real, theta_P, parameters)

@@ -1,8 +1,8 @@
 """Choose coresets, a few images per class, for initialisation and as baselines.
 
-All functions take normalised images [N, C, H, W] and integer labels [N], and return a `Coreset` of
-classes * ipc images, sorted by class. A class with fewer images than ipc repeats them; a class
-without images raises a ValueError.
+All functions take normalised images [N, C, H, W], integer labels [N], and the number of images
+wanted of each class, `counts_K`. They return a `Coreset`, sorted by class. A class with fewer
+images than wanted repeats them; a class without images raises a ValueError.
 """
 
 from __future__ import annotations
@@ -27,82 +27,81 @@ class Coreset(NamedTuple):
         return torch.stack([values_NK[rows.to(values_NK.device)].mean(dim=0) for rows in self.origins])
 
 
-def random_real(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
-    """Return `ipc` training images per class, drawn without replacement."""
+def random_real(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: torch.Generator) -> Coreset:
+    """Return training images of each class, drawn without replacement."""
 
-    def draw(rows: Tensor) -> Tensor:
-        return repeated(rows[torch.randperm(len(rows), generator=g)], ipc)
+    def draw(rows: Tensor, count: int) -> Tensor:
+        return repeated(rows[torch.randperm(len(rows), generator=g)], count)
 
-    return chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, labels_N, counts_K, draw)
 
 
 def correctly_classified(
     images_NCHW: Tensor,
     labels_N: Tensor,
-    num_classes: int,
-    ipc: int,
+    counts_K: Sequence[int],
     g: torch.Generator,
     margin: Callable[[Tensor, Tensor], Tensor],
 ) -> Coreset:
-    """Return `ipc` images per class with positive `margin`, in random order.
+    """Return images of each class with positive `margin`, in random order.
 
     If a class has fewer, the images with the largest margin among the others follow.
     """
 
-    def draw(rows: Tensor) -> Tensor:
+    def draw(rows: Tensor, count: int) -> Tensor:
         order, margins, right = rows[torch.randperm(len(rows), generator=g)], [], 0
         for part in order.split(MARGIN_BATCH):
             margins.append(margin(images_NCHW[part], labels_N[part]))
             right += int((margins[-1] > 0).sum())
-            if right >= ipc:
+            if right >= count:
                 break
         margin_M = torch.cat(margins)
         ranked = margin_M.where(margin_M <= 0, torch.inf).argsort(descending=True, stable=True)
-        return repeated(order[ranked], ipc)
+        return repeated(order[ranked], count)
 
-    return chosen(images_NCHW, [draw(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, labels_N, counts_K, draw)
 
 
 def class_mean(
-    images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator, jitter: float = 0.1
+    images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: torch.Generator, jitter: float = 0.1
 ) -> Coreset:
-    """Return the mean images of `ipc` disjoint random parts of each class.
+    """Return the mean images of disjoint random parts of each class.
 
-    A class with fewer images than `ipc` repeats its parts, with noise of `jitter` standard
+    A class with fewer images than are wanted repeats its parts, with noise of `jitter` standard
     deviations.
     """
     images: list[Tensor] = []
     origins: list[Tensor] = []
-    for rows in members(labels_N, num_classes):
-        parts = rows[torch.randperm(len(rows), generator=g)].tensor_split(min(ipc, len(rows)))
+    for rows, count in zip(members(labels_N, len(counts_K)), counts_K, strict=True):
+        parts = rows[torch.randperm(len(rows), generator=g)].tensor_split(min(count, len(rows)))
         means = [images_NCHW[part].mean(dim=0) for part in parts]
-        noise = jitter * torch.randn(ipc, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
-        images += [means[i % len(parts)] + (noise[i] if i >= len(parts) else 0) for i in range(ipc)]
-        origins += [parts[i % len(parts)] for i in range(ipc)]
+        noise = jitter * torch.randn(count, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
+        images += [means[i % len(parts)] + (noise[i] if i >= len(parts) else 0) for i in range(count)]
+        origins += [parts[i % len(parts)] for i in range(count)]
     return Coreset(torch.stack(images), tuple(origins))
 
 
-def k_center(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int) -> Coreset:
+def k_center(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int]) -> Coreset:
     """Return greedy k-centres in pixel space.
 
     Sener & Savarese 2018, arXiv:1708.00489. The first centre is the image nearest to the class
     mean.
     """
 
-    def centres(rows: Tensor) -> Tensor:
+    def centres(rows: Tensor, count: int) -> Tensor:
         flat = images_NCHW[rows].flatten(1)
         found = [int((flat - flat.mean(dim=0)).square().sum(dim=1).argmin())]
         distance = (flat - flat[found[0]]).square().sum(dim=1)
-        for _ in range(ipc - 1):
+        for _ in range(count - 1):
             found.append(int(distance.argmax()))
             distance = torch.minimum(distance, (flat - flat[found[-1]]).square().sum(dim=1))
         return rows[found]
 
-    return chosen(images_NCHW, [centres(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, labels_N, counts_K, centres)
 
 
 def herding(
-    images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, features_NF: Tensor | None = None
+    images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], features_NF: Tensor | None = None
 ) -> Coreset:
     """Return a herding selection in the space of some features; None: that of pixels.
 
@@ -111,12 +110,12 @@ def herding(
     """
     points_NF = images_NCHW.flatten(1) if features_NF is None else features_NF
 
-    def herd(rows: Tensor) -> Tensor:
+    def herd(rows: Tensor, count: int) -> Tensor:
         flat = points_NF[rows.to(points_NF.device)]
         mean, total, free = flat.mean(dim=0), torch.zeros_like(flat[0]), torch.ones(len(flat), dtype=torch.bool)
         found: list[int] = []
-        for count in range(1, ipc + 1):
-            distance = ((total + flat) / count - mean).square().sum(dim=1)
+        for size in range(1, count + 1):
+            distance = ((total + flat) / size - mean).square().sum(dim=1)
             distance[~free.to(distance.device)] = torch.inf
             found.append(int(distance.argmin()))
             total = total + flat[found[-1]]
@@ -124,19 +123,19 @@ def herding(
             free |= ~free.any()  # all used: start over
         return rows[found]
 
-    return chosen(images_NCHW, [herd(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, labels_N, counts_K, herd)
 
 
-def noise(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
+def noise(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: torch.Generator) -> Coreset:
     """Return standard normal pixels; the origins are the whole class."""
-    pixels = torch.randn(num_classes * ipc, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
-    return with_class_origins(pixels, labels_N, num_classes)
+    pixels = torch.randn(sum(counts_K), *images_NCHW.shape[1:], generator=g).to(images_NCHW)
+    return with_class_origins(pixels, labels_N, counts_K)
 
 
-def with_class_origins(images_SCHW: Tensor, labels_N: Tensor, num_classes: int) -> Coreset:
+def with_class_origins(images_SCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int]) -> Coreset:
     """Return images, sorted by class, with the whole class as their origins."""
-    ipc = len(images_SCHW) // num_classes
-    return Coreset(images_SCHW, tuple(rows for rows in members(labels_N, num_classes) for _ in range(ipc)))
+    of_class = zip(members(labels_N, len(counts_K)), counts_K, strict=True)
+    return Coreset(images_SCHW, tuple(rows for rows, count in of_class for _ in range(count)))
 
 
 def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
@@ -148,12 +147,15 @@ def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
     return rows
 
 
-def repeated(rows: Tensor, ipc: int) -> Tensor:
-    """Return the first `ipc` rows, repeated if there are fewer."""
-    return rows.repeat(-(-ipc // len(rows)))[:ipc]
+def repeated(rows: Tensor, count: int) -> Tensor:
+    """Return the first `count` rows, repeated if there are fewer."""
+    return rows.repeat(-(-count // len(rows)))[:count]
 
 
-def chosen(images_NCHW: Tensor, rows: Sequence[Tensor]) -> Coreset:
-    """Return the coreset of these rows, given by class."""
-    rows_S = torch.cat(list(rows))
+def chosen(
+    images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], choose: Callable[[Tensor, int], Tensor]
+) -> Coreset:
+    """Return the coreset of the rows that `choose` takes of a class's rows."""
+    of_class = zip(members(labels_N, len(counts_K)), counts_K, strict=True)
+    rows_S = torch.cat([choose(rows, count) for rows, count in of_class])
     return Coreset(images_NCHW[rows_S], rows_S.split(1))

@@ -1,7 +1,7 @@
 """Choose coresets by what networks that know the classes say of the images.
 
 The networks are experts, at the end of their training or on the way. As in `coreset`, images
-[N, C, H, W] are normalised, labels are [N], and a coreset has classes * ipc images, sorted by class.
+[N, C, H, W] are normalised, labels are [N], and a coreset has `counts_K` images, sorted by class.
 """
 
 from __future__ import annotations
@@ -49,38 +49,37 @@ def forgetting_events(network: Network, thetas_P: Iterable[Tensor], images_NCHW:
 
 
 def easiest(
-    images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, difficulty_N: Tensor, g: torch.Generator
+    images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], difficulty_N: Tensor, g: torch.Generator
 ) -> Coreset:
     """Return the easiest images of each class, equal ones in random order.
 
     Easy images are best where few are kept (Sorscher et al. 2022, arXiv:2206.14486).
     """
 
-    def pick(rows: Tensor) -> Tensor:
+    def pick(rows: Tensor, count: int) -> Tensor:
         shuffled = rows[torch.randperm(len(rows), generator=g)]
-        return repeated(shuffled[difficulty_N[shuffled].argsort(stable=True)], ipc)
+        return repeated(shuffled[difficulty_N[shuffled].argsort(stable=True)], count)
 
-    return chosen(images_NCHW, [pick(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, labels_N, counts_K, pick)
 
 
-def moderate(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, features_NF: Tensor) -> Coreset:
+def moderate(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], features_NF: Tensor) -> Coreset:
     """Return the images at the median distance to the mean feature of their class.
 
     Moderate coreset (Xia et al. 2023, https://openreview.net/forum?id=7D5EECbOaf9).
     """
 
-    def pick(rows: Tensor) -> Tensor:
+    def pick(rows: Tensor, count: int) -> Tensor:
         distance = (features_NF[rows] - features_NF[rows].mean(dim=0)).norm(dim=1)
-        return repeated(rows[(distance - distance.median()).abs().argsort(stable=True)], ipc)
+        return repeated(rows[(distance - distance.median()).abs().argsort(stable=True)], count)
 
-    return chosen(images_NCHW, [pick(rows) for rows in members(labels_N, num_classes)])
+    return chosen(images_NCHW, labels_N, counts_K, pick)
 
 
 def rded(
     images_NCHW: Tensor,
     labels_N: Tensor,
-    num_classes: int,
-    ipc: int,
+    counts_K: Sequence[int],
     g: torch.Generator,
     network: Network,
     thetas_P: Sequence[Tensor],
@@ -94,15 +93,15 @@ def rded(
     side = images_NCHW.shape[-1]
     factor = 2 if side > LARGEST_WHOLE and side % 2 == 0 else 1
     images, origins = [], []
-    for label, rows in enumerate(members(labels_N, num_classes)):
+    for label, (rows, count) in enumerate(zip(members(labels_N, len(counts_K)), counts_K, strict=True)):
         candidates = rows[torch.randperm(len(rows), generator=g)[:CANDIDATES]]
         crops_MCHW = random_crops(images_NCHW[candidates], side // factor, g)
         loss_M = realism_loss(network, thetas_P, crops_MCHW, label, side)
         best_N = loss_M.view(-1, CROPS).min(dim=1)
-        order = repeated(best_N.values.argsort(stable=True), ipc * factor**2)
+        order = repeated(best_N.values.argsort(stable=True), count * factor**2)
         patches = crops_MCHW[order * CROPS + best_N.indices[order]]
         images.append(stitched(patches, factor))
-        origins += list(candidates[order].view(factor**2, ipc).T)
+        origins += list(candidates[order].view(factor**2, count).T)
     return Coreset(torch.cat(images), tuple(origins))
 
 

@@ -15,7 +15,7 @@ arXiv:2512.02469; its additional loss that keeps classes apart is not implemente
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ def class_batches(
     images_NCHW: Tensor,
     members: list[Tensor],
     size: int,
-    ipc: int,
+    counts_K: Sequence[int],
     augmentation: Augmentation,
     g: torch.Generator,
 ) -> Iterator[tuple[Tensor, slice, AugmentationParameters]]:
@@ -41,10 +41,12 @@ def class_batches(
     Real and synthetic images share it. A batch is the real images [B, C, H, W], the rows of the
     class among the synthetic images, and the parameters: one row for each image, all rows alike.
     """
-    for k, rows in enumerate(members):
+    first = 0
+    for rows, count in zip(members, counts_K, strict=True):
         real_BCHW = images_NCHW[rows[torch.randperm(len(rows), generator=g)[:size].to(rows.device)]]
-        parameters = augmentation.sample(g, max(len(real_BCHW), ipc))
-        yield real_BCHW, slice(k * ipc, (k + 1) * ipc), parameters
+        parameters = augmentation.sample(g, max(len(real_BCHW), count))
+        yield real_BCHW, slice(first, first + count), parameters
+        first += count
 
 
 def augmented_features(
@@ -63,14 +65,13 @@ def distribution_matching(
     network: Network,
     images_NCHW: Tensor,
     labels_N: Tensor,
-    num_classes: int,
-    ipc: int,
+    counts_K: Sequence[int],
     seed: int,
     draw: Callable[[int], Tensor] | None = None,
 ) -> Iterator[tuple[int, float, Tensor]]:
-    """Yield (iteration, loss, images [classes * ipc, C, H, W]) after every iteration.
+    """Yield (iteration, loss, images [S, C, H, W]) after every iteration.
 
-    The images are sorted by class. The initial images are random real ones. All random numbers
+    The images are sorted by class, `counts_K` of each. The initial images are random real ones. All random numbers
     depend on `seed`. The images are one tensor, updated in place.
 
     draw: returns the parameters theta_P of `network` from the seed of an iteration. None: freshly
@@ -89,8 +90,8 @@ def distribution_matching(
     def distance(x_SCHW: Tensor, real_D: Tensor, theta_P: Tensor, parameters: AugmentationParameters) -> Tensor:
         return (real_D - mean_features(x_SCHW, theta_P, parameters)).square().sum()
 
-    members = coreset.members(labels_N, num_classes)
-    images = coreset.random_real(images_NCHW, labels_N, num_classes, ipc, generator(seed, "initial")).images_SCHW
+    members = coreset.members(labels_N, len(counts_K))
+    images = coreset.random_real(images_NCHW, labels_N, counts_K, generator(seed, "initial")).images_SCHW
     optimiser = torch.optim.SGD([images], lr=recipe.lr, momentum=recipe.momentum)
     for iteration in range(recipe.iterations):
         g = generator(seed, iteration)
@@ -101,7 +102,7 @@ def distribution_matching(
         theta_P = theta_P.to(images)
         gradient, total = torch.zeros_like(images), 0.0
         for real, mine, parameters in class_batches(
-            images_NCHW, members, recipe.batch_size, ipc, recipe.augmentation, g
+            images_NCHW, members, recipe.batch_size, counts_K, recipe.augmentation, g
         ):
             with torch.no_grad():
                 real_D = mean_features(real, theta_P, parameters)

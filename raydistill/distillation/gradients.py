@@ -16,7 +16,7 @@ arXiv:2205.14959).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -65,14 +65,13 @@ def gradient_matching(
     network: Network,
     images_NCHW: Tensor,
     labels_N: Tensor,
-    num_classes: int,
-    ipc: int,
+    counts_K: Sequence[int],
     seed: int,
 ) -> Iterator[tuple[int, float, Tensor]]:
     """Yield (iteration, loss, images [S, C, H, W]) after every step of the images.
 
-    S = classes * ipc * tiles^2; the images are sorted by class. The initial ones are random real ones. All random numbers depend
-    on `seed`.
+    A class has `counts_K` * tiles^2 images; they are sorted by class. The initial ones are random
+    real ones. All random numbers depend on `seed`.
 
     Raises
     ------
@@ -80,12 +79,12 @@ def gradient_matching(
         If a class has no images, or the side of the images is no multiple of `recipe.tiles`.
     """
     tiles, loss = Tiles(recipe.tiles), student_loss(network, recipe.augmentation)
-    per_class = ipc * recipe.tiles**2
+    num_classes, shown_K = len(counts_K), [count * recipe.tiles**2 for count in counts_K]
     members = coreset.members(labels_N, num_classes)
-    start = coreset.random_real(images_NCHW, labels_N, num_classes, per_class, generator(seed, "initial"))
+    start = coreset.random_real(images_NCHW, labels_N, shown_K, generator(seed, "initial"))
     stored = tiles.encode(start.images_SCHW)
     targets_NK = one_hot(labels_N, num_classes).to(images_NCHW)
-    own_SK = hard_labels(num_classes, per_class).to(images_NCHW)
+    own_SK = hard_labels(shown_K).to(images_NCHW)
     optimiser = torch.optim.SGD([stored], lr=recipe.lr, momentum=recipe.momentum)
     training = Training(
         epochs=recipe.network_epochs, lr=recipe.network_lr, momentum=recipe.network_momentum, batch_size=256,
@@ -108,12 +107,13 @@ def gradient_matching(
         if iteration % recipe.steps_per_network == 0:
             theta_P = initial_parameters(network, fold_in(seed, iteration, "network")).to(images_NCHW)
         moved, total = torch.zeros_like(stored), 0.0
-        batches = class_batches(images_NCHW, members, recipe.batch_size, per_class, recipe.augmentation, g)
-        for label, (real, _, parameters) in enumerate(batches):
-            mine = slice(label * ipc, (label + 1) * ipc)
-            targets = own_SK[label * per_class].expand(max(len(real), per_class), -1)
+        batches = class_batches(images_NCHW, members, recipe.batch_size, shown_K, recipe.augmentation, g)
+        for real, shown, parameters in batches:
+            count = shown.stop - shown.start
+            mine = slice(shown.start // recipe.tiles**2, shown.stop // recipe.tiles**2)
+            targets = own_SK[shown.start].expand(max(len(real), count), -1)
             real_P = gradient(real, theta_P, targets[: len(real)], parameters)
-            arguments = (real_P, theta_P, targets[:per_class], parameters)
+            arguments = (real_P, theta_P, targets[:count], parameters)
             moved[mine], value = torch.func.grad_and_value(distance)(stored[mine], *arguments)
             total += float(value)
         stored.grad = moved

@@ -30,20 +30,21 @@ def initial_images(
     recipe: Recipe,
     images_NCHW: Tensor,
     labels_N: Tensor,
-    num_classes: int,
+    counts_K: Sequence[int],
     network: Network,
     experts_P: Sequence[Tensor],
     trajectories: Trajectories | None,
     g: torch.Generator,
     features_NF: Tensor | None = None,
 ) -> Coreset:
-    """Return classes * ipc initial images, sorted by class; `recipe.init` chooses how.
+    """Return initial images, sorted by class; `recipe.init` chooses how.
 
+    counts_K: the number of images of each class.
     experts_P: the final parameters of the experts, empty unless `recipe.needs_experts`.
     trajectories: their parameters by epoch, which `init: tgdd` needs.
     features_NF: the space of `init: herding`; None: pixels.
     """
-    data = (images_NCHW, labels_N, num_classes, recipe.images_per_class, g)
+    data = (images_NCHW, labels_N, counts_K, g)
     match recipe.init:
         case "noise":
             return coreset.noise(*data)
@@ -58,8 +59,8 @@ def initial_images(
             if recipe.init == "tgdd":
                 assert trajectories is not None
                 draw = partial(random_snapshot, trajectories)
-            matched = _matched(recipe, images_NCHW, labels_N, num_classes, network, draw, g)
-            return coreset.with_class_origins(matched, labels_N.cpu(), num_classes)
+            matched = _matched(recipe, images_NCHW, labels_N, counts_K, network, draw, g)
+            return coreset.with_class_origins(matched, labels_N.cpu(), counts_K)
         case "correct":
             return coreset.correctly_classified(*data, lambda *images: margin(network, experts_P, *images))
 
@@ -68,7 +69,7 @@ def _matched(
     recipe: Recipe,
     images_NCHW: Tensor,
     labels_N: Tensor,
-    num_classes: int,
+    counts_K: Sequence[int],
     network: Network,
     draw: Callable[[int], Tensor] | None,
     g: torch.Generator,
@@ -76,9 +77,7 @@ def _matched(
     """Return the images of distribution matching."""
     options = DistributionMatching(iterations=DM_ITERATIONS, augmentation=replace(recipe.augmentation, shared=True))
     seed = int(torch.randint(2**31, (1,), generator=g))
-    *_, (_, _, matched) = distribution_matching(
-        options, network, images_NCHW, labels_N, num_classes, recipe.images_per_class, seed, draw
-    )
+    *_, (_, _, matched) = distribution_matching(options, network, images_NCHW, labels_N, counts_K, seed, draw)
     return matched
 
 
@@ -112,7 +111,7 @@ def margin(network: Network, experts_P: Sequence[Tensor], images_NCHW: Tensor, l
 def initial_labels(
     recipe: Recipe,
     chosen: Coreset,
-    num_classes: int,
+    counts_K: Sequence[int],
     network: Network,
     experts_P: Sequence[Tensor],
     votes_NK: Tensor | None = None,
@@ -124,31 +123,35 @@ def initial_labels(
     """
     source = recipe.label_init if recipe.labels == "soft" else recipe.labels
     if source == "experts":
-        return expert_labels(chosen.images_SCHW, num_classes, recipe.images_per_class, network, experts_P)
+        return expert_labels(chosen.images_SCHW, counts_K, network, experts_P)
     if source == "votes":
         assert votes_NK is not None
         p_SK = chosen.mean(votes_NK).to(chosen.images_SCHW)
     else:
-        p_SK = hard_labels(num_classes, recipe.images_per_class).to(chosen.images_SCHW)
+        p_SK = hard_labels(counts_K).to(chosen.images_SCHW)
     return p_SK.clamp_min(LEAST_PROBABILITY).log() if recipe.labels == "soft" else p_SK
 
 
-def hard_labels(num_classes: int, ipc: int) -> Tensor:
+def classes_of(counts_K: Sequence[int]) -> Tensor:
+    """Return the class of each image [S] of a set that is sorted by class."""
+    return torch.arange(len(counts_K)).repeat_interleave(torch.tensor(counts_K))
+
+
+def hard_labels(counts_K: Sequence[int]) -> Tensor:
     """Return one-hot rows [S, K], sorted by class."""
-    return one_hot(torch.arange(num_classes).repeat_interleave(ipc), num_classes)
+    return one_hot(classes_of(counts_K), len(counts_K))
 
 
 @torch.no_grad()
 def expert_labels(
-    images_SCHW: Tensor, num_classes: int, ipc: int, network: Network, experts_P: Sequence[Tensor]
+    images_SCHW: Tensor, counts_K: Sequence[int], network: Network, experts_P: Sequence[Tensor]
 ) -> Tensor:
     """Return the mean logits [S, K] of the experts that classify the image correctly.
 
     These are DATM's initial labels (Guo et al. 2024, arXiv:2310.05773). If no expert is right, all
     are averaged, and the logit of the true class is raised to the largest.
     """
-    labels_S = torch.arange(num_classes, device=images_SCHW.device).repeat_interleave(ipc)
-    hard_SK = hard_labels(num_classes, ipc).to(images_SCHW)
+    labels_S, hard_SK = classes_of(counts_K).to(images_SCHW.device), hard_labels(counts_K).to(images_SCHW)
     logits_ESK = torch.stack([network(theta_P.to(images_SCHW), images_SCHW) for theta_P in experts_P])
     right_ES1 = (logits_ESK.argmax(dim=2) == labels_S).to(logits_ESK)[..., None]
     any_S1 = right_ES1.sum(dim=0) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +25,7 @@ from raydistill.learning.checks import among, at_least_0_below_1, positive
 FEWEST_STEPS, MOST_STEPS = 10, 50  # limits of `student_steps: auto`; the papers take 50
 
 
+Allocation = Literal["equal", "frequency"]
 StartEpochs = Literal["cycle", "random", "continuous"]
 TrajectoryKind = Literal["sgd", "straight"]
 MatchAt = Literal["end", "nearest"]
@@ -40,6 +42,9 @@ class Recipe:
     ----------
     images_per_class
         Number of synthetic images per class (ipc).
+    allocation
+        How the classes share `images_per_class` times their number of images. "equal": equally;
+        "frequency": as the training images, each class at least one.
     iterations
         Largest number of iterations; the schedule may stop earlier.
     student_steps
@@ -136,6 +141,7 @@ class Recipe:
     """
 
     images_per_class: int = 1
+    allocation: Allocation = "equal"
     iterations: int = 1000
     student_steps: int | Literal["auto"] = "auto"
     expert_epochs: int | Literal["auto"] = 1
@@ -174,6 +180,7 @@ class Recipe:
         among(Labels, labels=self.labels)
         among(LabelInit, label_init=self.label_init)
         among(Init, init=self.init)
+        among(Allocation, allocation=self.allocation)
         if not isinstance(self.schedule, ScheduleBase):
             raise ValueError(f"schedule must be a ScheduleBase, got {self.schedule!r}")
         if self.images_per_class % self.multi_formation**2:
@@ -181,6 +188,8 @@ class Recipe:
                 f"images_per_class must be a multiple of {self.multi_formation**2} for multi_formation = {self.multi_formation}, "
                 f"got {self.images_per_class}"
             )
+        if self.multi_formation > 1 and self.allocation == "frequency":
+            raise ValueError("multi_formation goes with allocation: equal")
         if self.multi_formation > 1 and self.space.kind != "pixels":
             raise ValueError(f"multi_formation goes with space: pixels, not with {self.space.kind}")
         if self.objective.kind == "ridge":
@@ -298,6 +307,16 @@ class Recipe:
     def num_images(self, num_classes: int) -> int:
         """Return the number of synthetic images of all classes."""
         return num_classes * self.images_per_class
+
+    def counts(self, totals_K: Sequence[int]) -> tuple[int, ...]:
+        """Return the number of synthetic images of each class, for classes of these sizes."""
+        classes, budget = len(totals_K), self.num_images(len(totals_K))
+        counts = [self.images_per_class] * classes
+        if self.allocation == "frequency":  # one for each class, the others by the method of Webster
+            counts = [1] * classes
+            for _ in range(budget - classes):
+                counts[max(range(classes), key=lambda k: (totals_K[k] / (2 * counts[k] + 1), -k))] += 1
+        return tuple(counts)
 
     @property
     def versions(self) -> int:

@@ -140,10 +140,8 @@ def _classes(pictures: PictureSet) -> str:
             for label, entry in enumerate(pictures.summary.classes)
         ]
         return markdown_table([["label", "class", *SPLITS], *rows])
-    if isinstance(pictures, DistilledSet):
-        counts = [pictures.images_per_class] * len(pictures.class_names)
-    else:
-        counts = [entry.kept for entry in pictures.summary.classes]
+    distilled = isinstance(pictures, DistilledSet)
+    counts = pictures.counts if distilled else [entry.kept for entry in pictures.summary.classes]
     rows = [[label, *entry] for label, entry in enumerate(zip(pictures.class_names, counts, strict=True))]
     if isinstance(pictures, SyntheticSet) and pictures.summary.unlabelled.kept:
         rows.append([-1, "no class", pictures.summary.unlabelled.kept])

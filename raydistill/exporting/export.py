@@ -53,7 +53,7 @@ from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.escaping import csv_text
 from raydistill.exporting.dataset_card import dataset_card
 from raydistill.exporting.huggingface import ROWS, HubSplit, PictureSet, describe
-from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages
+from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages, places_of
 from raydistill.storage import Folder
 
 Form = Literal["dd-ranking", "png", "huggingface"]
@@ -98,7 +98,7 @@ def export(pictures: PictureSet, to: Folder, form: Form) -> None:
     elif form == "dd-ranking":
         _write_tensors(pictures.selected, to)
     else:
-        _write_pictures(pictures.selected, pictures.class_names, to)
+        _write_pictures(pictures, to)
     to.write("info.json", json.dumps({"format": form, **_info(pictures, to)}, indent=1).encode())
 
 
@@ -115,6 +115,7 @@ def _info(pictures: PictureSet, to: Folder) -> dict[str, Any]:
     return {
         "class_names": pictures.class_names,
         "images_per_class": pictures.images_per_class,
+        "counts": pictures.counts,
         **write_normalisation(to, images.normalisation),
         "student_lrs": images.student_lrs.tolist(),
         "labels": "soft" if images.soft else "hard",
@@ -163,13 +164,12 @@ def _to_bytes(tensor: Tensor) -> bytes:
     return stream.getvalue()
 
 
-def _write_pictures(images: SyntheticImages, class_names: list[str], to: Folder) -> None:
-    pixels_SHWC = images.levels()
+def _write_pictures(pictures: DistilledSet, to: Folder) -> None:
+    class_names, images = pictures.class_names, pictures.selected
     rows: list[list[object]] = [["file", "label", "class", *(f"p_{name}" for name in class_names)]]
-    ipc = len(pixels_SHWC) // len(class_names)
-    for number, (picture, target) in enumerate(zip(pixels_SHWC, images.targets_SK.tolist(), strict=True)):
-        label = number // ipc
-        name = f"{label:05d}/{number % ipc:05d}.png"
+    places = zip(*places_of(pictures.counts), strict=True)
+    for (label, number), picture, target in zip(places, images.levels(), images.targets_SK.tolist(), strict=True):
+        name = f"{label:05d}/{number:05d}.png"
         with to.writing(name) as path:
             Image.fromarray(picture).save(path)
         rows.append([name, label, class_names[label], *target])

@@ -39,7 +39,7 @@ from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.learning.normalise import AnyNormalisation, Normalisation, one_hot
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet, SyntheticImages, write_images
+from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet, SyntheticImages, header_of, write_images
 from raydistill.storage import Folder
 from raydistill.storage.filesystems import check_no_device
 from raydistill.storage.yaml_limits import read_yaml
@@ -67,8 +67,7 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
     Raises
     ------
     CatalogError
-        A file is missing or damaged, a value does not fit, or the classes have not equally many
-        images.
+        A file is missing or damaged, a value does not fit, or a class has no image.
     """
     curated = CuratedSet.open(plan.curated.folder)
     table, where = read_description(Path(path)), Path(path).parent
@@ -80,12 +79,12 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
     if not (torch.isfinite(images).all() and torch.isfinite(targets).all()):
         raise CatalogError("its images or labels have values that are not finite", path, "remove them")
     order = targets.argmax(dim=1).argsort(stable=True)
-    counts = targets.argmax(dim=1).bincount(minlength=curated.num_classes)
-    if labels.dim() == 2 and counts.unique().numel() > 1 and len(targets) % curated.num_classes == 0:
-        order, counts = torch.arange(len(targets)), torch.tensor([len(targets) // curated.num_classes])  # soft labels
-    if counts.unique().numel() > 1:
-        what = f"its classes have {', '.join(map(str, counts.tolist()))} images"
-        raise CatalogError(what, path, "give a set with equally many images of each class")
+    counts = targets.argmax(dim=1).bincount(minlength=curated.num_classes).tolist()
+    if labels.dim() == 2 and not all(counts) and len(targets) % curated.num_classes == 0:  # soft labels
+        order, counts = torch.arange(len(targets)), [len(targets) // curated.num_classes] * curated.num_classes
+    if not all(counts):
+        what = f"its classes have {', '.join(map(str, counts))} images"
+        raise CatalogError(what, path, "give a set with an image of each class")
     normalisation: AnyNormalisation = curated.normalisation
     if table.normalised:
         mean, std = table.mean or (), table.std or ()
@@ -99,17 +98,17 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
         raise CatalogError(f"its learned rate is {table.lr:g}", path, "give a positive lr, or none")
     rates = torch.tensor([] if table.lr is None else [table.lr])
     made = SyntheticImages(images[order].contiguous(), targets[order].contiguous(), rates, normalisation, 0)
-    return _written(made, curated, int(counts[0]), plan)
+    return _written(made, curated, counts, plan)
 
 
-def _written(made: SyntheticImages, curated: CuratedSet, per_class: int, plan: Plan) -> DistilledSet:
+def _written(made: SyntheticImages, curated: CuratedSet, counts: list[int], plan: Plan) -> DistilledSet:
     """Write the set into the folder of the run, once, and open it."""
     parts = (made.images_SCHW, made.targets_SK, made.student_lrs)
     digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts))
     digest.update(f"{curated.manifest.content} {made.normalisation.digest}".encode())
     folder = plan.root / f"foreign-{digest.hexdigest()[:12]}"
     if not exists(folder):
-        info = {"class_names": curated.class_names, "images_per_class": per_class, "aligned": curated.summary.aligned}
+        info = {"class_names": curated.class_names, **header_of(counts), "aligned": curated.summary.aligned}
         write_images(folder, SELECTED, made, info)
         with folder.writing(SEEN) as to:  # it is not known which galaxies it has seen
             pq.write_table(pa.table({"object_id": pa.array([], pa.string()), "sha256": pa.array([], pa.string())}), to)

@@ -335,7 +335,8 @@ def warn_of_few_test(counts: Mapping[str, int]) -> None:
 
 def warn_of_few_training(counts: Mapping[str, int], recipe: Distill, stage: str) -> None:
     """Warn of classes with fewer training galaxies than distilled images."""
-    if few := {name: count for name, count in counts.items() if 0 < count < recipe.images_per_class}:
+    wanted = zip(counts.items(), recipe.counts(tuple(counts.values())), strict=True)
+    if few := {name: count for (name, count), images in wanted if 0 < count < images}:
         what = (
             "%s: fewer training galaxies than distill.images_per_class=%d: %s; initial images and baselines repeat them; "
             "add galaxies, merge classes, or lower it"

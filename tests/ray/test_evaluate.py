@@ -15,6 +15,7 @@ from ray_tools import SILENT, below, content, copy_of, tiny
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tensors import unpack_tensors
 from raydistill.errors import ArtifactIncompatible, ArtifactMissing, ConfigError
+from raydistill.exporting.export import export
 from raydistill.learning import metrics
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import run
@@ -205,7 +206,7 @@ def test_baselines_have_as_many_pixels_as_a_set_of_tiles_stores(
     tiles = ("distill.images_per_class=4", "distill.multi_formation=2", "distill.iterations=2")
     plan = Plan(tiny(root, *tiles, "evaluate.baselines=[class_mean]", "evaluate.full_data_networks=0"))
     distilled = distill(plan, SILENT)
-    assert (distilled.images_per_class, distilled.stored_per_class) == (4, 1)
+    assert set(zip(distilled.counts, distilled.stored_counts, strict=True)) == {(4, 1)}
     made: list[Baselines] = []
     monkeypatch.setattr(f"{evaluate.__module__}.Baselines", lambda *given: made.append(Baselines(*given)) or made[-1])
     report = evaluate(plan, SILENT)
@@ -213,6 +214,27 @@ def test_baselines_have_as_many_pixels_as_a_set_of_tiles_stores(
     (baselines,) = made
     assert len(baselines.images("class_mean", 0).images_SCHW) == len(distilled.class_names)
     assert len(distilled.images) == 4 * len(distilled.class_names)
+
+
+def test_classes_share_the_images_by_frequency(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories")
+    few = [f"evaluate.{name}.iterations=2" for name in ("dm", "ncfm", "dsa", "idc")]
+    baselines = ["random_real", "class_mean", "k_center", "rded", "dm", "ncfm", "dsa", "idc"]
+    shared = ("distill.images_per_class=3", "distill.allocation=frequency", "distill.iterations=2")
+    config = tiny(root, *shared, *few, f"evaluate.baselines=[{','.join(baselines)}]", "evaluate.full_data_networks=0")
+    distilled = distill(Plan(config), SILENT)
+    train = [entry.train for entry in CuratedSet.open(Plan(config).curated.folder).summary.classes]
+    assert distilled.counts == config.distill.counts(train)
+    assert len(set(distilled.counts)) > 1, "the test needs classes of different sizes"
+    np.testing.assert_array_equal(distilled.labels.bincount(), distilled.counts)
+    np.testing.assert_array_equal(distilled.frames()[distilled.last.iteration], distilled.last.levels())
+    assert distilled.selected.targets_SK.argmax(dim=1).tolist() == distilled.labels.tolist()
+    report = evaluate(Plan(config), SILENT)
+    for name in ("distilled", *baselines):
+        assert figure_is_whole(report.summary[name]["balanced_accuracy"], 2)
+    export(distilled, Folder(str(tmp_path / "pictures")), "png")
+    stored = [len(list(folder.glob("*.png"))) for folder in sorted((tmp_path / "pictures").glob("0*"))]
+    assert stored == list(distilled.counts)
 
 
 def test_diverged_networks_are_logged_and_counted(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -296,7 +318,7 @@ def test_experts_label_the_baselines_of_a_set_with_soft_labels(root: Path, tmp_p
     assert teachers is not None
     train = load_split(curated, "train", soft.selected.normalisation)
     cache, content = Folder(str(tmp_path / "run")), curated.manifest.content
-    baselines = Baselines(config, train, curated.num_classes, 1, 0, cache, content)
+    baselines = Baselines(config, train, (1,) * curated.num_classes, 0, cache, content)
     for sets in TrainingSets(config.evaluate, soft, baselines, teachers, None).small():
         for training_set in sets:
             np.testing.assert_allclose(training_set.targets_NK.sum(dim=1), 1, atol=1e-5)
@@ -414,7 +436,7 @@ def test_scores_compare_soft_labels_with_hard_ones(root: Path, tmp_path: Path) -
     soft = distill(plan, SILENT)
     curated = CuratedSet.open(str(below(config, "curated")))
     train = load_split(curated, "train", soft.selected.normalisation)
-    baselines = Baselines(config, train, 5, 1, 0, Folder(str(tmp_path / "run")), curated.manifest.content)
+    baselines = Baselines(config, train, (1,) * 5, 0, Folder(str(tmp_path / "run")), curated.manifest.content)
     subjects = TrainingSets(config.evaluate, soft, baselines, load_teachers(plan, soft, curated), None)
     additional = list(subjects.for_scores())
     assert [(sets[0].name, name) for sets, name, _ in additional] == [

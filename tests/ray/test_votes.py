@@ -133,7 +133,7 @@ def test_baselines_get_the_votes_of_their_galaxies(config: Config, curated: Cura
     votes = load_votes(plan, result, curated)
     assert votes is not None
     train = load_split(curated, "train", result.selected.normalisation)
-    baselines = Baselines(config, train, 5, 2, 0, Folder(str(tmp_path)), curated.manifest.content)
+    baselines = Baselines(config, train, (2,) * 5, 0, Folder(str(tmp_path)), curated.manifest.content)
     images = train[0]
     for (training_set,) in TrainingSets(config.evaluate, result, baselines, None, votes).small():
         torch.testing.assert_close(training_set.targets_NK.sum(dim=1), torch.ones(10))

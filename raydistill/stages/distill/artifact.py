@@ -7,11 +7,12 @@
 - `whitening.safetensors`: the whitening and its inverse; the header of whitened images names it.
 - `history.parquet`: a row per segment of an iteration. `validation.parquet`: a row per validation.
 - `prototypes.fits`: the selected images as FITS, see `stages.distill.fits`.
-- `frames/iteration-000010.png`: all images after an iteration, a row per class, in 8 bits.
+- `frames/iteration-000010.png`: all images after an iteration, a row per class, in 8 bits. Rows of
+  classes with fewer images than others end in black.
 - `seen.parquet`: a row per galaxy that was used to train the experts or to select the iterate. An
   evaluation excludes these galaxies.
 
-S = classes * images per class, K = number of classes.
+S = number of images, K = number of classes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -27,7 +29,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -38,8 +39,9 @@ from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
+from raydistill.distillation.initial import classes_of
 from raydistill.distillation.residual import Residual, residual_of
-from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, listed
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
 from raydistill.storage import Folder
@@ -87,12 +89,6 @@ class SyntheticImages:
         """Return whether any image has more than one class with non-zero probability."""
         return bool((self.targets_SK.amax(dim=1) < 1).any())
 
-    @property
-    def images_per_class(self) -> int:
-        """Return the number of images of each class."""
-        num_images, num_classes = self.targets_SK.shape
-        return num_images // num_classes
-
     def display(self) -> Tensor:
         """Return the images for display: float32 [S, H, W, 3], clipped to [0, 1]."""
         return self.pixels().clamp(0, 1)
@@ -116,6 +112,7 @@ class _Header:
 
     class_names: list[str]
     images_per_class: int
+    counts: tuple[int, ...] = ()
     aligned: bool = False
 
 
@@ -135,7 +132,7 @@ class DistilledSet(Displayed):
         The last iterate.
     class_names
         Names of the K classes; the index is the label.
-    images_per_class
+    counts
         Number of images of each class.
     aligned
         Whether the galaxies were turned until their major axis is horizontal.
@@ -151,7 +148,7 @@ class DistilledSet(Displayed):
     selected: SyntheticImages
     last: SyntheticImages
     class_names: list[str]
-    images_per_class: int
+    counts: tuple[int, ...]
     aligned: bool
 
     _pictures = "grid.png"
@@ -166,11 +163,14 @@ class DistilledSet(Displayed):
             last, _ = read_images(folder, LAST)
             last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
         header = checked(folder, SELECTED, _Header, info)
-        shape = (len(header.class_names) * header.images_per_class, len(header.class_names))
-        if not all(len(part.images_SCHW) == shape[0] and part.targets_SK.shape == shape for part in (selected, last)):
-            what = f"it has not {header.images_per_class} images of each of {shape[1]} classes"
+        counts = counts_of(info)
+        names, parts = header.class_names, (selected, last)
+        shape = (sum(counts), len(counts))
+        fits = all(len(part.images_SCHW) == shape[0] and part.targets_SK.shape == shape for part in parts)
+        if not fits or len(names) != len(counts) or min(counts) < 1:
+            what = f"it has not {listed([str(count) for count in counts])} images of its {len(names)} classes"
             raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill distill CONFIG' again")
-        return cls(folder, manifest, selected, last, header.class_names, header.images_per_class, header.aligned)
+        return cls(folder, manifest, selected, last, names, counts, header.aligned)
 
     def _contents(self) -> str:
         num_images, _, height, width = self.selected.images_SCHW.shape
@@ -205,13 +205,23 @@ class DistilledSet(Displayed):
         return residual_of(np.stack([residual.double().numpy() for residual in sets]))
 
     @property
-    def stored_per_class(self) -> int:
-        """Return the number of stored images per class.
+    def images_per_class(self) -> int:
+        """Return the mean number of images of a class."""
+        return sum(self.counts) // len(self.counts)
 
-        It is less than `images_per_class` if the stored images are tiles.
+    @property
+    def first_rows(self) -> list[int]:
+        """Return the row of the first image of each class."""
+        return [0, *np.cumsum(self.counts)[:-1].tolist()]
+
+    @property
+    def stored_counts(self) -> tuple[int, ...]:
+        """Return the number of stored images of each class.
+
+        It is less than `counts` if the stored images are tiles.
         """
         factor: int = self.manifest.config.get("distill", {}).get("multi_formation", 1)
-        return self.images_per_class // factor**2
+        return tuple(count // factor**2 for count in self.counts)
 
     @property
     def images(self) -> Tensor:
@@ -232,7 +242,7 @@ class DistilledSet(Displayed):
     @property
     def labels(self) -> Tensor:
         """Return the class of each image: int64 [S], indices into `class_names`."""
-        return torch.arange(len(self.class_names)).repeat_interleave(self.images_per_class)
+        return classes_of(self.counts)
 
     def to_torch(self) -> TensorDataset:
         """Return the training data for a network.
@@ -315,13 +325,13 @@ class DistilledSet(Displayed):
         dict of int to numpy.ndarray
             uint8 [S, H, W, 3], sorted by class.
         """
-        rows, columns = len(self.class_names), self.images_per_class
+        rows, columns, places = len(self.counts), max(self.counts), places_of(self.counts)
         frames = {}
         for name in sorted(self.manifest.files):
             if match := FRAME.fullmatch(name):
                 mosaic = np.asarray(Image.open(io.BytesIO(self.folder.read(name)), formats=["PNG"]))
                 tiles = mosaic.reshape(rows, mosaic.shape[0] // rows, columns, mosaic.shape[1] // columns, 3)
-                frames[int(match[1])] = tiles.swapaxes(1, 2).reshape(-1, tiles.shape[1], tiles.shape[3], 3)
+                frames[int(match[1])] = tiles.swapaxes(1, 2)[places]
         return frames
 
     def seen(self) -> pa.Table:
@@ -346,13 +356,32 @@ def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[
     )
 
 
-def write_frame(folder: Folder, images: SyntheticImages) -> None:
+def write_frame(folder: Folder, images: SyntheticImages, counts: Sequence[int]) -> None:
     """Write the images after an iteration as one picture, a row per class."""
-    pixels = images.levels()
-    _, height, width, channels = pixels.shape
-    tiles = pixels.reshape(-1, images.images_per_class, height, width, channels).swapaxes(1, 2)
-    mosaic = tiles.reshape(-1, images.images_per_class * width, channels)
-    folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic))
+    folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic(images.levels(), counts)))
+
+
+def mosaic(images_SHWC: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Return images as one picture, a row per class; missing ones are black."""
+    _, height, width, channels = images_SHWC.shape
+    tiles = np.zeros((len(counts), max(counts), height, width, channels), images_SHWC.dtype)
+    tiles[places_of(counts)] = images_SHWC
+    return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(-1, max(counts) * width, channels))
+
+
+def header_of(counts: Sequence[int]) -> dict[str, Any]:
+    """Return the entries of a header from which `counts_of` reads the counts."""
+    return {"images_per_class": sum(counts) // len(counts)} | ({"counts": counts} if len(set(counts)) > 1 else {})
+
+
+def counts_of(info: dict[str, Any]) -> tuple[int, ...]:
+    """Return the number of images of each class, from the header of an iterate."""
+    return tuple(info.get("counts") or [info["images_per_class"]] * len(info["class_names"]))
+
+
+def places_of(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class of each image [S], and its number in this class [S]."""
+    return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
 
 
 def write_seen(folder: Folder, galaxies: pa.Table) -> None:

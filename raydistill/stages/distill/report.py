@@ -22,15 +22,17 @@ from raydistill.figures.image_grids import atlas, image_grid
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, read_images
+from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, counts_of, read_images
 from raydistill.stages.distill.figures import class_means, most_confident, nearest_real_means, training_curves
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
 
 
-def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: list[str]) -> None:
+def draw_grid(
+    folder: Folder, name: str, images: SyntheticImages, class_names: list[str], counts: Sequence[int]
+) -> None:
     """Draw the images, one row per class."""
-    labels = np.repeat(np.arange(len(class_names)), images.images_per_class)
+    labels = np.repeat(np.arange(len(class_names)), counts)
     with folder.writing(name) as path:
         image_grid(images.display().numpy(), labels, class_names, path)
 
@@ -38,14 +40,15 @@ def draw_grid(folder: Folder, name: str, images: SyntheticImages, class_names: l
 def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -> None:
     """Write figures, FITS and summary of the selected images, before the manifest."""
     selected, info = read_images(spec.folder, SELECTED)
-    ipc, names = selected.images_per_class, curated.class_names
-    draw_grid(spec.folder, "grid.png", selected, names)
+    names = curated.class_names
+    counts = counts_of(info)
+    draw_grid(spec.folder, "grid.png", selected, names, counts)
     run.artifact(spec.folder.local("grid.png"))
     save_figure(spec, run, "atlas.png", partial(_atlas, spec=spec, curated=curated, selected=selected, info=info))
     save_figure(spec, run, "history.png", partial(_history, folder=spec.folder))
-    labels = np.repeat(np.arange(len(names)), ipc)
+    labels = np.repeat(np.arange(len(names)), counts)
     header: dict[str, Card] = {
-        "IPC": ipc,
+        "IPC": info["images_per_class"],
         "SEED": spec.seed,
         "DIGEST": spec.identity[:16],
         "STRETCH": "as the survey's pictures",
@@ -67,18 +70,19 @@ def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -
 def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: SyntheticImages, info: dict[str, Any]) -> None:
     train = curated.load("train")
     real, labels = train.images_NHWC.numpy(), train.labels_N.numpy()
-    images, ipc, k = selected.display().numpy(), info["images_per_class"], curated.num_classes
+    images, counts, k = selected.display().numpy(), counts_of(info), curated.num_classes
+    ends = np.cumsum(counts)
     best = most_confident(labels, train.confidence_N, k, 4)
     has_confidence = np.ptp(train.confidence_N) > 0  # constant in a survey of labels without votes
     survey = f"{curated.summary.survey} (simulated)" if curated.summary.simulated else curated.summary.survey
-    per_class = "1 image per class" if ipc == 1 else f"{ipc} images per class"
+    per_class = "1 image per class" if max(counts) == 1 else f"{info['images_per_class']} images per class"
     atlas(
         path,
         curated.class_names,
-        [images[label * ipc : (label + 1) * ipc] for label in range(k)],
+        np.split(images, ends[:-1]),
         class_means(real, labels, k),
         [real[index] for index in best],
-        list(nearest_real_means(images[::ipc], real, min(10, len(real)))[:, None]),
+        list(nearest_real_means(images[ends - counts], real, min(10, len(real)))[:, None]),
         "   ·   ".join([survey, per_class, f"raydistill\u00a0{spec.identity[:12]}"]),
         curated.summary.simulated,
         examples="most confident" if has_confidence else "examples",

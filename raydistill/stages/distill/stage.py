@@ -91,7 +91,7 @@ def _register(run: Run, manifest: Manifest, *, config: Config, curated: CuratedS
     selected, _ = read_images(spec.folder, SELECTED)
     validations = read_table(spec.folder, "validation.parquet").to_pylist()
     accuracies = {row["iteration"]: row["balanced_accuracy"] for row in validations}
-    name, iteration = model_name(config.name, selected.images_per_class), selected.iteration
+    name, iteration = model_name(config.name, config.distill.images_per_class), selected.iteration
     run.register(model_of(name, DISTILLED_SET, accuracies[iteration], manifest, spec, curated, config, iteration))
 
 

@@ -30,7 +30,7 @@ from raydistill.distillation.diagnostics import (
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.distillation.heads import HeadDistiller
-from raydistill.distillation.initial import initial_images, initial_labels, margin
+from raydistill.distillation.initial import classes_of, initial_images, initial_labels, margin
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentResult, StationaryExperts
 from raydistill.distillation.trajectories import final_parameters
@@ -45,6 +45,7 @@ from raydistill.stages.distill.artifact import (
     SEEN,
     SELECTED,
     SyntheticImages,
+    header_of,
     write_frame,
     write_images,
     write_seen,
@@ -106,6 +107,7 @@ class Trainer:
         inputs = TrainerInputs.of(task)
         self.curated, _, self.network, device, self.seed = inputs
         self.normalisation = self.curated.normalisation
+        self.counts = task.distill.counts([entry.train for entry in self.curated.summary.classes])
         validation = self.curated.load("validation")
         split = self.normalisation.apply(validation.images_NHWC).to(device), validation.labels_N.to(device)
         self.records: list[Record] = []
@@ -131,7 +133,7 @@ class Trainer:
             self.warn(f"distilling starts over: {checkpoint}")
         write_images(self.folder, INITIAL, self.current_images(), self._info())
         self._validate()
-        write_frame(self.folder, self.current_images())
+        write_frame(self.folder, self.current_images(), self.counts)
 
     def _start(self, inputs: TrainerInputs) -> AnyDistiller:
         """Return the distiller before its first step."""
@@ -150,10 +152,10 @@ class Trainer:
             normalised = pixels.to(inputs.device)
             herd_by = torch.cat([features_of(one, normalised) for one in inputs.encoders(self.task, normalised)], dim=1)
         g = generator(self.seed, "initial")
-        initial = initial_images(recipe, *images, curated.num_classes, *experts, known, g, herd_by)
+        initial = initial_images(recipe, *images, self.counts, *experts, known, g, herd_by)
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
-        labels = initial_labels(recipe, initial, curated.num_classes, *experts, votes)
+        labels = initial_labels(recipe, initial, self.counts, *experts, votes)
         distiller = inputs.distiller(self.task, initial.images_SCHW, labels)
         if isinstance(distiller, HeadDistiller):
             return distiller
@@ -186,17 +188,15 @@ class Trainer:
         if self.task.distill.init != "mean" or self.task.recipe.student_lr is not None:
             return initial_SCHW[None]
         g = generator(self.seed, "typical")
-        classes = self.curated.num_classes
-        ipc = len(initial_SCHW) // classes
-        sets = [random_real(train_NCHW, labels_N, classes, ipc, g).images_SCHW for _ in range(TYPICAL_SETS)]
+        sets = [random_real(train_NCHW, labels_N, self.counts, g).images_SCHW for _ in range(TYPICAL_SETS)]
         return torch.stack(sets).to(initial_SCHW)
 
     def _warn_of_misclassified(self, initial: Coreset, network: Network, experts_P: list[Tensor]) -> None:
         """Warn of classes with too few correctly classified galaxies (`init: correct`)."""
         names = self.curated.class_names
-        ipc = len(initial.images_SCHW) // len(names)
-        labels_S = torch.arange(len(names)).repeat_interleave(ipc)
-        wrong = (margin(network, experts_P, initial.images_SCHW, labels_S) <= 0).view(-1, ipc).sum(dim=1).tolist()
+        labels_S = classes_of(self.counts)
+        wrong_S = margin(network, experts_P, initial.images_SCHW, labels_S) <= 0
+        wrong = labels_S[wrong_S.cpu()].bincount(minlength=len(names)).tolist()
         if classes := ", ".join(f"{name} ({count})" for name, count in zip(names, wrong, strict=True) if count):
             self.warn(
                 "the experts classify too few galaxies correctly; some initial images are the least misclassified "
@@ -222,10 +222,10 @@ class Trainer:
             self._validate()
         if iteration % recipe.picture_every == 0:
             name = f"prototypes/iteration-{iteration:06d}.png"
-            draw_grid(self.folder, name, self.current_images(), self.curated.class_names)
+            draw_grid(self.folder, name, self.current_images(), self.curated.class_names, self.counts)
             self._new_pictures.append(name)
         if iteration % max(1, recipe.iterations // NUM_FRAMES) == 0 or self.distiller.finished:
-            write_frame(self.folder, self.current_images())
+            write_frame(self.folder, self.current_images(), self.counts)
         if time.monotonic() - self._saved_at > self.task.checkpoint_seconds:
             self.save()
 
@@ -293,7 +293,7 @@ class Trainer:
     def _info(self) -> dict[str, Any]:
         return {
             "class_names": self.curated.class_names,
-            "images_per_class": self.current_images().images_per_class,
+            **header_of(self.counts),
             "multi_formation": self.task.distill.multi_formation,
             **self.curated.summary.origin,
             "network": self.task.architecture.name,

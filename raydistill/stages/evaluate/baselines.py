@@ -102,10 +102,8 @@ class Baselines:
         The config of the run, with the options of `dm` and `ncfm`, and the network.
     train
         The training split to choose from.
-    num_classes
-        Number of classes.
-    ipc
-        Images per class, as many as the distilled set stores.
+    counts
+        Number of images of each class, as many as the distilled set stores.
     root
         Seed of the evaluation.
     cache
@@ -123,8 +121,7 @@ class Baselines:
 
     config: Config
     train: Split
-    num_classes: int
-    ipc: int
+    counts: tuple[int, ...]
     root: int
     cache: Folder
     evaluated_on: str
@@ -134,11 +131,11 @@ class Baselines:
     cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     def images(self, name: Baseline, draw: int) -> Coreset:
-        """Return classes * ipc images, sorted by class.
+        """Return images, sorted by class.
 
         The draw seeds random images, `class_mean` and the baselines of other packages.
         """
-        arguments = (*self.train, self.num_classes, self.ipc)
+        arguments = (*self.train, self.counts)
         match name:
             case "random_real" | "random_soft":
                 return coreset.random_real(*arguments, generator(self.root, "random_real", draw))
@@ -149,18 +146,18 @@ class Baselines:
             case "herding":
                 return coreset.herding(*arguments)
             case "dm" | "ncfm" | "dsa" | "idc":
-                return coreset.with_class_origins(self._matched(name), self.train[1], self.num_classes)
+                return coreset.with_class_origins(self._matched(name), self.train[1], self.counts)
             case "el2n" | "forgetting" | "moderate" | "rded":
                 return self._by_experts(name)
             case "samples" | "mgd3":
-                return coreset.with_class_origins(self._drawn(name), self.train[1], self.num_classes)
+                return coreset.with_class_origins(self._drawn(name), self.train[1], self.counts)
             case _:
                 chosen = load_entry_point(added(BASELINES)[name])(*arguments, generator(self.root, name, draw))
                 return self._checked(name, chosen)
 
     def _checked(self, name: str, chosen: Coreset) -> Coreset:
         """Return the coreset of another package, if its images fit."""
-        shape, expected = chosen.images_SCHW.shape, (self.num_classes * self.ipc, *self.train[0].shape[1:])
+        shape, expected = chosen.images_SCHW.shape, (sum(self.counts), *self.train[0].shape[1:])
         if shape != expected:
             what = f"the baseline '{name}' gives images of shape {tuple(shape)}, not {expected}"
             raise ConfigError(what, "evaluate.baselines", "correct the package that adds it, or leave it out")
@@ -180,7 +177,7 @@ class Baselines:
             task = worker_task(_match, config.resources, num_returns="streaming")
             images, seconds = None, 0.0
             with progress(options.iterations, f"matching distributions ({name})", "iterations") as shown:
-                for reference in task.remote(config, name, ray.put(self.train), self.num_classes, self.ipc, seed):
+                for reference in task.remote(config, name, ray.put(self.train), self.counts, seed):
                     iteration, loss, images, seconds = ray.get(reference)
                     shown.update(iteration, loss=loss)
             assert images is not None
@@ -194,7 +191,7 @@ class Baselines:
 
         def choose() -> tuple[dict[str, Tensor], float]:
             task, folder, train = worker_task(_choose, config.resources), teachers.store.folder.uri, ray.put(self.train)
-            arguments = (folder, teachers.architecture, train, self.num_classes, self.ipc, seed)
+            arguments = (folder, teachers.architecture, train, self.counts, seed)
             images_SCHW, origins_SF, seconds = ray.get(task.remote(config, name, *arguments))
             return {"images": images_SCHW, "origins": origins_SF}, seconds
 
@@ -208,7 +205,7 @@ class Baselines:
 
         def draw() -> tuple[dict[str, Tensor], float]:
             task, train = worker_task(_draw, config.resources), ray.put(self.train)
-            arguments = (folder.uri, train, self.normalisation, self.num_classes, self.ipc, seed)
+            arguments = (folder.uri, train, self.normalisation, self.counts, seed)
             images, seconds = ray.get(task.remote(config, name, *arguments))
             return {"images": images}, seconds
 
@@ -229,7 +226,7 @@ class Baselines:
 
         `make` runs a Ray task, and returns the tensors and the processor time [s].
         """
-        inputs = {"revision": revision("evaluation"), **inputs, "ipc": self.ipc}
+        inputs = {"revision": revision("evaluation"), **inputs, "counts": self.counts}
         file = f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}.safetensors"
         if (cached := checked.read(self.cache, file)) is None:
             ensure_schedulable(self.config.resources)
@@ -249,18 +246,17 @@ def _choose(
     experts: str,
     architecture: Architecture,
     train: Split,
-    num_classes: int,
-    ipc: int,
+    counts: tuple[int, ...],
     seed: int,
 ) -> tuple[Tensor, Tensor, float]:
     """Return images, their origins and processor time [s]; runs in a Ray task."""
     began = time.process_time()
     device = Processor.of(config.resources).enter()
     images, labels = (tensor.to(device) for tensor in train)
-    network, store = build_network(architecture, num_classes, images.shape[-1]), TrajectoryStore.open(experts)
+    network, store = build_network(architecture, len(counts), images.shape[-1]), TrajectoryStore.open(experts)
     observers, last = range(min(store.num_experts, OBSERVERS)), store.num_epochs
     ends, g = [store(expert, last).to(device) for expert in observers], generator(seed, name)
-    arguments = (images, labels, num_classes, ipc)
+    arguments = (images, labels, counts)
     match name:
         case "rded":
             found = difficulty.rded(*arguments, g, network, ends)
@@ -285,8 +281,7 @@ def _draw(
     folder: str,
     train: Split,
     normalisation: Normalisation,
-    num_classes: int,
-    ipc: int,
+    counts: tuple[int, ...],
     seed: int,
 ) -> tuple[Tensor, float]:
     """Return images of each class and processor time [s]; runs in a Ray task."""
@@ -294,21 +289,23 @@ def _draw(
     artifact = GeneratorArtifact.open(folder)
     drawer = artifact.load().to(device)
     side, sampling, pictures = artifact.summary.image_size, artifact.summary.sampling, []
-    members = coreset.members(train[1], num_classes)
-    for label, rows in enumerate(members):  # a class at a time: a batch of all may not fit into memory
-        conditions = artifact.encoding.encode(ipc, labels_N=np.full(ipc, label))
-        noise = torch.randn(ipc, 3, side, side, generator=generator(seed, "noise", label))
+    members = coreset.members(train[1], len(counts))
+    for label, (rows, count) in enumerate(
+        zip(members, counts, strict=True)
+    ):  # a class at a time: a batch of all may not fit into memory
+        conditions = artifact.encoding.encode(count, labels_N=np.full(count, label))
+        noise = torch.randn(count, 3, side, side, generator=generator(seed, "noise", label))
         if name == "samples":
             pictures.append(sample(drawer, conditions, noise, sampling).cpu())
         else:
             real = Renormalise(normalisation, SCALE)(train[0][rows])
-            modes = modes_of(drawer, real, ipc, fold_in(seed, label))
+            modes = modes_of(drawer, real, count, fold_in(seed, label))
             pictures.append(near_modes(drawer, conditions, noise, modes, sampling).cpu())
     return Renormalise(SCALE, normalisation)(torch.cat(pictures)), time.process_time() - began
 
 
 def _match(
-    config: Config, name: Matched, train: Split, num_classes: int, ipc: int, seed: int
+    config: Config, name: Matched, train: Split, counts: tuple[int, ...], seed: int
 ) -> Iterator[tuple[int, float, Tensor | None, float]]:
     """Yield (iteration, loss, None, 0) once per `PROGRESS_INTERVAL`.
 
@@ -317,9 +314,9 @@ def _match(
     began = time.process_time()
     device = Processor.of(config.resources).enter()
     images, labels = (tensor.to(device) for tensor in train)
-    network = build_network(config.networks[0], num_classes, images.shape[-1])
+    network = build_network(config.networks[0], len(counts), images.shape[-1])
     options, reported = getattr(config.evaluate, name), time.monotonic()
-    arguments = (network, images, labels, num_classes, ipc, seed)
+    arguments = (network, images, labels, counts, seed)
     if isinstance(options, DistributionMatching):
         run = distribution_matching(options, *arguments)
     elif isinstance(options, GradientMatching):

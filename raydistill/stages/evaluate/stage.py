@@ -122,7 +122,7 @@ def _train_networks(
     root = fold_in(config.seed, "evaluate")
     cache, evaluated_on = plan.root / FIT_CACHE, _evaluation_data(curated, normalisation, independent_N)
     baselines = Baselines(
-        config, train, num_classes, distilled.stored_per_class, root, cache, evaluated_on, teachers,
+        config, train, distilled.stored_counts, root, cache, evaluated_on, teachers,
         plan.generator.folder if config.evaluate.draws else None, normalisation,
     )  # fmt: skip
     scored_on = evaluated_on if groups is None else f"{evaluated_on} in groups {groups.digest}"

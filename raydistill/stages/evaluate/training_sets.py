@@ -70,7 +70,7 @@ class TrainingSets:
         if self.distilled.selected.soft:
             # The learned rates belong to the soft labels; with hard labels the rate is searched
             # for.
-            targets = hard_labels(self.baselines.num_classes, self.distilled.images_per_class)
+            targets = hard_labels(self.distilled.counts)
             yield [TrainingSet("distilled_hard", 0, distilled.images_NCHW, targets)] * count, name, protocol
         others = (self._baseline(baseline) for baseline in self.options.baselines if baseline != "random_real")
         for sets in ([distilled] * count, random, *others):
@@ -79,7 +79,7 @@ class TrainingSets:
     def full_data(self) -> TrainingSet:
         """Return all the training data."""
         images, labels = self.baselines.train
-        return TrainingSet("full_data", 0, images, one_hot(labels, self.baselines.num_classes))
+        return TrainingSet("full_data", 0, images, one_hot(labels, len(self.baselines.counts)))
 
     def _baseline(self, name: Baseline) -> list[TrainingSet]:
         count = self.options.num_networks
@@ -89,8 +89,7 @@ class TrainingSets:
         return [sets[i % draws] for i in range(count)]
 
     def _labels(self, name: Baseline, coreset: Coreset) -> Tensor:
-        num_classes, teachers = self.baselines.num_classes, self.teachers
-        ipc = len(coreset.images_SCHW) // num_classes
+        counts, teachers = self.baselines.counts, self.teachers
         if name == "random_soft":
             teachers = self.baselines.required_teachers(name)
         elif self.votes_NK is not None:
@@ -98,8 +97,8 @@ class TrainingSets:
         elif not self.distilled.selected.soft:
             teachers = None
         if teachers is None:
-            return hard_labels(num_classes, ipc)
-        return expert_labels(coreset.images_SCHW, num_classes, ipc, teachers.network, teachers.ends).softmax(dim=1)
+            return hard_labels(counts)
+        return expert_labels(coreset.images_SCHW, counts, teachers.network, teachers.ends).softmax(dim=1)
 
 
 def load_votes(plan: Plan, distilled: DistilledSet, curated: CuratedSet) -> Tensor | None:

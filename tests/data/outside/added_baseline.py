@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from raydistill.distillation import Coreset
 
 
-def medoid(images_NCHW: Tensor, labels_N: Tensor, num_classes: int, ipc: int, g: torch.Generator) -> Coreset:
-    """Return the `ipc` images of each class that are nearest to its mean."""
+def medoid(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: torch.Generator) -> Coreset:
+    """Return the images of each class that are nearest to its mean."""
     chosen = []
-    for label in range(num_classes):
+    for label, count in enumerate(counts_K):
         members = (labels_N == label).nonzero().squeeze(1)
         flat = images_NCHW[members].flatten(1)
         distances = (flat - flat.mean(0)).square().sum(1)
-        chosen.append(members[distances.argsort(stable=True)[:ipc]])
+        chosen.append(members[distances.argsort(stable=True)[:count]])
     indices = torch.cat(chosen)
     return Coreset(images_NCHW[indices], tuple(indices[:, None]))

@@ -55,7 +55,7 @@ def test_gradient_is_finite_where_both_sets_are_equal() -> None:
 
 
 def matched(recipe: CharacteristicMatching, ipc: int = 2, seed: int = 0) -> list[tuple[int, float, torch.Tensor]]:
-    run = characteristic_matching(recipe, PLAIN, NETWORK, IMAGES, LABELS, zoo.CLASSES, ipc, seed)
+    run = characteristic_matching(recipe, PLAIN, NETWORK, IMAGES, LABELS, [ipc] * zoo.CLASSES, seed)
     return [(iteration, loss, images.clone()) for iteration, loss, images in run]
 
 

@@ -56,23 +56,23 @@ def test_forgetting_counts_losses_and_never_learned_images() -> None:
 
 def test_easiest_takes_the_smallest_and_breaks_ties_at_random() -> None:
     values = torch.arange(36, 0, -1.0)
-    chosen = difficulty.easiest(IMAGES, LABELS, K, 2, values, generator(0))
+    chosen = difficulty.easiest(IMAGES, LABELS, [2] * K, values, generator(0))
     assert rows_of(chosen) == [[33, 30], [34, 31], [35, 32]]
     assert torch.equal(chosen.images_SCHW, IMAGES[torch.cat(chosen.origins)])
-    ties = [difficulty.easiest(IMAGES, LABELS, K, 2, torch.zeros(36), generator(seed)) for seed in (0, 0, 1)]
+    ties = [difficulty.easiest(IMAGES, LABELS, [2] * K, torch.zeros(36), generator(seed)) for seed in (0, 0, 1)]
     assert rows_of(ties[0]) == rows_of(ties[1]) != rows_of(ties[2])
 
 
 def test_moderate_takes_the_median_distance() -> None:
     labels = torch.zeros(5, dtype=torch.int64)
     features = torch.tensor([[0.0], [1], [2], [3], [10]])  # distances to the mean 3.2: 3.2 2.2 1.2 .2 6.8
-    chosen = difficulty.moderate(IMAGES[:5], labels, 1, 3, features)
+    chosen = difficulty.moderate(IMAGES[:5], labels, [3], features)
     assert torch.cat(chosen.origins).tolist() == [1, 0, 2]
 
 
 def test_rded_takes_the_surest_crop_of_the_surest_images() -> None:
     network, theta_P = brightness()
-    chosen = difficulty.rded(IMAGES, LABELS, K, 3, generator(0), network, [theta_P])
+    chosen = difficulty.rded(IMAGES, LABELS, [3] * K, generator(0), network, [theta_P])
     assert chosen.images_SCHW.shape == (K * 3, *IMAGES.shape[1:])
     labels = torch.arange(K).repeat_interleave(3)
     assert torch.equal(LABELS[torch.cat(chosen.origins)], labels)
@@ -88,7 +88,7 @@ def test_rded_takes_the_surest_crop_of_the_surest_images() -> None:
 def test_large_images_are_made_of_four_crops() -> None:
     network, theta_P = brightness()
     images = torch.nn.functional.interpolate(IMAGES, size=(66, 66))
-    chosen = difficulty.rded(images, LABELS, K, 2, generator(0), network, [theta_P])
+    chosen = difficulty.rded(images, LABELS, [2] * K, generator(0), network, [theta_P])
     assert chosen.images_SCHW.shape == (K * 2, 3, 66, 66)
     assert torch.stack(chosen.origins).shape == (K * 2, 4)
     assert (LABELS[torch.stack(chosen.origins)] == torch.arange(K).repeat_interleave(2)[:, None]).all()

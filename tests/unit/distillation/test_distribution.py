@@ -48,8 +48,8 @@ def mean(images: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
 def test_one_step_follows_the_gradient_of_the_paper(ipc: int) -> None:
     """psi = W x: dL/dx_cj = -2/ipc W'W (mean of the class - mean of its images)."""
     recipe = DistributionMatching(iterations=1, batch_size=99, lr=0.3, augmentation=PLAIN)
-    after = matched(recipe, PROJECTED, IMAGES, LABELS, zoo.CLASSES, ipc, 4)
-    before = coreset.random_real(IMAGES, LABELS, zoo.CLASSES, ipc, generator(4, "initial")).images_SCHW
+    after = matched(recipe, PROJECTED, IMAGES, LABELS, [ipc] * zoo.CLASSES, 4)
+    before = coreset.random_real(IMAGES, LABELS, [ipc] * zoo.CLASSES, generator(4, "initial")).images_SCHW
     W = initial_parameters(embedding(PROJECTED), fold_in(4, 0, "network")).double().view(7, 192)
     for k in range(zoo.CLASSES):
         mine = slice(k * ipc, (k + 1) * ipc)
@@ -70,8 +70,8 @@ def test_embedding_of_given_networks_replaces_new_ones() -> None:
         seeds.append(seed)
         return theta_P
 
-    after = matched(recipe, PROJECTED, IMAGES, LABELS, zoo.CLASSES, 1, 4, draw)
-    before = coreset.random_real(IMAGES, LABELS, zoo.CLASSES, 1, generator(4, "initial")).images_SCHW
+    after = matched(recipe, PROJECTED, IMAGES, LABELS, [1] * zoo.CLASSES, 4, draw)
+    before = coreset.random_real(IMAGES, LABELS, [1] * zoo.CLASSES, generator(4, "initial")).images_SCHW
     W = PROJECTED.layout.split(theta_P)["1.weight"].double()
     for k in range(zoo.CLASSES):
         away = (mean(IMAGES, LABELS, k) - before[k]).flatten()
@@ -81,7 +81,7 @@ def test_embedding_of_given_networks_replaces_new_ones() -> None:
 
 def test_with_pixels_as_features_it_converges_to_the_class_means() -> None:
     recipe = DistributionMatching(iterations=60, batch_size=99, lr=0.3, momentum=0.0, augmentation=PLAIN)
-    steps = list(distribution_matching(recipe, PIXELS, IMAGES, LABELS, zoo.CLASSES, 1, 0))
+    steps = list(distribution_matching(recipe, PIXELS, IMAGES, LABELS, [1] * zoo.CLASSES, 0))
     assert [iteration for iteration, _, _ in steps] == list(range(1, 61))
     assert steps[-1][1] < 1e-15 < steps[0][1]
     images = steps[-1][2]
@@ -94,7 +94,9 @@ def test_result_depends_on_the_seed_alone() -> None:
         DistributionMatching(iterations=3, batch_size=4, lr=0.1),
         build_network(zoo.NETWORKS["instance"], 3, zoo.SIZE),
     )
-    first, again, other = (matched(recipe, network, IMAGES.float(), LABELS, zoo.CLASSES, 2, seed) for seed in (1, 1, 2))
+    first, again, other = (
+        matched(recipe, network, IMAGES.float(), LABELS, [2] * zoo.CLASSES, seed) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.isfinite().all()

@@ -26,7 +26,7 @@ def network() -> Network:
 
 
 def last(recipe: GradientMatching, ipc: int = 1, seed: int = 0) -> tuple[float, Tensor]:
-    *_, (_, loss, images) = gradient_matching(recipe, network(), IMAGES, LABELS, K, ipc, seed)
+    *_, (_, loss, images) = gradient_matching(recipe, network(), IMAGES, LABELS, [ipc] * K, seed)
     return loss, images.clone()
 
 
@@ -49,7 +49,7 @@ def test_step_follows_the_gradient_of_autograd() -> None:
 
     net, seed = network(), 3
     _, images = last(replace(PLAIN, momentum=0.0, lr=0.5), seed=seed)
-    start = random_real(IMAGES, LABELS, K, 1, generator(seed, "initial")).images_SCHW.requires_grad_()
+    start = random_real(IMAGES, LABELS, [1] * K, generator(seed, "initial")).images_SCHW.requires_grad_()
     theta = initial_parameters(net, fold_in(seed, 0, "network")).requires_grad_()
     total = torch.zeros(())
     for label in range(K):
@@ -64,7 +64,7 @@ def test_step_follows_the_gradient_of_autograd() -> None:
 
 def test_matching_lowers_the_loss() -> None:
     recipe = replace(PLAIN, iterations=40, steps_per_network=40, network_epochs=1, network_lr=1e-6, lr=0.5)
-    losses = [loss for _, loss, _ in gradient_matching(recipe, network(), IMAGES, LABELS, K, 2, 0)]
+    losses = [loss for _, loss, _ in gradient_matching(recipe, network(), IMAGES, LABELS, [2] * K, 0)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 

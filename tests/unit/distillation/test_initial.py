@@ -40,7 +40,7 @@ def experts() -> tuple[Network, list[Tensor]]:
 
 
 def begin(recipe: Recipe, labels_N: Tensor = LABELS, seed: int = 0) -> Coreset:
-    return initial_images(recipe, IMAGES, labels_N, K, *experts(), trajectories(), generator(seed))
+    return initial_images(recipe, IMAGES, labels_N, recipe.counts([1] * K), *experts(), trajectories(), generator(seed))
 
 
 # ---- images ----
@@ -117,7 +117,7 @@ def test_herding_starts_nearest_to_the_class_mean() -> None:
 
 
 def labels_of(chosen: Coreset, **options: object) -> Tensor:
-    return initial_labels(replace(RECIPE, **options), chosen, K, *experts(), VOTES)  # type: ignore[arg-type]
+    return initial_labels(replace(RECIPE, **options), chosen, RECIPE.counts([1] * K), *experts(), VOTES)  # type: ignore[arg-type]
 
 
 def test_vote_labels_are_those_of_the_initial_image() -> None:
@@ -156,7 +156,7 @@ def test_class_without_votes_can_still_rise() -> None:
 
 def test_soft_labels_start_from_the_experts_by_default() -> None:
     chosen, recipe = begin(RECIPE), replace(RECIPE, labels="soft")
-    expected = expert_labels(chosen.images_SCHW, K, 4, *experts())
-    assert torch.equal(initial_labels(recipe, chosen, K, *experts()), expected)
+    expected = expert_labels(chosen.images_SCHW, [4] * K, *experts())
+    assert torch.equal(initial_labels(recipe, chosen, [4] * K, *experts()), expected)
     right = torch.arange(K).repeat_interleave(4)
     assert torch.equal(expected.argmax(dim=1), right), "an image that an expert gets right has a label of its own class"

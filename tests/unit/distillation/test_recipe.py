@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raydistill.distillation.options import SGD
 from raydistill.distillation.recipe import Recipe
@@ -96,3 +99,37 @@ def test_rates_that_the_distiller_chooses_are_none() -> None:
 )
 def test_number_of_images_per_student_step(options: dict[str, Any], num_images: int, batch: int) -> None:
     assert Recipe(**options).batch_of(num_images) == batch
+
+
+def test_counts_are_equal_by_default() -> None:
+    assert Recipe(images_per_class=3).counts([100, 1, 7]) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("totals", "expected"),
+    [
+        ([100, 100, 100], (10, 10, 10)),
+        ([1340, 974, 892, 479, 55], (18, 13, 12, 6, 1)),
+        ([1000, 1, 1, 1], (37, 1, 1, 1)),
+        ([0, 10, 10], (1, 15, 14)),
+    ],
+)
+def test_counts_by_frequency_follow_the_training_images(totals: list[int], expected: tuple[int, ...]) -> None:
+    counts = Recipe(images_per_class=10, allocation="frequency").counts(totals)
+    assert counts == expected
+    assert sum(counts) == 10 * len(totals)
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=2, max_size=12), st.integers(1, 20))
+def test_larger_classes_have_no_fewer_images(totals: list[int], ipc: int) -> None:
+    counts = Recipe(images_per_class=ipc, allocation="frequency").counts(totals)
+    assert min(counts) >= 1
+    assert sum(counts) == ipc * len(totals)
+    for one, other in itertools.combinations(range(len(totals)), 2):
+        if totals[one] > totals[other]:
+            assert counts[one] >= counts[other]
+
+
+def test_tiles_are_shared_equally() -> None:
+    with pytest.raises(ValueError, match="multi_formation goes with allocation: equal"):
+        Recipe(images_per_class=4, multi_formation=2, allocation="frequency")

@@ -28,7 +28,7 @@ NORMALISATION = Normalisation((0.1, 0.2, 0.3), (0.05, 0.1, 0.2))
 
 
 def distilled(folder: Folder, soft: bool, lrs: list[float]) -> DistilledSet:
-    targets = zoo.normal(1, 6, 3, dtype=torch.float32).softmax(dim=1) if soft else hard_labels(3, IPC)
+    targets = zoo.normal(1, 6, 3, dtype=torch.float32).softmax(dim=1) if soft else hard_labels([IPC] * 3)
     pixels = zoo.normal(0, 6, 3, SIZE, SIZE, dtype=torch.float32)
     images = SyntheticImages(pixels, targets, torch.tensor(lrs), NORMALISATION, iteration=7)
     for name in (SELECTED, LAST):

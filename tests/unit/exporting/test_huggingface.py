@@ -91,7 +91,7 @@ def distilled(
     folder: Folder, normalisation: AnyNormalisation = PLAIN, *, soft: bool = False, **parents: Any
 ) -> DistilledSet:
     count = len(NAMES) * IPC
-    targets = zoo.normal(1, count, 2, dtype=torch.float32).softmax(dim=1) if soft else hard_labels(2, IPC)
+    targets = zoo.normal(1, count, 2, dtype=torch.float32).softmax(dim=1) if soft else hard_labels([IPC] * 2)
     pixels = zoo.normal(0, count, 3, SIZE, SIZE, dtype=torch.float32)
     images = SyntheticImages(pixels, targets, torch.tensor([0.02]), normalisation, iteration=7)
     for name in (SELECTED, LAST):

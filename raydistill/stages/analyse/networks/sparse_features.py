@@ -276,12 +276,12 @@ def _ranks(features: Features) -> Floats:
 
 def _prototype_table(inputs: AnalysisInputs, features: Features) -> SectionTable:
     ranks_SM, n = _ranks(features), len(features.object_ids)
-    ipc, rows = inputs.distilled.images_per_class, []
+    firsts, rows = inputs.distilled.first_rows, []
     for number, label in enumerate(inputs.prototype_labels.tolist()):
         for m in features.recurring:
             below = round(float(ranks_SM[number, m]) * n)
             activation = float(features.prototypes_SM[number, m])
-            rows.append((inputs.class_names[label], number % ipc, m, activation, *wilson(below, n), n))
+            rows.append((inputs.class_names[label], number - firsts[label], m, activation, *wilson(below, n), n))
     caption = "Activation of the recurring features by the prototypes, beside held-out galaxies."
     return SectionTable.of_rows("prototype_features", caption, rows, PROTOTYPES, shown=len(rows) <= 200)
 

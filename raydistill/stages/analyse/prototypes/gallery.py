@@ -65,7 +65,7 @@ def prototypes_section(inputs: AnalysisInputs) -> Section:
                 len(ratio),
             ),
         ),
-        html=gallery(_rows(inputs), inputs.distilled.images_per_class, frames(inputs)),
+        html=gallery(_rows(inputs), inputs.distilled.counts, frames(inputs)),
     )
 
 
@@ -86,18 +86,18 @@ def typical_distance(inputs: AnalysisInputs) -> float:
 
 
 def _rows(inputs: AnalysisInputs) -> list[GalleryRow]:
-    names, ipc = inputs.class_names, inputs.distilled.images_per_class
+    names, firsts = inputs.class_names, inputs.distilled.first_rows
     images = inputs.train.images_NHWC.numpy()
     table = inputs.curated.table("train", ["object_id", "ra", "dec", "votes"])
     rows = []
     for label, name in enumerate(names):
         nearest = inputs.neighbours["pixels"]
-        nearest_rows = nearest.rows_SK[label * ipc][: inputs.plan.config.analyse.neighbours]
+        nearest_rows = nearest.rows_SK[firsts[label]][: inputs.plan.config.analyse.neighbours]
         shown = nearest_rows[:SHOWN]
         details = table.take(pa.array(shown)).to_pylist()
         neighbours = [
             _neighbour(inputs, images[row], detail, distance)
-            for row, detail, distance in zip(shown, details, nearest.distances_SK[label * ipc], strict=False)
+            for row, detail, distance in zip(shown, details, nearest.distances_SK[firsts[label]], strict=False)
         ]
         mean = images[nearest_rows].mean(axis=0) / 255
         rows.append(
@@ -134,7 +134,7 @@ def residuals(inputs: AnalysisInputs) -> SectionFigure:
     largest = max(float(np.abs(added_SHW).max()), 1e-6)
     rows = [
         (name.replace("_", " "), [initial[first].clip(0, 1), made[first].clip(0, 1), diverging_picture(added_SHW[first] / largest)])
-        for first, name in zip(range(0, len(made), distilled.images_per_class), inputs.class_names, strict=True)
+        for first, name in zip(distilled.first_rows, inputs.class_names, strict=True)
     ]  # fmt: skip
     return SectionFigure(
         "residuals",

@@ -209,7 +209,7 @@ def _table(inputs: AnalysisInputs, compared: list[Comparison], p_values: list[li
 
 
 def _pictures(inputs: AnalysisInputs, result: Comparison) -> SectionFigure:
-    first_of_class = np.arange(len(inputs.class_names)) * inputs.distilled.images_per_class
+    first_of_class = inputs.distilled.first_rows
     num_sets, varied = len(result.repeats.plans), result.repeats.varied
     shown = min(num_sets, SHOWN)
     names = result.repeats.names[:shown]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from raydistill.figures.pages import Picture, picture, render
 from raydistill.stages.analyse.sections import FigureRecord, SectionRecord, Statement, html_file
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.artifact import DistilledSet, mosaic
 from raydistill.statistics.testing import SIGNIFICANCE
 from raydistill.storage import Folder
 from raydistill.text import format_number, survey_adjective
@@ -155,27 +155,20 @@ def survey_links(ra: float | None, dec: float | None) -> dict[str, str]:
     }
 
 
-def gallery(rows: Sequence[GalleryRow], images_per_class: int, frames: Mapping[int, Pixels]) -> str:
+def gallery(rows: Sequence[GalleryRow], counts: Sequence[int], frames: Mapping[int, Pixels]) -> str:
     """Return the gallery as a part of a page.
 
     Parameters
     ----------
     rows
         The classes, in order.
-    images_per_class
+    counts
         Number of prototypes of each class.
     frames
         Images uint8 [S, H, W, 3] by iteration, sorted by class; the last one is the published set.
     """
-    mosaics = [(number, picture(mosaic(frames[number], images_per_class), "")) for number in sorted(frames)]
-    return render("gallery.html", rows=rows, ipc=images_per_class, frames=thin(mosaics))
-
-
-def mosaic(images_SHWC: Pixels, images_per_class: int) -> Pixels:
-    """Return images as one picture, a row per class."""
-    _, height, width, channels = images_SHWC.shape
-    tiles = images_SHWC.reshape(-1, images_per_class, height, width, channels).swapaxes(1, 2)
-    return np.ascontiguousarray(tiles.reshape(-1, images_per_class * width, channels))
+    mosaics = [(number, picture(mosaic(frames[number], counts), "")) for number in sorted(frames)]
+    return render("gallery.html", rows=rows, counts=counts, frames=thin(mosaics))
 
 
 def thin(mosaics: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:

@@ -9,7 +9,7 @@ regularisation is chosen on validation galaxies. Two further training sets show 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,8 +70,8 @@ class HeadTask:
         Of all images.
     augmentation
         Its symmetries are those in which images are seen.
-    num_classes
-        K.
+    counts
+        Number of images of each class.
     processor
         Of the worker.
     """
@@ -82,7 +82,7 @@ class HeadTask:
     named_networks: tuple[Architecture, ...]
     normalisation: AnyNormalisation
     augmentation: Augmentation
-    num_classes: int
+    counts: tuple[int, ...]
     processor: Processor
 
     @classmethod
@@ -113,7 +113,7 @@ class HeadTask:
             tuple(artifact.folder.uri for artifact in unseen),
             plan.config.pretrain.networks,
             distilled.selected.normalisation,
-            Augmentation(tuple(config["augmentation"]["operations"])), len(distilled.class_names),
+            Augmentation(tuple(config["augmentation"]["operations"])), distilled.counts,
             Processor.of(plan.config.resources),
         )  # fmt: skip
 
@@ -164,11 +164,12 @@ def evaluate_heads(task: HeadTask, splits: Splits, sets: list[list[TrainingSet]]
     """Yield the rows of each encoder, one per training set; runs in a Ray task."""
     device = task.processor.enter()
     moved = Splits(*((images.to(device), labels.to(device)) for images, labels in splits))
-    ipc = len(sets[0][0].images_NCHW) // task.num_classes
     for name, number, encoder in task.make(moved.train[0]):
-        bench = _Bench(encoder, moved, task.augmentation.symmetries, task.num_classes)
+        bench = _Bench(encoder, moved, task.augmentation.symmetries, len(task.counts))
         rows = [bench.row(draws[number % len(draws)]) for draws in sets]
-        yield [row | {"seed": number, "network": name} for row in [*rows, bench.nearest(ipc), bench.full_data()]]
+        yield [
+            row | {"seed": number, "network": name} for row in [*rows, bench.nearest(task.counts), bench.full_data()]
+        ]
 
 
 class _Bench:
@@ -184,14 +185,14 @@ class _Bench:
         seen, targets = labelled_orbit(data.images_NCHW.to(like), data.targets_NK.to(like), self._symmetries)
         return self._best(data.name, data.draw, features_of(self._encoder, seen), targets, None)
 
-    def nearest(self, ipc: int) -> dict[str, Any]:
+    def nearest(self, counts: Sequence[int]) -> dict[str, Any]:
         """Return the row of the galaxies nearest to the mean feature of their class."""
         features_NF, labels_N = self._features.train
         chosen = []
-        for label in range(self._num_classes):
+        for label, count in enumerate(counts):
             rows = (labels_N == label).nonzero()[:, 0]
             distances = (features_NF[rows] - features_NF[rows].mean(dim=0)).square().sum(dim=1)
-            order = distances.argsort()[torch.arange(ipc) % len(rows)]
+            order = distances.argsort()[torch.arange(count) % len(rows)]
             chosen.append(rows[order])
         index = torch.cat(chosen)
         targets = torch.nn.functional.one_hot(labels_N[index], self._num_classes).to(features_NF)

@@ -35,7 +35,7 @@ def residual(images: Tensor, labels: Tensor, seed: int) -> Tensor:
     recipe = dd.Recipe(
         iterations=80, student_steps=5, schedule=dd.Fixed(max_start_epoch=1), augmentation=dd.Augmentation()
     )
-    distiller = dd.Distiller(recipe, NETWORK, experts, initial, dd.hard_labels(CLASSES, 1), seed=seed)
+    distiller = dd.Distiller(recipe, NETWORK, experts, initial, dd.hard_labels([1] * CLASSES), seed=seed)
     while not distiller.finished:
         distiller.step()
     return (distiller.images - initial).permute(0, 2, 3, 1)

@@ -23,7 +23,9 @@ from raydistill.stages.distill.artifact import (
     SELECTED,
     DistilledSet,
     SyntheticImages,
+    header_of,
     read_images,
+    write_frame,
     write_images,
 )
 from raydistill.storage import Folder
@@ -188,6 +190,30 @@ def test_a_distilled_set_opens_with_all_its_parts(folder: Folder) -> None:
     folder.remove(LAST)
     with pytest.raises(ArtifactMissing):
         DistilledSet.open(folder, verify=False)
+
+
+UNEQUAL = {"class_names": ["Er", "Sb é"], **header_of([3, 1])}
+
+
+def test_classes_may_have_different_numbers_of_images(folder: Folder) -> None:
+    assert header_of([2, 2]) == {"images_per_class": 2}, "sets of equal classes keep their bytes"
+    for name in (SELECTED, LAST):
+        write_images(folder, name, synthetic(0), UNEQUAL)
+    write_frame(folder, synthetic(0), [3, 1])
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    opened = DistilledSet.open(folder.uri)
+    assert (opened.counts, opened.images_per_class, opened.first_rows) == ((3, 1), 2, [0, 3])
+    assert opened.labels.tolist() == [0, 0, 0, 1]
+    np.testing.assert_array_equal(opened.frames()[120], synthetic(0).levels())
+
+
+@pytest.mark.parametrize("counts", [[4, 1], [4], [4, 0], [-1, 5], [2, 1, 1]])
+def test_counts_that_do_not_fit_are_damage(folder: Folder, counts: list[int]) -> None:
+    for name in (SELECTED, LAST):
+        write_images(folder, name, synthetic(0), INFO | {"counts": counts})
+    commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
+    with pytest.raises(ArtifactCorrupt, match="images of its 2 classes"):
+        DistilledSet.open(folder.uri)
 
 
 def with_initial(folder: Folder, initial: SyntheticImages, *, seed: int) -> DistilledSet:

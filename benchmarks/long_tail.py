@@ -1,0 +1,64 @@
+"""Compare sets with equally many images of each class, and by the frequency of the class.
+
+    RAYDISTILL_DATA=FOLDER python benchmarks/long_tail.py gz2_kaggle5_ipc10 [--splits 3] [key=value ...]
+
+The survey is as it is: 1,340 spirals and 55 cigars. Both sets have the same number of images, and so
+have their baselines. Prints balanced accuracy over the splits of the galaxies with its 95 % interval
+(Student's t), and completeness and purity of each class, with the number of its images and of its test
+galaxies. A stopped run resumes when the command is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+import numpy as np
+from splits import chosen_figures, report_of
+
+from raydistill import load_config
+from raydistill.statistics.intervals import mean_interval, paired_difference
+from raydistill.text import shown_name, text_table
+
+SHARES = ("equal", "frequency")
+SETS = ("distilled", "random_real", "dm")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config")
+    parser.add_argument("--splits", type=int, default=3)
+    options, overrides = parser.parse_known_args()
+    words = [f"evaluate.baselines=[{','.join(SETS[1:])}]", *overrides]
+    network = load_config(options.config, *words).network.name
+    reports = {
+        share: [
+            report_of(options.config, [*words, f"distill.allocation={share}"], split) for split in range(options.splits)
+        ]
+        for share in SHARES
+    }
+    rows: list[tuple[str, ...]] = [("trained on", *SHARES, "frequency minus equal")]
+    for name in SETS:
+        equal, frequency = (
+            np.array([chosen_figures(report, network)[name][0] for report in reports[share]]) for share in SHARES
+        )
+        cells = [f"{one.value:.3f} ± {one.high - one.value:.3f}" for one in map(mean_interval, (equal, frequency))]
+        gain = paired_difference(frequency, equal)
+        rows.append((shown_name(name), *cells, f"{gain.value:+.3f} ± {gain.high - gain.value:.3f}"))
+    print(text_table(f"{options.config}: balanced accuracy, {options.splits} splits", rows))
+    classes = list(reports["equal"][0].summary["distilled"]["per_class"])
+    rows = [("class", "set", *(f"{figure}, {share}" for figure in ("completeness", "purity") for share in SHARES))]
+    for label in classes:
+        for name in SETS[:2]:
+            cells = []
+            for figure in ("completeness", "purity"):
+                for share in SHARES:
+                    values = [report.summary[name]["per_class"][label][figure]["mean"] for report in reports[share]]
+                    known = [value for value in values if value is not None]
+                    cells.append(f"{statistics.mean(known):.3f}" if known else "none")
+            rows.append((label, shown_name(name), *cells))
+    print(text_table("Each class, mean over the splits", rows))
+
+
+if __name__ == "__main__":
+    main()
