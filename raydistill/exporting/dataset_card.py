@@ -140,8 +140,9 @@ def _classes(pictures: PictureSet) -> str:
             for label, entry in enumerate(pictures.summary.classes)
         ]
         return markdown_table([["label", "class", *SPLITS], *rows])
-    distilled = isinstance(pictures, DistilledSet)
-    counts = pictures.counts if distilled else [entry.kept for entry in pictures.summary.classes]
+    counts = (
+        pictures.counts if isinstance(pictures, DistilledSet) else [entry.kept for entry in pictures.summary.classes]
+    )
     rows = [[label, *entry] for label, entry in enumerate(zip(pictures.class_names, counts, strict=True))]
     if isinstance(pictures, SyntheticSet) and pictures.summary.unlabelled.kept:
         rows.append([-1, "no class", pictures.summary.unlabelled.kept])

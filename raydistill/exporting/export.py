@@ -53,7 +53,8 @@ from raydistill.errors import ArtifactError, ArtifactIncompatible
 from raydistill.escaping import csv_text
 from raydistill.exporting.dataset_card import dataset_card
 from raydistill.exporting.huggingface import ROWS, HubSplit, PictureSet, describe
-from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages, places_of
+from raydistill.stages.distill.artifact import DistilledSet, SyntheticImages
+from raydistill.stages.distill.counts import places_of
 from raydistill.storage import Folder
 
 Form = Literal["dd-ranking", "png", "huggingface"]

@@ -39,7 +39,8 @@ from raydistill.galaxies.pictures.images import decode_picture
 from raydistill.learning.normalise import AnyNormalisation, Normalisation, one_hot
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet, SyntheticImages, header_of, write_images
+from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet, SyntheticImages, write_images
+from raydistill.stages.distill.counts import header_of
 from raydistill.storage import Folder
 from raydistill.storage.filesystems import check_no_device
 from raydistill.storage.yaml_limits import read_yaml

@@ -41,7 +41,7 @@ def write_page(path: Path) -> str:
     page = render(
         "analysis.html", survey="test", adjective="real", image_size=SIDE, ipc=1, num_classes=2, num_galaxies=10, iteration=3,
         content="0" * 12, aligned=False, level=0.05, shown=5, unfolded=12, sections=[section],
-        bodies={"prototypes": gallery(rows, 1, frames)}, embed=str, describe=lambda value: f"n = {value.n}", cell=str,
+        bodies={"prototypes": gallery(rows, [1] * len(rows), frames)}, embed=str, describe=lambda value: f"n = {value.n}", cell=str,
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
     return path.as_uri()

@@ -44,6 +44,7 @@ from raydistill.distillation.residual import Residual, residual_of
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, listed
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.stages.distill.counts import counts_of, mosaic, places_of
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -359,29 +360,6 @@ def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[
 def write_frame(folder: Folder, images: SyntheticImages, counts: Sequence[int]) -> None:
     """Write the images after an iteration as one picture, a row per class."""
     folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic(images.levels(), counts)))
-
-
-def mosaic(images_SHWC: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Return images as one picture, a row per class; missing ones are black."""
-    _, height, width, channels = images_SHWC.shape
-    tiles = np.zeros((len(counts), max(counts), height, width, channels), images_SHWC.dtype)
-    tiles[places_of(counts)] = images_SHWC
-    return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(-1, max(counts) * width, channels))
-
-
-def header_of(counts: Sequence[int]) -> dict[str, Any]:
-    """Return the entries of a header from which `counts_of` reads the counts."""
-    return {"images_per_class": sum(counts) // len(counts)} | ({"counts": counts} if len(set(counts)) > 1 else {})
-
-
-def counts_of(info: dict[str, Any]) -> tuple[int, ...]:
-    """Return the number of images of each class, from the header of an iterate."""
-    return tuple(info.get("counts") or [info["images_per_class"]] * len(info["class_names"]))
-
-
-def places_of(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class of each image [S], and its number in this class [S]."""
-    return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
 
 
 def write_seen(folder: Folder, galaxies: pa.Table) -> None:

@@ -22,7 +22,8 @@ from raydistill.figures.image_grids import atlas, image_grid
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, counts_of, read_images
+from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, read_images
+from raydistill.stages.distill.counts import counts_of
 from raydistill.stages.distill.figures import class_means, most_confident, nearest_real_means, training_curves
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run

@@ -45,11 +45,11 @@ from raydistill.stages.distill.artifact import (
     SEEN,
     SELECTED,
     SyntheticImages,
-    header_of,
     write_frame,
     write_images,
     write_seen,
 )
+from raydistill.stages.distill.counts import header_of
 from raydistill.stages.distill.report import draw_grid
 from raydistill.stages.distill.task import (
     STATE,

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from raydistill.figures.pages import Picture, picture, render
 from raydistill.stages.analyse.sections import FigureRecord, SectionRecord, Statement, html_file
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.distill.artifact import DistilledSet, mosaic
+from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.counts import mosaic
 from raydistill.statistics.testing import SIGNIFICANCE
 from raydistill.storage import Folder
 from raydistill.text import format_number, survey_adjective

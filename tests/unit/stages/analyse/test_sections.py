@@ -15,7 +15,7 @@ from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.analyse.prototypes.bias import measure
 from raydistill.stages.analyse.prototypes.gallery import plan_repeats, plans_with_experts
-from raydistill.stages.analyse.report.page import mosaic, survey_links, thin
+from raydistill.stages.analyse.report.page import survey_links, thin
 from raydistill.stages.analyse.sections import (
     Quantity,
     Section,
@@ -26,6 +26,7 @@ from raydistill.stages.analyse.sections import (
     write_section,
 )
 from raydistill.stages.curate.config import TrainingPart
+from raydistill.stages.distill.counts import mosaic
 from raydistill.storage import Folder
 
 
@@ -83,7 +84,8 @@ def test_links_need_coordinates():
 
 def test_mosaic_has_a_row_per_class():
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    assert mosaic(images, 3)[::2, ::2, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert mosaic(images, [3, 3])[::2, ::2, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert mosaic(images, [4, 2])[::2, ::2, 0].tolist() == [[0, 1, 2, 3], [4, 5, 0, 0]]
 
 
 def test_frames_of_a_page_keep_the_first_and_the_last():

@@ -23,11 +23,11 @@ from raydistill.stages.distill.artifact import (
     SELECTED,
     DistilledSet,
     SyntheticImages,
-    header_of,
     read_images,
     write_frame,
     write_images,
 )
+from raydistill.stages.distill.counts import header_of
 from raydistill.storage import Folder
 from tests import zoo
 

@@ -1,0 +1,31 @@
+"""Number the images of each class: in headers, in folders and in pictures of a whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def mosaic(images_SHWC: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Return images as one picture, a row per class; missing ones are black."""
+    _, height, width, channels = images_SHWC.shape
+    tiles = np.zeros((len(counts), max(counts), height, width, channels), images_SHWC.dtype)
+    tiles[places_of(counts)] = images_SHWC
+    return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(-1, max(counts) * width, channels))
+
+
+def header_of(counts: Sequence[int]) -> dict[str, Any]:
+    """Return the entries of a header from which `counts_of` reads the counts."""
+    return {"images_per_class": sum(counts) // len(counts)} | ({"counts": counts} if len(set(counts)) > 1 else {})
+
+
+def counts_of(info: dict[str, Any]) -> tuple[int, ...]:
+    """Return the number of images of each class, from the header of an iterate."""
+    return tuple(info.get("counts") or [info["images_per_class"]] * len(info["class_names"]))
+
+
+def places_of(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class of each image [S], and its number in this class [S]."""
+    return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
