@@ -30,8 +30,8 @@ from raydistill.text import shown_name, text_table
 
 RESULTS, PICTURE = ROOT / "benchmarks" / "results" / "baselines.json", ROOT / "docs" / "images" / "baselines.png"
 BASELINES = (
-    "random_real", "random_soft", "class_mean", "k_center", "herding", "moderate", "el2n", "forgetting", "rded", "dm",
-    "ncfm", "dsa", "idc",
+    "random_real", "random_soft", "class_mean", "k_center", "herding", "moderate", "el2n", "el2n_window", "forgetting",
+    "rded", "dm", "ncfm", "dsa", "idc",
 )  # fmt: skip
 COMMON = (
     "network.width=32", "distill.iterations=150", "distill.validate_every=75", "evaluate.other_networks=[]",
@@ -39,7 +39,7 @@ COMMON = (
     "evaluate.dsa.iterations=300", "evaluate.idc.iterations=300",
     f"evaluate.baselines=[{','.join(BASELINES)}]",
 )  # fmt: skip
-BY_EXPERTS = ("distilled", "distilled_last", "random_soft", "moderate", "el2n", "forgetting", "rded")
+BY_EXPERTS = ("distilled", "distilled_last", "random_soft", "moderate", "el2n", "el2n_window", "forgetting", "rded")
 
 
 def main() -> None:

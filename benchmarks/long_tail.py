@@ -1,4 +1,4 @@
-"""Compare sets with equally many images of each class, and by the frequency of the class.
+"""Compare equal numbers of images a class with numbers by frequency.
 
     RAYDISTILL_DATA=FOLDER python benchmarks/long_tail.py gz2_kaggle5_ipc10 [--splits 3] [key=value ...]
 

@@ -7,19 +7,21 @@ The networks are experts, at the end of their training or on the way. As in `cor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate, pad
 
 from raydistill.distillation.coreset import Coreset, chosen, members, repeated
+from raydistill.distillation.initial import classes_of
 from raydistill.learning.networks import Network
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.training import predict, predict_logits
 
 CROPS, CANDIDATES = 5, 300  # of an image, and images of a class, as in RDED's code
 SMALLEST_CROP = 0.08  # of an image's area
+WINDOWS = (0.0, 0.1, 0.25, 0.5, 0.75)  # shares of a class that are easier than a window
 EARLY = 0.1  # of a training, where EL2N is measured: 20 of 200 epochs in the paper
 LARGEST_WHOLE = 64  # px; larger images are made of four patches, as in RDED's scripts
 
@@ -49,18 +51,44 @@ def forgetting_events(network: Network, thetas_P: Iterable[Tensor], images_NCHW:
 
 
 def easiest(
-    images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], difficulty_N: Tensor, g: torch.Generator
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    counts_K: Sequence[int],
+    difficulty_N: Tensor,
+    g: torch.Generator,
+    after: float = 0.0,
 ) -> Coreset:
     """Return the easiest images of each class, equal ones in random order.
 
-    Easy images are best where few are kept (Sorscher et al. 2022, arXiv:2206.14486).
+    Easy images are best where few are kept (Sorscher et al. 2022, arXiv:2206.14486). after: the share
+    of the class that is easier still, and left out.
     """
 
     def pick(rows: Tensor, count: int) -> Tensor:
         shuffled = rows[torch.randperm(len(rows), generator=g)]
-        return repeated(shuffled[difficulty_N[shuffled].argsort(stable=True)], count)
+        first = min(int(after * len(rows)), max(len(rows) - count, 0))
+        return repeated(shuffled[difficulty_N[shuffled].argsort(stable=True)][first:], count)
 
     return chosen(images_NCHW, labels_N, counts_K, pick)
+
+
+def window_for_budget(
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    counts_K: Sequence[int],
+    difficulty_N: Tensor,
+    g: torch.Generator,
+    taught: Callable[[Coreset, Tensor], float],
+) -> Coreset:
+    """Return images of the difficulty that teaches most, for these numbers of images.
+
+    Of a few windows of difficulty the best is kept: the more images and training there are, the harder
+    they should be (the idea of CAD-Prune, arXiv:2604.18811). `taught` returns the accuracy of a network
+    trained on a coreset and its labels [S].
+    """
+    labels_S = classes_of(counts_K).to(labels_N.device)
+    found = [easiest(images_NCHW, labels_N, counts_K, difficulty_N, g, after) for after in WINDOWS]
+    return max(found, key=lambda one: taught(one, labels_S))
 
 
 def moderate(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], features_NF: Tensor) -> Coreset:

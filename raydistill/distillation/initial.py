@@ -36,6 +36,7 @@ def initial_images(
     trajectories: Trajectories | None,
     g: torch.Generator,
     features_NF: Tensor | None = None,
+    drawn_SCHW: Tensor | None = None,
 ) -> Coreset:
     """Return initial images, sorted by class; `recipe.init` chooses how.
 
@@ -43,6 +44,7 @@ def initial_images(
     experts_P: the final parameters of the experts, empty unless `recipe.needs_experts`.
     trajectories: their parameters by epoch, which `init: tgdd` needs.
     features_NF: the space of `init: herding`; None: pixels.
+    drawn_SCHW: the images of a generator, if `recipe.draws`.
     """
     data = (images_NCHW, labels_N, counts_K, g)
     match recipe.init:
@@ -61,6 +63,9 @@ def initial_images(
                 draw = partial(random_snapshot, trajectories)
             matched = _matched(recipe, images_NCHW, labels_N, counts_K, network, draw, g)
             return coreset.with_class_origins(matched, labels_N.cpu(), counts_K)
+        case "samples" | "mgd3":
+            assert drawn_SCHW is not None
+            return coreset.with_class_origins(drawn_SCHW, labels_N.cpu(), counts_K)
         case "correct":
             return coreset.correctly_classified(*data, lambda *images: margin(network, experts_P, *images))
 

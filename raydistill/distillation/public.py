@@ -2,7 +2,14 @@
 
 from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset, class_mean, herding, k_center, noise, random_real
-from raydistill.distillation.difficulty import easiest, el2n_scores, forgetting_events, moderate, rded
+from raydistill.distillation.difficulty import (
+    easiest,
+    el2n_scores,
+    forgetting_events,
+    moderate,
+    rded,
+    window_for_budget,
+)
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.engines import Adjoint, Unrolled

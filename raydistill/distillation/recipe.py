@@ -31,7 +31,7 @@ TrajectoryKind = Literal["sgd", "straight"]
 MatchAt = Literal["end", "nearest"]
 Labels = Literal["hard", "votes", "soft"]
 LabelInit = Literal["experts", "votes", "hard"]
-Init = Literal["noise", "real", "correct", "mean", "herding", "dm", "tgdd"]
+Init = Literal["noise", "real", "correct", "mean", "herding", "dm", "tgdd", "samples", "mgd3"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Recipe:
         "herding": training images whose mean is nearest to the class mean, in pixels, or in the
         features of the frozen encoders of the objective "ridge"; "dm": a thousand iterations of
         distribution matching (`distillation.distribution`); "tgdd": the same with random experts at
-        random epochs in place of new networks.
+        random epochs in place of new networks; "samples": galaxies of the class from the run's
+        generator; "mgd3": those near modes of its training images (`diffusion.modes`).
     image_step, lr_step
         Optimisers of the images and of the logarithm of the student's learning rate. In
         `space: components` the rate is in standard deviations of a component.
@@ -335,6 +336,16 @@ class Recipe:
         They are then not chosen or averaged.
         """
         return self.init in ("dm", "tgdd")
+
+    @property
+    def draws(self) -> bool:
+        """Return whether a generator draws the initial images."""
+        return self.init in ("samples", "mgd3")
+
+    @property
+    def needs_generator(self) -> bool:
+        """Return whether the images begin with, or live in, a generator's images."""
+        return self.draws or self.space.kind == "generator"
 
     @property
     def needs_votes(self) -> bool:

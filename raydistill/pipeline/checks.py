@@ -57,7 +57,7 @@ def check(config: Config) -> None:
         raise ConfigError(what, "analyse.expert_groups", "lower it, or raise experts.num_experts")
     if config.curate.exclude is not None and isinstance(config.survey, DataSet):
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
-    if config.distill.space.kind == "generator":
+    if config.distill.needs_generator:
         _check_generator(config)
     _check_baselines(config)
     _check_expressions(config)
@@ -135,10 +135,15 @@ def _check_networks(config: Config) -> None:
 
 
 def _check_generator(config: Config) -> None:
-    """Raise ConfigError if no images can be distilled in the space of the generator."""
+    """Raise ConfigError if the distillation cannot use the generator."""
+    recipe = config.distill
+    where = "distill.space" if recipe.space.kind == "generator" else "distill.init"
     if config.curate.whitening:
-        raise ConfigError("a generator draws no whitened images", "distill.space", "leave out curate.whitening")
-    if config.generate.model.space.kind == "latents":
+        raise ConfigError("a generator draws no whitened images", where, "leave out curate.whitening")
+    if recipe.draws and config.generate.conditions is not None and "class" not in config.generate.conditions:
+        what, fix = "samples and mgd3 need a generator that knows classes", "add class to generate.conditions"
+        raise ConfigError(what, where, fix)
+    if recipe.space.kind == "generator" and config.generate.model.space.kind == "latents":
         what = "a generator of latents gives no gradient of its images"
         raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
 
@@ -155,8 +160,8 @@ def _check_baselines(config: Config) -> None:
     names = set(config.evaluate.baselines)
     if "idc" in names:
         _check_tiles(config, config.evaluate.idc.tiles, "evaluate.idc.tiles")
-    if names & {"el2n", "forgetting"} and config.experts.keep == "ends":
-        what = "experts.keep=ends stores the first and the last epoch, and el2n and forgetting need others"
+    if names & {"el2n", "el2n_window", "forgetting"} and config.experts.keep == "ends":
+        what = "experts.keep=ends stores the first and the last epoch, and el2n, el2n_window and forgetting need others"
         raise ConfigError(what, "evaluate.baselines", "leave them out, or set experts.keep to all")
     if not config.evaluate.draws:
         return

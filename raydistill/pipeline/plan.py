@@ -223,7 +223,7 @@ class Plan:
             parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.encoders)}
         else:
             parents[kinds.TRAJECTORIES] = self.trajectories
-        if recipe.space.kind == "generator":
+        if recipe.needs_generator:
             parents[kinds.GENERATOR] = self.generator
         # Paths of encoders do not matter, but their identities do.
         parts: dict[str, Any] = {"distill": recipe.without_paths()}

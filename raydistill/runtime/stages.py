@@ -63,7 +63,7 @@ def load_inputs(plan: Plan) -> CuratedSet:
     if not plan.encoders:
         store = TrajectoryStore.open(plan.trajectories.folder)
         check_parent(store.manifest, "curated", curated.manifest, store.folder.uri)
-    if plan.config.distill.space.kind == "generator":
+    if plan.config.distill.needs_generator:
         GeneratorArtifact.open(plan.generator.folder)
     require_classes(curated)
     curated.require_splits("train", "validation")

@@ -180,13 +180,20 @@ def test_generator_draws_two_baselines(root: Path, tmp_path: Path) -> None:
         assert figure_is_whole(report.summary[name]["balanced_accuracy"], 2)
         assert report.cpu_seconds[name] > 0
     assert "generator" in report.manifest.parents
+    for how in ("samples", "mgd3"):
+        distilled = distill(Plan(tiny(root, *words, f"distill.init={how}", "distill.iterations=1")), SILENT)
+        assert "generator" in distilled.manifest.parents
+        assert distilled.initial.images_SCHW.shape == distilled.last.images_SCHW.shape
+        assert not torch.equal(distilled.initial.images_SCHW, distilled.last.images_SCHW)
+    with pytest.raises(ConfigError, match="a generator that knows classes"):
+        Plan(tiny(root, *words[1:], "distill.init=samples", "generate.conditions=[votes]"))
     with pytest.raises(ConfigError, match="a generator that knows classes"):
         Plan(tiny(root, *words, "generate.conditions=[votes]"))
 
 
 def test_experts_choose_baselines(root: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(root, tmp_path / "runs"))
-    names = ["random_soft", "moderate", "el2n", "forgetting", "rded"]
+    names = ["random_soft", "moderate", "el2n", "el2n_window", "forgetting", "rded"]
     words = [f"evaluate.baselines=[{', '.join(names)}]", "evaluate.full_data_networks=0"]
     plan = Plan(tiny(root, *words))
     report = evaluate(plan, SILENT)

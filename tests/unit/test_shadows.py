@@ -1,4 +1,4 @@
-"""The simulated faint galaxies of `benchmarks/shadows.py`, and what it measures in their pictures."""
+"""The simulated faint galaxies of `benchmarks/shadows.py`, and their measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Number the images of each class: in headers, in folders and in pictures of a whole set."""
+"""Number the images of each class, in headers, folders and pictures of a set."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import SyntheticImages
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.stages.generate.drawing import drawn_images
 from raydistill.stages.pretrain.artifact import EncoderArtifact
 from raydistill.storage import Folder, checked
 from raydistill.tracking.tracker import Run
@@ -70,7 +71,7 @@ class DistillTask:
     tree: ClassTree | None  # turns votes into labels; None if the recipe needs no votes
     encoders: tuple[str, ...] = ()  # URIs; empty: the experts give the features
     named_networks: tuple[Architecture, ...] = ()  # whose code the user names
-    generator: str | None = None  # URI, if images are stored as its noised states
+    generator: str | None = None  # URI, if images begin with its samples or are stored as its noised states
 
     @property
     def ray_options(self) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def make_task(
         checkpoint_seconds=resources.checkpoint_seconds, extra_workers=workers - 1, max_restarts=resources.max_restarts,
         tree=plan.class_tree if config.distill.needs_votes else None,
         encoders=tuple(encoder.folder.uri for encoder in plan.encoders), named_networks=config.pretrain.networks,
-        generator=plan.generator.folder.uri if config.distill.space.kind == "generator" else None,
+        generator=plan.generator.folder.uri if config.distill.needs_generator else None,
     )  # fmt: skip
 
 
@@ -155,7 +156,8 @@ class TrainerInputs(NamedTuple):
         space: Space | None = None
         if real is not None:
             space = image_space(recipe.space, real.images_NCHW, self.curated.normalisation, self.seed)
-        if task.generator is not None:
+        if recipe.space.kind == "generator":
+            assert task.generator is not None
             space = self._noised(task.generator, recipe.space, labels)
         if recipe.objective.kind == "ridge":
             assert real is not None
@@ -165,6 +167,18 @@ class TrainerInputs(NamedTuple):
         return Distiller(
             task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb, real, space
         )  # fmt: skip
+
+    def drawn(self, task: DistillTask, counts: Sequence[int]) -> Tensor | None:
+        """Return the initial images of the generator, if it draws them."""
+        recipe, normalisation = task.distill, self.curated.normalisation
+        if not recipe.draws:
+            return None
+        assert task.generator is not None
+        assert isinstance(normalisation, Normalisation)  # checks.py
+        artifact, how = GeneratorArtifact.open(task.generator, verify=False), recipe.init
+        images, labels = self.curated.to_torch("train").tensors
+        seed = fold_in(self.seed, "drawn")
+        return drawn_images(artifact, how, images, labels, normalisation, counts, seed, self.device)  # type: ignore[arg-type]
 
     def _noised(self, uri: str, space: ImageSpace, targets_SK: Tensor) -> Space:
         """Return the space of the generator's noised states, for classes of these images."""

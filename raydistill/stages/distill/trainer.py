@@ -152,7 +152,9 @@ class Trainer:
             normalised = pixels.to(inputs.device)
             herd_by = torch.cat([features_of(one, normalised) for one in inputs.encoders(self.task, normalised)], dim=1)
         g = generator(self.seed, "initial")
-        initial = initial_images(recipe, *images, self.counts, *experts, known, g, herd_by)
+        initial = initial_images(
+            recipe, *images, self.counts, *experts, known, g, herd_by, inputs.drawn(self.task, self.counts)
+        )
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, self.counts, *experts, votes)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Literal
 
-import numpy as np
 import ray
 import torch
 from torch import Tensor
@@ -17,9 +16,6 @@ from raydistill.artifacts.manifest import check_parent, identity_of
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Baseline, Config, plain, sources
 from raydistill.config.kinds import added
-from raydistill.diffusion.modes import modes_of, near_modes
-from raydistill.diffusion.noised import SCALE
-from raydistill.diffusion.sampling import sample
 from raydistill.distillation import coreset, difficulty
 from raydistill.distillation.characteristic import characteristic_matching
 from raydistill.distillation.coreset import Coreset
@@ -29,10 +25,11 @@ from raydistill.distillation.options import DistributionMatching, GradientMatchi
 from raydistill.errors import ConfigError, RaydistillError
 from raydistill.imports import load_entry_point
 from raydistill.learning.architectures import Architecture
-from raydistill.learning.encoders import Renormalise
 from raydistill.learning.ensemble import Ensemble
-from raydistill.learning.networks import Network, build_network
-from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.learning.networks import Network, build_network, initial_parameters
+from raydistill.learning.normalise import AnyNormalisation, Normalisation, one_hot
+from raydistill.learning.training import evaluate as accuracy_of
+from raydistill.learning.training import train as train_network
 from raydistill.log import get_logger, progress
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.cluster import PROGRESS_INTERVAL
@@ -47,14 +44,14 @@ from raydistill.stages.evaluate.fits import Split
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.classifier import expert_architecture, expert_network
 from raydistill.stages.generate.artifact import GeneratorArtifact
+from raydistill.stages.generate.drawing import Drawn, drawn_images
 from raydistill.storage import Folder, checked
 from raydistill.table import revision
 
 log = get_logger(__name__)
 
 Matched = Literal["dm", "ncfm", "dsa", "idc"]
-Drawn = Literal["samples", "mgd3"]
-ByExperts = Literal["el2n", "forgetting", "moderate", "rded"]
+ByExperts = Literal["el2n", "el2n_window", "forgetting", "moderate", "rded"]
 OBSERVERS = 4  # experts that score images, at most
 
 
@@ -147,7 +144,7 @@ class Baselines:
                 return coreset.herding(*arguments)
             case "dm" | "ncfm" | "dsa" | "idc":
                 return coreset.with_class_origins(self._matched(name), self.train[1], self.counts)
-            case "el2n" | "forgetting" | "moderate" | "rded":
+            case "el2n" | "el2n_window" | "forgetting" | "moderate" | "rded":
                 return self._by_experts(name)
             case "samples" | "mgd3":
                 return coreset.with_class_origins(self._drawn(name), self.train[1], self.counts)
@@ -263,16 +260,35 @@ def _choose(
         case "moderate":
             features = Ensemble(network, ends[:1], features=True).predict(images).features_NF
             found = difficulty.moderate(*arguments, features)
-        case "el2n":
+        case "el2n" | "el2n_window":
             steps = store.steps or tuple(range(last + 1))  # snapshots of a large survey are not equally far apart
             first = next(epoch for epoch in range(1, last + 1) if steps[epoch] >= difficulty.EARLY * steps[-1])
             early = [store(expert, first).to(device) for expert in observers]
-            found = difficulty.easiest(*arguments, difficulty.el2n_scores(network, early, images, labels), g)
+            scores = difficulty.el2n_scores(network, early, images, labels)
+            if name == "el2n":
+                found = difficulty.easiest(*arguments, scores, g)
+            else:
+                found = difficulty.window_for_budget(
+                    *arguments, scores, g, partial(_taught, config, (images, labels), seed)
+                )
         case "forgetting":
             trainings = ((store(expert, epoch) for epoch in range(1, last + 1)) for expert in observers)
             events = [difficulty.forgetting_events(network, one, images, labels) for one in trainings]
             found = difficulty.easiest(*arguments, torch.stack(events).sum(dim=0), g)
     return found.images_SCHW.cpu(), torch.stack(found.origins).cpu(), time.process_time() - began
+
+
+def _taught(config: Config, train: Split, seed: int, chosen: Coreset, labels_S: Tensor) -> float:
+    """Return how well a small set trains a new network, on all training images."""
+    (images, labels), (_, protocol) = train, config.evaluate.first_protocol
+    classes, accuracies = int(labels.max()) + 1, []
+    network = build_network(config.networks[0], classes, images.shape[-1])
+    theta_P = initial_parameters(network, fold_in(seed, "taught")).to(images)
+    data = chosen.images_SCHW, one_hot(labels_S, classes).to(images)
+    for lr in protocol.lr_grid:
+        end_P = train_network(network, theta_P, *data, replace(protocol.training, lr=lr), fold_in(seed, "taught"))
+        accuracies.append(accuracy_of(network, end_P, images, labels, classes).balanced_accuracy)
+    return max(accuracies)
 
 
 def _draw(
@@ -287,21 +303,8 @@ def _draw(
     """Return images of each class and processor time [s]; runs in a Ray task."""
     began, device = time.process_time(), Processor.of(config.resources).enter()
     artifact = GeneratorArtifact.open(folder)
-    drawer = artifact.load().to(device)
-    side, sampling, pictures = artifact.summary.image_size, artifact.summary.sampling, []
-    members = coreset.members(train[1], len(counts))
-    for label, (rows, count) in enumerate(
-        zip(members, counts, strict=True)
-    ):  # a class at a time: a batch of all may not fit into memory
-        conditions = artifact.encoding.encode(count, labels_N=np.full(count, label))
-        noise = torch.randn(count, 3, side, side, generator=generator(seed, "noise", label))
-        if name == "samples":
-            pictures.append(sample(drawer, conditions, noise, sampling).cpu())
-        else:
-            real = Renormalise(normalisation, SCALE)(train[0][rows])
-            modes = modes_of(drawer, real, count, fold_in(seed, label))
-            pictures.append(near_modes(drawer, conditions, noise, modes, sampling).cpu())
-    return Renormalise(SCALE, normalisation)(torch.cat(pictures)), time.process_time() - began
+    images = drawn_images(artifact, name, *train, normalisation, counts, seed, device)
+    return images, time.process_time() - began
 
 
 def _match(

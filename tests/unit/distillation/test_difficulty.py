@@ -63,6 +63,23 @@ def test_easiest_takes_the_smallest_and_breaks_ties_at_random() -> None:
     assert rows_of(ties[0]) == rows_of(ties[1]) != rows_of(ties[2])
 
 
+def test_easiest_leaves_out_a_share_that_is_easier_still() -> None:
+    values = torch.arange(36.0)
+    chosen = difficulty.easiest(IMAGES, LABELS, [2] * K, values, generator(0), after=0.5)
+    assert rows_of(chosen) == [[18, 21], [19, 22], [20, 23]]
+    last = difficulty.easiest(IMAGES, LABELS, [2] * K, values, generator(0), after=1.0)
+    assert rows_of(last) == [[30, 33], [31, 34], [32, 35]]
+
+
+def test_the_window_that_teaches_most_is_kept() -> None:
+    def taught(chosen: Coreset, labels_S: Tensor) -> float:
+        assert labels_S.tolist() == [0, 0, 1, 1, 2, 2]
+        return -abs(float(torch.cat(chosen.origins).float().mean()) - 20)
+
+    chosen = difficulty.window_for_budget(IMAGES, LABELS, [2] * K, torch.arange(36.0), generator(0), taught)
+    assert rows_of(chosen) == [[18, 21], [19, 22], [20, 23]]
+
+
 def test_moderate_takes_the_median_distance() -> None:
     labels = torch.zeros(5, dtype=torch.int64)
     features = torch.tensor([[0.0], [1], [2], [3], [10]])  # distances to the mean 3.2: 3.2 2.2 1.2 .2 6.8
