@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from running import ROOT
+from running import ROOT, shown
 from splits import chosen_figures, report_of
 
 from raydistill import load_config
@@ -81,10 +81,10 @@ def table(splits: list[dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
             continue
         means = np.array([split[name]["accuracy"] for split in splits])
         whole, ahead = mean_interval(means), mean_interval(ours - means)
-        difference = "" if name == "distilled" else f"{ahead.value:+.3f} ± {ahead.high - ahead.value:.3f}"
+        difference = "" if name == "distilled" else shown(ahead, "+")
         cost = duration(statistics.mean(split[name]["cpu_seconds"] for split in splits))
         experts = duration(statistics.mean(split[name]["experts"] for split in splits)) if name in BY_EXPERTS else ""
-        cells = (shown_name(name), f"{whole.value:.3f} ± {whole.high - whole.value:.3f}", difference, cost, experts)
+        cells = (shown_name(name), shown(whole), difference, cost, experts)
         rows.append((float(means.mean()), cells))
     head = ("trained on", "balanced accuracy", "distilled minus it", "made in", "and its experts")
     return [head, *(cells for _, cells in sorted(rows, key=lambda row: -row[0]))]

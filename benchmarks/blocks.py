@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from running import prepare_experts, run_stage
+from running import prepare_experts, run_stage, shown
 
 from raydistill import load_config
 from raydistill import open as open_artifact
-from raydistill.statistics.intervals import Interval, mean_interval, paired_difference
+from raydistill.statistics.intervals import mean_interval, paired_difference
 from raydistill.text import text_table
 
 FORMS = {
@@ -59,9 +59,9 @@ def main() -> None:
         for name in names:
             values, plain = (np.array([run[name] for run in one]) for one in (runs, found["attention"]))
             cells.append(
-                _shown(mean_interval(values))
+                shown(mean_interval(values), digits=2)
                 if form == "attention"
-                else f"{values.mean():.2f}, {_shown(paired_difference(values, plain), '+')}"
+                else f"{values.mean():.2f}, {shown(paired_difference(values, plain), '+', 2)}"
             )
         rows.append((form, *cells))
     print(text_table(f"{options.config}, {options.seeds} seeds: value, and minus plain attention", rows))
@@ -95,10 +95,6 @@ def _near(losses: pd.DataFrame, share: float) -> float:
     """Return the validation loss nearest to this share of the steps."""
     row = (losses["step"] - share * losses["step"].max()).abs().idxmin()
     return float(losses.loc[row, "loss"])
-
-
-def _shown(of: Interval, sign: str = "") -> str:
-    return f"{of.value:{sign}.2f} ± {of.high - of.value:.2f}"
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from running import run_stage
+from running import run_stage, shown
 
 from raydistill import load_config
 from raydistill.galaxies.pictures.images import decode_picture
@@ -178,7 +178,7 @@ def _row(use: str, limit: int | None, figures: dict[tuple[str, int | None], list
         cells += [f"{_mean(figures[use, limit], name):.3f}", ""]
         if use == "both":
             of = gain(figures[use, limit], figures["labelled", limit], name)
-            cells[-1] = f"{of.value:+.3f} ± {of.high - of.value:.3f}"
+            cells[-1] = shown(of, "+")
     return (str(limit or ""), use, *cells)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from running import run_stage
+from running import run_stage, shown
 from sklearn.metrics import roc_auc_score
 
 from raydistill import load_config
@@ -28,7 +28,7 @@ from raydistill.stages.hunt.learn.classes import ClassHead, ClassShortlists
 from raydistill.stages.hunt.learn.ranking import FOR_CLASSES, RANDOM_ONLY, Quotas
 from raydistill.stages.hunt.learn.regression import Regression
 from raydistill.stages.pretrain.artifact import EncoderArtifact
-from raydistill.statistics.intervals import Interval, mean_interval, paired_difference
+from raydistill.statistics.intervals import mean_interval, paired_difference
 from raydistill.statistics.standardise import Standardiser
 from raydistill.text import text_table
 
@@ -119,10 +119,6 @@ def main() -> None:
             rows.append(tuple(cells))
         title = f"{options.config}: {measure}; with all {len(galaxies.labels_N)} labels {every[number]:.3f}"
         print(text_table(title, [tuple(head), *rows]))
-
-
-def shown(interval: Interval) -> str:
-    return f"{interval.value:.3f} ± {interval.high - interval.value:.3f}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 import statistics
 
 import numpy as np
+from running import shown
 from splits import chosen_figures, report_of
 
 from raydistill import load_config
@@ -42,9 +43,8 @@ def main() -> None:
         equal, frequency = (
             np.array([chosen_figures(report, network)[name][0] for report in reports[share]]) for share in SHARES
         )
-        cells = [f"{one.value:.3f} ± {one.high - one.value:.3f}" for one in map(mean_interval, (equal, frequency))]
-        gain = paired_difference(frequency, equal)
-        rows.append((shown_name(name), *cells, f"{gain.value:+.3f} ± {gain.high - gain.value:.3f}"))
+        cells = [shown(mean_interval(one)) for one in (equal, frequency)]
+        rows.append((shown_name(name), *cells, shown(paired_difference(frequency, equal), "+")))
     print(text_table(f"{options.config}: balanced accuracy, {options.splits} splits", rows))
     classes = list(reports["equal"][0].summary["distilled"]["per_class"])
     rows = [("class", "set", *(f"{figure}, {share}" for figure in ("completeness", "purity") for share in SHARES))]

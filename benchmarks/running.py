@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from raydistill.statistics.intervals import Interval
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -42,6 +44,11 @@ def raydistill(stage: str, arguments: list[str]) -> CommandResult:
         answer.seek(0)
         folder = None if code else Path(answer.read().splitlines()[-1])
     return CommandResult(folder, code, "".join(log))
+
+
+def shown(of: Interval, sign: str = "", digits: int = 3) -> str:
+    """Return a symmetric interval as text, such as 0.620 ± 0.070."""
+    return f"{of.value:{sign}.{digits}f} ± {of.high - of.value:.{digits}f}"
 
 
 def run_stage(stage: str, arguments: list[str]) -> Path:

@@ -17,7 +17,7 @@ import statistics
 from collections import defaultdict
 
 import numpy as np
-from running import run_stage
+from running import run_stage, shown
 
 from raydistill import load_config
 from raydistill.stages.evaluate.artifact import EvaluationReport
@@ -54,10 +54,10 @@ def table(title: str, splits: list[Figures]) -> str:
             continue  # such as distilled_last, which is absent where the last iterate is the best
         means = np.array([figures[name][0] for figures in splits])
         whole, ahead = mean_interval(means), mean_interval(ours - means)
-        difference = "" if name == "distilled" else f"{ahead.value:+.3f} ± {ahead.high - ahead.value:.3f}"
+        difference = "" if name == "distilled" else shown(ahead, "+")
         single = statistics.mean(figures[name][1] for figures in splits)
         in_one = "" if np.isnan(single) else f"± {single:.3f}"  # a head on one encoder has none
-        rows.append((shown_name(name), f"{whole.value:.3f} ± {whole.high - whole.value:.3f}", in_one, difference))
+        rows.append((shown_name(name), shown(whole), in_one, difference))
     head = ("trained on", "mean over splits, 95 %", "interval in one split", "distilled minus it")
     return text_table(title, [head, *rows])
 

@@ -27,9 +27,12 @@ def disk(width: float, brightness: float) -> np.ndarray:
     return np.repeat((255 * light)[..., None], 3, axis=2).astype(np.uint8)
 
 
-def write_page(path: Path) -> str:
-    """Write a page with two classes and three frames; return its URL."""
-    frames = {n: np.stack([disk(0.3, 0.2 * n), disk(0.9, 0.3 * n)]) for n in (0, 1, 3)}
+def write_page(path: Path, first: int = 1) -> str:
+    """Write a page with two classes and three frames; return its URL.
+
+    first: equal images of the first class; the second one has one.
+    """
+    frames = {n: np.stack([*[disk(0.3, 0.2 * n)] * first, disk(0.9, 0.3 * n)]) for n in (0, 1, 3)}
     rows = []
     for name in CLASSES:
         tile = picture(disk(0.3, 1), f"mean of {name}")
@@ -41,16 +44,16 @@ def write_page(path: Path) -> str:
     page = render(
         "analysis.html", survey="test", adjective="real", image_size=SIDE, ipc=1, num_classes=2, num_galaxies=10, iteration=3,
         content="0" * 12, aligned=False, level=0.05, shown=5, unfolded=12, sections=[section],
-        bodies={"prototypes": gallery(rows, [1] * len(rows), frames)}, embed=str, describe=lambda value: f"n = {value.n}", cell=str,
+        bodies={"prototypes": gallery(rows, [first, 1], frames)}, embed=str, describe=lambda value: f"n = {value.n}", cell=str,
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
 
 
-def drive(tmp_path: Path, test) -> None:
+def drive(tmp_path: Path, test, first: int = 1) -> None:
     async def run() -> None:
         async with open_browser(tmp_path / "profile", tmp_path / "downloads") as page:
-            await page.goto(write_page(tmp_path / "report.html"))
+            await page.goto(write_page(tmp_path / "report.html", first))
             await test(page)
 
     asyncio.run(run())
@@ -96,6 +99,24 @@ def test_difference_of_two_classes_has_the_sign_of_the_brighter_one(tmp_path: Pa
         assert label.startswith("Prototypes of edge on minus those of round")
 
     drive(tmp_path, test)
+
+
+def test_classes_may_have_different_numbers_of_prototypes(tmp_path: Path) -> None:
+    shown = []
+
+    async def test(page: Page) -> None:
+        for _ in range(50):
+            if await page.evaluate("document.getElementById('difference').width") == SIDE:
+                break
+            await asyncio.sleep(0.1)
+        tiles = await page.evaluate("document.querySelectorAll('.tile').length")
+        shown.append((tiles, await page.evaluate("document.getElementById('difference').toDataURL()")))
+
+    for first in (1, 3):
+        (tmp_path / str(first)).mkdir()
+        drive(tmp_path / str(first), test, first)
+    assert [tiles for tiles, _ in shown] == [2, 4]
+    assert shown[0][1] == shown[1][1], "the mean prototype does not depend on how often it is repeated"
 
 
 def test_details_of_a_galaxy_open_by_keyboard(tmp_path: Path) -> None:

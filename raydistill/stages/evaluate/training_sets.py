@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -41,6 +41,7 @@ class TrainingSets:
     baselines: Baselines
     teachers: Teachers | None
     votes_NK: Tensor | None
+    _made: dict[Baseline, list[TrainingSet]] = field(default_factory=dict)
 
     def small(self) -> Iterator[list[TrainingSet]]:
         """Yield the distilled set and the baselines of its size."""
@@ -82,11 +83,14 @@ class TrainingSets:
         return TrainingSet("full_data", 0, images, one_hot(labels, len(self.baselines.counts)))
 
     def _baseline(self, name: Baseline) -> list[TrainingSet]:
+        if name in self._made:
+            return self._made[name]
         count = self.options.num_networks
         draws = count if name in ("random_real", "random_soft", *added(BASELINES)) else 1
         coresets = [self.baselines.images(name, draw) for draw in range(draws)]
         sets = [TrainingSet(name, draw, c.images_SCHW, self._labels(name, c)) for draw, c in enumerate(coresets)]
-        return [sets[i % draws] for i in range(count)]
+        self._made[name] = [sets[i % draws] for i in range(count)]
+        return self._made[name]
 
     def _labels(self, name: Baseline, coreset: Coreset) -> Tensor:
         counts, teachers = self.baselines.counts, self.teachers
