@@ -1,4 +1,4 @@
-"""Draw a few galaxies of each class, as a baseline or as the start of a distillation."""
+"""Draw a few galaxies of each class: a baseline, or the start of a distillation."""
 
 from __future__ import annotations
 
