@@ -51,6 +51,7 @@ OTHER_SURVEY = (
     "survey.image_size=192",
     "curate.image_size=64",
     "curate.align=false",
+    "sample.filter=null",
     "survey.telescope={psf_fwhm: 1.0, exposure: 0.6}",
 )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from raydistill.figures.image_grids import image_grid
 from raydistill.stages.distill.artifact import SELECTED, read_images
+from raydistill.stages.distill.counts import amount, counts_of
 from raydistill.storage import Folder
 
 
@@ -23,12 +24,11 @@ def main() -> None:
     args = parser.parse_args()
     sets = [read_images(Folder(folder), SELECTED) for folder in args.sets]
     info = sets[0][1]
-    names, per_class = info["class_names"], info["images_per_class"]
+    names, counts = info["class_names"], [counts_of(of_set) for _, of_set in sets]
     shown = np.concatenate([images.display().numpy() for images, _ in sets])
-    labels = np.tile(np.repeat(np.arange(len(names)), per_class), len(sets))
-    many = "1 image" if per_class == 1 else f"{per_class} images"
-    caption = f"{info['survey']}, {many} per class, all synthetic; a column for each of {len(sets)} distilled sets"
-    image_grid(shown, labels, names, args.picture, columns=len(sets) * per_class, caption=caption)
+    labels = np.concatenate([np.repeat(np.arange(len(names)), of_set) for of_set in counts])
+    caption = f"{info['survey']}, {amount(counts[0])}, all synthetic; a column for each of {len(sets)} distilled sets"
+    image_grid(shown, labels, names, args.picture, columns=sum(max(of_set) for of_set in counts), caption=caption)
     print(args.picture)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -189,8 +190,8 @@ class Recipe:
                 f"images_per_class must be a multiple of {self.multi_formation**2} for multi_formation = {self.multi_formation}, "
                 f"got {self.images_per_class}"
             )
-        if self.multi_formation > 1 and self.allocation == "frequency":
-            raise ValueError("multi_formation goes with allocation: equal")
+        if self.allocation == "frequency" and (self.images_per_class == 1 or self.multi_formation > 1):
+            raise ValueError("allocation: frequency needs several images_per_class, and multi_formation: 1")
         if self.multi_formation > 1 and self.space.kind != "pixels":
             raise ValueError(f"multi_formation goes with space: pixels, not with {self.space.kind}")
         if self.objective.kind == "ridge":
@@ -315,8 +316,12 @@ class Recipe:
         counts = [self.images_per_class] * classes
         if self.allocation == "frequency":  # one for each class, the others by the method of Webster
             counts = [1] * classes
+            queue = [(-total / 3, k) for k, total in enumerate(totals_K)]
+            heapq.heapify(queue)
             for _ in range(budget - classes):
-                counts[max(range(classes), key=lambda k: (totals_K[k] / (2 * counts[k] + 1), -k))] += 1
+                k = queue[0][1]
+                counts[k] += 1
+                heapq.heapreplace(queue, (-totals_K[k] / (2 * counts[k] + 1), k))
         return tuple(counts)
 
     @property

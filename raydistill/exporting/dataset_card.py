@@ -22,6 +22,7 @@ from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.learning.normalise import AnyNormalisation, Whitening
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.counts import amount
 from raydistill.stages.sample.artifact import SyntheticSet
 
 # Identifiers of licences of data that the hub knows; any other licence is "other", with its name.
@@ -129,7 +130,7 @@ def _header(pictures: PictureSet, hub: HubSet, sizes: Mapping[str, int]) -> dict
 def _title(pictures: PictureSet, hub: HubSet) -> str:
     survey = hub.provenance.survey or "galaxies"
     if isinstance(pictures, DistilledSet):
-        return f"{survey}, distilled to {pictures.images_per_class} images per class"
+        return f"{survey}, distilled to {amount(pictures.counts)}"
     return f"{survey}, synthetic galaxies" if isinstance(pictures, SyntheticSet) else survey
 
 

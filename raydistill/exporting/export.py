@@ -28,7 +28,7 @@ All formats have an `info.json`:
 
 - mean and std of the normalisation (picture = image * std + mean, white is 1), or the name of the
   file that undoes a whitening (docs/artifacts.md),
-- class names; of a distilled set also images per class and student learning rates,
+- class names; of a distilled set also the number of images of each class and student learning rates,
 - the content digest of the set.
 """
 

@@ -81,7 +81,8 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
         raise CatalogError("its images or labels have values that are not finite", path, "remove them")
     order = targets.argmax(dim=1).argsort(stable=True)
     counts = targets.argmax(dim=1).bincount(minlength=curated.num_classes).tolist()
-    if labels.dim() == 2 and not all(counts) and len(targets) % curated.num_classes == 0:  # soft labels
+    is_soft = bool((targets.amax(dim=1) < 1).any())  # the largest may belong to another class
+    if is_soft and len(set(counts)) > 1 and len(targets) % curated.num_classes == 0:
         order, counts = torch.arange(len(targets)), [len(targets) // curated.num_classes] * curated.num_classes
     if not all(counts):
         what = f"its classes have {', '.join(map(str, counts))} images"

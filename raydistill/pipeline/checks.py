@@ -59,6 +59,10 @@ def check(config: Config) -> None:
         raise ConfigError("a data set has no table of galaxies", "curate.exclude", "leave it out")
     if config.distill.needs_generator:
         _check_generator(config)
+    searched = config.search.space.get("init")
+    if isinstance(searched, list) and not config.distill.draws and ("samples" in searched or "mgd3" in searched):
+        what = "its init needs a generator, which the search opens only if the recipe itself begins with one"
+        raise ConfigError(what, "search.space", "set distill.init=samples, or leave out samples and mgd3")
     _check_baselines(config)
     _check_expressions(config)
     named = None if tree is None or tree.name == UNLABELLED else tree
@@ -343,10 +347,10 @@ def warn_of_few_training(counts: Mapping[str, int], recipe: Distill, stage: str)
     wanted = zip(counts.items(), recipe.counts(tuple(counts.values())), strict=True)
     if few := {name: count for (name, count), images in wanted if 0 < count < images}:
         what = (
-            "%s: fewer training galaxies than distill.images_per_class=%d: %s; initial images and baselines repeat them; "
-            "add galaxies, merge classes, or lower it"
+            "%s: fewer training galaxies than distilled images: %s; initial images and baselines repeat them; "
+            "add galaxies, merge classes, or lower distill.images_per_class"
         )
-        log.warning(what, stage, recipe.images_per_class, _show(few))
+        log.warning(what, stage, _show(few))
 
 
 def _show(counts: Mapping[str, int]) -> str:

@@ -283,6 +283,8 @@ class Plan:
     def search(self) -> ArtifactSpec:
         """The report of a search over recipes."""
         parents = {kinds.CURATED: self.curated, kinds.TRAJECTORIES: self.trajectories}
+        if self.config.distill.needs_generator:
+            parents[kinds.GENERATOR] = self.generator
         parts = {"distill": self.config.distill, "search": self.config.search}
         return self.spec(kinds.SEARCH, parts, parents, self.config.seed)
 

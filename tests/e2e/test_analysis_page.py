@@ -42,7 +42,8 @@ def write_page(path: Path, first: int = 1) -> str:
     statements = [Statement("A <b>bold</b> claim", 1.0, 0.5, 1.5, 10, 0.01), Statement("Chance", 0.1, -1, 1, 10, 0.9)]
     section = SectionRecord("prototypes", "Prototypes", ["Text."], [], [], statements, has_html=True)
     page = render(
-        "analysis.html", survey="test", adjective="real", image_size=SIDE, ipc=1, num_classes=2, num_galaxies=10, iteration=3,
+        "analysis.html", survey="test", adjective="real", image_size=SIDE, amount="1 image per class",
+        num_classes=2, num_galaxies=10, iteration=3,
         content="0" * 12, aligned=False, level=0.05, shown=5, unfolded=12, sections=[section],
         bodies={"prototypes": gallery(rows, [first, 1], frames)}, embed=str, describe=lambda value: f"n = {value.n}", cell=str,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from raydistill import shipped
 from raydistill.artifacts.manifest import Parent, commit
 from raydistill.errors import ArtifactError, ArtifactMissing, CatalogError, ConfigError, NotRepeated
 from raydistill.exporting.card import CARD, card_of
+from raydistill.exporting.foreign import opened_set
 from raydistill.exporting.release import release
 from raydistill.exporting.verify import verify
 from raydistill.pipeline.plan import Plan
@@ -134,6 +135,33 @@ def test_tensors_of_another_project_have_the_figure_of_the_set(root: Path, relea
     assert found[1].mean == found[2].mean == pytest.approx(found[0].mean)
 
 
+@pytest.mark.parametrize(
+    ("targets", "counts"),
+    [
+        ([0, 1, 0, 2, 0, 3, 1, 4, 0, 1], (4, 3, 1, 1, 1)),
+        (torch.eye(5)[[0, 1, 0, 2, 0, 3, 1, 4, 0, 1]], (4, 3, 1, 1, 1)),
+        (
+            torch.eye(5)[[0, 1, 1, 1, 2, 2, 3, 3, 4, 4]] * 0.8 + 0.04,
+            (2, 2, 2, 2, 2),
+        ),  # a likely class is not always its own
+    ],
+)
+def test_classes_of_other_projects_may_differ_in_size(
+    root: Path, tmp_path: Path, targets: list[int] | torch.Tensor, counts: tuple[int, ...]
+) -> None:
+    images, labels = torch.randn(10, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.as_tensor(targets)
+    torch.save(images, tmp_path / "x.pt")
+    torch.save(labels, tmp_path / "y.pt")
+    path = foreign(tmp_path, images="x.pt", labels="y.pt", mean=[0, 0, 0], std=[1, 1, 1])
+    words = [f"output={copy_of(root, tmp_path / 'runs', 'survey', 'curated')}", "tracking.enabled=false"]
+    opened = opened_set(path, Plan(rd.load_config(CONFIG, *words)))
+    assert opened.counts == counts
+    if len(set(counts)) > 1:
+        assert opened.selected.targets_SK.argmax(dim=1).tolist() == opened.labels.tolist()
+    else:
+        assert torch.equal(opened.normalised_images, images), "soft labels keep the order of the file"
+
+
 def test_folder_of_pictures_is_a_set(root: Path, released: Path, tmp_path: Path) -> None:
     made = rd.open(released)
     for number, (picture, label) in enumerate(zip(made.selected.levels(), made.labels.tolist(), strict=True)):
@@ -156,7 +184,7 @@ def test_folder_of_pictures_is_a_set(root: Path, released: Path, tmp_path: Path)
         ({"images": "x.pt"}, "it names no labels"),
         ({"images": "x.pt", "labels": "y.pt"}, "does not say how its images were normalised"),
         ({"images": "x.pt", "labels": "y.pt", "normalised": False}, "so they are no pictures"),
-        ({"images": "x.pt", "labels": "few.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "its classes have 4, 3, 1, 1, 1"),
+        ({"images": "x.pt", "labels": "few.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "its classes have 4, 3, 2, 1, 0"),
         ({"images": "x.pt", "labels": "x.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "do not fit 5 classes"),
         ({"images": "x.pt", "labels": "short.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "labels [S] or [S, K]"),
         ({"images": "code.pt", "labels": "y.pt"}, "'code.pt' is no tensor"),
@@ -173,7 +201,7 @@ def test_folder_of_pictures_is_a_set(root: Path, released: Path, tmp_path: Path)
 def test_wrong_sets_have_one_sentence(root: Path, tmp_path: Path, values: dict[str, object], sentence: str) -> None:
     images = torch.randn(10, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     tensors = {
-        "x": images, "y": torch.arange(10) % 5, "few": torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 3, 4]),
+        "x": images, "y": torch.arange(10) % 5, "few": torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 3]),
         "short": torch.arange(5), "nan": images.where(images < 2, torch.nan), "code": Code(),
     }  # fmt: skip
     for name, value in tensors.items():

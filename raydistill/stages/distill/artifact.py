@@ -44,7 +44,7 @@ from raydistill.distillation.residual import Residual, residual_of
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, listed
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
-from raydistill.stages.distill.counts import counts_of, mosaic, places_of
+from raydistill.stages.distill.counts import mosaic, places_of
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -164,12 +164,12 @@ class DistilledSet(Displayed):
             last, _ = read_images(folder, LAST)
             last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
         header = checked(folder, SELECTED, _Header, info)
-        counts = counts_of(info)
         names, parts = header.class_names, (selected, last)
+        counts = header.counts or (header.images_per_class,) * len(names)
         shape = (sum(counts), len(counts))
         fits = all(len(part.images_SCHW) == shape[0] and part.targets_SK.shape == shape for part in parts)
-        if not fits or len(names) != len(counts) or min(counts) < 1:
-            what = f"it has not {listed([str(count) for count in counts])} images of its {len(names)} classes"
+        if not fits or len(names) != len(counts) or min(counts, default=0) < 1:
+            what = f"it has not {_listed(counts)} images of its {len(names)} classes"
             raise ArtifactCorrupt(what, folder.uri, "remove the folder and run 'raydistill distill CONFIG' again")
         return cls(folder, manifest, selected, last, names, counts, header.aligned)
 
@@ -201,13 +201,16 @@ class DistilledSet(Displayed):
         """
         for other in others:
             other.require(self.class_names, self.selected.images_SCHW.shape[-1])
+            if other.counts != self.counts:
+                what = f"its classes have {_listed(other.counts)} images, those of the first set {_listed(self.counts)}"
+                raise ArtifactIncompatible(what, other.folder.uri, "compare sets with equally many images")
         ends = [(made.last if last else made.selected, made.initial) for made in (self, *others)]
         sets = [end.pixels() - initial.pixels() for end, initial in ends]
         return residual_of(np.stack([residual.double().numpy() for residual in sets]))
 
     @property
     def images_per_class(self) -> int:
-        """Return the mean number of images of a class."""
+        """Return the mean number of images of a class, rounded down."""
         return sum(self.counts) // len(self.counts)
 
     @property
@@ -344,6 +347,10 @@ class DistilledSet(Displayed):
             Columns `object_id`, and `sha256` of the picture's original file.
         """
         return read_table(self.folder, SEEN)
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return listed([str(count) for count in counts])
 
 
 def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[str, Any]) -> None:

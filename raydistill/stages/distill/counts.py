@@ -16,6 +16,13 @@ def mosaic(images_SHWC: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(-1, max(counts) * width, channels))
 
 
+def amount(counts: Sequence[int]) -> str:
+    """Return how many images a class has, such as "1 to 18 images per class"."""
+    least, most = min(counts), max(counts)
+    number = str(most) if least == most else f"{least} to {most}"
+    return f"{number} {'image' if most == 1 else 'images'} per class"
+
+
 def header_of(counts: Sequence[int]) -> dict[str, Any]:
     """Return the entries of a header from which `counts_of` reads the counts."""
     return {"images_per_class": sum(counts) // len(counts)} | ({"counts": counts} if len(set(counts)) > 1 else {})

@@ -23,7 +23,7 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, read_images
-from raydistill.stages.distill.counts import counts_of
+from raydistill.stages.distill.counts import amount, counts_of
 from raydistill.stages.distill.figures import class_means, most_confident, nearest_real_means, training_curves
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
@@ -76,7 +76,6 @@ def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: Synthet
     best = most_confident(labels, train.confidence_N, k, 4)
     has_confidence = np.ptp(train.confidence_N) > 0  # constant in a survey of labels without votes
     survey = f"{curated.summary.survey} (simulated)" if curated.summary.simulated else curated.summary.survey
-    per_class = "1 image per class" if max(counts) == 1 else f"{info['images_per_class']} images per class"
     atlas(
         path,
         curated.class_names,
@@ -84,7 +83,7 @@ def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: Synthet
         class_means(real, labels, k),
         [real[index] for index in best],
         list(nearest_real_means(images[ends - counts], real, min(10, len(real)))[:, None]),
-        "   ·   ".join([survey, per_class, f"raydistill\u00a0{spec.identity[:12]}"]),
+        "   ·   ".join([survey, amount(counts), f"raydistill\u00a0{spec.identity[:12]}"]),
         curated.summary.simulated,
         examples="most confident" if has_confidence else "examples",
     )
@@ -132,7 +131,7 @@ Card = str | int | float | bool
 # keyword: comment. A FITS keyword has at most eight letters. The comments are part of the content
 # digest.
 CARDS = {
-    "IPC": "prototypes per class",
+    "IPC": "prototypes per class, on average",
     "SEED": "root seed of the run",
     "DIGEST": "",  # 64 hexadecimal digits fill the card
     "SURVEY": "the real galaxies",

@@ -168,15 +168,14 @@ class TrainerInputs(NamedTuple):
             task.recipe, self.network, self.trajectories, images, labels, self._steps_seed, task.memory_mb, real, space
         )  # fmt: skip
 
-    def drawn(self, task: DistillTask, counts: Sequence[int]) -> Tensor | None:
-        """Return the initial images of the generator, if it draws them."""
+    def drawn(self, task: DistillTask, images: Tensor, labels: Tensor, counts: Sequence[int]) -> Tensor | None:
+        """Return the initial images that a generator draws; None if none does."""
         recipe, normalisation = task.distill, self.curated.normalisation
         if not recipe.draws:
             return None
         assert task.generator is not None
         assert isinstance(normalisation, Normalisation)  # checks.py
         artifact, how = GeneratorArtifact.open(task.generator, verify=False), recipe.init
-        images, labels = self.curated.to_torch("train").tensors
         seed = fold_in(self.seed, "drawn")
         return drawn_images(artifact, how, images, labels, normalisation, counts, seed, self.device)  # type: ignore[arg-type]
 

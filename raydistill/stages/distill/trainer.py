@@ -152,9 +152,8 @@ class Trainer:
             normalised = pixels.to(inputs.device)
             herd_by = torch.cat([features_of(one, normalised) for one in inputs.encoders(self.task, normalised)], dim=1)
         g = generator(self.seed, "initial")
-        initial = initial_images(
-            recipe, *images, self.counts, *experts, known, g, herd_by, inputs.drawn(self.task, self.counts)
-        )
+        drawn = inputs.drawn(self.task, pixels, train.labels_N, self.counts)
+        initial = initial_images(recipe, *images, self.counts, *experts, known, g, herd_by, drawn)
         if recipe.init == "correct":
             self._warn_of_misclassified(initial, *experts)
         labels = initial_labels(recipe, initial, self.counts, *experts, votes)

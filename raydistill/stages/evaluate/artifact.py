@@ -51,6 +51,7 @@ SUBJECTS = (
     "herding",
     "moderate",
     "el2n",
+    "el2n_window",
     "forgetting",
     "rded",
     "dm",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from raydistill.distillation.coreset import Coreset
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.gradients import gradient_matching
 from raydistill.distillation.options import DistributionMatching, GradientMatching
-from raydistill.errors import ConfigError, RaydistillError
+from raydistill.errors import ConfigError, DivergenceError, RaydistillError
 from raydistill.imports import load_entry_point
 from raydistill.learning.architectures import Architecture
 from raydistill.learning.ensemble import Ensemble
@@ -52,6 +53,7 @@ log = get_logger(__name__)
 
 Matched = Literal["dm", "ncfm", "dsa", "idc"]
 ByExperts = Literal["el2n", "el2n_window", "forgetting", "moderate", "rded"]
+DIVERGED = -1.0  # less than any accuracy
 OBSERVERS = 4  # experts that score images, at most
 
 
@@ -164,9 +166,7 @@ class Baselines:
         """Return the images of a matching method, cached or from a Ray task."""
         config, options = self.config, getattr(self.config.evaluate, name)
         seed = fold_in(self.root, name, options.seed)
-        inputs = {
-            name: plain(options), "network": plain(config.networks[0]), "sources": sources(config.networks[0])
-        }  # fmt: skip
+        inputs = {name: plain(options), **_network_inputs(config)}
         if name == "ncfm":
             inputs["augmentation"] = plain(config.evaluate.dm.augmentation)
 
@@ -192,7 +192,11 @@ class Baselines:
             images_SCHW, origins_SF, seconds = ray.get(task.remote(config, name, *arguments))
             return {"images": images_SCHW, "origins": origins_SF}, seconds
 
-        tensors = self._cached(name, {"experts": teachers.store.manifest.content}, seed, choose)
+        inputs = {"experts": teachers.store.manifest.content}
+        if name == "el2n_window":
+            _, protocol = config.evaluate.first_protocol
+            inputs |= {"protocol": plain(protocol), **_network_inputs(config)}
+        tensors = self._cached(name, inputs, seed, choose)
         return Coreset(tensors["images"], tuple(tensors["origins"]))
 
     def _drawn(self, name: Drawn) -> Tensor:
@@ -223,7 +227,11 @@ class Baselines:
 
         `make` runs a Ray task, and returns the tensors and the processor time [s].
         """
-        inputs = {"revision": revision("evaluation"), **inputs, "counts": self.counts}
+        inputs = {
+            "revision": revision("evaluation"),
+            **inputs,
+            "ipc": self.counts[0] if len(set(self.counts)) == 1 else self.counts,
+        }
         file = f"{name}-{identity_of(name, inputs, {'curated': self.evaluated_on}, seed)}.safetensors"
         if (cached := checked.read(self.cache, file)) is None:
             ensure_schedulable(self.config.resources)
@@ -235,6 +243,10 @@ class Baselines:
         if "cpu_seconds" in info:  # files of earlier versions have none
             self.cpu_seconds[name] = info["cpu_seconds"]
         return tensors
+
+
+def _network_inputs(config: Config) -> dict[str, Any]:
+    return {"network": plain(config.networks[0]), "sources": sources(config.networks[0])}
 
 
 def _choose(
@@ -268,9 +280,8 @@ def _choose(
             if name == "el2n":
                 found = difficulty.easiest(*arguments, scores, g)
             else:
-                found = difficulty.window_for_budget(
-                    *arguments, scores, g, partial(_taught, config, (images, labels), seed)
-                )
+                taught = partial(_taught, config, (images, labels), len(counts), seed)
+                found = difficulty.window_for_budget(*arguments, scores, g, taught)
         case "forgetting":
             trainings = ((store(expert, epoch) for epoch in range(1, last + 1)) for expert in observers)
             events = [difficulty.forgetting_events(network, one, images, labels) for one in trainings]
@@ -278,16 +289,17 @@ def _choose(
     return found.images_SCHW.cpu(), torch.stack(found.origins).cpu(), time.process_time() - began
 
 
-def _taught(config: Config, train: Split, seed: int, chosen: Coreset, labels_S: Tensor) -> float:
+def _taught(config: Config, train: Split, classes: int, seed: int, chosen: Coreset, labels_S: Tensor) -> float:
     """Return how well a small set trains a new network, on all training images."""
-    (images, labels), (_, protocol) = train, config.evaluate.first_protocol
-    classes, accuracies = int(labels.max()) + 1, []
+    (images, labels), (_, protocol), accuracies = train, config.evaluate.first_protocol, [DIVERGED]
     network = build_network(config.networks[0], classes, images.shape[-1])
     theta_P = initial_parameters(network, fold_in(seed, "taught")).to(images)
     data = chosen.images_SCHW, one_hot(labels_S, classes).to(images)
+    training = protocol.training.with_even_batches(len(labels_S))
     for lr in protocol.lr_grid:
-        end_P = train_network(network, theta_P, *data, replace(protocol.training, lr=lr), fold_in(seed, "taught"))
-        accuracies.append(accuracy_of(network, end_P, images, labels, classes).balanced_accuracy)
+        with suppress(DivergenceError):
+            end_P = train_network(network, theta_P, *data, replace(training, lr=lr), fold_in(seed, "taught"))
+            accuracies.append(accuracy_of(network, end_P, images, labels, classes).balanced_accuracy)
     return max(accuracies)
 
 

@@ -121,8 +121,8 @@ class Evaluate:
         Fresh networks per training set, and draws of random real images.
     baselines
         Real or matched images to compare with. "random_soft": random images with soft labels of the
-        experts. "moderate", "el2n", "forgetting" and "rded" ask the experts which images to take
-        (`distillation.difficulty`). "samples" and "mgd3" are drawn by the run's generator, which knows
+        experts. "moderate", "el2n", "el2n_window", "forgetting" and "rded" ask the experts which images to
+        take (`distillation.difficulty`). "samples" and "mgd3" are drawn by the run's generator, which knows
         classes.
     dm
         Distribution matching of the baseline "dm".

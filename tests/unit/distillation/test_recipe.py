@@ -120,7 +120,7 @@ def test_counts_by_frequency_follow_the_training_images(totals: list[int], expec
     assert sum(counts) == 10 * len(totals)
 
 
-@given(st.lists(st.integers(1, 10_000), min_size=2, max_size=12), st.integers(1, 20))
+@given(st.lists(st.integers(1, 10_000), min_size=2, max_size=12), st.integers(2, 20))
 def test_larger_classes_have_no_fewer_images(totals: list[int], ipc: int) -> None:
     counts = Recipe(images_per_class=ipc, allocation="frequency").counts(totals)
     assert min(counts) >= 1
@@ -130,6 +130,7 @@ def test_larger_classes_have_no_fewer_images(totals: list[int], ipc: int) -> Non
             assert counts[one] >= counts[other]
 
 
-def test_tiles_are_shared_equally() -> None:
-    with pytest.raises(ValueError, match="multi_formation goes with allocation: equal"):
-        Recipe(images_per_class=4, multi_formation=2, allocation="frequency")
+@pytest.mark.parametrize("options", [{"images_per_class": 4, "multi_formation": 2}, {"images_per_class": 1}])
+def test_frequency_needs_several_whole_images(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="allocation: frequency needs several images_per_class"):
+        Recipe(**options, allocation="frequency")  # type: ignore[arg-type]

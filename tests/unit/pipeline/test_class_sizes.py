@@ -31,12 +31,18 @@ def test_classes_with_few_test_galaxies_are_named(caplog: pytest.LogCaptureFixtu
 def test_classes_with_fewer_galaxies_than_images_are_named(caplog: pytest.LogCaptureFixture, stage: str) -> None:
     warn_of_few_training({"a": 10, "b": 9, "c": 1, "d": 0}, Distill(images_per_class=10), stage)
     assert messages(caplog) == [
-        f"{stage}: fewer training galaxies than distill.images_per_class=10: c (1), b (9); initial images and baselines "
-        "repeat them; add galaxies, merge classes, or lower it"
+        f"{stage}: fewer training galaxies than distilled images: c (1), b (9); initial images and baselines "
+        "repeat them; add galaxies, merge classes, or lower distill.images_per_class"
     ]
     caplog.clear()
     warn_of_few_training({"a": 1}, Distill(images_per_class=1), stage)
     assert not caplog.records
+
+
+def test_classes_that_share_by_frequency_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_few_training({"a": 1, "b": 12}, Distill(images_per_class=10, allocation="frequency"), "curate")
+    (text,) = messages(caplog)
+    assert "b (12)" in text
 
 
 def test_long_lists_are_cut(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -15,7 +15,8 @@ from raydistill.artifacts.tables import write_rows
 from raydistill.config import load
 from raydistill.stages.audit.artifact import AuditReport, AuditSummary, audit_report, audit_verdict
 from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
-from raydistill.stages.evaluate.report.printing import evaluation_report
+from raydistill.stages.evaluate.config import ShippedBaseline
+from raydistill.stages.evaluate.report.printing import TRAINING_SETS, evaluation_report
 from raydistill.stages.hunt.artifact import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary, hunt_report, hunt_verdict
 from raydistill.statistics.testing import Finding
 from raydistill.storage import Folder
@@ -144,3 +145,7 @@ def test_hunt_shows_each_strategy_with_its_meaning(tmp_path: Path) -> None:
         load("demo_hunt", ["hunt.oracle.part={index: 1, parts: 2}"]), HuntReport(folder, NO_MANIFEST, summary)
     )
     assert "for these galaxies of hunt.oracle.part 1 of 2" in " ".join(part.split())
+
+
+def test_every_baseline_has_its_place_and_its_explanation() -> None:
+    assert set(get_args(ShippedBaseline)) <= set(SUBJECTS) & set(TRAINING_SETS)

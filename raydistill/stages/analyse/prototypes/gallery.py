@@ -149,7 +149,7 @@ def residuals(inputs: AnalysisInputs) -> SectionFigure:
 def differences(inputs: AnalysisInputs) -> SectionFigure:
     """Return the figure of all differences between the mean prototypes of two classes."""
     pixels = inputs.distilled.selected.pixels().numpy().mean(axis=3)
-    means = pixels.reshape(len(inputs.class_names), -1, *pixels.shape[1:]).mean(axis=1)
+    means = np.stack([of_class.mean(axis=0) for of_class in np.split(pixels, inputs.distilled.first_rows[1:])])
     figure, largest = difference_matrix(means, inputs.class_names)
     return SectionFigure(
         "class_differences",

@@ -137,6 +137,11 @@ def stability_section(inputs: AnalysisInputs) -> Section:
         reason = "the prototypes were not distilled by this config; analyse them with the config that distilled them"
         return Section("stability", TITLE, missing=reason)
     sets = distil_repeats(repeats)
+    if any(made.counts != inputs.distilled.counts for of_repeat in sets for made in of_repeat):
+        reason = (
+            "parts of the galaxies have other proportions of the classes, so that their sets share the images otherwise"
+        )
+        return Section("stability", TITLE, missing=f"{reason}; set distill.allocation=equal")
     compared = [
         Comparison.of(repeat, made, inputs.prototype_labels) for repeat, made in zip(repeats, sets, strict=True)
     ]

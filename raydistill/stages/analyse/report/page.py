@@ -16,7 +16,7 @@ from raydistill.figures.pages import Picture, picture, render
 from raydistill.stages.analyse.sections import FigureRecord, SectionRecord, Statement, html_file
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
-from raydistill.stages.distill.counts import mosaic
+from raydistill.stages.distill.counts import amount, mosaic
 from raydistill.statistics.testing import SIGNIFICANCE
 from raydistill.storage import Folder
 from raydistill.text import format_number, survey_adjective
@@ -45,7 +45,7 @@ def analysis_page(
         survey=curated.summary.survey,
         adjective=survey_adjective(curated.summary.simulated),
         image_size=curated.summary.image_size,
-        ipc=distilled.images_per_class,
+        amount=amount(distilled.counts),
         num_classes=curated.num_classes,
         num_galaxies=curated.summary.num_train,
         iteration=distilled.selected.iteration,

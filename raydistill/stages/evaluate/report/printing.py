@@ -22,6 +22,7 @@ TRAINING_SETS = {
     "herding": "as many training images, whose mean is that of their class",
     "moderate": "as many training images, at the median distance to the mean feature of their class",
     "el2n": "as many training images, those that young experts know best",
+    "el2n_window": "as many training images, of the difficulty that teaches most",
     "forgetting": "as many training images, those that experts forget least",
     "rded": "crops of training images that the experts recognise best",
     "dm": "images of the simpler method distribution matching",

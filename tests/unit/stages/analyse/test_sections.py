@@ -1,10 +1,12 @@
 """The sections of an analysis against values known in advance."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from astropy.table import Table
 from matplotlib.figure import Figure
 
@@ -14,7 +16,7 @@ from raydistill.galaxies.answers import describe_votes
 from raydistill.galaxies.trees import GZ2
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.analyse.prototypes.bias import measure
-from raydistill.stages.analyse.prototypes.gallery import plan_repeats, plans_with_experts
+from raydistill.stages.analyse.prototypes.gallery import differences, plan_repeats, plans_with_experts
 from raydistill.stages.analyse.report.page import survey_links, thin
 from raydistill.stages.analyse.sections import (
     Quantity,
@@ -86,6 +88,14 @@ def test_mosaic_has_a_row_per_class():
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
     assert mosaic(images, [3, 3])[::2, ::2, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert mosaic(images, [4, 2])[::2, ::2, 0].tolist() == [[0, 1, 2, 3], [4, 5, 0, 0]]
+
+
+def test_class_differences_are_those_of_means_of_unequal_classes():
+    pixels = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None, None].expand(4, 2, 2, 3)
+    selected = SimpleNamespace(pixels=lambda: pixels)
+    distilled = SimpleNamespace(selected=selected, first_rows=[0, 3])
+    figure = differences(SimpleNamespace(distilled=distilled, class_names=["dark", "bright"]))
+    assert figure.alt.endswith("at most 1.00")
 
 
 def test_frames_of_a_page_keep_the_first_and_the_last():

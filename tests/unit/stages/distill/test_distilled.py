@@ -14,7 +14,7 @@ import torch
 
 from raydistill.artifacts.manifest import commit
 from raydistill.artifacts.tensors import WHITENING, read_tensors, write_tensors
-from raydistill.errors import ArtifactCorrupt, ArtifactMissing
+from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing
 from raydistill.learning.normalise import Normalisation, PixelSums
 from raydistill.stages.distill.artifact import (
     INITIAL,
@@ -207,13 +207,28 @@ def test_classes_may_have_different_numbers_of_images(folder: Folder) -> None:
     np.testing.assert_array_equal(opened.frames()[120], synthetic(0).levels())
 
 
-@pytest.mark.parametrize("counts", [[4, 1], [4], [4, 0], [-1, 5], [2, 1, 1]])
-def test_counts_that_do_not_fit_are_damage(folder: Folder, counts: list[int]) -> None:
+@pytest.mark.parametrize(
+    "entries",
+    [
+        *({"counts": counts} for counts in ([4, 1], [4], [4, 0], [-1, 5], [2, 1, 1], ["x"], [3.5, 0.5], {"a": 1})),
+        {"images_per_class": "two"}, {"images_per_class": 0}, {"class_names": []},
+    ],
+)  # fmt: skip
+def test_counts_that_do_not_fit_are_damage(folder: Folder, entries: dict[str, object]) -> None:
     for name in (SELECTED, LAST):
-        write_images(folder, name, synthetic(0), INFO | {"counts": counts})
+        write_images(folder, name, synthetic(0), INFO | entries)
     commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
-    with pytest.raises(ArtifactCorrupt, match="images of its 2 classes"):
+    with pytest.raises(ArtifactCorrupt):
         DistilledSet.open(folder.uri)
+
+
+def test_residuals_of_sets_with_other_counts_are_not_compared(folder: Folder, tmp_path: Path) -> None:
+    equal, other = with_initial(folder, synthetic(3), seed=0), Folder(str(tmp_path / "other"))
+    for name in (SELECTED, LAST, INITIAL):
+        write_images(other, name, synthetic(0), UNEQUAL)
+    commit(other, kind=KIND, identity="o", config={}, parents={}, seed=0, uris={})
+    with pytest.raises(ArtifactIncompatible, match="its classes have 3, 1 images, those of the first set 2, 2"):
+        equal.residual(DistilledSet.open(other))
 
 
 def with_initial(folder: Folder, initial: SyntheticImages, *, seed: int) -> DistilledSet:
