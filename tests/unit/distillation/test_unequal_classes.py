@@ -1,4 +1,4 @@
-"""Classes may have different numbers of images: each image stays with its own class."""
+"""Classes may have different numbers of images: each stays with its own class."""
 
 from __future__ import annotations
 
