@@ -16,7 +16,7 @@ or to votes (`calibration_measures.py` defines the figures):
   multinomial, and Dirichlet-multinomial with a scale that is fitted on validation galaxies, or with
   a network's own concentrations.
 
-Votes are counts as `galaxies.vote_counts` finds them: effective ones where a table publishes
+Votes are counts as `galaxies.votes.vote_counts` finds them: effective ones where a table publishes
 weighted fractions. No galaxy is left out for a low confidence. The first row gives every galaxy the
 mean votes of the training galaxies. Intervals are bootstraps over test galaxies and networks;
 differences to the experts on classes are of the same galaxies. The rows of

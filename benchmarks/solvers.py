@@ -1,6 +1,6 @@
 """Compare solvers of the probability flow where the ideal denoiser is known.
 
-The result is the reason for `diffusion/solver.py`.
+The result is the reason for `diffusion/sampling.py`.
 
     python benchmarks/solvers.py
 
@@ -51,7 +51,7 @@ def ddim(denoise: Denoiser, y: Tensor, us: list[float]) -> Tensor:
 
 
 def exponential(denoise: Denoiser, y: Tensor, us: list[float]) -> Tensor:
-    """D is linear in u (`diffusion/solver.py`)."""
+    """D is linear in u (`diffusion/sampling.py`)."""
     before, u_before = None, 0.0
     for u, later in pairwise(us):
         image = denoise(y, u)

@@ -57,7 +57,7 @@ def verify(
     """Evaluate a set again, and compare its accuracy with the published one.
 
     Networks are trained on the set by the protocol of its card, and tested on the survey's galaxies. The
-    exit code is 6 if the two figures differ by more than their intervals allow.
+    exit code is 6 if the means differ by more than other networks explain.
     """
     with exit_on_error():
         from raydistill import log

@@ -261,7 +261,7 @@ class Recipe:
         A student step sees all synthetic images or `batch_size` of them, and may be longer than an
         expert's. So a third of the experts' steps is enough, and a quarter with one image per class.
         In equal time, more iterations are worth more than longer students, until losses no longer
-        fall (docs/benchmarks.md, "Start epochs that choose themselves").
+        fall (dev/log.md, "Start epochs that choose themselves").
         """
         expert_epochs = self._resolve_expert_epochs(steps_per_epoch, epochs)
         student_steps, longer = self._resolve_student_steps(expert_epochs, steps_per_epoch)

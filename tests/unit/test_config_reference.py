@@ -45,7 +45,7 @@ Further keys and defaults:
 - `${oc.env:NAME}` in a value stands for an environment variable, and `${seed}` for another key. `\\${` is no
   reference. Text from servers and tables is never one: configs that raydistill writes give it back as it stands.
 
-Names in the text that are not keys, such as `learning.scores`, are modules below `raydistill/`. The page is written
+Names in the text that are not keys, such as `learning.metrics`, are modules below `raydistill/`. The page is written
 from the docstrings of `raydistill/config/tree.py` and the classes that it names; a test compares them.
 """
 WORDS = {int: "whole number", float: "number", str: "text", bool: "true, false", type(None): "null"}

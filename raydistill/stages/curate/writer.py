@@ -264,7 +264,7 @@ class CuratedWriter:
 # Keep each galaxy's number of votes beside a curated set: `vote_totals.parquet`.
 #
 # It exists only where the survey's table has numbers of votes. With the fractions of the curated set
-# it gives counts (`galaxies.vote_counts`).
+# it gives counts (`galaxies.votes.vote_counts`).
 
 VOTE_TOTALS = "vote_totals.parquet"  # object_id, total_votes: float64, the answers to all questions
 

@@ -88,7 +88,7 @@ class DetectionReport(Displayed):
         return json.loads(self.folder.read(f"{name}.json"))
 
     def detector(self) -> nn.Module:
-        """Return the trained detector, for `science.network.detect`."""
+        """Return the trained detector, for `stages.detect.network.detect`."""
         return read_detector(self.folder)
 
 

@@ -115,7 +115,8 @@ class Detect:
         recorded it. None: use all.
     frames
         Path of a curated set of whole frames with the side of a field. None: the one that
-        `raydistill curate CONFIG curate.crop_fraction=1 curate.image_size=SIDE` writes.
+        `raydistill curate CONFIG curate.crop_fraction=1 curate.image_size=SIDE curate.align=false`
+        writes.
     max_frames
         Real frames of the test split, at most, on which the detector is evaluated. As many of the
         training split give sky and noise.

@@ -6,7 +6,7 @@
   the normalisation.
 - `whitening.safetensors`: the whitening and its inverse; the header of whitened images names it.
 - `history.parquet`: a row per segment of an iteration. `validation.parquet`: a row per validation.
-- `prototypes.fits`: the selected images as FITS, see `stages.distill.fits`.
+- `prototypes.fits`: the selected images as FITS, see `stages.distill.report`.
 - `frames/iteration-000010.png`: all images after an iteration, a row per class, in 8 bits. Rows of
   classes with fewer images than others end in black.
 - `seen.parquet`: a row per galaxy that was used to train the experts or to select the iterate. An

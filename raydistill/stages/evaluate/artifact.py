@@ -5,8 +5,8 @@
 - `evaluation.json`: an object per training set. It holds `accuracy` and `balanced_accuracy` as
   {mean, std, n, ci95}, `calibration_error` of single networks, `per_class` completeness and purity,
   and `difference`, the balanced accuracy of the distilled set minus its own. `diverged` counts
-  diverged networks, if any. With `evaluate.scores`, `distilled` also holds `scores`, the DD-Ranking
-  scores of `learning.metrics`.
+  diverged networks, if any. With `evaluate.scores`, it and the baselines also hold `scores`, the
+  DD-Ranking scores of `learning.metrics`.
 - `groups.json`: with `evaluate.groups`, the completeness of groups and the bias with a nuisance.
 
 The files call a training set `subject`.

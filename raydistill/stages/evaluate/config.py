@@ -137,7 +137,7 @@ class Evaluate:
         Number of those networks; 0: none.
     scores
         Also compute the label-robust and augmentation-robust scores of the distilled set and of the
-        baselines (`learning.scores`). They use the first protocol and the experts' architecture. They
+        baselines (`learning.metrics`). They use the first protocol and the experts' architecture. They
         need further training: all small sets without augmentation, and distilled images with hard
         labels.
     groups
