@@ -248,9 +248,9 @@ def test_diverged_networks_are_logged_and_counted(root: Path, tmp_path: Path, ca
     root = Path(shutil.copytree(root, tmp_path / "runs"))
     rates = "evaluate.protocols={wild: {learned_lr: never, lr_grid: [1e30], training: {epochs: 3}}}"
     report = evaluate(
-        Plan(tiny(root, "evaluate.protocols.paper=null", rates, "evaluate.baselines=[class_mean]")), SILENT
+        Plan(tiny(root, "evaluate.protocols.paper=null", rates, "evaluate.baselines=[class_mean, el2n_window]")), SILENT
     )
-    for subject in ("distilled", "class_mean"):
+    for subject in ("distilled", "class_mean", "el2n_window"):
         assert report.summary[subject]["diverged"] == report.summary[subject]["accuracy"]["n"] == 2
         assert f"2 of 2 networks of {subject} under wild diverged" in caplog.text
     assert "diverged" not in report.summary["full_data"]
