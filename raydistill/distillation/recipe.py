@@ -86,7 +86,7 @@ class Recipe:
         Synthetic images per student step. None: all images; "auto": half of them if a class has
         several. The student sees every image once before any image again, apart from a remainder
         smaller than a batch.
-    labels, label_step
+    labels
         "hard": one-hot; "votes": the volunteers' class probabilities of the real images behind a
         synthetic one, fixed; "soft": learned logits, optimised by `label_step`.
     label_init
@@ -100,9 +100,13 @@ class Recipe:
         distribution matching (`distillation.distribution`); "tgdd": the same with random experts at
         random epochs in place of new networks; "samples": galaxies of the class from the run's
         generator; "mgd3": those near modes of its training images (`diffusion.modes`).
-    image_step, lr_step
-        Optimisers of the images and of the logarithm of the student's learning rate. In
-        `space: components` the rate is in standard deviations of a component.
+    image_step
+        Optimiser of the images. In `space: components` its rate is in standard deviations of a
+        component.
+    lr_step
+        Optimiser of the logarithm of the student's learning rate.
+    label_step
+        Optimiser of learned labels.
     engine
         Gradient engine. "exact": adjoint, which keeps the graph of one step and the parameters of all;
         "constant-adjoint": TESLA's

@@ -11,7 +11,7 @@ from raydistill.config.kinds import BY_KIND, AnyArchitecture, AnySchedule, AnySp
 from raydistill.distillation.options import ImagePixels, MatchTrajectories, OutcomeMatching, RidgeHead
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import LossWeighted
-from raydistill.learning.augment import Augmentation, Symmetries
+from raydistill.learning.augment import Augmentation
 from raydistill.stages.experts.config import GALAXIES
 
 
@@ -64,36 +64,9 @@ class Distill(Recipe):
     expert_epochs
         M, the number of expert epochs from the start to the target. "auto": those with about 75
         steps, at least one.
-    schedule
-        The start epochs, how they change, and when the run stops.
-    image_step
-        Optimiser of the images.
-    lr_step
-        Optimiser of the student learning rates.
-    label_step
-        Optimiser of the soft labels.
-    augmentation
-        Augmentation of the synthetic images.
-    average_over
-        Group of symmetries over which every student step averages its gradient, so that an image
-        need not show its class in several orientations. "none": the random symmetry of
-        `augmentation`, if any; "mirror": four (see `augmentation`); "dihedral": eight flips and
-        turns. A step then costs the time and memory of four or eight times as many images.
     outcome
         Match the outcome in the last iterations, see `distillation.outcome`: the loss on real images of a
         fresh network. None: trajectories alone.
-    multi_formation
-        f: f x f of the images are tiles of one stored image, and are learned at 1/f of the
-        resolution (`distillation.space`). `images_per_class` counts the images, and must be a multiple
-        of f^2. 1: every image is stored.
-    space
-        What is optimised, see `distillation.space`. "pixels"; "components": whitened principal
-        components of the training images, which have no noise of single pixels and keep the values
-        in the range of pictures; "pyramid": images of several sizes, enlarged and added;
-        "generator": noised states, which the run's generator turns into galaxies.
-    objective
-        "trajectories"; "ridge": the outcome of a linear head on the experts' features, see
-        `distillation.heads`. It needs hard labels, and uses neither the schedule nor students.
     experts
         Numbers of the experts to match, or to take features of, from 0. None: all.
     seed
@@ -115,9 +88,7 @@ class Distill(Recipe):
     lr_step: AnyStep = field(default_factory=lambda: Recipe().lr_step)
     label_step: AnyStep = field(default_factory=lambda: Recipe().label_step)
     augmentation: Augmentation = GALAXIES
-    average_over: Symmetries = "none"
     outcome: OutcomeOptions | None = None
-    multi_formation: PositiveInt = 1
     space: AnySpace = field(default_factory=ImagePixels)
     objective: Annotated[Objectives, BY_KIND, infer_kind(Objectives)] = field(default_factory=MatchTrajectories)
     experts: tuple[NonNegativeInt, ...] | None = None
