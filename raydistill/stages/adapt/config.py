@@ -64,7 +64,6 @@ Share = Annotated[float, Gt(0), Lt(1)]
 class AdaptTraining(WeightedTraining):
     """Train every network for the same number of steps."""
 
-    steps: int = 1000
     lr_decay_at: float = 0.7
     average: float = 10.0
     augmentation: Augmentation = GALAXIES

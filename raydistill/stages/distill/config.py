@@ -17,14 +17,7 @@ from raydistill.stages.experts.config import GALAXIES
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeOptions(OutcomeMatching):
-    """Set the iterations that match the outcome, not trajectories.
-
-    Parameters
-    ----------
-    networks
-        Architectures that take turns, each with a learning rate of its own. Empty: the experts'.
-        Images that several architectures learn from suit others better.
-    """
+    """Set the iterations that match the outcome, not trajectories."""
 
     # Declared again to be chosen by kind.
     networks: tuple[AnyArchitecture, ...] = ()
@@ -61,9 +54,6 @@ class Distill(Recipe):
 
     Parameters
     ----------
-    expert_epochs
-        M, the number of expert epochs from the start to the target. "auto": those with about 75
-        steps, at least one.
     outcome
         Match the outcome in the last iterations, see `distillation.outcome`: the loss on real images of a
         fresh network. None: trajectories alone.
