@@ -8,8 +8,8 @@ plain attention and the number of the class, a single value: it is given as the 
 Each form is trained from several seeds, and its samples have the classes of training galaxies. They
 are audited: distances over their floor (real against real), mean over the seeds with its 95 %
 interval (Student's t), and beside it the difference to plain attention of the same seed. Also: the
-share of samples whose class the config's experts recognise, and the validation loss at the middle and
-at the end of the training, which shows how far it has converged.
+share of samples whose class the config's experts recognise, and the training loss at the middle and at
+the end of the training, which shows how far it has converged.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def figures(common: list[str], network: str, condition: str, seed: int) -> dict[
     """Train, sample and audit one form; return its figures."""
     words = [*common, f"generate.model={{network: {{kind: unet, channels: [32, 64, 128], {network}}}}}"]
     words += [f"generate.conditions=[{condition}]", f"generate.seed={seed}"]
-    losses = open_artifact(run_stage("generate", words)).validation().to_pandas()
+    losses = open_artifact(run_stage("generate", words)).history().to_pandas()
     run_stage("sample", words)
     table = open_artifact(run_stage("audit", words)).table()
     rows = table.set_index(["metric", "feature"])
@@ -92,7 +92,7 @@ def figures(common: list[str], network: str, condition: str, seed: int) -> dict[
 
 
 def _near(losses: pd.DataFrame, share: float) -> float:
-    """Return the validation loss nearest to this share of the steps."""
+    """Return the training loss nearest to this share of the steps."""
     row = (losses["step"] - share * losses["step"].max()).abs().idxmin()
     return float(losses.loc[row, "loss"])
 
