@@ -59,9 +59,9 @@ def main() -> None:
         for name in names:
             values, plain = (np.array([run[name] for run in one]) for one in (runs, found["attention"]))
             cells.append(
-                shown(mean_interval(values), digits=2)
+                shown(mean_interval(values))
                 if form == "attention"
-                else f"{values.mean():.2f}, {shown(paired_difference(values, plain), '+', 2)}"
+                else f"{values.mean():.3f}, {shown(paired_difference(values, plain), '+')}"
             )
         rows.append((form, *cells))
     print(text_table(f"{options.config}, {options.seeds} seeds: value, and minus plain attention", rows))

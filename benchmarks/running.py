@@ -46,9 +46,9 @@ def raydistill(stage: str, arguments: list[str]) -> CommandResult:
     return CommandResult(folder, code, "".join(log))
 
 
-def shown(of: Interval, sign: str = "", digits: int = 3) -> str:
+def shown(of: Interval, sign: str = "") -> str:
     """Return a symmetric interval as text, such as 0.620 ± 0.070."""
-    return f"{of.value:{sign}.{digits}f} ± {of.high - of.value:.{digits}f}"
+    return f"{of.value:{sign}.3f} ± {of.high - of.value:.3f}"
 
 
 def run_stage(stage: str, arguments: list[str]) -> Path:
