@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from itertools import product
 
 import numpy as np
 from running import shown
 from splits import chosen_figures, report_of
 
 from raydistill import load_config
+from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.statistics.intervals import mean_interval, paired_difference
 from raydistill.text import shown_name, text_table
 
 SHARES = ("equal", "frequency")
 SETS = ("distilled", "random_real", "dm")
+FIGURES = ("completeness", "purity")
 
 
 def main() -> None:
@@ -47,17 +50,18 @@ def main() -> None:
         rows.append((shown_name(name), *cells, shown(paired_difference(frequency, equal), "+")))
     print(text_table(f"{options.config}: balanced accuracy, {options.splits} splits", rows))
     classes = list(reports["equal"][0].summary["distilled"]["per_class"])
-    rows = [("class", "set", *(f"{figure}, {share}" for figure in ("completeness", "purity") for share in SHARES))]
-    for label in classes:
-        for name in SETS[:2]:
-            cells = []
-            for figure in ("completeness", "purity"):
-                for share in SHARES:
-                    values = [report.summary[name]["per_class"][label][figure]["mean"] for report in reports[share]]
-                    known = [value for value in values if value is not None]
-                    cells.append(f"{statistics.mean(known):.3f}" if known else "none")
-            rows.append((label, shown_name(name), *cells))
+    rows = [("class", "set", *(f"{figure}, {share}" for figure in FIGURES for share in SHARES))]
+    for label, name in product(classes, SETS[:2]):
+        cells = [mean_of(reports[share], name, label, figure) for figure in FIGURES for share in SHARES]
+        rows.append((label, shown_name(name), *cells))
     print(text_table("Each class, mean over the splits", rows))
+
+
+def mean_of(reports: list[EvaluationReport], name: str, label: str, figure: str) -> str:
+    """Return a class's figure, mean over the reports in which it is known."""
+    values = [report.summary[name]["per_class"][label][figure]["mean"] for report in reports]
+    known = [value for value in values if value is not None]
+    return f"{statistics.mean(known):.3f}" if known else "none"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 
 import numpy as np
 
+from raydistill.distillation.coreset import classes_of
 from raydistill.figures.image_grids import image_grid
 from raydistill.stages.distill.artifact import SELECTED, read_images
 from raydistill.stages.distill.counts import amount, counts_of
@@ -26,7 +27,7 @@ def main() -> None:
     info = sets[0][1]
     names, counts = info["class_names"], [counts_of(of_set) for _, of_set in sets]
     shown = np.concatenate([images.display().numpy() for images, _ in sets])
-    labels = np.concatenate([np.repeat(np.arange(len(names)), of_set) for of_set in counts])
+    labels = np.concatenate([classes_of(of_set).numpy() for of_set in counts])
     caption = f"{info['survey']}, {amount(counts[0])}, all synthetic; a column for each of {len(sets)} distilled sets"
     image_grid(shown, labels, names, args.picture, columns=sum(max(of_set) for of_set in counts), caption=caption)
     print(args.picture)

@@ -72,7 +72,7 @@ def class_mean(
     """
     images: list[Tensor] = []
     origins: list[Tensor] = []
-    for rows, count in zip(members(labels_N, len(counts_K)), counts_K, strict=True):
+    for rows, count in rows_and_counts(labels_N, counts_K):
         parts = rows[torch.randperm(len(rows), generator=g)].tensor_split(min(count, len(rows)))
         means = [images_NCHW[part].mean(dim=0) for part in parts]
         noise = jitter * torch.randn(count, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
@@ -134,8 +134,13 @@ def noise(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: tor
 
 def with_class_origins(images_SCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int]) -> Coreset:
     """Return images, sorted by class, with the whole class as their origins."""
-    of_class = zip(members(labels_N, len(counts_K)), counts_K, strict=True)
+    of_class = rows_and_counts(labels_N, counts_K)
     return Coreset(images_SCHW, tuple(rows for rows, count in of_class for _ in range(count)))
+
+
+def classes_of(counts_K: Sequence[int]) -> Tensor:
+    """Return the class of each image [S] of a set that is sorted by class."""
+    return torch.arange(len(counts_K)).repeat_interleave(torch.tensor(counts_K))
 
 
 def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
@@ -147,6 +152,11 @@ def members(labels_N: Tensor, num_classes: int) -> list[Tensor]:
     return rows
 
 
+def rows_and_counts(labels_N: Tensor, counts_K: Sequence[int]) -> list[tuple[Tensor, int]]:
+    """Return the rows of each class and the number of images wanted of it."""
+    return list(zip(members(labels_N, len(counts_K)), counts_K, strict=True))
+
+
 def repeated(rows: Tensor, count: int) -> Tensor:
     """Return the first `count` rows, repeated if there are fewer."""
     return rows.repeat(-(-count // len(rows)))[:count]
@@ -156,6 +166,5 @@ def chosen(
     images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], choose: Callable[[Tensor, int], Tensor]
 ) -> Coreset:
     """Return the coreset of the rows that `choose` takes of a class's rows."""
-    of_class = zip(members(labels_N, len(counts_K)), counts_K, strict=True)
-    rows_S = torch.cat([choose(rows, count) for rows, count in of_class])
+    rows_S = torch.cat([choose(rows, count) for rows, count in rows_and_counts(labels_N, counts_K)])
     return Coreset(images_NCHW[rows_S], rows_S.split(1))

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate, pad
 
-from raydistill.distillation.coreset import Coreset, chosen, members, repeated
-from raydistill.distillation.initial import classes_of
+from raydistill.distillation.coreset import Coreset, chosen, classes_of, repeated, rows_and_counts
 from raydistill.learning.networks import Network
 from raydistill.learning.normalise import one_hot
 from raydistill.learning.training import predict, predict_logits
@@ -121,7 +120,7 @@ def rded(
     side = images_NCHW.shape[-1]
     factor = 2 if side > LARGEST_WHOLE and side % 2 == 0 else 1
     images, origins = [], []
-    for label, (rows, count) in enumerate(zip(members(labels_N, len(counts_K)), counts_K, strict=True)):
+    for label, (rows, count) in enumerate(rows_and_counts(labels_N, counts_K)):
         candidates = rows[torch.randperm(len(rows), generator=g)[:CANDIDATES]]
         crops_MCHW = random_crops(images_NCHW[candidates], side // factor, g)
         loss_M = realism_loss(network, thetas_P, crops_MCHW, label, side)

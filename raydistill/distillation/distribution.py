@@ -71,8 +71,8 @@ def distribution_matching(
 ) -> Iterator[tuple[int, float, Tensor]]:
     """Yield (iteration, loss, images [S, C, H, W]) after every iteration.
 
-    The images are sorted by class, `counts_K` of each. The initial images are random real ones. All random numbers
-    depend on `seed`. The images are one tensor, updated in place.
+    The images are sorted by class, `counts_K` of each. The initial images are random real ones. All
+    random numbers depend on `seed`. The images are one tensor, updated in place.
 
     draw: returns the parameters theta_P of `network` from the seed of an iteration. None: freshly
     initialised ones.

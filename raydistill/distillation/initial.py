@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raydistill.distillation import coreset
-from raydistill.distillation.coreset import Coreset
+from raydistill.distillation.coreset import Coreset, classes_of
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.options import DistributionMatching
 from raydistill.distillation.recipe import Recipe
@@ -135,11 +135,6 @@ def initial_labels(
     else:
         p_SK = hard_labels(counts_K).to(chosen.images_SCHW)
     return p_SK.clamp_min(LEAST_PROBABILITY).log() if recipe.labels == "soft" else p_SK
-
-
-def classes_of(counts_K: Sequence[int]) -> Tensor:
-    """Return the class of each image [S] of a set that is sorted by class."""
-    return torch.arange(len(counts_K)).repeat_interleave(torch.tensor(counts_K))
 
 
 def hard_labels(counts_K: Sequence[int]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from raydistill.distillation.options import (
     SGD,
@@ -32,6 +32,7 @@ TrajectoryKind = Literal["sgd", "straight"]
 MatchAt = Literal["end", "nearest"]
 Labels = Literal["hard", "votes", "soft"]
 LabelInit = Literal["experts", "votes", "hard"]
+Drawn = Literal["samples", "mgd3"]  # by a generator
 Init = Literal["noise", "real", "correct", "mean", "herding", "dm", "tgdd", "samples", "mgd3"]
 
 
@@ -349,7 +350,7 @@ class Recipe:
     @property
     def draws(self) -> bool:
         """Return whether a generator draws the initial images."""
-        return self.init in ("samples", "mgd3")
+        return self.init in get_args(Drawn)
 
     @property
     def needs_generator(self) -> bool:

@@ -10,9 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import get_args
 
 from raydistill.config import Config, Distill
 from raydistill.datasets.base import DataSet
+from raydistill.distillation.recipe import Drawn
 from raydistill.errors import ConfigError, nearest
 from raydistill.galaxies.answers import parse_answers
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, find_class, load_class_tree
@@ -60,7 +62,7 @@ def check(config: Config) -> None:
     if config.distill.needs_generator:
         _check_generator(config)
     searched = config.search.space.get("init")
-    if isinstance(searched, list) and not config.distill.draws and ("samples" in searched or "mgd3" in searched):
+    if isinstance(searched, list) and not config.distill.draws and any(init in searched for init in get_args(Drawn)):
         what = "its init needs a generator, which the search opens only if the recipe itself begins with one"
         raise ConfigError(what, "search.space", "set distill.init=samples, or leave out samples and mgd3")
     _check_baselines(config)
@@ -144,12 +146,17 @@ def _check_generator(config: Config) -> None:
     where = "distill.space" if recipe.space.kind == "generator" else "distill.init"
     if config.curate.whitening:
         raise ConfigError("a generator draws no whitened images", where, "leave out curate.whitening")
-    if recipe.draws and config.generate.conditions is not None and "class" not in config.generate.conditions:
-        what, fix = "samples and mgd3 need a generator that knows classes", "add class to generate.conditions"
-        raise ConfigError(what, where, fix)
+    if recipe.draws:
+        _check_class_condition(config, where)
     if recipe.space.kind == "generator" and config.generate.model.space.kind == "latents":
         what = "a generator of latents gives no gradient of its images"
         raise ConfigError(what, "distill.space", "choose another generate.model.space, or another distill.space")
+
+
+def _check_class_condition(config: Config, key: str) -> None:
+    if config.generate.conditions is not None and "class" not in config.generate.conditions:
+        what, fix = "samples and mgd3 need a generator that knows classes", "add class to generate.conditions"
+        raise ConfigError(what, key, fix)
 
 
 def _check_tiles(config: Config, tiles: int, key: str) -> None:
@@ -172,9 +179,7 @@ def _check_baselines(config: Config) -> None:
     if config.curate.whitening:
         what, fix = "a generator draws no whitened images", "leave out curate.whitening, or samples and mgd3"
         raise ConfigError(what, "evaluate.baselines", fix)
-    if config.generate.conditions is not None and "class" not in config.generate.conditions:
-        what, fix = "samples and mgd3 need a generator that knows classes", "add class to generate.conditions"
-        raise ConfigError(what, "evaluate.baselines", fix)
+    _check_class_condition(config, "evaluate.baselines")
 
 
 def _check_encoder(config: Config) -> None:

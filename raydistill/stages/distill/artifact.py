@@ -39,12 +39,12 @@ from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
-from raydistill.distillation.initial import classes_of
+from raydistill.distillation.coreset import classes_of
 from raydistill.distillation.residual import Residual, residual_of
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, listed
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
-from raydistill.stages.distill.counts import mosaic, places_of
+from raydistill.stages.distill.counts import counts_of, first_rows, mosaic, places_of
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class DistilledSet(Displayed):
             last = replace(last, normalisation=selected.normalisation)  # share one object: a whitening is large
         header = checked(folder, SELECTED, _Header, info)
         names, parts = header.class_names, (selected, last)
-        counts = header.counts or (header.images_per_class,) * len(names)
+        counts = counts_of(vars(header))
         shape = (sum(counts), len(counts))
         fits = all(len(part.images_SCHW) == shape[0] and part.targets_SK.shape == shape for part in parts)
         if not fits or len(names) != len(counts) or min(counts, default=0) < 1:
@@ -216,7 +216,7 @@ class DistilledSet(Displayed):
     @property
     def first_rows(self) -> list[int]:
         """Return the row of the first image of each class."""
-        return [0, *np.cumsum(self.counts)[:-1].tolist()]
+        return first_rows(self.counts)
 
     @property
     def stored_counts(self) -> tuple[int, ...]:
@@ -333,8 +333,8 @@ class DistilledSet(Displayed):
         frames = {}
         for name in sorted(self.manifest.files):
             if match := FRAME.fullmatch(name):
-                mosaic = np.asarray(Image.open(io.BytesIO(self.folder.read(name)), formats=["PNG"]))
-                tiles = mosaic.reshape(rows, mosaic.shape[0] // rows, columns, mosaic.shape[1] // columns, 3)
+                picture = np.asarray(Image.open(io.BytesIO(self.folder.read(name)), formats=["PNG"]))
+                tiles = picture.reshape(rows, picture.shape[0] // rows, columns, picture.shape[1] // columns, 3)
                 frames[int(match[1])] = tiles.swapaxes(1, 2)[places]
         return frames
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from raydistill.distillation.coreset import classes_of
 
 
 def mosaic(images_SHWC: np.ndarray, counts: Sequence[int]) -> np.ndarray:
@@ -28,11 +30,16 @@ def header_of(counts: Sequence[int]) -> dict[str, Any]:
     return {"images_per_class": sum(counts) // len(counts)} | ({"counts": counts} if len(set(counts)) > 1 else {})
 
 
-def counts_of(info: dict[str, Any]) -> tuple[int, ...]:
+def counts_of(info: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the number of images of each class, from the header of an iterate."""
     return tuple(info.get("counts") or [info["images_per_class"]] * len(info["class_names"]))
 
 
 def places_of(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the class of each image [S], and its number in this class [S]."""
-    return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
+    return classes_of(counts).numpy(), np.concatenate([np.arange(count) for count in counts])
+
+
+def first_rows(counts: Sequence[int]) -> list[int]:
+    """Return the row of the first image of each class."""
+    return [0, *np.cumsum(counts)[:-1].tolist()]

@@ -15,6 +15,7 @@ from astropy.io import fits
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config import Config
+from raydistill.distillation.coreset import classes_of
 from raydistill.distillation.segments import OUTCOME
 from raydistill.errors import ArtifactError
 from raydistill.figures.drawing import Target
@@ -23,7 +24,7 @@ from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.runtime.stages import save_figure
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import LAST, SELECTED, SyntheticImages, read_images
-from raydistill.stages.distill.counts import amount, counts_of
+from raydistill.stages.distill.counts import amount, counts_of, first_rows
 from raydistill.stages.distill.figures import class_means, most_confident, nearest_real_means, training_curves
 from raydistill.storage import Folder
 from raydistill.tracking.tracker import Run
@@ -33,7 +34,7 @@ def draw_grid(
     folder: Folder, name: str, images: SyntheticImages, class_names: list[str], counts: Sequence[int]
 ) -> None:
     """Draw the images, one row per class."""
-    labels = np.repeat(np.arange(len(class_names)), counts)
+    labels = classes_of(counts).numpy()
     with folder.writing(name) as path:
         image_grid(images.display().numpy(), labels, class_names, path)
 
@@ -41,13 +42,12 @@ def draw_grid(
 def publish(config: Config, spec: ArtifactSpec, curated: CuratedSet, run: Run) -> None:
     """Write figures, FITS and summary of the selected images, before the manifest."""
     selected, info = read_images(spec.folder, SELECTED)
-    names = curated.class_names
-    counts = counts_of(info)
+    names, counts = curated.class_names, counts_of(info)
     draw_grid(spec.folder, "grid.png", selected, names, counts)
     run.artifact(spec.folder.local("grid.png"))
     save_figure(spec, run, "atlas.png", partial(_atlas, spec=spec, curated=curated, selected=selected, info=info))
     save_figure(spec, run, "history.png", partial(_history, folder=spec.folder))
-    labels = np.repeat(np.arange(len(names)), counts)
+    labels = classes_of(counts).numpy()
     header: dict[str, Card] = {
         "IPC": info["images_per_class"],
         "SEED": spec.seed,
@@ -72,17 +72,17 @@ def _atlas(path: Any, spec: ArtifactSpec, curated: CuratedSet, selected: Synthet
     train = curated.load("train")
     real, labels = train.images_NHWC.numpy(), train.labels_N.numpy()
     images, counts, k = selected.display().numpy(), counts_of(info), curated.num_classes
-    ends = np.cumsum(counts)
+    firsts = first_rows(counts)
     best = most_confident(labels, train.confidence_N, k, 4)
     has_confidence = np.ptp(train.confidence_N) > 0  # constant in a survey of labels without votes
     survey = f"{curated.summary.survey} (simulated)" if curated.summary.simulated else curated.summary.survey
     atlas(
         path,
         curated.class_names,
-        np.split(images, ends[:-1]),
+        np.split(images, firsts[1:]),
         class_means(real, labels, k),
         [real[index] for index in best],
-        list(nearest_real_means(images[ends - counts], real, min(10, len(real)))[:, None]),
+        list(nearest_real_means(images[firsts], real, min(10, len(real)))[:, None]),
         "   ·   ".join([survey, amount(counts), f"raydistill\u00a0{spec.identity[:12]}"]),
         curated.summary.simulated,
         examples="most confident" if has_confidence else "examples",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import WHITENING
-from raydistill.distillation.coreset import Coreset, random_real
+from raydistill.distillation.coreset import Coreset, classes_of, random_real
 from raydistill.distillation.diagnostics import (
     WINDOW,
     Finding,
@@ -30,7 +30,7 @@ from raydistill.distillation.diagnostics import (
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.divergence import NotFinite, StudentLrOutOfRange
 from raydistill.distillation.heads import HeadDistiller
-from raydistill.distillation.initial import classes_of, initial_images, initial_labels, margin
+from raydistill.distillation.initial import initial_images, initial_labels, margin
 from raydistill.distillation.recipe import ResolvedRecipe
 from raydistill.distillation.segments import SegmentResult, StationaryExperts
 from raydistill.distillation.trajectories import final_parameters

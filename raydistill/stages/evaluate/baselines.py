@@ -23,6 +23,7 @@ from raydistill.distillation.coreset import Coreset
 from raydistill.distillation.distribution import distribution_matching
 from raydistill.distillation.gradients import gradient_matching
 from raydistill.distillation.options import DistributionMatching, GradientMatching
+from raydistill.distillation.recipe import Drawn
 from raydistill.errors import ConfigError, DivergenceError, RaydistillError
 from raydistill.imports import load_entry_point
 from raydistill.learning.architectures import Architecture
@@ -45,7 +46,7 @@ from raydistill.stages.evaluate.fits import Split
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.stages.experts.classify.classifier import expert_architecture, expert_network
 from raydistill.stages.generate.artifact import GeneratorArtifact
-from raydistill.stages.generate.drawing import Drawn, drawn_images
+from raydistill.stages.generate.drawing import drawn_images
 from raydistill.storage import Folder, checked
 from raydistill.table import revision
 

@@ -9,6 +9,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from raydistill.config.kinds import AnyArchitecture, added
 from raydistill.distillation.options import CharacteristicMatching, DistributionMatching, GradientMatching
+from raydistill.distillation.recipe import Drawn
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.options import Training
 from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
@@ -181,7 +182,7 @@ class Evaluate:
     @property
     def draws(self) -> bool:
         """Return whether a generator draws a baseline."""
-        return not {"samples", "mgd3"}.isdisjoint(self.baselines)
+        return not set(get_args(Drawn)).isdisjoint(self.baselines)
 
     @property
     def first_protocol(self) -> tuple[str, Protocol]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +11,12 @@ from torch import Tensor
 from raydistill.diffusion.modes import modes_of, near_modes
 from raydistill.diffusion.noised import SCALE
 from raydistill.diffusion.sampling import sample
-from raydistill.distillation import coreset
+from raydistill.distillation.coreset import rows_and_counts
+from raydistill.distillation.recipe import Drawn
 from raydistill.learning.encoders import Renormalise
 from raydistill.learning.normalise import Normalisation
 from raydistill.seeding import fold_in, generator
 from raydistill.stages.generate.artifact import GeneratorArtifact
-
-Drawn = Literal["samples", "mgd3"]
 
 
 def drawn_images(
@@ -38,8 +36,7 @@ def drawn_images(
     """
     drawer = artifact.load().to(device)
     side, sampling, pictures = artifact.summary.image_size, artifact.summary.sampling, []
-    members = coreset.members(labels_N, len(counts_K))
-    for label, (rows, count) in enumerate(zip(members, counts_K, strict=True)):  # one by one: all may not fit
+    for label, (rows, count) in enumerate(rows_and_counts(labels_N, counts_K)):  # one by one: all may not fit
         conditions = artifact.encoding.encode(count, labels_N=np.full(count, label))
         noise = torch.randn(count, 3, side, side, generator=generator(seed, "noise", label))
         if how == "samples":
