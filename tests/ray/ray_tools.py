@@ -131,3 +131,8 @@ def folder_survey(root: Path, labels: dict[str, Any], **options: Any) -> dict[st
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     images = options.pop("images", None) or FolderImages(root=str(root / "images"), **options)
     return {"catalog": str(root / "labels.csv"), "images": images, "dialect": "plain"}
+
+
+def figure_is_whole(figure: dict[str, Any], n: int) -> bool:
+    """Return whether a figure of n networks has all its parts."""
+    return set(figure) == {"mean", "std", "n", "ci95"} and figure["n"] == n and (figure["std"] is None) == (n < 2)
