@@ -40,8 +40,10 @@ def test_exit_code_is_that_of_the_command_or_of_a_lost_cluster(body: str, code: 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 7), (signal.SIGTERM, 7), (signal.SIGKILL, -signal.SIGKILL)])
 def test_signals_to_the_supervisor_reach_the_command(sent: signal.Signals, code: int) -> None:
+    # short naps: a signal that comes just before one is noticed at its end
     exits = (
-        "[signal.signal(n, lambda *_: sys.exit(7)) for n in (2, 15)], print(os.getpid(), flush=True), time.sleep(60)"
+        "[signal.signal(n, lambda *_: sys.exit(7)) for n in (2, 15)], print(os.getpid(), flush=True), "
+        "[time.sleep(0.1) for _ in range(600)]"
     )
     with start(exits) as process:
         assert process.stdout is not None
