@@ -124,3 +124,19 @@ def test_classes_share_the_images_by_frequency(tiny_root: Path, tmp_path: Path) 
     export(distilled, Folder(str(tmp_path / "pictures")), "png")
     stored = [len(list(folder.glob("*.png"))) for folder in sorted((tmp_path / "pictures").glob("0*"))]
     assert stored == list(distilled.counts)
+
+
+def test_soft_labels_of_classes_by_frequency_have_scores(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path, "survey", "curated", "trajectories")
+    shared = ("distill.images_per_class=3", "distill.allocation=frequency", "distill.iterations=2")
+    words = (
+        "distill.labels=soft",
+        "evaluate.scores=true",
+        "evaluate.full_data_networks=1",
+        "evaluate.baselines=[random_real]",
+    )
+    plan = Plan(tiny(root, *shared, *words))
+    distilled = distill(plan, SILENT)
+    assert distilled.labels.bincount().tolist() == list(distilled.counts)
+    summary = evaluate(plan, SILENT).summary
+    assert np.isfinite(summary["distilled"]["scores"]["label_robust"]["score"])

@@ -56,7 +56,9 @@ def test_images_have_values_of_pictures_and_no_learning_rate(config: Config) -> 
     assert made.residual(last=True).mean_SHWC.shape == pixels.shape
 
 
-def test_resumed_trainer_has_the_same_bits(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [(), ("distill.images_per_class=3", "distill.allocation=frequency")])
+def test_resumed_trainer_has_the_same_bits(config: Config, changed: tuple[str, ...], tmp_path: Path) -> None:
+    config = tiny(config.output, *HEADS, *changed)
     whole, early = (Trainer(task(config, tmp_path / name)) for name in ("whole", "stopped"))
     for _ in range(4):
         whole.step()
@@ -101,3 +103,12 @@ def test_images_may_be_noised_states_of_the_generator(config: Config, tmp_path: 
     pixels = made.last.pixels()
     assert -1e-6 <= float(pixels.min()) <= float(pixels.max()) <= 1 + 1e-6
     assert not torch.equal(made.last.images_SCHW, made.initial.images_SCHW)
+
+
+def test_heads_may_begin_with_samples_of_the_generator(config: Config, tmp_path: Path) -> None:
+    root = copy_of(Path(config.output), tmp_path, "survey", "curated", "trajectories")
+    plan = Plan(tiny(root, *HEADS, "distill.init=samples", "generate.sampling={steps: 2}"))
+    write_generator(plan, "class")
+    made = distill(plan, SILENT)
+    assert "generator" in made.manifest.parents
+    assert not torch.equal(made.initial.images_SCHW, DistilledSet.open(below(config, "distilled")).initial.images_SCHW)
