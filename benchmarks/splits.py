@@ -29,20 +29,8 @@ Figures = dict[str, tuple[float, float]]  # of each training set: mean, half wid
 
 def chosen_figures(report: EvaluationReport, network: str) -> Figures:
     """Return the figures of one network."""
-    rows = [row for row in report.runs.to_pylist() if row["network"] == network]
-    figures = {}
-    for name, entry in report.summary.items():
-        validation: dict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            if row["subject"] == name:
-                validation[row["protocol"]].append(-1.0 if row["validation"] is None else row["validation"])
-        if not validation:
-            continue
-        best = max(validation, key=lambda protocol: statistics.mean(validation[protocol]))
-        pair = next(pair for pair in entry["all"] if (pair["protocol"], pair["network"]) == (best, network))
-        balanced = pair["balanced_accuracy"]
-        figures[name] = (balanced["mean"], float("nan") if balanced["ci95"] is None else balanced["ci95"])
-    return figures
+    chosen = {name: pair["balanced_accuracy"] for name, pair in report.chosen(network).items()}
+    return {name: (of["mean"], float("nan") if of["ci95"] is None else of["ci95"]) for name, of in chosen.items()}
 
 
 def table(title: str, splits: list[Figures]) -> str:

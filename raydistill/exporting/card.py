@@ -52,11 +52,13 @@ class Card:
     config, overrides
         The shipped config that made the set, and the values that were changed.
     protocol, network
-        Of the networks that were trained on it.
+        Of the networks that were trained on it. Of several protocols it is the best one on validation
+        galaxies.
     balanced_accuracy
         Theirs, on test galaxies.
     others
-        That of the baselines, the experts and networks trained on all galaxies, by name.
+        That of the baselines, the experts and networks trained on all galaxies, by name. The protocol is
+        chosen for each.
     cpu_seconds
         Processor time that made the training sets, by name [s].
     galaxies

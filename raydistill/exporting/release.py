@@ -50,13 +50,16 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
     if plan.config.distill.objective.kind == "ridge":
         what, fix = "it was made for heads on features", "release a set made for networks from scratch"
         raise ArtifactIncompatible(what, distilled.folder.uri, fix)
-    origin, (protocol, _) = provenance_of(distilled), plan.config.evaluate.first_protocol
-    figures = {name: Figure.of(entry) for name, entry in report.summary.items() if name != "distilled_last"}
+    origin, network = provenance_of(distilled), plan.config.network.name
+    chosen = report.chosen(network)  # experts may have another network
+    figures = {
+        name: Figure.of(chosen.get(name, entry)) for name, entry in report.summary.items() if name != "distilled_last"
+    }
     card = Card(
         config=config,
         overrides=changes,
-        protocol=protocol,
-        network=plan.config.network.name,
+        protocol=chosen["distilled"]["protocol"],
+        network=network,
         balanced_accuracy=figures.pop("distilled"),
         others=figures,
         cpu_seconds=report.cpu_seconds,

@@ -22,6 +22,7 @@ from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import run
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.evaluate.artifact import EvaluationReport
 
 log = get_logger(__name__)
 
@@ -104,6 +105,7 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
         read_description(Path(place))  # its errors need no survey
     distilled = None if foreign else DistilledSet.open(shipped.set_folder(place))
     card = None if distilled is None else card_of(distilled)
+    own = config is None
     if config is None:
         config, words = _of_card(card, place)
         overrides = [*words, *overrides]
@@ -120,7 +122,20 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
     if card is not None and not same:
         log.warning("verify: these are other galaxies than those of the card, so nothing is compared")
     name = place.rstrip("/").rpartition("/")[2]
-    return Verified(name, Figure.of(report.summary["distilled"]), card.balanced_accuracy if card and same else None)
+    return Verified(
+        name, _figure(report, card if own else None, plan), card.balanced_accuracy if card and same else None
+    )
+
+
+def _figure(report: EvaluationReport, card: Card | None, plan: Plan) -> Figure:
+    """Return the figure by the card's protocol, or the best one on validation images."""
+    if card is None:
+        return Figure.of(report.chosen(plan.config.network.name)["distilled"])
+    for pair in report.summary["distilled"]["all"]:
+        if (pair["protocol"], pair["network"]) == (card.protocol, card.network):
+            return Figure.of(pair)
+    what = f"its config has no protocol '{card.protocol}' for the network '{card.network}' (any more)"
+    raise ConfigError(what, card.config, "install the release that made the set, or verify it with a config")
 
 
 def is_at_hand(name: str) -> bool:

@@ -93,20 +93,27 @@ def test_figure_is_found_again(root: Path, released: Path, tmp_path: Path) -> No
     assert verified.found.mean == pytest.approx(verified.published.mean, abs=1e-4)
     verified.check()
 
-    wrong = tmp_path / "wrong"
+    figure = {"mean": 0.99, "std": 0.001, "ci95": 0.001}
+    wrong = with_card(released, tmp_path / "wrong", balanced_accuracy=figure | {"n": 2})
+    with training_here(), pytest.raises(NotRepeated, match=r"0\.990 ± 0\.001"):
+        verify(wrong, None, words).check()
+    with training_here(), pytest.raises(ConfigError, match="its config has no protocol 'gone' for the network"):
+        verify(with_card(released, tmp_path / "gone", protocol="gone"), None, words)
+
+
+def with_card(released: Path, folder: Path, **changed: object) -> str:
+    """Copy a released set, with another card."""
     for name in ("images.safetensors", "seen.parquet", "summary.json"):
-        Folder(str(wrong)).write(name, (released / name).read_bytes())
-    card = json.loads((released / CARD).read_text())
-    card["balanced_accuracy"] |= {"mean": 0.99, "std": 0.001, "ci95": 0.001}
-    Folder(str(wrong)).write(CARD, json.dumps(card).encode())
+        Folder(str(folder)).write(name, (released / name).read_bytes())
+    card = json.loads((released / CARD).read_text()) | changed
+    Folder(str(folder)).write(CARD, json.dumps(card).encode())
     manifest = rd.open(released).manifest
     commit(
-        Folder(str(wrong)), kind="distilled", identity=manifest.identity[::-1], config=manifest.config, seed=manifest.seed,
+        Folder(str(folder)), kind="distilled", identity=folder.name, config=manifest.config, seed=manifest.seed,
         parents={role: Parent(one.identity, one.content, "") for role, one in manifest.parents.items()},
         uris=dict.fromkeys(manifest.parents, ""),
     )  # fmt: skip
-    with training_here(), pytest.raises(NotRepeated, match=r"0\.990 ± 0\.001"):
-        verify(str(wrong), None, words).check()
+    return str(folder)
 
 
 def foreign(folder: Path, **values: object) -> str:
