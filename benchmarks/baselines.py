@@ -50,13 +50,15 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    changes = [word for word in options.overrides if not word.startswith(("output=", "resources."))]
     for config in options.configs:
-        splits = results.setdefault(config, {})
+        setting = " ".join([config, *changes])
+        splits = results.setdefault(setting, {})
         for split in range(options.splits):
             if str(split) not in splits:
                 splits[str(split)] = measured(config, [*COMMON, *options.overrides], split)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        print(text_table(f"{config}: {len(splits)} splits", table(list(splits.values()))))
+        print(text_table(f"{setting}: {len(splits)} splits", table(list(splits.values()))))
     if options.draw:
         draw(results)
 
