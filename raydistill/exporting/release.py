@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+import numpy as np
+
 from raydistill import shipped
 from raydistill.artifacts.manifest import check_parent, commit
 from raydistill.artifacts.tensors import WHITENING
@@ -24,6 +26,8 @@ from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.storage import Folder
 
 _FILES = (SELECTED, WHITENING, SEEN, "grid.png", "summary.json")
+_GALAXIES = ("real", "correct", "herding", "tgdd")  # initial images that are pictures of the survey
+_ALIKE = 0.9  # correlation of an image with the picture that it began as
 _LOCAL = ("output=", "tracking.", "tracking=", "resources.", "resources=")  # overrides that change no figure
 
 
@@ -35,7 +39,8 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
     ArtifactError
         The folder holds files, or the set or its evaluation does not exist.
     ArtifactIncompatible
-        The set was made for heads on features, which a card cannot describe.
+        The set was made for heads on features, which a card cannot describe; or its images still are
+        pictures of a survey that is not simulated.
     ConfigError
         The config is none that comes with raydistill, or an override is a path, so nobody else could
         check the set.
@@ -51,6 +56,8 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
         what, fix = "it was made for heads on features", "release a set made for networks from scratch"
         raise ArtifactIncompatible(what, distilled.folder.uri, fix)
     origin, network = provenance_of(distilled), plan.config.network.name
+    if not origin.simulated and plan.config.distill.init in _GALAXIES:
+        _check_pictures(distilled)
     chosen = report.chosen(network)  # experts may have another network
     figures = {
         name: Figure.of(chosen.get(name, entry)) for name, entry in report.summary.items() if name != "distilled_last"
@@ -81,6 +88,19 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
         uris=dict.fromkeys(made.parents, ""),
     )  # fmt: skip
     return card
+
+
+def _check_pictures(distilled: DistilledSet) -> None:
+    """Raise ArtifactIncompatible if an image is like the galaxy that it began as."""
+    began, ended = (images.pixels().flatten(1).numpy() for images in (distilled.initial, distilled.selected))
+    alike = [float(np.corrcoef(one, other)[0, 1]) for one, other in zip(began, ended, strict=True)]
+    count = sum(correlation > _ALIKE for correlation in alike)
+    if count:
+        what = (
+            f"{count} of its {len(alike)} images still are pictures of the survey: their correlation with the galaxy that "
+            f"they began as is up to {max(alike):.3f}"
+        )
+        raise ArtifactIncompatible(what, distilled.folder.uri, "distil with distill.init=mean, noise or samples")
 
 
 def check_words(config: str, overrides: list[str]) -> None:

@@ -21,9 +21,17 @@ from ray_tools import SILENT, below, copy_of, tiny
 import raydistill as rd
 from raydistill import shipped
 from raydistill.artifacts.manifest import Parent, commit
-from raydistill.errors import ArtifactError, ArtifactMissing, CatalogError, ConfigError, NotRepeated
+from raydistill.errors import (
+    ArtifactError,
+    ArtifactIncompatible,
+    ArtifactMissing,
+    CatalogError,
+    ConfigError,
+    NotRepeated,
+)
 from raydistill.exporting.card import CARD, card_of
 from raydistill.exporting.foreign import opened_set
+from raydistill.exporting.provenance import Provenance
 from raydistill.exporting.release import release
 from raydistill.exporting.verify import verify
 from raydistill.pipeline.plan import Plan
@@ -72,6 +80,12 @@ def test_released_set_is_the_selected_one(root: Path, released: Path) -> None:
             call()
     with pytest.raises(ArtifactError, match="not empty"):
         release(CONFIG, [f"output={root}"], Folder(str(released)))
+
+
+def test_pictures_of_a_survey_are_not_released(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raydistill.exporting.release.provenance_of", lambda _: Provenance("sky", False, "", "", ""))
+    with pytest.raises(ArtifactIncompatible, match="5 of its 5 images still are pictures of the survey"):
+        release(CONFIG, [f"output={root}"], Folder(str(tmp_path / "released")))
 
 
 def test_card_has_the_figures_of_the_evaluation(root: Path, released: Path) -> None:
