@@ -166,16 +166,9 @@ def _accuracies(row: Row, reports: list[EvaluationReport]) -> dict[str, Any]:
 
 def _by_protocol(report: EvaluationReport, training_set: str, network: str) -> dict[str, float]:
     """Return the accuracy of each protocol, and of the best on validation galaxies."""
-    runs = [run for run in report.runs.to_pylist() if (run["subject"], run["network"]) == (training_set, network)]
-    by_protocol = {run["protocol"]: [one for one in runs if one["protocol"] == run["protocol"]] for run in runs}
-    if not by_protocol:
-        return {}
-
-    def mean(key: str, protocol: str) -> float:
-        return statistics.mean(run[key] for run in by_protocol[protocol])
-
-    accuracies = {protocol: mean("balanced_accuracy", protocol) for protocol in by_protocol}
-    return accuracies | {CHOSEN: accuracies[max(by_protocol, key=lambda protocol: mean("validation", protocol))]}
+    pairs = report.summary[training_set]["all"] if training_set in report.summary else []
+    means = {pair["protocol"]: pair["balanced_accuracy"]["mean"] for pair in pairs if pair["network"] == network}
+    return means | {CHOSEN: report.chosen(network)[training_set]["balanced_accuracy"]["mean"]} if means else {}
 
 
 def print_table(rows: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from running import ROOT, shown
 from splits import chosen_figures, report_of
 
 from raydistill import load_config
+from raydistill.exporting.release import changes_of
 from raydistill.log import duration
 from raydistill.statistics.intervals import mean_interval
 from raydistill.text import shown_name, text_table
@@ -50,9 +51,8 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    changes = [word for word in options.overrides if not word.startswith(("output=", "resources."))]
     for config in options.configs:
-        setting = " ".join([config, *changes])
+        setting = " ".join([config, *changes_of(options.overrides)])
         splits = results.setdefault(setting, {})
         for split in range(options.splits):
             if str(split) not in splits:

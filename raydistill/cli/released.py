@@ -32,7 +32,7 @@ def sets() -> None:
             rows.append((name, *numbers, accuracy))
             pictures.append((f"Picture of {name}", f"{distilled.folder.shown}/grid.png"))
         print_result(text_table("Distilled sets that come with raydistill", rows))
-        show(pictures, f"verify {shlex.quote(rows[1][0])}")
+        show(pictures, f"verify {shlex.quote(rows[-1][0])}")
 
 
 @command(DISTIL, "raydistill verify demo", "how-to/share.md")

@@ -87,7 +87,8 @@ def characteristic_matching(
     """Yield (iteration, loss, images [S, C, H, W]) after every iteration.
 
     The images are sorted by class, `counts_K` of each. The initial images are random real ones. All
-    random numbers depend on `seed`. The images are one tensor, updated in place. `augmentation` must be shared.
+    random numbers depend on `seed`. The images are one tensor, updated in place. `augmentation` must
+    be shared.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
         The config is none that comes with raydistill, or an override is a path, so nobody else could
         check the set.
     """
-    changes = [word for word in overrides if not word.startswith(_LOCAL)]
+    changes = changes_of(overrides)
     check_words(config, changes)
     if to.files():
         raise ArtifactError("the folder for the set is not empty", to.uri, "give a new folder")
@@ -88,6 +89,11 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
         uris=dict.fromkeys(made.parents, ""),
     )  # fmt: skip
     return card
+
+
+def changes_of(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that may change a figure."""
+    return [word for word in overrides if not word.startswith(_LOCAL)]
 
 
 def _check_pictures(distilled: DistilledSet) -> None:

@@ -105,7 +105,7 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
         read_description(Path(place))  # its errors need no survey
     distilled = None if foreign else DistilledSet.open(shipped.set_folder(place))
     card = None if distilled is None else card_of(distilled)
-    own = config is None
+    judged_by = card if config is None else None
     if config is None:
         config, words = _of_card(card, place)
         overrides = [*words, *overrides]
@@ -122,15 +122,14 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
     if card is not None and not same:
         log.warning("verify: these are other galaxies than those of the card, so nothing is compared")
     name = place.rstrip("/").rpartition("/")[2]
-    return Verified(
-        name, _figure(report, card if own else None, plan), card.balanced_accuracy if card and same else None
-    )
+    found = _figure(report, judged_by, plan.config.network.name)
+    return Verified(name, found, card.balanced_accuracy if card and same else None)
 
 
-def _figure(report: EvaluationReport, card: Card | None, plan: Plan) -> Figure:
+def _figure(report: EvaluationReport, card: Card | None, network: str) -> Figure:
     """Return the figure by the card's protocol, or the best one on validation images."""
     if card is None:
-        return Figure.of(report.chosen(plan.config.network.name)["distilled"])
+        return Figure.of(report.chosen(network)["distilled"])
     for pair in report.summary["distilled"]["all"]:
         if (pair["protocol"], pair["network"]) == (card.protocol, card.network):
             return Figure.of(pair)

@@ -168,18 +168,18 @@ class EvaluationReport(Displayed):
     def chosen(self, network: str) -> dict[str, dict[str, Any]]:
         """Return figures of a network by the best protocol on validation images.
 
-        They are keyed by training set. Each is an entry of `all` of the training set. Those without this network are left out.
+        They are keyed by training set; each is an entry of its `all`. Training sets without this network
+        are left out.
         """
         keys = ["subject", "protocol", "network"]
         means = self.runs.group_by(keys).aggregate([("validation", "mean")]).to_pylist()
-        on_validation = {tuple(row[key] for key in keys): row["validation_mean"] for row in means}
+        scores = {tuple(row[key] for key in keys): row["validation_mean"] for row in means}  # None: experts
         chosen = {}
         for name, entry in self.summary.items():
             plain = {unaugmented(pair["protocol"]) for pair in entry["all"]}  # for scores alone
             pairs = [pair for pair in entry["all"] if pair["network"] == network and pair["protocol"] not in plain]
             if pairs:
-                found = [on_validation[name, pair["protocol"], network] for pair in pairs]
-                chosen[name] = pairs[int(np.argmax([DIVERGED if mean is None else mean for mean in found]))]
+                chosen[name] = max(pairs, key=lambda pair: scores[name, pair["protocol"], network])
         return chosen
 
     def _contents(self) -> str:

@@ -149,19 +149,20 @@ def test_a_report_is_read_as_written(folder: Folder, summary: dict[str, Any]) ->
     assert report.summary == summary
 
 
-def test_protocol_is_chosen_on_validation_images(summary: dict[str, Any]) -> None:
+def test_protocol_is_chosen_on_validation_images() -> None:
     plain = run("distilled", [[9, 1], [1, 9]], protocol=unaugmented("paper")) | {"validation": 0.9}
     worse, better = ({"validation": value} for value in (0.6, 0.7))
     runs = [RUNS[0] | better, RUNS[1] | {"validation": 0.5}, RUNS[2] | better, RUNS[4] | worse, RUNS[5], plain]
     folder = Folder("memory://chosen")
     made = commit(folder, kind=KIND, identity="i", config={}, parents={}, seed=0, uris={})
-    whole = summarise(runs, LABELS, NAMES, "paper", "convnet")
-    chosen = EvaluationReport(folder, made, whole, pa.Table.from_pylist(runs, RUNS_SCHEMA)).chosen("convnet")
+    summary = summarise(runs, LABELS, NAMES, "paper", "convnet")
+    report = EvaluationReport(folder, made, summary, pa.Table.from_pylist(runs, RUNS_SCHEMA))
+    chosen = report.chosen("convnet")
     assert {name: pair["protocol"] for name, pair in chosen.items()} == {
         "distilled": "other", "random_real": "paper", "experts": ""
     }  # fmt: skip
     assert chosen["distilled"]["accuracy"]["mean"] == 0.5
-    assert EvaluationReport(folder, made, whole, pa.Table.from_pylist(runs, RUNS_SCHEMA)).chosen("mlp") == {}
+    assert report.chosen("mlp") == {}
 
 
 def test_interval_covers_galaxies_besides_networks(summary: dict[str, Any]) -> None:
