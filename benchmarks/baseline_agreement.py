@@ -119,13 +119,13 @@ def dsa(match_loss: Any, network: Network, images: Tensor, labels: Tensor, class
     options = argparse.Namespace(dis_metric="ours", device="cpu")
     for k in range(classes):
 
-        def gradient(some: Tensor, k: int = k, **graph: bool) -> list[Tensor]:
+        def gradient(some: Tensor, k: int = k, graph: bool = False) -> list[Tensor]:
             targets = torch.full((len(some),), k)
             loss = torch.nn.functional.cross_entropy(network.apply(parameters, some), targets)
-            return list(torch.autograd.grad(loss, list(parameters.values()), **graph))
+            return list(torch.autograd.grad(loss, list(parameters.values()), create_graph=graph))
 
         real = gradient(images[labels == k])
-        loss = loss + match_loss(gradient(start[k : k + 1], create_graph=True), real, options).double()
+        loss = loss + match_loss(gradient(start[k : k + 1], graph=True), real, options).double()
     (step,) = torch.autograd.grad(loss, start)
     return difference(moved, (start - step).detach())
 
@@ -134,7 +134,7 @@ def dm(network: Network, images: Tensor, labels: Tensor, classes: int) -> float:
     recipe = rd.DistributionMatching(iterations=1, batch_size=PER_CLASS, lr=1.0, momentum=0.0, augmentation=PLAIN)
     ((_, _, moved),) = rd.distribution_matching(recipe, network, images, labels, [1] * classes, SEED)
     start, psi = first_images(images, labels, classes), embedding(network)
-    module = network.make().double()
+    module: Any = network.make().double()
     theta = rd.initial_parameters(psi, rd.fold_in(SEED, 0, "network")).double()
     for name, value in psi.layout.split(theta).items():
         dict(module.named_parameters())[name].data.copy_(value)

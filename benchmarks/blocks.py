@@ -23,6 +23,7 @@ from running import prepare_experts, run_stage, shown
 
 from raydistill import load_config
 from raydistill import open as open_artifact
+from raydistill.config import CatalogSurvey
 from raydistill.statistics.intervals import mean_interval, paired_difference
 from raydistill.text import text_table
 
@@ -70,6 +71,7 @@ def main() -> None:
 def with_numbers(common: list[str]) -> Path:
     """Write the catalogue with 10^n for the class's number n; return its path."""
     config = load_config(*common)
+    assert isinstance(config.survey, CatalogSurvey)
     table = pd.read_csv(config.survey.catalog)
     codes, _ = pd.factorize(table[config.survey.columns["label"]], sort=True)
     path = Path(config.output, "numbered.csv").absolute()

@@ -76,6 +76,8 @@ FIGURES = (
     "multinomial", "Dirichlet-multinomial", "own concentrations",
 )  # fmt: skip
 Rows = np.ndarray
+Figure = Callable[[int, Rows], float]
+Figures = dict[str, Figure]
 
 
 class Galaxies(NamedTuple):
@@ -199,7 +201,7 @@ def own_likelihood(alpha_NO: np.ndarray | None, votes: PathVotes) -> np.ndarray:
     return nll.sum(dim=1).numpy()
 
 
-def figure_functions(predictions: list[Predictions], test: Galaxies) -> dict[str, Callable[[int, Rows], float]]:
+def figure_functions(predictions: list[Predictions], test: Galaxies) -> Figures:
     """Return each figure as a function of the network's index and the galaxies' rows."""
     everyone, num_classes = np.arange(len(test.labels_N)), test.agreement_NK.shape[1]
     one_hot = np.eye(num_classes)[test.labels_N]
@@ -216,6 +218,9 @@ def figure_functions(predictions: list[Predictions], test: Galaxies) -> dict[str
     if all(own.own_NO is not None for own in predictions):
         per_galaxy["own concentrations"] = [own_likelihood(own.own_NO, test.votes) for own in predictions]
 
+    def mean_of(values: list[np.ndarray]) -> Figure:
+        return lambda s, rows: float(values[s][rows].mean())
+
     def accuracy(s: int, rows: Rows) -> float:
         predicted, true = torch.from_numpy(chosen[s][rows]), torch.from_numpy(test.labels_N[rows])
         return balanced_accuracy(confusion(predicted, true, num_classes))
@@ -228,7 +233,7 @@ def figure_functions(predictions: list[Predictions], test: Galaxies) -> dict[str
         ),
         "ECE, votes": lambda s, rows: 100 * in_bins(confidence[s][rows], agreement[s][rows]).error,
         "Brier score": lambda s, rows: brier(p[s][rows], test.labels_N[rows]),
-        **{name: lambda s, rows, values=values: float(values[s][rows].mean()) for name, values in per_galaxy.items()},
+        **{name: mean_of(values) for name, values in per_galaxy.items()},
     }
 
 
@@ -242,11 +247,11 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     curated = rd.curate(name, *common, *options)
     rows = [mean_votes(Plan(load(name, [*common, *options])), curated)]
     print(_line(rows[0]), flush=True)
-    reference: dict[str, Callable[[int, Rows], float]] = {}
+    reference: Figures = {}
     for targets in TARGETS:
         own = [*common, *options, f"experts.targets={targets}", f"experts.training.lr={LR[targets]}"]
         plan = Plan(load(name, own))
-        validation, test = (Galaxies.of(plan, curated, split) for split in ("validation", "test"))  # type: ignore[arg-type]
+        validation, test = (Galaxies.of(plan, curated, split) for split in ("validation", "test"))
         for kind, networks in networks_of(plan, curated, arguments.distil).items():
             for temperature, (predictions, temperatures) in predict(networks, validation, test).items():
                 figures = figure_functions(predictions, test)
@@ -268,17 +273,11 @@ def mean_votes(plan: Plan, curated: CuratedSet) -> dict[str, Any]:
     mean_K = curated.probabilities("train", plan.class_tree).double().mean(dim=0).numpy()
     known, new = (np.tile(mean_K, (len(galaxies.labels_N), 1)) for galaxies in (validation, test))
     figures = figure_functions([Predictions(new, validation.votes.fit_scale(known), None)], test)
-    labels = {"networks": "mean votes", "targets": None, "temperature": "none", "fitted": [], "count": 1}
-    return labels | summarise(figures, figures, "mean votes", 1, len(test.labels_N))
+    found = summarise(figures, figures, "mean votes", 1, len(test.labels_N))
+    return {"networks": "mean votes", "targets": None, "temperature": "none", "fitted": [], "count": 1} | found
 
 
-def summarise(
-    figures: dict[str, Callable[[int, Rows], float]],
-    reference: dict[str, Callable[[int, Rows], float]],
-    kind: str,
-    num_networks: int,
-    num_galaxies: int,
-) -> dict[str, Any]:
+def summarise(figures: Figures, reference: Figures, kind: str, num_networks: int, num_galaxies: int) -> dict[str, Any]:
     """Return each figure as [value, low, high].
 
     For experts, the differences to those on classes are added as `difference`.
@@ -290,12 +289,15 @@ def summarise(
     if kind != "experts" or figures is reference:
         return values
     pairs = {
-        name: _rounded(bootstrap(lambda s, rows, name=name: figures[name](s, rows) - reference[name](s, rows),
-                                 num_networks, num_galaxies, 0, RESAMPLES))
-        for name in figures
+        name: _rounded(bootstrap(_minus(one, reference[name]), num_networks, num_galaxies, 0, RESAMPLES))
+        for name, one in figures.items()
         if name in reference
-    }  # fmt: skip
+    }
     return values | {"difference": pairs}
+
+
+def _minus(one: Figure, other: Figure) -> Figure:
+    return lambda s, rows: one(s, rows) - other(s, rows)
 
 
 def _rounded(interval: Interval, least: float = -np.inf) -> list[float]:

@@ -47,7 +47,7 @@ def main() -> None:
         graded = write_catalogue(name, Path(path))
         if options.images:
             draw_sheet(name, graded, options.images)
-    rows = [("target", "round", "yes", "maybe", "no", "purity")]
+    rows: list[tuple[str, ...]] = [("target", "round", "yes", "maybe", "no", "purity")]
     for path in sorted(CATALOGUES.glob("*.vot")):
         table = Table.read(path, format="votable").to_pandas()
         for number, of in [*table.groupby("round"), ("all", table)]:

@@ -33,7 +33,7 @@ from raydistill.stages.experts.artifact import TrajectoryStore
 
 def figures(arguments: list[str], options: GroupOptions) -> dict[str, list[float]]:
     """Return the figures of each expert on the test galaxies, by name."""
-    store = TrajectoryStore.open(run_stage("experts", arguments), verify=False)
+    store = TrajectoryStore.open(str(run_stage("experts", arguments)), verify=False)
     config = load(arguments[0], arguments[1:])
     curated = CuratedSet.open(Plan(config).curated.folder, verify=False)
     images, labels = curated.to_torch("test").tensors

@@ -31,6 +31,7 @@ from running import run_stage, shown
 
 from raydistill import load_config
 from raydistill.galaxies.pictures.images import decode_picture
+from raydistill.galaxies.selection import Split
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.detect.artifact import DetectionReport
 from raydistill.stages.detect.measures import central
@@ -107,7 +108,7 @@ def detector_runs(
     return figures
 
 
-def simulated_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[str, Path]]:
+def simulated_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[Split, Path]]:
     """Return the curated whole frames of the other survey, and its COCO documents."""
     survey = [*words, *OTHER_SURVEY]
     run_stage("run", [*survey, "--to", "curate"])
@@ -119,7 +120,7 @@ def simulated_frames(words: list[str], side: int, count: int) -> tuple[Path, dic
     return frames, {split: report / f"{split}.json" for split in ("train", "test")}
 
 
-def real_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[str, Path]]:
+def real_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[Split, Path]]:
     """Return curated whole pictures, and COCO documents with sources of photutils.
 
     A central source has the class of its galaxy; the others are called stars.
@@ -127,7 +128,8 @@ def real_frames(words: list[str], side: int, count: int) -> tuple[Path, dict[str
     frames = run_stage("curate", [*words, "curate.crop_fraction=1", f"curate.image_size={side}", "curate.align=false"])
     curated, model = CuratedSet.open(str(frames)), load_config(words[0], *words[1:]).detect.fields
     names, documents = tuple(curated.class_names), {}
-    for split, number in (("train", count), ("test", 100)):
+    wanted: dict[Split, int] = {"train": count, "test": 100}
+    for split, number in wanted.items():
         folder = frames.parent / f"labelled-{split}-{side}-{number}"
         folder.mkdir(exist_ok=True)
         images = []

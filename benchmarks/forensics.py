@@ -123,8 +123,8 @@ def main() -> None:
             cells.append(shown(*damaged))
         robust.append([name, *cells])
     print(text_table(f"{options.config}: area under the ROC curve of detectors", [head, *rows]))
-    streams = ["trained on", "both streams,\nmean of other sets", *STREAMS, "error"]
-    print(text_table("streams, on sets that the detector has not seen", [streams, *ablation]))
+    columns = ["trained on", "both streams,\nmean of other sets", *STREAMS, "error"]
+    print(text_table("streams, on sets that the detector has not seen", [columns, *ablation]))
     print(text_table("after damage, own set", [["trained on", *DAMAGE], *robust]))
     if options.other:
         _, other_real, others = opened(options.other[0], options.other[1:], overrides)

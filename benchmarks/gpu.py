@@ -131,13 +131,14 @@ def measure(setting: str, variant: str) -> dict[str, Any]:
     shape, how, device = SETTINGS[setting], VARIANTS[variant], device_of(1)
     card = torch.cuda.get_device_properties(device)
     machine = {"gpu": card.name, "torch": torch.__version__}
-    common = {"classes": shape.classes, "side": shape.side, "device": device}
     if shape.ipc:
-        options = common | {"ipc": shape.ipc, "precision": how.precision, "compile": how.compile}
-        run, passes = matching(how.engine, STUDENT_STEPS, **options), 12 * STUDENT_STEPS
+        run, passes = matching(
+            how.engine, STUDENT_STEPS, classes=shape.classes, side=shape.side, ipc=shape.ipc,
+            precision=how.precision, compile=how.compile, device=device,
+        ), 12 * STUDENT_STEPS  # fmt: skip
     else:
         recipe = Training(batch_size=BATCH_SIZE, compile=how.compile, precision=how.precision)
-        run, passes = training_step(recipe, **common), 3
+        run, passes = training_step(recipe, classes=shape.classes, side=shape.side, device=device), 3
     rate = _matrix_rate(getattr(torch, how.precision), device)
     torch.cuda.reset_peak_memory_stats()
     try:

@@ -56,12 +56,12 @@ def main() -> None:
             print(f"{count} labels, seed {seed}: network and head {pairs[-1]}", file=sys.stderr, flush=True)
         found[count] = np.array(pairs)
     for number, measure in enumerate(("balanced accuracy", "area under the ROC curve")):
-        rows = [("labels", "ResNet-18", "head on the encoder", "head minus ResNet-18")]
+        lines = [("labels", "ResNet-18", "head on the encoder", "head minus ResNet-18")]
         for count, scores in found.items():
             network, head = scores[:, 0, number], scores[:, 1, number]
             cells = (shown(mean_interval(network)), shown(mean_interval(head)), shown(paired_difference(head, network)))
-            rows.append((str(count), *cells))
-        print(text_table(f"{options.config}: {measure}, {options.seeds} seeds", rows))
+            lines.append((str(count), *cells))
+        print(text_table(f"{options.config}: {measure}, {options.seeds} seeds", lines))
 
 
 def network_scores(

@@ -23,7 +23,9 @@ from scipy.ndimage import gaussian_filter
 
 from raydistill import load_config
 from raydistill import open as open_artifact
+from raydistill.config import CatalogSurvey
 from raydistill.galaxies.pictures.images import decode_picture
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.seeding import fold_in
 from raydistill.simulation.injections.base import contrast_of, to_light, to_picture
 from raydistill.stages.adapt.artifact import adaptation_report
@@ -53,17 +55,14 @@ def main() -> None:
     options, overrides = parser.parse_known_args()
     root = Path(options.output, "legacy_pair").absolute()
     config = load_config(CONFIG, *overrides)
+    assert isinstance(config.survey, CatalogSurvey)
+    assert isinstance(config.survey.images, FolderImages)
     write_pictures(Path(config.survey.images.root), root, contrast_of(config.survey))
     for title, (of_source, of_target, mapping) in KNOWN.items():
         sets = {}
         for survey, classes in (("source", of_source), ("target", of_target)):
-            words = [
-                CONFIG,
-                *overrides,
-                f"output={options.output}",
-                f"name=legacy_{survey}",
-                f"survey.images.root={root / survey}",
-            ]
+            words = [CONFIG, *overrides, f"output={options.output}", f"name=legacy_{survey}"]
+            words += [f"survey.images.root={root / survey}"]
             words += [f"curate.classes=[{', '.join(classes)}]"] if classes else []
             sets[survey] = words, run_stage("run", [*words, "--to", "curate"])
         words = [*sets["source"][0], *TRAINING, f"adapt.target={sets['target'][1]}", f"adapt.classes={mapping}"]

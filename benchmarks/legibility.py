@@ -151,7 +151,7 @@ class Evaluation:
         """
         validation, test = (
             (normalisation.apply(one.images_NHWC), one.labels_N)
-            for one in map(self._curated.load, ("validation", "test"))
+            for one in (self._curated.load("validation"), self._curated.load("test"))
         )
         fits = {rate: [self._fit(pictures, rate, seed) for seed, pictures in enumerate(sets)] for rate in RATES}
         scores = {

@@ -68,7 +68,7 @@ def main() -> None:
         if "dm" in summary:
             accuracies.setdefault("dm", []).append(balanced_accuracy(summary, "dm"))
             accuracies["random_real"] = [balanced_accuracy(summary, "random_real")]
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"method": name, "mean": statistics.mean(values), "seeds": values} for name, values in accuracies.items()
         ]
         rows.sort(key=lambda row: -row["mean"])

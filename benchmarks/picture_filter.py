@@ -16,14 +16,16 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 from running import run_stage
 
-from raydistill.config import load
+from raydistill.config import CatalogSurvey, Config, load
 from raydistill.galaxies.pictures.images import decode_picture, prepare
+from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.pipeline.plan import Plan
 from raydistill.simulation.defects import REASONS
 from raydistill.stages.curate.artifact import CuratedSet
@@ -32,7 +34,7 @@ from raydistill.stages.curate.select.selection import select_galaxies
 SHOWN, COLUMNS, SIDE = 48, 8, 96
 
 
-def print_rates(report: dict) -> None:
+def print_rates(report: dict[str, Any]) -> None:
     print(f"{'reason':26}{'limits':>16}  found [95 %]           n   rejected [95 %] of {report['pictures']}")
     for reason, entry in report["reasons"].items():
         limits = " ".join(f"{limit:.3f}" for limit in entry["limits"])
@@ -56,11 +58,12 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     reasons = f"curate.filter={{reasons: [{', '.join(REASONS)}]}}"  # all, also "blended"
     overrides = [f"output={args.output}", reasons, *args.overrides]
-    curated = CuratedSet.open(run_stage("curate", [args.config, *overrides]), verify=False)
+    curated = CuratedSet.open(str(run_stage("curate", [args.config, *overrides])), verify=False)
     print_rates(json.loads(curated.folder.read("filter.json")))
 
     config = load(args.config, overrides)
-    galaxies = select_galaxies(config.curate, Plan(config).user_survey()).galaxies
+    survey = Plan(config).user_survey()
+    galaxies = select_galaxies(config.curate, survey).galaxies
     labels = dict(zip(galaxies["object_id"].to_pylist(), galaxies["label"].to_pylist(), strict=True))
     rejected = pq.read_table(io.BytesIO(curated.folder.read("rejected.parquet"))).to_pylist()
     counts = Counter((row["reason"], labels.get(row["object_id"])) for row in rejected)
@@ -70,19 +73,16 @@ def main() -> None:
     for reason in sorted({row["reason"] for row in rejected}):
         print(f"{reason:26}" + "".join(f"{counts[reason, label]:18d}" for label in range(len(names))))
     if args.grid:
-        images = Plan(config).user_survey().images
+        assert isinstance(survey, CatalogSurvey)
+        assert isinstance(survey.images, FolderImages)
         args.grid.mkdir(parents=True, exist_ok=True)
         for reason in sorted({row["reason"] for row in rejected}):
             own = [row for row in rejected if row["reason"] == reason and row["detail"].startswith("probability")]
-            draw(
-                sorted(own, key=lambda row: row["detail"], reverse=True)[:SHOWN],
-                images.root,
-                config,
-                args.grid / f"{reason}.png",
-            )
+            own.sort(key=lambda row: row["detail"], reverse=True)
+            draw(own[:SHOWN], survey.images.root, config, args.grid / f"{reason}.png")
 
 
-def draw(rows: list[dict], root: str, config, path: Path) -> None:
+def draw(rows: list[dict[str, Any]], root: str, config: Config, path: Path) -> None:
     """Save the curated part of the rejected pictures, with id and probability."""
     cells = []
     for row in rows:

@@ -47,11 +47,8 @@ def main() -> None:
     plain = plain_loop(options.config, overrides, curated, training, more - fewer)
     seconds = {}
     for steps in (fewer, more):
-        words = [
-            f"pretrain.training.steps={steps}",
-            f"pretrain.probe_every={steps}",
-            f"pretrain.seed={time.time_ns() % 2**31}",
-        ]
+        words = [f"pretrain.training.steps={steps}", f"pretrain.probe_every={steps}"]
+        words += [f"pretrain.seed={time.time_ns() % 2**31}"]
         started = time.perf_counter()
         run_stage("pretrain", [options.config, *overrides, *words])
         seconds[steps] = time.perf_counter() - started
@@ -67,7 +64,7 @@ def main() -> None:
 
 def peaks(config: str, overrides: list[str], further: list[str], steps: int) -> list[tuple[str, ...]]:
     """Return peak memory with the survey alone and with further sets."""
-    rows = [("pictures", "largest process [MB]", "all processes [MB]")]
+    rows: list[tuple[str, ...]] = [("pictures", "largest process [MB]", "all processes [MB]")]
     for sets in ([], further):
         words = [config, *overrides, f"pretrain.training.steps={steps}", f"pretrain.probe_every={steps}"]
         words += [f"pretrain.seed={time.time_ns() % 2**31}", f"pretrain.extra_sets=[{', '.join(sets)}]"]
@@ -104,9 +101,10 @@ def plain_loop(
             started = time.perf_counter()
         rows = torch.randperm(len(images_NHWC), generator=g)[: training.batch_size]
         images = images_NHWC[rows].permute(0, 3, 1, 2).float() / 255
-        first, second = (show(images, draw_views(training.views, len(images), g)) for _ in range(2))
+        views = torch.cat([show(images, draw_views(training.views, len(images), g)) for _ in range(2)])
         optimiser.zero_grad()
-        nt_xent(*model(torch.cat([first, second])).chunk(2), training.temperature).backward()
+        first, second = model(views).chunk(2)
+        nt_xent(first, second, training.temperature).backward()
         optimiser.step()
     return time.perf_counter() - started
 

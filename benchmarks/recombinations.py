@@ -38,12 +38,12 @@ def main() -> None:
         for donor in rng.choice(np.flatnonzero(labels_N == label), PER_CLASS):
             host = int(rng.choice(likeness.nearest(int(donor), 10)))
             begin = time.perf_counter()
-            parts = [decompose(pictures[row], contrast) for row in (donor, host)]
+            given, kept = (decompose(pictures[row], contrast) for row in (donor, host))
             middle = time.perf_counter()
-            made = recombine(*parts, contrast, np.random.default_rng(0))
+            made = recombine(given, kept, contrast, np.random.default_rng(0))
             seconds["decomposition"] += (middle - begin) / 2
             seconds["recombination"] += time.perf_counter() - middle
-            pair = add_companion(*parts, contrast, np.random.default_rng(0), (1.5, 3.0), (0.3, 1.0))
+            pair = add_companion(given, kept, contrast, np.random.default_rng(0), (1.5, 3.0), (0.3, 1.0))
             columns.append(np.concatenate([pictures[donor], pictures[host], made, pair]))
     Image.fromarray(np.concatenate(columns, axis=1)).save(options.picture)
     for name, total in seconds.items():

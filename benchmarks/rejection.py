@@ -62,7 +62,8 @@ def main() -> None:
     areas["target or source"] = list(of_class(plan, domains, 1, test.images, unseen, options.steps))
     target = surveys.target
     own = [
-        Pictures(target.normalisation.apply(of.images_NHWC), of.labels_N) for of in map(target.load, ("train", "test"))
+        Pictures(target.normalisation.apply(of.images_NHWC), of.labels_N)
+        for of in (target.load("train"), target.load("test"))
     ]
     wanted = target.class_names.index(surveys.unseen[0])
     areas["networks that know the class"] = list(of_class(plan, own[0], wanted, own[1].images, unseen, options.steps))

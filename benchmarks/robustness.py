@@ -92,13 +92,8 @@ def main() -> None:
             lambda values: raydistill("distill", [*common, *(f"distill.{k}={v}" for k, v in values.items())]), drawn
         )
         rows = [_row(number, *both) for number, both in enumerate(zip(drawn, ends, strict=True))]
-    RESULTS.write_text(
-        json.dumps(
-            {"config": " ".join([args.config, *args.overrides]), "iterations": args.iterations, "draws": rows},
-            indent=1,
-        )
-        + "\n"
-    )
+    results = {"config": " ".join([args.config, *args.overrides]), "iterations": args.iterations, "draws": rows}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(
         "\n" + ", ".join(f"{outcome} {count}" for outcome, count in Counter(r["outcome"] for r in rows).most_common())
     )
@@ -116,7 +111,7 @@ def _row(number: int, values: dict[str, str], result: CommandResult) -> dict[str
     if result.folder is None:
         message = result.log.strip().splitlines()[-1]
         outcome = "reported" if result.code == 4 and message.startswith("raydistill: ") else "silent"
-        row = {"outcome": outcome, "first": None, "best": None, "message": message}
+        row: dict[str, Any] = {"outcome": outcome, "first": None, "best": None, "message": message}
     else:
         validation = pq.read_table(result.folder / "validation.parquet")["balanced_accuracy"].to_pylist()
         first, best = validation[0], max(validation)

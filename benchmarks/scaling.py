@@ -166,7 +166,8 @@ def _repeated(scratch: Path, images: int) -> tuple[Path, Path]:
     data = Path(os.environ["RAYDISTILL_DATA"]) / "gz2_kaggle"
     header, *lines = (data / "labels_5_classes.csv").read_text().splitlines()
     once, root = scratch / "once", scratch / "images"
-    once.mkdir(), root.mkdir()
+    once.mkdir()
+    root.mkdir()
     rows = [header]
     for number in range(images):
         object_id, rest = lines[number % len(lines)].split(",", 1)
@@ -233,12 +234,13 @@ def _experts(scratch: Path, name: str, many: int, words: Sequence[str]) -> Itera
         each = (of_many - of_few) / (many - FEW)
         return each, of_few - FEW * each
 
-    one, two, alone, beside, starts = ([] for _ in range(5))
+    one, two, alone, beside, starts = (list[float]() for _ in range(5))
     for _round in range(ROUNDS):
         with _ray(cpus=CORES):  # stopped before the loops, which need all cores
             for at_once, results in ((1, one), (2, two)):
                 each, start = of_one_more(_seconds_of_experts, at_once)
-                results.append(each), starts.append(start)
+                results.append(each)
+                starts.append(start)
         for at_once, results in ((1, alone), (2, beside)):
             results.append(of_one_more(_seconds_of_loops, at_once)[0])
     ratio, detail = _side_by_side(one, two)
@@ -273,7 +275,7 @@ def _seconds_of_loops(plan: Plan) -> float:
     The processes are spawned, so that they read the malloc settings of Ray's workers: these halve
     the time of a step.
     """
-    loops = plan.config.resources.workers
+    loops = plan.config.resources.workers or CORES
     with ProcessPoolExecutor(loops, multiprocessing.get_context("spawn")) as pool:
         return max(pool.map(_plain_experts, [plan] * loops, [plan.config.experts.num_experts // loops] * loops))
 
@@ -320,6 +322,7 @@ def segments(scratch: Path, _: int) -> Iterator[dict[str, Any]]:
 # ---- predict ----
 
 PREDICTED = (*SMALL_NETWORKS, "experts.num_experts=2", "experts.training.epochs=2", "curate.per_class=200")
+_predictor: BlockPredictor  # of a process of the pool
 
 
 def prediction(scratch: Path, images: int) -> Iterator[dict[str, Any]]:

@@ -184,7 +184,7 @@ def speed(bench: Bench) -> Iterator[dict[str, Any]]:
     theirs = sides["theirs"]
     for side, result in sides.items():
         beyond = result.peak_mb - result.start_mb
-        row = {
+        row: dict[str, Any] = {
             "side": side, "seconds": round(result.median, 4), "first_seconds": round(result.seconds[0], 2),
             "time_ratio": round(result.median / theirs.median, 4), "peak_mb": round(result.peak_mb),
             "beyond_start_mb": round(beyond), "memory_ratio": round(beyond / (theirs.peak_mb - theirs.start_mb), 4),

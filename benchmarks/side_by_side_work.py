@@ -363,7 +363,8 @@ def compare(spec: Spec, answers: Any) -> None:
         ),
     }
     if "next_epoch" in theirs:
-        loss = matcher.loss(*theirs["next_epoch"], images, labels, lr, batches)
+        start, target = theirs["next_epoch"]
+        loss = matcher.loss(start, target, images, labels, lr, batches)
         differences["next-epoch loss"] = _difference(loss, theirs["next_epoch_loss"])
     answers.write(json.dumps(differences) + "\n")
 

@@ -57,7 +57,7 @@ def report_of(config: str, overrides: list[str], split: int) -> EvaluationReport
     run_stage("run", [*arguments, "--to", "curate"])  # a simulated survey is simulated first
     for stage in (*(() if loaded.distill.encoders else ("experts",)), "distill"):
         run_stage(stage, arguments)
-    return EvaluationReport.open(run_stage("evaluate", arguments), verify=False)
+    return EvaluationReport.open(str(run_stage("evaluate", arguments)), verify=False)
 
 
 def main() -> None:

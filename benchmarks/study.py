@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--output", default="runs/study")
     args = parser.parse_intermixed_args()
-    variants = {"config": []} | {
+    variants: dict[str, list[str]] = {"config": []} | {
         name.strip(): _overrides(rest) for name, _, rest in (v.partition(":") for v in args.variants)
     }
     common = [args.config, f"output={args.output}", *args.overrides]

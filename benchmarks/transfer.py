@@ -25,6 +25,7 @@ import safetensors.torch
 from running import run_stage
 
 from raydistill import load_config
+from raydistill.learning.normalise import Normalisation
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.evaluate.artifact import HEAD, UNSEEN, EvaluationReport
 from raydistill.stages.experts.artifact import TrajectoryStore
@@ -54,19 +55,15 @@ def main() -> None:
     parser.add_argument("--scratch", action="store_true")
     options, overrides = parser.parse_known_args()
     common = [options.config, "extends=parts/heads", *overrides]
-    curated = run_stage("run", [*common, "--to", "curate"])
+    curated = str(run_stage("run", [*common, "--to", "curate"]))
     unseen = {name: run_stage("pretrain", [*common, *words]) for name, words in UNSEEN_ENCODERS.items()}
     unseen["an expert"] = supervised(common, CuratedSet.open(curated))
     head = ["encoders", "test", "distilled", *(f"minus {shown_name(name)}" for name in REAL), "all galaxies"]
     rows = []
     for number in options.numbers:
         members = ", ".join(FORMS[index % len(FORMS)] for index in range(1, number))
-        words = [
-            *common,
-            f"pretrain.network={FORMS[0]}",
-            f"pretrain.members=[{members}]",
-            "distill.objective.encoders=[pretrain]",
-        ]
+        words = [*common, f"pretrain.network={FORMS[0]}", f"pretrain.members=[{members}]"]
+        words += ["distill.objective.encoders=[pretrain]"]
         words += [f"evaluate.encoders=[{', '.join(map(str, unseen.values()))}]", "evaluate.other_networks=[]"]
         words += ["evaluate.baselines=[class_mean]", "evaluate.full_data_networks=0"]
         if options.scratch and number in (min(options.numbers), max(options.numbers)):
@@ -75,7 +72,8 @@ def main() -> None:
         reports = []
         for more in ([], NEAREST) if "evaluate.from_scratch=true" in words else ([],):  # `init: herding` starts there
             run_stage("distill", [*words, *more])
-            reports.append(EvaluationReport.open(run_stage("evaluate", [*words, *more]), verify=False).runs.to_pylist())
+            report = EvaluationReport.open(str(run_stage("evaluate", [*words, *more])), verify=False)
+            reports.append(report.runs.to_pylist())
         labels_N = CuratedSet.open(curated).load("test").labels_N.numpy()
         runs = reports[0]
         for row in reports[-1] if len(reports) > 1 else ():
@@ -92,6 +90,7 @@ def supervised(common: list[str], curated: CuratedSet) -> Path:
     path = Path(config.output, f"{config.name}-expert.safetensors").absolute()
     named = store.layout.split(store.ends()[0])
     safetensors.torch.save_file({name: values.contiguous() for name, values in named.items()}, path)
+    assert isinstance(curated.normalisation, Normalisation)
     mean, std = (", ".join(map(str, values)) for values in curated.normalisation)
     source = f"{{kind: weights, weights: {path}, mean: [{mean}], std: [{std}]}}"
     return run_stage("pretrain", [*common, f"pretrain.network={EXPERT}", f"pretrain.source={source}"])

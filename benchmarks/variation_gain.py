@@ -47,8 +47,8 @@ def main() -> None:
             gain = gains.get(row["method"])
             cells = [f"{row['balanced_accuracy']:.3f}", f"{row['macro_f1']:.3f}", "", ""]
             if gain is not None:
-                ends = (gain[f"macro_f1{end}"] for end in ("", "_low", "_high"))
-                cells[2:] = interval(*ends, sign="+"), gain["baseline"]
+                mean, low, high = (gain[f"macro_f1{end}"] for end in ("", "_low", "_high"))
+                cells[2:] = interval(mean, low, high, "+"), gain["baseline"]
             rows.append((str(len(ids)), row["method"], *cells))
     print(text_table(f"{options.config}: variations of labelled galaxies", rows))
 

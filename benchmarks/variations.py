@@ -87,10 +87,10 @@ def figures(arguments: list[str], judge: str) -> dict[str, dict[str, Interval]]:
     resamples = np.concatenate(list(draws(len(ids), 0, 500)))
     result = {}
     for name, uri in (("its own", config.features), ("judge", judge)):
-        values = measures(*unit_features(uri, config, curated, [test, *sampled]), labels_N)
+        real_NF, first_NF, second_NF = unit_features(uri, config, curated, [test, *sampled])
         result[name] = {
             measure: percentile_interval(value_N.mean(), value_N[resamples].mean(axis=1))
-            for measure, value_N in values.items()
+            for measure, value_N in measures(real_NF, first_NF, second_NF, labels_N).items()
         }
     return result
 

@@ -43,11 +43,11 @@ def matching(
     target = start + 0.001 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
     images = torch.randn(classes * ipc, 3, side, side, generator=torch.Generator().manual_seed(1))
     targets = torch.eye(classes).repeat_interleave(ipc, dim=0)
-    tensors = [tensor.to(device) for tensor in (start, target, images, targets, torch.tensor(0.01))]
+    start, target, images, targets, lr = (x.to(device) for x in (start, target, images, targets, torch.tensor(0.01)))
     loss = student_loss(network, Augmentation(), precision)
-    loss(tensors[0], *tensors[2:4], {})
+    loss(start, images, targets, {})
     matcher = Matcher(loss, engine_options(engine, compile=compile, memory_mb=memory_mb))
-    return partial(matcher.match, *tensors, [Batch(None, {})] * steps)
+    return partial(matcher.match, start, target, images, targets, lr, [Batch(None, {})] * steps)
 
 
 def training_step(training: Training, *, classes: int, side: int, device: str = "cpu") -> Callable[[], Any]:

@@ -93,7 +93,7 @@ def survives(change: Change) -> bool:
                 importlib.util.spec_from_file_location(name, path, loader=cls(name, path)) if fullname == name else None
             )
 
-    sys.meta_path.insert(0, Changed)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Changed)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return (
         pytest.main(["-x", "-q", "--timeout=60", "-p", "no:cacheprovider", "-m", "not slow", TESTS[change.path]]) == 0

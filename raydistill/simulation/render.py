@@ -271,7 +271,7 @@ def elliptical_radius(u: Floats, v: Floats, axis_ratio: float) -> Floats:
     return np.sqrt(u**2 + (v / np.float32(axis_ratio)) ** 2)
 
 
-def sersic(radius: Floats, n: float) -> Floats:
+def sersic(radius: np.ndarray, n: float) -> np.ndarray:
     """Return the Sérsic profile; `radius` in half-light radii.
 
     b_n is that of Ciotti & Bertin 1999 (n > 0.5).
