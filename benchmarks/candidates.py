@@ -4,9 +4,10 @@
 
 Without arguments the catalogues of docs/catalogues are read. Each NAME writes one from the labels of
 a hunt (grades 1 no, 3 maybe, 5 yes; the examples that it began with are left out), and with
-`--images` a sheet of those graded yes, the highest score of the last round first. Purity is the share
+`--images` a sheet of all graded yes, the highest score of the last round first. Purity is the share
 graded yes, with its 95 % Wilson interval. With RAYDISTILL_DATA, candidates of Hart et al. (2016) are
-compared with the votes of volunteers: the fraction for odd times that for the feature, both weighted.
+compared with the votes of volunteers: the fraction for odd times that for the feature, both weighted;
+and those of Kaggle's challenge with the share that volunteers call odd.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ GRADES = {1: "no", 3: "maybe", 5: "yes"}
 COLUMNS = {
     "object_id": "survey (kaggle: Galaxy Zoo challenge; gz2: without labels; hart: Hart et al. 2016; efigi) and its id",
     "score": "of the round that showed it, from 0 to 1",
-    "grade": "of one person who looked at the picture: yes, maybe, no",
+    "grade": "by the eye of one grader: yes, maybe, no",
     "round": "of the hunt; each showed the 50 galaxies of the highest scores",
 }
-SIDE, SHOWN = 64, 24
+SIDE = 64
 FEATURES = {"mergers": "a24_merger", "rings": "a19_ring", "dust": "a38_dust_lane"}
 
 
@@ -56,6 +57,7 @@ def main() -> None:
     print(text_table("Candidates graded by eye", rows))
     if data := os.environ.get("RAYDISTILL_DATA"):
         print(text_table("Median vote fraction of the candidates of Hart et al. by grade", votes(Path(data))))
+        print(text_table("Share of Kaggle's candidates that volunteers call odd", odd(Path(data))))
 
 
 def votes(data: Path) -> list[tuple[str, ...]]:
@@ -78,6 +80,18 @@ def votes(data: Path) -> list[tuple[str, ...]]:
     return rows
 
 
+def odd(data: Path) -> list[tuple[str, ...]]:
+    """Return the share of odd galaxies by grade, beside that of all labelled ones."""
+    survey = pd.read_csv(data / "gz2_kaggle" / "labels_5_classes.csv")
+    survey["object_id"] = "kaggle-" + survey["GalaxyID"].astype(str)
+    rows = [("target", *GRADES.values(), "all")]
+    for name in FEATURES:
+        table = Table.read(CATALOGUES / f"{name}.vot", format="votable").to_pandas().merge(survey, on="object_id")
+        grades = [table[table["grade"] == grade]["odd_biased"] for grade in GRADES.values()]
+        rows.append((name, *(f"{of.sum()} of {len(of)}" for of in grades), f"{survey['odd_biased'].mean():.3f}"))
+    return rows
+
+
 def write_catalogue(name: str, labels: Path) -> pd.DataFrame:
     """Write a VOTable of the graded candidates, the last round first; return it."""
     table = pd.read_csv(labels)
@@ -96,10 +110,9 @@ def draw_sheet(name: str, table: pd.DataFrame, images: Path) -> None:
     """Draw the galaxies graded yes."""
     files = {path.stem: path for path in images.iterdir()}
     yes = table[table["grade"] == "yes"]["object_id"]
-    found = yes.head(SHOWN)
-    opened = [Image.open(files[one]).convert("RGB") for one in found]
+    opened = [Image.open(files[one]).convert("RGB") for one in yes]
     pictures = [np.asarray(one.crop(one.getbbox()).resize((SIDE, SIDE))) for one in opened]  # without black frames
-    heading = f"{name}: {len(found)} of the {len(yes)} graded yes among {len(table)} candidates"
+    heading = f"{name}: the {len(yes)} graded yes among {len(table)} candidates"
     image_grid(
         np.stack(pictures),
         np.zeros(len(pictures), int),

@@ -28,8 +28,8 @@ Figures = dict[str, tuple[float, float]]  # of each training set: mean, half wid
 
 
 def chosen_figures(report: EvaluationReport, network: str) -> Figures:
-    """Return the figures of one network."""
-    chosen = {name: pair["balanced_accuracy"] for name, pair in report.chosen(network).items()}
+    """Return the figures of one network; a set on which a network diverged has none."""
+    chosen = {n: pair["balanced_accuracy"] for n, pair in report.chosen(network).items() if not pair.get("diverged")}
     return {name: (of["mean"], float("nan") if of["ci95"] is None else of["ci95"]) for name, of in chosen.items()}
 
 

@@ -92,10 +92,10 @@ def k_center(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int]) -> 
         flat = images_NCHW[rows].flatten(1)
         found = [int((flat - flat.mean(dim=0)).square().sum(dim=1).argmin())]
         distance = (flat - flat[found[0]]).square().sum(dim=1)
-        for _ in range(count - 1):
+        for _ in range(min(count, len(rows)) - 1):
             found.append(int(distance.argmax()))
             distance = torch.minimum(distance, (flat - flat[found[-1]]).square().sum(dim=1))
-        return rows[found]
+        return repeated(rows[found], count)
 
     return chosen(images_NCHW, labels_N, counts_K, centres)
 

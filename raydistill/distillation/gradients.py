@@ -123,4 +123,6 @@ def gradient_matching(
         if (iteration + 1) % recipe.steps_per_network:
             rows = torch.randperm(len(images_NCHW), generator=g)[:REAL_IMAGES].to(labels_N.device)
             data = (images_NCHW[rows], targets_NK[rows]) if recipe.tiles > 1 else (images, own_SK)
-            theta_P = train(network, theta_P, *data, training, fold_in(seed, iteration, "training"))
+            theta_P = train(
+                network, theta_P, *data, training.with_even_batches(len(data[0])), fold_in(seed, iteration, "training")
+            )

@@ -23,24 +23,30 @@ class Figure:
         Mean and standard deviation over `n` networks; None if all diverged, or for one network.
     ci95
         Half of the 95 % interval for other networks and other galaxies; None for one network.
+    diverged
+        Networks among them whose training diverged. They are counted with their initial parameters.
     """
 
     mean: float | None
     std: float | None
     ci95: float | None
     n: int
+    diverged: int = 0
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> Figure:
         """Return the figure of an entry of `evaluation.json`."""
-        of = entry["balanced_accuracy"]
-        return cls(of["mean"], of["std"], of["ci95"], of["n"])
+        of, diverged = entry["balanced_accuracy"], entry.get("diverged", 0)
+        if diverged == of["n"]:
+            return cls(None, None, None, of["n"], diverged)
+        return cls(of["mean"], of["std"], of["ci95"], of["n"], diverged)
 
     def __str__(self) -> str:
         if self.mean is None:
             return f"none ({self.n} networks diverged)"
         interval = "" if self.ci95 is None else f" ± {self.ci95:.3f}"
-        return f"{self.mean:.3f}{interval} ({self.n} networks)"
+        some = f", {self.diverged} of them diverged" if self.diverged else ""
+        return f"{self.mean:.3f}{interval} ({self.n} networks{some})"
 
 
 @dataclass(frozen=True)

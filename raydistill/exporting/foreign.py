@@ -90,9 +90,14 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
     normalisation: AnyNormalisation = curated.normalisation
     if table.normalised:
         mean, std = table.mean or (), table.std or ()
-        if not len(mean) == len(std) == 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-            what = "it does not say how its images were normalised: a mean and a positive std for each channel"
-            raise CatalogError(what, path, "give mean and std, or normalised: false for pictures")
+        if not len(mean) == len(std) == 3 or not all(
+            0 <= m <= 1 and 0 < s <= 1 for m, s in zip(mean, std, strict=True)
+        ):
+            what = "it does not say how its images were normalised: a mean of 0 to 1 and a positive std up to 1 for each channel"
+            raise CatalogError(what, path, "give mean and std as shares of white, or normalised: false for pictures")
+        if not images.is_floating_point():
+            what = "it gives mean and std, and its images are whole numbers, as pictures have them"
+            raise CatalogError(what, path, "give normalised: false, or the tensors that networks were trained on")
         normalisation, images = Normalisation(mean, std), images.float()
     else:
         images = _normalised_pictures(images, normalisation, path)
@@ -195,12 +200,13 @@ def _targets(labels: Tensor, num_classes: int, path: str) -> Tensor:
         if int(labels.min()) >= 0 and int(labels.max()) < num_classes:
             return one_hot(labels.long(), num_classes)
     elif labels.dim() == 2 and labels.shape[1] == num_classes:
-        probabilities = labels.float()
-        if (probabilities < 0).any() or not torch.allclose(
-            probabilities.sum(dim=1), torch.ones(len(labels)), atol=1e-3
-        ):
-            return probabilities.softmax(dim=1)  # logits
-        return probabilities
+        values = labels.float()
+        if (values < 0).any():
+            return values.softmax(dim=1)  # logits
+        if not torch.allclose(values.sum(dim=1), torch.ones(len(labels)), atol=1e-3):
+            what = "its labels are neither probabilities, whose sum is 1, nor logits, some of which are negative"
+            raise CatalogError(what, path, "divide votes by their sum, or take a constant from logits")
+        return values
     what = f"its labels of shape {tuple(labels.shape)} do not fit {num_classes} classes"
     raise CatalogError(what, path, "give classes [S] as whole numbers from 0, or probabilities [S, K]")
 

@@ -27,7 +27,8 @@ from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.storage import Folder
 
 _FILES = (SELECTED, WHITENING, SEEN, "grid.png", "summary.json")
-_GALAXIES = ("real", "correct", "herding", "tgdd")  # initial images that are pictures of the survey
+_GALAXIES = ("real", "correct", "herding")  # initial images that are pictures of the survey
+_FROM_GALAXIES = ("dm", "tgdd")  # they are stored after the pictures have changed
 _ALIKE = 0.9  # correlation of an image with the picture that it began as
 _LOCAL = ("output=", "tracking.", "tracking=", "resources.", "resources=")  # overrides that change no figure
 
@@ -57,8 +58,8 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
         what, fix = "it was made for heads on features", "release a set made for networks from scratch"
         raise ArtifactIncompatible(what, distilled.folder.uri, fix)
     origin, network = provenance_of(distilled), plan.config.network.name
-    if not origin.simulated and plan.config.distill.init in _GALAXIES:
-        _check_pictures(distilled)
+    if not origin.simulated:
+        check_pictures(distilled, CuratedSet.open(plan.curated.folder))
     chosen = report.chosen(network)  # experts may have another network
     figures = {
         name: Figure.of(chosen.get(name, entry)) for name, entry in report.summary.items() if name != "distilled_last"
@@ -96,17 +97,27 @@ def changes_of(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if not word.startswith(_LOCAL)]
 
 
-def _check_pictures(distilled: DistilledSet) -> None:
-    """Raise ArtifactIncompatible if an image is like the galaxy that it began as."""
+def check_pictures(distilled: DistilledSet, curated: CuratedSet) -> None:
+    """Raise ArtifactIncompatible if an image is like the galaxy that it began as.
+
+    A class mean is one galaxy if the class has fewer than two for each image.
+    """
+    init, fix = distilled.manifest.config["distill"]["init"], "distil with distill.init=mean, noise or samples"
+    if init in _FROM_GALAXIES:
+        what = f"distill.init={init} begins with pictures of the survey, and does not keep them"
+        raise ArtifactIncompatible(what, distilled.folder.uri, fix)
+    few_K = [one.train < 2 * count for one, count in zip(curated.summary.classes, distilled.counts, strict=True)]
+    of_one_S = np.repeat([init in _GALAXIES or (init == "mean" and few) for few in few_K], distilled.counts)
     began, ended = (images.pixels().flatten(1).numpy() for images in (distilled.initial, distilled.selected))
-    alike = [float(np.corrcoef(one, other)[0, 1]) for one, other in zip(began, ended, strict=True)]
+    pairs = zip(began, ended, of_one_S.repeat(len(began) // len(of_one_S)), strict=True)
+    alike = [float(np.corrcoef(one, other)[0, 1]) for one, other, of_one in pairs if of_one]
     count = sum(correlation > _ALIKE for correlation in alike)
     if count:
         what = (
-            f"{count} of its {len(alike)} images still are pictures of the survey: their correlation with the galaxy that "
+            f"{count} of its {len(began)} images still are pictures of the survey: their correlation with the galaxy that "
             f"they began as is up to {max(alike):.3f}"
         )
-        raise ArtifactIncompatible(what, distilled.folder.uri, "distil with distill.init=mean, noise or samples")
+        raise ArtifactIncompatible(what, distilled.folder.uri, fix)
 
 
 def check_words(config: str, overrides: list[str]) -> None:

@@ -119,11 +119,16 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
     report = run(plan, "evaluate")
     check_parent(report.manifest, "distilled", distilled.manifest, report.folder.uri)
     same = card is not None and open_manifest(plan.curated.folder, kinds.CURATED, verify=False).content == card.curated
-    if card is not None and not same:
-        log.warning("verify: these are other galaxies than those of the card, so nothing is compared")
+    if card is not None and (judged_by is None or not same):
+        why = (
+            "the protocol is that of the config"
+            if judged_by is None
+            else "these are other galaxies than those of the card"
+        )
+        log.warning("verify: %s, so nothing is compared with the card", why)
     name = place.rstrip("/").rpartition("/")[2]
     found = _figure(report, judged_by, plan.config.network.name)
-    return Verified(name, found, card.balanced_accuracy if card and same else None)
+    return Verified(name, found, card.balanced_accuracy if judged_by and same else None)
 
 
 def _figure(report: EvaluationReport, card: Card | None, network: str) -> Figure:

@@ -61,6 +61,7 @@ def test_generator_draws_two_baselines(tiny_root: Path, tmp_path: Path) -> None:
     for name in ("samples", "mgd3"):
         assert figure_is_whole(report.summary[name]["balanced_accuracy"], 2)
         assert report.cpu_seconds[name] > 0
+    assert report.cpu_seconds["generator"] > 0
     assert "generator" in report.manifest.parents
     for how in ("samples", "mgd3"):
         distilled = distill(Plan(tiny(root, *words, f"distill.init={how}", "distill.iterations=1")), SILENT)

@@ -9,6 +9,8 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,10 @@ from raydistill.errors import (
     ConfigError,
     NotRepeated,
 )
-from raydistill.exporting.card import CARD, card_of
+from raydistill.exporting.card import CARD, Figure, card_of
 from raydistill.exporting.foreign import opened_set
 from raydistill.exporting.provenance import Provenance
-from raydistill.exporting.release import release
+from raydistill.exporting.release import check_pictures, release
 from raydistill.exporting.verify import verify
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
@@ -88,6 +90,31 @@ def test_pictures_of_a_survey_are_not_released(root: Path, tmp_path: Path, monke
         release(CONFIG, [f"output={root}"], Folder(str(tmp_path / "released")))
 
 
+@pytest.mark.parametrize(
+    ("init", "galaxies", "sentence"),
+    [
+        ("dm", 9, "distill.init=dm begins with pictures of the survey"),
+        ("mean", 2, None),
+        ("mean", 1, "5 of its 5 images still are pictures"),  # the mean of one galaxy
+        ("noise", 1, None),
+    ],
+)
+def test_start_decides_what_is_a_picture(root: Path, init: str, galaxies: int, sentence: str | None) -> None:
+    distilled, curated = (opened.open(str(below(tiny(root), opened.kind))) for opened in (DistilledSet, CuratedSet))
+    began = replace(distilled, manifest=replace(distilled.manifest, config={"distill": {"init": init}}))
+    classes = tuple(replace(one, train=galaxies) for one in curated.summary.classes)
+    survey = replace(curated, summary=replace(curated.summary, classes=classes))
+    with nullcontext() if sentence is None else pytest.raises(ArtifactIncompatible, match=sentence):
+        check_pictures(began, survey)
+
+
+def test_figure_says_what_diverged() -> None:
+    of = {"mean": 0.2, "std": 0.01, "ci95": 0.02, "n": 5}
+    assert str(Figure.of({"balanced_accuracy": of})) == "0.200 ± 0.020 (5 networks)"
+    assert str(Figure.of({"balanced_accuracy": of, "diverged": 2})) == "0.200 ± 0.020 (5 networks, 2 of them diverged)"
+    assert str(Figure.of({"balanced_accuracy": of, "diverged": 5})) == "none (5 networks diverged)"
+
+
 def test_card_has_the_figures_of_the_evaluation(root: Path, released: Path) -> None:
     card = card_of(rd.open(released))
     assert card is not None
@@ -106,6 +133,7 @@ def test_figure_is_found_again(root: Path, released: Path, tmp_path: Path) -> No
     assert verified.published is not None
     assert verified.found.mean == pytest.approx(verified.published.mean, abs=1e-4)
     verified.check()
+    assert verify(str(released), CONFIG, words).published is None  # its protocol may be another
 
     figure = {"mean": 0.99, "std": 0.001, "ci95": 0.001}
     wrong = with_card(released, tmp_path / "wrong", balanced_accuracy=figure | {"n": 2})
@@ -214,6 +242,9 @@ def test_folder_of_pictures_is_a_set(root: Path, released: Path, tmp_path: Path)
         ({"images": "empty"}, "the folders of its pictures are"),
         ({"images": "x.pt", "labels": "y.pt", "mean": [0, 0, 0], "std": [1, -1, 1]}, "a positive std"),
         ({"images": "x.pt", "labels": "y.pt", "mean": [0, 0, 0], "std": [1, 1, 1], "lr": -1}, "its learned rate is -1"),
+        ({"images": "x.pt", "labels": "y.pt", "mean": [25, 25, 25], "std": [9, 9, 9]}, "a mean of 0 to 1"),
+        ({"images": "bytes.pt", "labels": "y.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "its images are whole numbers"),
+        ({"images": "x.pt", "labels": "votes.pt", "mean": [0, 0, 0], "std": [1, 1, 1]}, "neither probabilities"),
         ({"images": "grey.pt", "labels": "y.pt", "normalised": False}, "its images have the shape (10, 1, 16, 16)"),
         ({"images": "pipe", "labels": "y.pt"}, "this is a pipe"),
         ({"pictures": "x.pt"}, "it does not describe a set of images"),
@@ -224,6 +255,7 @@ def test_wrong_sets_have_one_sentence(root: Path, tmp_path: Path, values: dict[s
     tensors = {
         "x": images, "y": torch.arange(10) % 5, "few": torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 3]),
         "short": torch.arange(5), "nan": images.where(images < 2, torch.nan), "code": Code(),
+        "bytes": torch.zeros(10, 3, 16, 16, dtype=torch.uint8), "votes": torch.full((10, 5), 8),
     }  # fmt: skip
     for name, value in tensors.items():
         torch.save(value, tmp_path / f"{name}.pt")

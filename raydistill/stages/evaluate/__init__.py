@@ -18,7 +18,7 @@ galaxies. distilled=PATH evaluates another distilled set on this config's survey
             "raydistill.stages.evaluate.artifact:EvaluationReport",
             look={"Accuracy": "accuracy.png", "Other networks": "networks.png", "Confusion matrix": "confusion.png"},
             then="analyse CONFIG",
-            revision=2,
+            revision=3,
         ),
     ),
     spec=lambda plan: plan.evaluation,

@@ -130,8 +130,13 @@ class Baselines:
     normalisation: AnyNormalisation | None = None
     cpu_seconds: dict[str, float] = field(default_factory=dict)
 
+    def shown(self, name: Baseline) -> tuple[int, ...]:
+        """Return the images of each class; `idc` stores several in place of one."""
+        parts = self.config.evaluate.idc.tiles**2 if name == "idc" else 1
+        return tuple(parts * count for count in self.counts)
+
     def images(self, name: Baseline, draw: int) -> Coreset:
-        """Return images, sorted by class.
+        """Return images, `shown` of each class, sorted by class.
 
         The draw seeds random images, `class_mean` and the baselines of other packages.
         """
@@ -146,7 +151,7 @@ class Baselines:
             case "herding":
                 return coreset.herding(*arguments)
             case "dm" | "ncfm" | "dsa" | "idc":
-                return coreset.with_class_origins(self._matched(name), self.train[1], self.counts)
+                return coreset.with_class_origins(self._matched(name), self.train[1], self.shown(name))
             case "el2n" | "el2n_window" | "forgetting" | "moderate" | "rded":
                 return self._by_experts(name)
             case "samples" | "mgd3":

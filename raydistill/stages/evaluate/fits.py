@@ -36,6 +36,9 @@ class TrainingSet:
     targets_NK: Tensor
     student_lrs: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        assert len(self.images_NCHW) == len(self.targets_NK), self.name
+
     @cached_property
     def digest(self) -> str:
         """Return the sha256 of the tensors; the name does not count."""

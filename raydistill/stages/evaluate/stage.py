@@ -158,7 +158,11 @@ def _write_costs(
     plan: Plan, distilled: DistilledSet, teachers: Teachers | None, baselines: Mapping[str, float]
 ) -> None:
     """Write the measured processor time of each training set [s]."""
-    made = {"distilled": distilled.folder, **({} if teachers is None else {"experts": teachers.store.folder})}
+    made = {"distilled": distilled.folder}
+    if teachers is not None:
+        made["experts"] = teachers.store.folder
+    if plan.config.evaluate.draws:
+        made["generator"] = plan.generator.folder
     costs = {name: cost.cpu_seconds for name, folder in made.items() if (cost := cost_of(folder)) is not None}
     plan.evaluation.folder.write(COSTS, json.dumps({**costs, **baselines}, indent=1).encode())
 

@@ -93,7 +93,7 @@ class TrainingSets:
         return self._made[name]
 
     def _labels(self, name: Baseline, coreset: Coreset) -> Tensor:
-        counts, teachers = self.baselines.counts, self.teachers
+        counts, teachers = self.baselines.shown(name), self.teachers
         if name == "random_soft":
             teachers = self.baselines.required_teachers(name)
         elif self.votes_NK is not None:

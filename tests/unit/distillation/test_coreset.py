@@ -100,6 +100,12 @@ def test_first_image_is_nearest_to_the_class_mean(choose: Any) -> None:
         assert distances[row] == distances[LABELS.eq(k)].min()
 
 
+def test_k_center_repeats_all_points_alike() -> None:
+    points = torch.tensor([0.0, 1, 5]).reshape(3, 1, 1, 1).expand(-1, 1, 2, 2)
+    chosen = coreset.k_center(points, torch.zeros(3, dtype=torch.long), [7]).images_SCHW[:, 0, 0, 0]
+    assert chosen.tolist() == [1, 5, 0, 1, 5, 0, 1]
+
+
 def test_k_center_takes_the_farthest_point_of_a_line() -> None:
     line = torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 20]).view(-1, 1, 1, 1)
     labels = torch.zeros(10, dtype=torch.long)
