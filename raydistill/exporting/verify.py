@@ -128,7 +128,7 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
         log.warning("verify: %s, so nothing is compared with the card", why)
     name = place.rstrip("/").rpartition("/")[2]
     found = _figure(report, judged_by, plan.config.network.name)
-    return Verified(name, found, card.balanced_accuracy if judged_by and same else None)
+    return Verified(name, found, judged_by.balanced_accuracy if judged_by and same else None)
 
 
 def _figure(report: EvaluationReport, card: Card | None, network: str) -> Figure:
