@@ -30,7 +30,7 @@ def shown_name(name: str) -> str:
     return NEUTRAL.get(name, name)
 
 
-def text_table(title: str, rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
+def text_table(title: str, rows: Sequence[Sequence[str]]) -> str:
     """Return rows, of which the first is the header, as a table.
 
     A cell may have several lines. Columns that do not fit beside the others follow below, again
@@ -43,7 +43,7 @@ def text_table(title: str, rows: Sequence[Sequence[str]], width: int = WIDTH) ->
     from rich.text import Text
 
     # In a notebook, a console would show the table there and write nothing, or write colours.
-    console = Console(file=io.StringIO(), width=width, force_jupyter=False, force_terminal=False)
+    console = Console(file=io.StringIO(), width=WIDTH, force_jupyter=False, force_terminal=False)
     console.print(Text(for_terminal(title)))
     first, num_columns = 1, len(rows[0])
     while first < num_columns:
@@ -54,7 +54,7 @@ def text_table(title: str, rows: Sequence[Sequence[str]], width: int = WIDTH) ->
                 table.add_column(cell)
             for cells in rest:
                 table.add_row(*cells)
-            if Measurement.get(console, console.options, table).maximum < width:
+            if Measurement.get(console, console.options, table).maximum < WIDTH:
                 break
         console.print(table)
         first = end

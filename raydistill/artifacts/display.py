@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from raydistill import table
-from raydistill.artifacts.manifest import Manifest, kind_of, open_folder
+from raydistill.artifacts.manifest import Manifest, kind_of, open_manifest
 from raydistill.artifacts.records import read_json
 from raydistill.errors import ArtifactIncompatible
 from raydistill.storage import Folder
@@ -56,8 +56,8 @@ class Displayed(ABC):
             There is no finished artifact; it has another kind or schema version; a file is gone or
             damaged, or the files do not fit one another.
         """
-        folder, manifest = open_folder(uri, cls.kind, verify=verify)
-        return cls._read(folder, manifest)
+        folder = uri if isinstance(uri, Folder) else Folder(uri)
+        return cls._read(folder, open_manifest(folder, cls.kind, verify=verify))
 
     @classmethod
     def _read(cls, folder: Folder, manifest: Manifest) -> Self:

@@ -136,12 +136,6 @@ def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Ma
     return manifest
 
 
-def open_folder(uri: str | Folder, kind: str, *, verify: bool = True) -> tuple[Folder, Manifest]:
-    """Return an artifact's folder and manifest; raise as `open_manifest` does."""
-    folder = uri if isinstance(uri, Folder) else Folder(uri)
-    return folder, open_manifest(folder, kind, verify=verify)
-
-
 def kind_of(folder: Folder) -> str:
     """Return the kind that the manifest in a folder names.
 

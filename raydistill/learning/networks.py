@@ -161,10 +161,10 @@ def shared_network(architecture: Architecture, num_classes: int, image_size: int
 
 
 @torch.no_grad()
-def check_network(network: Network, num_classes: int, image_size: int, channels: int = 3) -> None:
+def check_network(network: Network, num_classes: int, image_size: int) -> None:
     """Raise ValueError unless each image alone determines its K logits."""
     theta_P = network.layout.flatten(dict(network.module.named_parameters()))
-    images = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     try:
         logits, again, alone = network(theta_P, images), network(theta_P, images), network(theta_P, images[:1])
     except (RuntimeError, TypeError, IndexError) as error:

@@ -121,11 +121,11 @@ def estimate(plan: Plan, kind: str) -> Estimate:
     return by_kind[kind](plan) if kind in by_kind else Estimate()
 
 
-def network_size(network: ConvNet, num_classes: int, image_size: int, channels: int = 3) -> tuple[float, int]:
+def network_size(network: ConvNet, num_classes: int, image_size: int) -> tuple[float, int]:
     """Return the FLOPs of an image's forward pass, and the number of parameters."""
     flops, parameters, side = 0, 0, image_size
     for depth in range(network.depth):
-        weights = 9 * (network.width if depth else channels) * network.width
+        weights = 9 * (network.width if depth else 3) * network.width
         flops += 2 * weights * side**2
         parameters += weights + network.width * (1 if network.norm == "none" else 3)
         side //= 2

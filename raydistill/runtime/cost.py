@@ -8,18 +8,17 @@ interrupted run counts: the sums go on from `partial/cost.json`.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from raydistill.artifacts.manifest import COST, PARTIAL
-from raydistill.artifacts.records import read_json
+from raydistill.artifacts.records import Record, read_json
 from raydistill.errors import RaydistillError
 from raydistill.storage import Folder
 
@@ -29,7 +28,7 @@ _ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the first pro
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Record):
     """What a stage cost on this machine.
 
     Attributes
@@ -136,4 +135,4 @@ class _Meter(threading.Thread):
             joules=None if self._energy is None else (before.joules or 0.0) + self._joules,
         )
         with suppress(RaydistillError, OSError):  # a cost is not worth a failed stage
-            self._folder.write(name, json.dumps(asdict(cost), indent=1).encode())
+            self._folder.write(name, cost.to_json())

@@ -100,17 +100,17 @@ def values_of(folder: Folder, name: str) -> dict[str, Any]:
     return json.loads(require(folder, name))["values"]
 
 
-def to_json(values: Mapping[str, Any], indent: int = 1) -> bytes:
+def to_json(values: Mapping[str, Any]) -> bytes:
     """Return a JSON document of the values and the sha256 of their canonical JSON."""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**values, DIGEST: digest}, indent=indent, sort_keys=True).encode()
+    return json.dumps({**values, DIGEST: digest}, indent=1, sort_keys=True).encode()
 
 
-def from_json(data: bytes, indent: int = 1) -> dict[str, Any]:
+def from_json(data: bytes) -> dict[str, Any]:
     """Return the values of `to_json`; raise ValueError unless it wrote these bytes."""
     with suppress(ValueError, RecursionError):
         values = json.loads(data)
-        if isinstance(values, dict) and values.pop(DIGEST, None) and to_json(values, indent) == data:
+        if isinstance(values, dict) and values.pop(DIGEST, None) and to_json(values) == data:
             return values
     raise ValueError("its digest is missing or wrong")
 

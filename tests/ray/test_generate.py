@@ -5,8 +5,6 @@ Also test divergence and previews.
 
 from __future__ import annotations
 
-import signal
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,6 @@ from raydistill.runtime.group_training import equal_workers
 from raydistill.stages.curate.feeding.worker import STATE
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.generate.stage import generate
-from tests.e2e import tools
 from tests.private_ray import training_here
 
 SMALL = (
@@ -81,22 +78,6 @@ def test_two_workers_of_which_one_is_killed_give_the_bits_of_one(
     folder = below(config, "generator")
     with killing("RayTrainWorker", (folder / STATE).exists):
         generate(Plan(config), SILENT)
-    assert content(Plan(config).generator) == content(Plan(trained).generator)
-
-
-@pytest.mark.long
-def test_killed_command_resumes_with_the_same_bits(tiny_root: Path, trained: Config, tmp_path: Path) -> None:
-    root = copy_of(tiny_root, tmp_path / "run", *MADE_FROM)
-    config = tiny(root, *SMALL, "resources.workers=2")
-    words = (str(tools.TINY), f"output={root}", "tracking.enabled=false", *SMALL, "resources.workers=2")
-    state = below(config, "generator") / STATE
-    with tempfile.TemporaryDirectory(prefix="rd-ge-", ignore_cleanup_errors=True) as ray_folder:
-        command = tools.typed(tmp_path, tools.environment(Path(ray_folder)), "generate", *words)
-        command.wait_until("there is a checkpoint", state.exists)
-        command.kill()
-        assert command.process.returncode == -signal.SIGKILL
-    assert not Plan(config).generator.exists, "killed too late, the generator was finished"
-    generate(Plan(config), SILENT)
     assert content(Plan(config).generator) == content(Plan(trained).generator)
 
 

@@ -297,8 +297,9 @@ def no_part_written_again(case: KilledCommand, folder: Path, before: dict[str, i
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("again", ["in this process", "by command"])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "again"), [*((name, "in this process") for name in COMMANDS), ("predict", "by command")]
+)
 def test_killed_command_resumes(
     name: str,
     again: str,
@@ -307,7 +308,7 @@ def test_killed_command_resumes(
     env: dict[str, str],
     request: pytest.FixtureRequest,
 ) -> None:
-    """A second Ray takes seconds to start, so most tests resume in this process."""
+    """A second Ray takes seconds to start, so one test alone resumes by command."""
     case = COMMANDS[name]
     killed = Killed(case, name, path_of, tmp_path, env, request)
     before = case.finished(killed.folder)

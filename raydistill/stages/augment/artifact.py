@@ -156,9 +156,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
-            | {name: tuple(entry[name]) for name in ("lr", "ratio", "min_recognised")}
-            | _interval(entry)
+            _key(entry) | {name: tuple(entry[name]) for name in ("lr", "ratio", "min_recognised")} | _interval(entry)
             for entry in self.summary["results"]
         ]
         return pd.DataFrame(rows)
@@ -185,10 +183,7 @@ class AugmentationReport(Displayed):
         import pandas as pd
 
         rows = [
-            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
-            | {"baseline": entry["baseline"]}
-            | _interval(entry)
-            | {f"{figure}_p": entry[figure].get("p_holm") for figure in FIGURES}
+            _key(entry) | _interval(entry) | {f"{figure}_p": entry[figure].get("p_holm") for figure in FIGURES}
             for entry in self.summary["comparisons"]
             if all_baselines or entry["best_baseline"]
         ]
@@ -205,17 +200,7 @@ class AugmentationReport(Displayed):
             One row per method, source, number of labelled galaxies and class. Differences of
             `completeness`, `purity` and `f1`, each with `_low` and `_high`.
         """
-        import pandas as pd
-
-        rows = [
-            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
-            | {"baseline": entry["baseline"], "class_name": name}
-            | _interval(figures, tuple(figures))
-            for entry in self.summary["comparisons"]
-            if entry["best_baseline"]
-            for name, figures in entry["per_class"].items()
-        ]
-        return pd.DataFrame(rows)
+        return _class_frame([entry for entry in self.summary["comparisons"] if entry["best_baseline"]])
 
     def per_class(self) -> pd.DataFrame:
         """Return completeness, purity and F1 of each class, with their intervals.
@@ -226,16 +211,25 @@ class AugmentationReport(Displayed):
             One row per method, source, number of labelled galaxies and class. `completeness`,
             `purity` and `f1`, each with `_low` and `_high`.
         """
-        import pandas as pd
+        return _class_frame(self.summary["results"])
 
-        rows = [
-            {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
-            | {"class_name": name}
-            | _interval(figures, tuple(figures))
-            for entry in self.summary["results"]
-            for name, figures in entry["per_class"].items()
-        ]
-        return pd.DataFrame(rows)
+
+def _key(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the first columns of an entry; "baseline" is that of a comparison."""
+    key = {"shots": shots_name(entry["shots"]), "method": entry["method"], "source": entry["source"]}
+    return key | {"baseline": entry["baseline"]} if "baseline" in entry else key
+
+
+def _class_frame(entries: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row per entry and class."""
+    import pandas as pd
+
+    rows = [
+        _key(entry) | {"class_name": name} | _interval(figures, tuple(figures))
+        for entry in entries
+        for name, figures in entry["per_class"].items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def _interval(entry: dict[str, Any], figures: tuple[str, ...] = FIGURES) -> dict[str, Any]:

@@ -195,9 +195,7 @@ def _warn_of_empty(labels_N: Tensor, curated: CuratedSet, where: str) -> None:
 FIX = "make it from this curated set, or from one with the same curate.split"
 
 
-def check_independent(
-    manifest: Manifest, where: str, curated: CuratedSet, splits: tuple[Split, ...] = ("validation", "test")
-) -> None:
+def check_independent(manifest: Manifest, where: str, curated: CuratedSet) -> None:
     """Raise ArtifactIncompatible if a set used galaxies that a curated set holds out.
 
     Galaxies are compared by object id and by the sha256 of the original file.
@@ -208,9 +206,7 @@ def check_independent(
         Manifest and folder of the set. The curated sets among its ancestors name its galaxies; all
         of their training galaxies count.
     curated
-        The curated set.
-    splits
-        Its splits that must be unseen. A set made from this curated set itself passes.
+        The curated set. A set made from this curated set itself passes.
     """
     parent = manifest.parents.get(curated_sets.KIND)
     if parent is not None and parent.content == curated.manifest.content:
@@ -219,7 +215,7 @@ def check_independent(
     if not ancestors:
         raise ArtifactIncompatible("it does not name the curated set that it was made from", where, FIX)
     for ancestor in ancestors.values():
-        check_disjoint(ancestor, where, curated, splits)
+        check_disjoint(ancestor, where, curated)
 
 
 def check_disjoint(
@@ -227,8 +223,8 @@ def check_disjoint(
 ) -> None:
     """Raise ArtifactIncompatible if a curated set holds out galaxies of another set.
 
-    Only the other set's training galaxies count. `where` is the set that was made from them;
-    the other parameters are those of `check_independent`.
+    Only the other set's training galaxies count. `where` is the set that was made from them, and
+    `splits` must be unseen.
     """
     held_out = pa.concat_tables([_galaxies(curated, split) for split in splits])
     used = _galaxies(other, "train")

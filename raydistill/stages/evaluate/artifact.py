@@ -40,31 +40,31 @@ if TYPE_CHECKING:
 KIND = kinds.EVALUATION
 SUMMARY, GROUPS = "evaluation.json", "groups.json"
 MAX_REPR = 2000  # characters of a table in a shell; a report of more training sets has one line
-SUBJECTS = (
-    "distilled",
-    "distilled_last",
-    "distilled_hard",  # the distilled images with hard labels in place of their soft ones
-    "random_real",
-    "random_soft",
-    "class_mean",
-    "k_center",
-    "herding",
-    "moderate",
-    "el2n",
-    "el2n_window",
-    "forgetting",
-    "rded",
-    "dm",
-    "ncfm",
-    "dsa",
-    "idc",
-    "samples",
-    "mgd3",
-    "nearest_feature",  # heads alone: real images nearest to the mean feature of their class
-    "full_data_head",  # heads alone: all the training images
-    "experts",
-    "full_data",
-)
+SUBJECTS = {
+    "distilled": "a few images per class, made to stand for the training split",
+    "distilled_last": "those of the last iteration",
+    "distilled_hard": "the distilled images with one class each",  # hard labels in place of soft ones
+    "random_real": "as many random images of the training split",
+    "random_soft": "as many random images, labelled by the experts",
+    "class_mean": "the mean image of each class",
+    "k_center": "as many training images, chosen to cover their class",
+    "herding": "as many training images, whose mean is that of their class",
+    "moderate": "as many training images, at the median distance to the mean feature of their class",
+    "el2n": "as many training images, those that young experts know best",
+    "el2n_window": "as many training images, of the difficulty that teaches most",
+    "forgetting": "as many training images, those that experts forget least",
+    "rded": "crops of training images that the experts recognise best",
+    "dm": "images of the simpler method distribution matching",
+    "ncfm": "images of the simpler method neural characteristic function matching",
+    "dsa": "images of the simpler method gradient matching",
+    "idc": "images of gradient matching, four in the pixels of one",
+    "samples": "as many pictures of each class, drawn by a generator",
+    "mgd3": "as many pictures of each class, which a generator drew near modes of the galaxies",
+    "nearest_feature": "as many training images, nearest to the mean feature of their class",  # for heads alone
+    "full_data_head": "all training images",  # for heads alone
+    "experts": "the networks that the images imitate, trained on all training images",
+    "full_data": "other networks trained on all training images",
+}
 UNSEEN = "unseen head"  # network of heads on encoders that the distilled set was not made with
 HEAD = "head"  # protocol and network of linear heads on the experts' features (`stages.evaluate.measures.heads`)
 

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import pyarrow as pa
 import torch
 
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
-from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import Record, read_json
+from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, write_tensors
 from raydistill.diffusion.conditions import ConditionLayout
@@ -131,13 +129,9 @@ class GeneratorArtifact(Displayed):
 
     summary: GeneratorSummary
 
-    _pictures = "previews/*.png"
-
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, SUMMARY, GeneratorSummary))
+    _json = ((SUMMARY, GeneratorSummary),)
+    _pictures = "previews/*.png"
 
     def _contents(self) -> str:
         of = self.summary

@@ -70,7 +70,7 @@ ROWS = ("galaxies", "sampled", "sampled without averaging")
 class Previews:
     """Samples for the same validation galaxies after any step."""
 
-    def __init__(self, task: GenerateTask, device: torch.device) -> None:
+    def __init__(self, task: GenerateTask) -> None:
         self.task, self.folder = task, Folder(task.folder)
         validation, size = task.validation, task.validation.image_size
         chosen = validation.choose(MAX_VALIDATION, task.seed, "preview")  # class by class

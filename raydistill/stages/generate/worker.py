@@ -66,7 +66,7 @@ class _Worker(FedWorker[Generator]):
         if self.records.losses:
             self.losses += LossByTime(*torch.tensor(self.records.losses, dtype=torch.float64).to(generator.device))
         self.summary = summarise(task, curated, generator)
-        self.previews = Previews(task, generator.device) if self.rank == 0 else None
+        self.previews = Previews(task) if self.rank == 0 else None
 
     def gradient(self, images: TrainingImages, shard: int) -> tuple[Tensor, Tensor]:
         model, training = self.state.model, self.task.generate.training

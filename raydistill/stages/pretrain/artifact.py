@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,7 @@ from torch import Tensor
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import read_json
+from raydistill.artifacts.records import Record
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ConfigError
@@ -64,7 +63,7 @@ VALIDATION_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class EncoderSummary:
+class EncoderSummary(Record):
     """The contents of `encoder.json`.
 
     Attributes
@@ -132,13 +131,9 @@ class EncoderArtifact(Displayed):
 
     summary: EncoderSummary
 
-    _pictures = "history.png"
-
     kind = KIND
-
-    @classmethod
-    def _read(cls, folder: Folder, manifest: Manifest) -> Self:
-        return cls(folder, manifest, read_json(folder, SUMMARY, EncoderSummary))
+    _json = ((SUMMARY, EncoderSummary),)
+    _pictures = "history.png"
 
     def _contents(self) -> str:
         of = self.summary

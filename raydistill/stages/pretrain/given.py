@@ -6,8 +6,7 @@ of the curated set have classes, a linear head on the features is scored, as dur
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def write_given(plan: Plan, curated: CuratedSet) -> dict[str, float]:
     features, labels = _describe_splits(plan, curated, describer)
     row = probe(features, labels, curated.num_classes if curated.has_classes else 0)
     described = replace(described, num_features=features["train"].shape[1])
-    folder.write(SUMMARY, json.dumps(asdict(described), indent=1).encode())
+    folder.write(SUMMARY, described.to_json())
     write_rows(folder, HISTORY, [], HISTORY_SCHEMA)
     write_rows(folder, VALIDATION, [{"step": 0, **row}], VALIDATION_SCHEMA)
     return row

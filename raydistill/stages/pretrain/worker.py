@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -121,7 +120,7 @@ class _Worker(FedWorker[ContrastiveModel]):
             steps=training.steps,
             batch_size=training.batch_size,
         )
-        self.folder.write(SUMMARY, json.dumps(asdict(described), indent=1).encode())
+        self.folder.write(SUMMARY, described.to_json())
         write_rows(self.folder, HISTORY, self.records.history, HISTORY_SCHEMA)
         write_rows(self.folder, VALIDATION, self.records.validation, VALIDATION_SCHEMA)
 

@@ -7,35 +7,9 @@ from typing import Any
 from raydistill.config import Config
 from raydistill.log import duration
 from raydistill.stages.evaluate.artifact import HEAD as HEADS
-from raydistill.stages.evaluate.artifact import UNSEEN, EvaluationReport, by_network, trained_network
+from raydistill.stages.evaluate.artifact import SUBJECTS, UNSEEN, EvaluationReport, by_network, trained_network
 from raydistill.stages.evaluate.report.text import HEAD, accuracy_table, format_figure, verdict
 from raydistill.text import glossary, sentence, shown_name, text_table
-
-TRAINING_SETS = {
-    "distilled": "a few images per class, made to stand for the training split",
-    "distilled_last": "those of the last iteration",
-    "distilled_hard": "the distilled images with one class each",
-    "random_real": "as many random images of the training split",
-    "random_soft": "as many random images, labelled by the experts",
-    "class_mean": "the mean image of each class",
-    "k_center": "as many training images, chosen to cover their class",
-    "herding": "as many training images, whose mean is that of their class",
-    "moderate": "as many training images, at the median distance to the mean feature of their class",
-    "el2n": "as many training images, those that young experts know best",
-    "el2n_window": "as many training images, of the difficulty that teaches most",
-    "forgetting": "as many training images, those that experts forget least",
-    "rded": "crops of training images that the experts recognise best",
-    "dm": "images of the simpler method distribution matching",
-    "ncfm": "images of the simpler method neural characteristic function matching",
-    "dsa": "images of the simpler method gradient matching",
-    "idc": "images of gradient matching, four in the pixels of one",
-    "samples": "as many pictures of each class, drawn by a generator",
-    "mgd3": "as many pictures of each class, which a generator drew near modes of the galaxies",
-    "nearest_feature": "as many training images, nearest to the mean feature of their class",
-    "full_data_head": "all training images",
-    "experts": "the networks that the images imitate, trained on all training images",
-    "full_data": "other networks trained on all training images",
-}
 
 
 def evaluation_report(config: Config, report: EvaluationReport) -> str:
@@ -46,7 +20,7 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
         text_table(title, [HEAD, *accuracy_table(report.summary)]),
         sentence("balanced accuracy: the mean over the classes of the share that is recognised", indent="  "),
         sentence("intervals: for other networks and other galaxies, with this distilled set", indent="  "),
-        f"{glossary(TRAINING_SETS, report.summary)}\n",
+        f"{glossary(SUBJECTS, report.summary)}\n",
     ]
     if costs := [f"{shown_name(name)} {duration(seconds)}" for name, seconds in report.cpu_seconds.items()]:
         parts.append(sentence(f"Processor time to make them: {', '.join(costs)}."))
