@@ -81,7 +81,9 @@ class Calibration:
         logits_NK
             Natural logarithms of the networks' probabilities, up to a constant per row.
         """
-        return softmax(self.logits(logits_NK))
+        from scipy import special  # imported late, as in `minimise_positive`
+
+        return np.asarray(special.softmax(self.logits(logits_NK), axis=1))
 
     def with_prior(self, prior: Sequence[float] | npt.NDArray[np.float64]) -> Self:
         """Return the calibration for other class frequencies of the survey."""
@@ -95,12 +97,6 @@ class Calibration:
             if np.abs(prior_K - before_K).max() < EM_TOLERANCE:
                 break
         return self.with_prior(prior_K / prior_K.sum())
-
-
-def softmax(logits_NK: Floats) -> Floats:
-    """Return the probabilities [N, K] of logits; each row is computed by itself."""
-    weights_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-    return np.asarray(weights_NK / weights_NK.sum(axis=1, keepdims=True))
 
 
 def trained_prior(training: Training, counts_K: Sequence[int]) -> tuple[float, ...]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raydistill.learning.calibration import softmax
 from raydistill.learning.metrics import balanced_accuracy, confusion_of
 from raydistill.seeding import fold_in
 from raydistill.stages.hunt.learn.ranking import RANDOM_ONLY, WITHOUT_SCORES, Candidate, Quotas, Rows, Shortlist
@@ -65,8 +64,10 @@ class ClassHead:
 
     def probabilities(self, features_NF: Features) -> Floats:
         """Return probabilities float64 [N, K]; a row does not depend on the others."""
+        from scipy import special  # imported late, as sklearn is
+
         logits_NK = np.einsum("nf,kf->nk", self.standardiser.apply(features_NF), self.slopes_KF) + self.intercepts_K
-        return softmax(logits_NK)
+        return np.asarray(special.softmax(logits_NK, axis=1))
 
 
 class ClassShortlists:
