@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from raydistill.figures.drawing import BLUE, CHART_DPI, VERMILION, Target, save, styled
 from raydistill.morphology.structure import Box
 from raydistill.stages.detect.measures import (
+    CategoryMatches,
     Matches,
     average_precision,
     best_threshold,
@@ -63,8 +64,8 @@ class Evaluated:
         pairs = zip(self.found, self.truth, strict=True)
         return [match(boxes_of(f["annotations"]), _areas(f), boxes_of(t["annotations"])) for f, t in pairs]
 
-    def by_category(self, count: int) -> list[list[list[Matches]]]:
-        """Match the detector's boxes with the true ones, by category and overlap."""
+    def by_category(self, count: int) -> list[list[CategoryMatches]]:
+        """Match the detector's boxes of each category with the true ones."""
         assert self.truth is not None
         pairs = zip(self.found, self.truth, strict=True)
         return [match_categories(f, t["annotations"], count) for f, t in pairs]
@@ -137,7 +138,7 @@ def figures_of(
         add("labelled", LABELS, DETECTOR, f"{name}_50", by_category, at_half)
         for number, category in enumerate(categories):
             of_category = [[frame[number]] for frame in by_category]
-            if any(matches[0].truths for (matches,) in of_category):
+            if any(matches.truths for (matches,) in of_category):
                 add("labelled", LABELS, DETECTOR, f"average_precision_50/{category}", of_category, at_half)
     return {
         "threshold": threshold,

@@ -50,23 +50,42 @@ def overlaps(boxes_D4: Floats, truths_T4: Floats) -> Floats:
     return np.asarray(common / np.maximum(areas[0] + areas[1] - common, 1e-12))
 
 
-def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats, least: float = OVERLAP) -> Matches:
-    """Match detections by falling score, each with the free true box it overlaps most.
-
-    A hit overlaps by at least `least`.
-    """
+def match(boxes_D4: Floats, scores_D: Floats, truths_T4: Floats) -> Matches:
+    """Match detections by falling score, each with the free true box it overlaps most."""
     order_D = np.argsort(-np.asarray(scores_D), kind="stable")
-    free_DT = overlaps(np.asarray(boxes_D4).reshape(-1, 4), np.asarray(truths_T4).reshape(-1, 4))[order_D]
-    truth_D = np.full(len(free_DT), -1)
+    overlap_DT = overlaps(np.asarray(boxes_D4).reshape(-1, 4), np.asarray(truths_T4).reshape(-1, 4))[order_D]
+    truth_D = _assign(overlap_DT, OVERLAP)
+    return Matches(order_D, np.asarray(scores_D, np.float64)[order_D], truth_D, overlap_DT.shape[1])
+
+
+def _assign(overlap_DT: Floats, least: float) -> npt.NDArray[np.int64]:
+    """Return the true box of each detection, in order; -1 for none."""
+    free_DT, truth_D = overlap_DT.copy(), np.full(len(overlap_DT), -1)
     for row in range(len(free_DT) if free_DT.shape[1] else 0):
         best = int(free_DT[row].argmax())
         if free_DT[row, best] >= least:
             truth_D[row] = best
             free_DT[:, best] = 0
-    return Matches(order_D, np.asarray(scores_D, np.float64)[order_D], truth_D, free_DT.shape[1])
+    return truth_D
 
 
-def match_categories(found: dict[str, Any], truth: Sequence[dict[str, Any]], count: int) -> list[list[Matches]]:
+class CategoryMatches(NamedTuple):
+    """Detections of one category in one image by falling score.
+
+    Attributes
+    ----------
+    scores_D, hits_OD
+        Scores, and whether each hits a true box of the category at each of `OVERLAPS`.
+    truths
+        Number of true boxes.
+    """
+
+    scores_D: Floats
+    hits_OD: npt.NDArray[np.bool_]
+    truths: int
+
+
+def match_categories(found: dict[str, Any], truth: Sequence[dict[str, Any]], count: int) -> list[CategoryMatches]:
     """Match a picture's detections with the true sources of their category.
 
     Parameters
@@ -77,20 +96,21 @@ def match_categories(found: dict[str, Any], truth: Sequence[dict[str, Any]], cou
         Annotations with `bbox`, and `category_id` from 1.
     count
         Number of categories.
-
-    Returns
-    -------
-    list of list of Matches
-        Of each category, at each of `OVERLAPS`.
     """
     boxes_D4 = np.asarray(found["boxes"], np.float64).reshape(-1, 4)
     scores_D, category_D = np.asarray(found["scores"], np.float64), np.asarray(found["categories"], np.int64)
     truths_T4, category_T = boxes_of(truth), np.array([source["category_id"] - 1 for source in truth], np.int64)
-    masks = [(category_D == number, category_T == number) for number in range(count)]
-    return [[match(boxes_D4[d], scores_D[d], truths_T4[t], least) for least in OVERLAPS] for d, t in masks]
+    result = []
+    for number in range(count):
+        d, t = category_D == number, category_T == number
+        order = np.argsort(-scores_D[d], kind="stable")
+        overlap_DT = overlaps(boxes_D4[d][order], truths_T4[t])
+        hits_OD = np.stack([_assign(overlap_DT, least) >= 0 for least in OVERLAPS])
+        result.append(CategoryMatches(scores_D[d][order], hits_OD, int(t.sum())))
+    return result
 
 
-def mean_average_precision(images: Sequence[Sequence[Sequence[Matches]]], overlaps: slice = slice(None)) -> float:
+def mean_average_precision(images: Sequence[Sequence[CategoryMatches]], overlaps: slice = slice(None)) -> float:
     """Return the mean average precision over categories and overlaps.
 
     Of categories that have true sources: COCO's AP; at the first overlap alone its AP50. NaN
@@ -99,14 +119,17 @@ def mean_average_precision(images: Sequence[Sequence[Sequence[Matches]]], overla
     Parameters
     ----------
     images
-        The matches of each category at each of `OVERLAPS`, for each image.
+        The matches of each category, for each image.
     overlaps
         Which of `OVERLAPS`.
     """
-    categories = [list(zip(*category, strict=True))[overlaps] for category in zip(*images, strict=True)]
-    values = np.array([average_precision(at) for category in categories for at in category])
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    values = []
+    for category in zip(*images, strict=True):
+        if truths := sum(image.truths for image in category):
+            order = np.argsort(-np.concatenate([image.scores_D for image in category]), kind="stable")
+            hits_OD = np.concatenate([image.hits_OD[overlaps] for image in category], axis=1)
+            values += [_average_precision(hits_D, truths) for hits_D in np.cumsum(hits_OD[:, order], axis=1)]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _ranked(images: Sequence[Matches]) -> tuple[Floats, Floats]:
@@ -121,9 +144,12 @@ def average_precision(images: Sequence[Matches]) -> float:
 
     NaN if no image has a true object.
     """
-    truths, hits = sum(image.truths for image in images), _ranked(images)[1]
-    if not truths:
-        return float("nan")
+    truths = sum(image.truths for image in images)
+    return _average_precision(_ranked(images)[1], truths) if truths else float("nan")
+
+
+def _average_precision(hits: npt.NDArray[Any], truths: int) -> float:
+    """Return the average precision from the hits up to each detection."""
     precision, recall = hits / np.arange(1, len(hits) + 1), hits / truths
     best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
     return float(best[np.searchsorted(recall, RECALLS - 1e-12)].mean())
