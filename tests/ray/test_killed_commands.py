@@ -175,6 +175,17 @@ COMMANDS = {
         least=2,
         worker="train_fit",
     ),
+    "adapt-features": KilledCommand(
+        build=lambda plan: adapt(plan, SILENT),
+        kinds=TRAINED,
+        overrides=(
+            "adapt.target=TARGET", "adapt.classes={round: null}", "adapt.features=true", "adapt.network={kind: mlp, width: 16}",
+            "adapt.lr_grid=[0.03]", "adapt.training={steps: 300, batch_size: 8}", "adapt.strengths=[0.5, 2]", "adapt.seeds=2",
+        ),
+        parts=FITS,
+        least=2,
+        worker="train_fit",
+    ),
     "detect": KilledCommand(
         build=lambda plan: detect(plan, SILENT),
         kinds=CURATED,
@@ -198,6 +209,13 @@ COMMANDS = {
         build=lambda plan: sample(plan, SILENT),
         kinds=CURATED,
         overrides=(SIMULATOR, "sample.block_size=1", "sample.num_images=60"),
+        parts=BLOCKS,
+        least=2,
+    ),
+    "sample-recombination": KilledCommand(
+        build=lambda plan: sample(plan, SILENT),
+        kinds=CURATED,
+        overrides=("sample.source={kind: recombination, similar: 3}", "sample.block_size=1", "sample.num_images=30"),
         parts=BLOCKS,
         least=2,
     ),
@@ -259,7 +277,7 @@ FURTHER = {
         build=lambda plan: generate(plan, SILENT),
         kinds=CURATED,
         overrides=(
-            "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1}",
+            "generate.model.network={channels: [8, 16], layers: 1, patch: 2, attention: 1, block: attention_gate}",
             "generate.training={steps: 60, batch_size: 8, shards: 1, warmup: 5, ema_decay: 0.9}",
             "generate.sampling={steps: 4}", "resources.checkpoint_seconds=0",
         ),
