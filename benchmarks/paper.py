@@ -60,9 +60,11 @@ def run(words: list[str], ends: float | None) -> Path:
 
 
 def table(title: str, summary: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Return accuracies, their shares of the experts' and of those of all data, and the authors'."""
+    """Return accuracies, their shares of two whole ones, and the authors'."""
     accuracies = {name: summary[name]["accuracy"] for name in AUTHORS if name in summary}
-    rows = [("trained on", "accuracy", "of experts", "of full data", "authors, nine classes of GZ2")]
+    rows: list[tuple[str, ...]] = [
+        ("trained on", "accuracy", "of experts", "of full data", "authors, nine classes of GZ2")
+    ]
     for name, of in accuracies.items():
         shares = (f"{of['mean'] / accuracies[whole]['mean']:.0%}" for whole in ("experts", "full_data"))
         rows.append((name, f"{of['mean']:.3f} ± {of['ci95']:.3f}", *shares, AUTHORS[name]))
