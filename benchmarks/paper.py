@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -59,7 +60,7 @@ def run(words: list[str], ends: float | None) -> Path:
     return Path(stdout.splitlines()[-1])
 
 
-def table(title: str, summary: dict[str, dict[str, dict[str, float]]]) -> str:
+def table(title: str, summary: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Return accuracies, their shares of two whole ones, and the authors'."""
     accuracies = {name: summary[name]["accuracy"] for name in AUTHORS if name in summary}
     rows: list[tuple[str, ...]] = [
@@ -67,7 +68,8 @@ def table(title: str, summary: dict[str, dict[str, dict[str, float]]]) -> str:
     ]
     for name, of in accuracies.items():
         shares = (f"{of['mean'] / accuracies[whole]['mean']:.0%}" for whole in ("experts", "full_data"))
-        rows.append((name, f"{of['mean']:.3f} ± {of['ci95']:.3f}", *shares, AUTHORS[name]))
+        interval = "" if of["ci95"] is None else f" ± {of['ci95']:.3f}"  # one network has none
+        rows.append((name, f"{of['mean']:.3f}{interval}", *shares, AUTHORS[name]))
     return text_table(title, rows)
 
 

@@ -22,5 +22,6 @@ def test_time_is_over_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: 
         paper.run(words, time.monotonic() + 25)
     folder = paper.run(words, None)
     table = paper.table("tiny", json.loads((folder / "evaluation.json").read_text()))
-    assert [line.split()[0] for line in table.splitlines() if "±" in line] == list(paper.AUTHORS)
-    assert "100%" in table
+    names = [words[0] for words in map(str.split, table.splitlines()) if words and words[0] in paper.AUTHORS]
+    assert set(names) == set(paper.AUTHORS)
+    assert table.count("100%") >= 2  # the experts and all data of themselves
