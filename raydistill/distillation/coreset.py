@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LEAST_MEAN = 3  # images of a cluster
 MARGIN_BATCH = 256  # images per forward pass, as in DATM's code
 
 
@@ -70,10 +71,53 @@ def class_mean(
     A class with fewer images than are wanted repeats its parts, with noise of `jitter` standard
     deviations.
     """
+
+    def parts(rows: Tensor, count: int) -> Sequence[Tensor]:
+        return rows[torch.randperm(len(rows), generator=g)].tensor_split(min(count, len(rows)))
+
+    return _means(images_NCHW, labels_N, counts_K, g, jitter, parts)
+
+
+def cluster_mean(
+    images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: torch.Generator, jitter: float = 0.1
+) -> Coreset:
+    """Return the mean images of clusters of each class: k-means of pixels.
+
+    Lloyd 1982, doi:10.1109/TIT.1982.1056489. A cluster of one or two images takes the nearest
+    others, so no image is a single galaxy. A class with fewer than three images for each wanted one
+    repeats its clusters, as `class_mean` does.
+    """
+    from sklearn.cluster import KMeans  # imported late, as it takes a second
+    from threadpoolctl import threadpool_limits
+
+    def clusters(rows: Tensor, count: int) -> Sequence[Tensor]:
+        flat = images_NCHW[rows].flatten(1).double().cpu().numpy()
+        seed = int(torch.randint(2**31, (1,), generator=g))
+        with threadpool_limits(1):  # the same bits on any number of threads
+            found = KMeans(min(count, max(1, len(rows) // LEAST_MEAN)), n_init=4, random_state=seed).fit(flat)
+            near_NC = torch.from_numpy(found.transform(flat))
+        of_N = torch.from_numpy(found.labels_)
+        return [
+            rows[of_N == cluster] if (of_N == cluster).sum() >= LEAST_MEAN else rows[near_N.argsort()[:LEAST_MEAN]]
+            for cluster, near_N in enumerate(near_NC.T)
+        ]
+
+    return _means(images_NCHW, labels_N, counts_K, g, jitter, clusters)
+
+
+def _means(
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    counts_K: Sequence[int],
+    g: torch.Generator,
+    jitter: float,
+    divide: Callable[[Tensor, int], Sequence[Tensor]],
+) -> Coreset:
+    """Return the mean images of the rows into which `divide` divides those of a class."""
     images: list[Tensor] = []
     origins: list[Tensor] = []
     for rows, count in rows_and_counts(labels_N, counts_K):
-        parts = rows[torch.randperm(len(rows), generator=g)].tensor_split(min(count, len(rows)))
+        parts = divide(rows, count)
         means = [images_NCHW[part].mean(dim=0) for part in parts]
         noise = jitter * torch.randn(count, *images_NCHW.shape[1:], generator=g).to(images_NCHW)
         images += [means[i % len(parts)] + (noise[i] if i >= len(parts) else 0) for i in range(count)]

@@ -54,6 +54,8 @@ def initial_images(
             return coreset.random_real(*data)
         case "mean":
             return coreset.class_mean(*data)
+        case "clusters":
+            return coreset.cluster_mean(*data)
         case "herding":
             return coreset.herding(*data[:-1], features_NF)
         case "dm" | "tgdd":

@@ -1,7 +1,7 @@
 """The public names of the library, which `raydistill.distillation` gives."""
 
 from raydistill.distillation.characteristic import characteristic_matching
-from raydistill.distillation.coreset import Coreset, class_mean, herding, k_center, noise, random_real
+from raydistill.distillation.coreset import Coreset, class_mean, cluster_mean, herding, k_center, noise, random_real
 from raydistill.distillation.difficulty import (
     easiest,
     el2n_scores,

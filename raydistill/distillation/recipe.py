@@ -33,7 +33,7 @@ MatchAt = Literal["end", "nearest"]
 Labels = Literal["hard", "votes", "soft"]
 LabelInit = Literal["experts", "votes", "hard"]
 Drawn = Literal["samples", "mgd3"]  # by a generator
-Init = Literal["noise", "real", "correct", "mean", "herding", "dm", "tgdd", "samples", "mgd3"]
+Init = Literal["noise", "real", "correct", "mean", "clusters", "herding", "dm", "tgdd", "samples", "mgd3"]
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,12 @@ class Recipe:
     init
         Initial images. "noise"; "real": random training images of the class; "correct": real images
         that the experts classify correctly (DATM); "mean": means of disjoint parts of the class;
-        "herding": training images whose mean is nearest to the class mean, in pixels, or in the
-        features of the frozen encoders of the objective "ridge"; "dm": a thousand iterations of
-        distribution matching (`distillation.distribution`); "tgdd": the same with random experts at
-        random epochs in place of new networks; "samples": galaxies of the class from the run's
-        generator; "mgd3": those near modes of its training images (`diffusion.modes`).
+        "clusters": means of clusters of the class (k-means); "herding": training images whose mean
+        is nearest to the class mean, in pixels, or in the features of the frozen encoders of the
+        objective "ridge"; "dm": a thousand iterations of distribution matching
+        (`distillation.distribution`); "tgdd": the same with random experts at random epochs in place
+        of new networks; "samples": galaxies of the class from the run's generator; "mgd3": those
+        near modes of its training images (`diffusion.modes`).
     image_step
         Optimiser of the images. In `space: components` its rate is in standard deviations of a
         component.

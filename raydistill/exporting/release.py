@@ -102,7 +102,7 @@ def check_pictures(distilled: DistilledSet, curated: CuratedSet) -> None:
 
     A class mean is one galaxy if the class has fewer than two for each image.
     """
-    init, fix = distilled.manifest.config["distill"]["init"], "distil with distill.init=mean, noise or samples"
+    init, fix = distilled.manifest.config["distill"]["init"], "distil with distill.init=mean, clusters or noise"
     if init in _FROM_GALAXIES:
         what = f"distill.init={init} begins with pictures of the survey, and does not keep them"
         raise ArtifactIncompatible(what, distilled.folder.uri, fix)

@@ -47,6 +47,7 @@ SUBJECTS = {
     "random_real": "as many random images of the training split",
     "random_soft": "as many random images, labelled by the experts",
     "class_mean": "the mean image of each class",
+    "cluster_mean": "the mean images of clusters of each class",
     "k_center": "as many training images, chosen to cover their class",
     "herding": "as many training images, whose mean is that of their class",
     "moderate": "as many training images, at the median distance to the mean feature of their class",

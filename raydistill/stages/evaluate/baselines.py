@@ -138,7 +138,7 @@ class Baselines:
     def images(self, name: Baseline, draw: int) -> Coreset:
         """Return images, `shown` of each class, sorted by class.
 
-        The draw seeds random images, `class_mean` and the baselines of other packages.
+        The draw seeds random images, means and the baselines of other packages.
         """
         arguments = (*self.train, self.counts)
         match name:
@@ -146,6 +146,8 @@ class Baselines:
                 return coreset.random_real(*arguments, generator(self.root, "random_real", draw))
             case "class_mean":
                 return coreset.class_mean(*arguments, generator(self.root, name, draw))
+            case "cluster_mean":
+                return coreset.cluster_mean(*arguments, generator(self.root, name, draw))
             case "k_center":
                 return coreset.k_center(*arguments)
             case "herding":

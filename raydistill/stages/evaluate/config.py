@@ -17,8 +17,8 @@ from raydistill.stages.experts.config import GALAXIES, ExpertTraining, Nuisance
 MATCHED = ("dm", "dsa", "idc")  # baselines with an augmentation of their own
 BASELINES = "raydistill.baselines"  # entry points of other packages
 ShippedBaseline = Literal[
-    "random_real", "random_soft", "class_mean", "k_center", "herding", "moderate", "el2n", "el2n_window", "forgetting",
-    "rded", "dm", "ncfm", "dsa", "idc", "samples", "mgd3",
+    "random_real", "random_soft", "class_mean", "cluster_mean", "k_center", "herding", "moderate", "el2n", "el2n_window",
+    "forgetting", "rded", "dm", "ncfm", "dsa", "idc", "samples", "mgd3",
 ]  # fmt: skip
 if TYPE_CHECKING:
     Baseline = str

@@ -67,6 +67,7 @@ UNEQUAL: dict[str, Callable[[list[int]], coreset.Coreset]] = {
     "random_real": lambda counts: coreset.random_real(IMAGES, LABELS, counts, generator(0)),
     "correct": lambda counts: coreset.correctly_classified(IMAGES, LABELS, counts, generator(0), corner),
     "class_mean": lambda counts: coreset.class_mean(IMAGES, LABELS, counts, generator(0)),
+    "cluster_mean": lambda counts: coreset.cluster_mean(IMAGES, LABELS, counts, generator(0)),
     "k_center": lambda counts: coreset.k_center(IMAGES, LABELS, counts),
     "herding": lambda counts: coreset.herding(IMAGES, LABELS, counts),
     "noise": lambda counts: coreset.noise(IMAGES, LABELS, counts, generator(0)),
@@ -149,6 +150,14 @@ def test_several_class_means_are_of_disjoint_parts_of_the_class() -> None:
     for k in range(K):
         torch.testing.assert_close(parts[k].mean(dim=0), images[labels == k].mean(dim=0))
         assert torch.cdist(parts[k].flatten(1), parts[k].flatten(1)).fill_diagonal_(9).min() > 0
+
+
+def test_cluster_means_are_those_of_the_clusters_and_never_one_image() -> None:
+    points = torch.tensor([0.0, 1, 2, 10, 11, 12, 13, 14, 40]).view(-1, 1, 1, 1)
+    found = coreset.cluster_mean(points, torch.zeros(9, dtype=torch.long), [3], generator(0))
+    rows = sorted(sorted(origins.tolist()) for origins in found.origins)
+    assert rows == [[0, 1, 2], [3, 4, 5, 6, 7], [6, 7, 8]]  # 40 is alone, and takes its neighbours
+    assert sorted(found.images_SCHW.flatten().tolist()) == pytest.approx([1, 12, 67 / 3])
 
 
 def test_repeated_means_of_a_small_class_differ_by_noise() -> None:
