@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from raydistill.stages.evaluate.report.text import format_figure
 from raydistill.text import text_table
 
 AUTHORS = {  # the shares are of the experts
@@ -68,8 +69,7 @@ def table(title: str, summary: dict[str, dict[str, dict[str, Any]]]) -> str:
     ]
     for name, of in accuracies.items():
         shares = (f"{of['mean'] / accuracies[whole]['mean']:.0%}" for whole in ("experts", "full_data"))
-        interval = "" if of["ci95"] is None else f" ± {of['ci95']:.3f}"  # one network has none
-        rows.append((name, f"{of['mean']:.3f}{interval}", *shares, AUTHORS[name]))
+        rows.append((name, format_figure(of), *shares, AUTHORS[name]))
     return text_table(title, rows)
 
 

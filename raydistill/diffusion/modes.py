@@ -13,8 +13,6 @@ guidance of MGD3, Chan-Santiago et al. 2025, arXiv:2505.18963, which moves the n
 from __future__ import annotations
 
 import torch
-from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from raydistill.diffusion.conditions import Conditions
@@ -22,6 +20,7 @@ from raydistill.diffusion.model import Generator
 from raydistill.diffusion.options import Sampling
 from raydistill.diffusion.sampling import guided_by, solve
 from raydistill.seeding import fold_in
+from raydistill.statistics.clusters import k_means
 
 WEIGHT, STOP = 0.1, 0.5  # the paper's values of lambda, and of the time at which guidance ends
 
@@ -62,7 +61,6 @@ def modes_of(generator: Generator, pictures_NCHW: Tensor, count: int, seed: int)
     """
     states = torch.cat([generator.space.encode(part.to(generator.device)) for part in pictures_NCHW.split(256)])
     flat = states.flatten(1).double().cpu().numpy()
-    with threadpool_limits(1):  # the same bits on any number of threads
-        clusters = KMeans(min(count, len(flat)), n_init=4, random_state=fold_in(seed, "modes") % 2**32).fit(flat)
-    centres = torch.from_numpy(clusters.cluster_centers_).to(states).view(-1, *states.shape[1:])
+    _, centres_KF = k_means(flat, min(count, len(flat)), fold_in(seed, "modes"))
+    centres = torch.from_numpy(centres_KF).to(states).view(-1, *states.shape[1:])
     return centres.repeat(-(-count // len(centres)), *[1] * (centres.dim() - 1))[:count]

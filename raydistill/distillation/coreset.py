@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from raydistill.statistics.clusters import k_means
 
 LEAST_MEAN = 3  # images of a cluster
 MARGIN_BATCH = 256  # images per forward pass, as in DATM's code
@@ -75,34 +78,27 @@ def class_mean(
     def parts(rows: Tensor, count: int) -> Sequence[Tensor]:
         return rows[torch.randperm(len(rows), generator=g)].tensor_split(min(count, len(rows)))
 
-    return _means(images_NCHW, labels_N, counts_K, g, jitter, parts)
+    return _means(images_NCHW, labels_N, counts_K, g, parts, jitter)
 
 
-def cluster_mean(
-    images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: torch.Generator, jitter: float = 0.1
-) -> Coreset:
+def cluster_mean(images_NCHW: Tensor, labels_N: Tensor, counts_K: Sequence[int], g: torch.Generator) -> Coreset:
     """Return the mean images of clusters of each class: k-means of pixels.
 
-    Lloyd 1982, doi:10.1109/TIT.1982.1056489. A cluster of one or two images takes the nearest
-    others, so no image is a single galaxy. A class with fewer than three images for each wanted one
-    repeats its clusters, as `class_mean` does.
+    A cluster of one or two images takes the nearest others, so no image is a single galaxy. A class
+    with fewer than three images for each wanted one repeats its clusters, as `class_mean` does.
     """
-    from sklearn.cluster import KMeans  # imported late, as it takes a second
-    from threadpoolctl import threadpool_limits
 
-    def clusters(rows: Tensor, count: int) -> Sequence[Tensor]:
-        flat = images_NCHW[rows].flatten(1).double().cpu().numpy()
+    def clusters(rows: Tensor, count: int) -> list[Tensor]:
+        flat_NF = images_NCHW[rows].flatten(1).double().cpu().numpy()
         seed = int(torch.randint(2**31, (1,), generator=g))
-        with threadpool_limits(1):  # the same bits on any number of threads
-            found = KMeans(min(count, max(1, len(rows) // LEAST_MEAN)), n_init=4, random_state=seed).fit(flat)
-            near_NC = torch.from_numpy(found.transform(flat))
-        of_N = torch.from_numpy(found.labels_)
-        return [
-            rows[of_N == cluster] if (of_N == cluster).sum() >= LEAST_MEAN else rows[near_N.argsort()[:LEAST_MEAN]]
-            for cluster, near_N in enumerate(near_NC.T)
-        ]
+        of_N, centres_KF = k_means(flat_NF, min(count, max(1, len(rows) // LEAST_MEAN)), seed)
+        found = [np.flatnonzero(of_N == cluster) for cluster in range(len(centres_KF))]
+        for cluster, centre_F in enumerate(centres_KF):
+            if len(found[cluster]) < LEAST_MEAN:
+                found[cluster] = ((flat_NF - centre_F) ** 2).sum(axis=1).argsort()[:LEAST_MEAN]
+        return [rows[torch.from_numpy(members)] for members in found]
 
-    return _means(images_NCHW, labels_N, counts_K, g, jitter, clusters)
+    return _means(images_NCHW, labels_N, counts_K, g, clusters)
 
 
 def _means(
@@ -110,8 +106,8 @@ def _means(
     labels_N: Tensor,
     counts_K: Sequence[int],
     g: torch.Generator,
-    jitter: float,
     divide: Callable[[Tensor, int], Sequence[Tensor]],
+    jitter: float = 0.1,
 ) -> Coreset:
     """Return the mean images of the rows into which `divide` divides those of a class."""
     images: list[Tensor] = []

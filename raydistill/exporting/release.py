@@ -100,14 +100,18 @@ def changes_of(overrides: Sequence[str]) -> list[str]:
 def check_pictures(distilled: DistilledSet, curated: CuratedSet) -> None:
     """Raise ArtifactIncompatible if an image is like the galaxy that it began as.
 
-    A class mean is one galaxy if the class has fewer than two for each image.
+    A class mean is one galaxy if the class has fewer than two for each image; that of a cluster if the
+    class has no other.
     """
     init, fix = distilled.manifest.config["distill"]["init"], "distil with distill.init=mean, clusters or noise"
     if init in _FROM_GALAXIES:
         what = f"distill.init={init} begins with pictures of the survey, and does not keep them"
         raise ArtifactIncompatible(what, distilled.folder.uri, fix)
-    few_K = [one.train < 2 * count for one, count in zip(curated.summary.classes, distilled.counts, strict=True)]
-    of_one_S = np.repeat([init in _GALAXIES or (init == "mean" and few) for few in few_K], distilled.counts)
+    of_one_K = [
+        init in _GALAXIES or (init == "mean" and one.train < 2 * count) or (init == "clusters" and one.train < 2)
+        for one, count in zip(curated.summary.classes, distilled.counts, strict=True)
+    ]
+    of_one_S = np.repeat(of_one_K, distilled.counts)
     began, ended = (images.pixels().flatten(1).numpy() for images in (distilled.initial, distilled.selected))
     pairs = zip(began, ended, of_one_S.repeat(len(began) // len(of_one_S)), strict=True)
     alike = [float(np.corrcoef(one, other)[0, 1]) for one, other, of_one in pairs if of_one]

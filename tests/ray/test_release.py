@@ -96,6 +96,8 @@ def test_pictures_of_a_survey_are_not_released(root: Path, tmp_path: Path, monke
         ("dm", 9, "distill.init=dm begins with pictures of the survey"),
         ("mean", 2, None),
         ("mean", 1, "5 of its 5 images still are pictures"),  # the mean of one galaxy
+        ("clusters", 2, None),
+        ("clusters", 1, "5 of its 5 images still are pictures"),
         ("noise", 1, None),
     ],
 )

@@ -20,6 +20,8 @@ from raydistill.stages.curate.summary import ClassSummary, Summary
 
 HEAVY = ("torch", "scipy", "pandas", "ray", "mlflow", "matplotlib", "diffusers", "sklearn")
 DONE = ("simulate", "curate", "experts", "distill", "generate", "sample")
+# Modules are compiled once, as they are for users.
+CACHED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 # Runs commands in one process; prints their exit codes and what they imported.
 SCRIPT = f"""
 import json, sys
@@ -44,27 +46,14 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _seconds(*arguments: str) -> tuple[str, float]:
-    """Return what Python prints, and the CPU seconds that it takes."""
-    before = os.times()
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
-    after = os.times()
-    return done.stdout, sum(after[2:4]) - sum(before[2:4])
-
-
 def _run(*commands: list[str]) -> tuple[list[int], list[str], float]:
     """Return the exit codes, the heavy imports and the CPU seconds of commands."""
-    stdout, seconds = _seconds("-c", SCRIPT, json.dumps(commands))
-    codes, heavy = json.loads(stdout)
-    return codes, heavy, seconds
-
-
-def _limit() -> float:
-    """Return eight times the CPU seconds of light libraries.
-
-    A command takes four to five times as long, on a fast and on a slow machine, and nine with torch.
-    """
-    return 8 * _seconds("-c", "import numpy, omegaconf, pyarrow.parquet, typer")[1]
+    before = os.times()
+    arguments = [sys.executable, "-c", SCRIPT, json.dumps(commands)]
+    done = subprocess.run(arguments, env=CACHED, capture_output=True, text=True, check=True)
+    after = os.times()
+    codes, heavy = json.loads(done.stdout)
+    return codes, heavy, sum(after[2:4]) - sum(before[2:4])
 
 
 def test_finished_stages_are_found_without_heavy_imports(output: Path) -> None:
@@ -75,7 +64,7 @@ def test_finished_stages_are_found_without_heavy_imports(output: Path) -> None:
 def test_finished_stage_takes_little_time(output: Path) -> None:
     codes, _, seconds = _run(["curate", "demo", f"output={output}"])
     assert codes == [0]
-    assert seconds < _limit()
+    assert seconds < 2  # 0.8 where it was measured, and 5 with torch
 
 
 def test_dry_runs_and_help_import_nothing_heavy() -> None:
@@ -88,7 +77,7 @@ def test_dry_runs_and_help_import_nothing_heavy() -> None:
 def test_dry_run_takes_little_time() -> None:
     codes, _, seconds = _run(["run", "demo", "--dry-run"])
     assert codes == [0]
-    assert seconds < _limit()
+    assert seconds < 1.5
 
 
 def test_damaged_file_of_a_finished_stage_is_reported(output: Path) -> None:
