@@ -20,15 +20,13 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from running import ROOT, shown
-from splits import chosen_figures, report_of
+from splits import chosen_figures, compared, difference, report_of
 
 from raydistill import load_config
 from raydistill.exporting.release import changes_of
 from raydistill.log import duration
-from raydistill.statistics.intervals import mean_interval
 from raydistill.text import shown_name, text_table
 
 RESULTS, PICTURE = ROOT / "benchmarks" / "results" / "baselines.json", ROOT / "docs" / "images" / "baselines.png"
@@ -88,20 +86,17 @@ def measured(config: str, overrides: list[str], split: int) -> dict[str, dict[st
 
 def table(splits: list[dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
     """Return the rows of a config, the best set first."""
-    ours = np.array([split["distilled"]["accuracy"] for split in splits])
-    rows = []
-    for name in splits[0]:
-        if any(name not in split for split in splits):
-            continue
-        means = np.array([split[name]["accuracy"] for split in splits])
-        whole, ahead = mean_interval(means), mean_interval(ours - means)
-        difference = "" if name == "distilled" else shown(ahead, "+")
-        cost = duration(statistics.mean(split[name]["cpu_seconds"] for split in splits))
-        experts = duration(statistics.mean(split[name]["experts"] for split in splits)) if name in BY_EXPERTS else ""
-        cells = (shown_name(name), shown(whole), difference, cost, experts)
-        rows.append((float(means.mean()), cells))
-    head = ("trained on", "balanced accuracy", "distilled minus it", "made in", "and its experts")
-    return [head, *(cells for _, cells in sorted(rows, key=lambda row: -row[0]))]
+    rows: list[tuple[str, ...]] = [
+        ("trained on", "balanced accuracy", "distilled minus it", "made in", "and its experts")
+    ]
+    for row in compared([{name: of["accuracy"] for name, of in split.items()} for split in splits]):
+        made, experts = (
+            duration(statistics.mean(split[row.name][which] for split in splits))
+            for which in ("cpu_seconds", "experts")
+        )
+        by_experts = experts if row.name in BY_EXPERTS else ""
+        rows.append((shown_name(row.name), shown(row.accuracy), difference(row), made, by_experts))
+    return rows
 
 
 def draw(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:

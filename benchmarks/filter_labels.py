@@ -5,7 +5,7 @@
 Four per cent of the pictures of gz2_kaggle5 get a defect that the filter does not inject: the ghost
 of a bright star, which is a ring, or fringes. Somebody labels 0, 10, 30 or 100 pictures of the
 training split, half of them damaged (three draws). Prints the share of the damaged pictures without
-a label that the filter rejects, and that of the others, with 95 % intervals: exact ones over pictures
+a label that the filter rejects, and that of the others, with 95 % intervals: Wilson over pictures
 without labels, Student's t over draws with them. Every picture is scored by a network that has not
 seen it. A stopped run resumes when the command is run again.
 """
@@ -28,7 +28,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.seeding import fold_in
 from raydistill.simulation.render import grid
 from raydistill.stages.curate.select.selection import select_galaxies
-from raydistill.statistics.intervals import Interval, binomial_interval, mean_interval
+from raydistill.statistics.intervals import Interval, mean_interval, wilson
 from raydistill.text import interval, text_table
 
 CONFIG, DAMAGED, NUMBERS, DRAWS, RATE = "gz2_kaggle5", 25, (0, 10, 30, 100), 3, 0.05  # one in 25 is damaged
@@ -74,7 +74,7 @@ def main() -> None:
     training = [
         name for name, split in zip(ids, galaxies["split"].to_pylist(), strict=True) if SPLITS[split] == "train"
     ]
-    rows = [("labels", "damaged pictures rejected", "others rejected")]
+    rows: list[tuple[str, ...]] = [("labels", "damaged pictures rejected", "others rejected")]
     for number in NUMBERS:
         counts = np.array(
             [rejected(output, number, draw, ids, training, damaged) for draw in range(DRAWS if number else 1)]
@@ -86,7 +86,7 @@ def main() -> None:
 def over(counts_DC: np.ndarray) -> Interval:
     """Return a share with its interval, from counts and totals of each draw."""
     shares = counts_DC[:, 0] / counts_DC[:, 1]
-    return mean_interval(shares) if len(shares) > 1 else Interval(*binomial_interval(*map(int, counts_DC[0])))
+    return mean_interval(shares) if len(shares) > 1 else wilson(*map(int, counts_DC[0]))
 
 
 def rejected(

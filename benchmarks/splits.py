@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 from running import run_stage, shown
 
 from raydistill import load_config
 from raydistill.stages.evaluate.artifact import EvaluationReport
-from raydistill.statistics.intervals import mean_interval
+from raydistill.statistics.intervals import Interval, mean_interval
 from raydistill.text import shown_name, text_table
 
 Figures = dict[str, tuple[float, float]]  # of each training set: mean, half width of its interval
@@ -33,19 +34,39 @@ def chosen_figures(report: EvaluationReport, network: str) -> Figures:
     return {name: (of["mean"], float("nan") if of["ci95"] is None else of["ci95"]) for name, of in chosen.items()}
 
 
+class Compared(NamedTuple):
+    """A training set over the splits, and the distilled set minus it."""
+
+    name: str
+    accuracy: Interval
+    ahead: Interval
+
+
+def compared(splits: list[dict[str, float]]) -> list[Compared]:
+    """Compare the sets that all splits have, the best first.
+
+    `distilled_last` is absent where the last iterate is the best.
+    """
+    ours = np.array([split["distilled"] for split in splits])
+    means = {name: np.array([split.get(name, np.nan) for split in splits]) for name in splits[0]}
+    rows = [
+        Compared(name, mean_interval(of), mean_interval(ours - of)) for name, of in means.items() if np.all(of == of)
+    ]
+    return sorted(rows, key=lambda row: -row.accuracy.value)
+
+
+def difference(row: Compared) -> str:
+    """Return the cell of the distilled set minus another one."""
+    return "" if row.name == "distilled" else shown(row.ahead, "+")
+
+
 def table(title: str, splits: list[Figures]) -> str:
     """Return the table of one network."""
-    ours = np.array([figures["distilled"][0] for figures in splits])
     rows = []
-    for name in splits[0]:
-        if any(name not in figures for figures in splits):
-            continue  # such as distilled_last, which is absent where the last iterate is the best
-        means = np.array([figures[name][0] for figures in splits])
-        whole, ahead = mean_interval(means), mean_interval(ours - means)
-        difference = "" if name == "distilled" else shown(ahead, "+")
-        single = statistics.mean(figures[name][1] for figures in splits)
+    for row in compared([{name: mean for name, (mean, _) in figures.items()} for figures in splits]):
+        single = statistics.mean(figures[row.name][1] for figures in splits)
         in_one = "" if np.isnan(single) else f"± {single:.3f}"  # a head on one encoder has none
-        rows.append((shown_name(name), shown(whole), in_one, difference))
+        rows.append((shown_name(row.name), shown(row.accuracy), in_one, difference(row)))
     head = ("trained on", "mean over splits, 95 %", "interval in one split", "distilled minus it")
     return text_table(title, [head, *rows])
 
