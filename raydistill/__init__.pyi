@@ -16,6 +16,7 @@ from .errors import (
 )
 from .fetching.cutouts import CutoutRequest, fetch_cutouts
 from .fetching.runner import fetch
+from .galaxies.pictures.images import prepare
 from .stages.adapt.artifact import AdaptationReport
 from .stages.analyse.artifact import AnalysisReport
 from .stages.audit.artifact import AuditReport
@@ -81,6 +82,7 @@ __all__ = [
     "load_config",
     "open",
     "predict",
+    "prepare",
     "pretrain",
     "run",
     "sample",

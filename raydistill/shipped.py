@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from raydistill.errors import ArtifactMissing, listed
+
 # Folders of the configs: inside an installed package, or beside it in a checkout.
 FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
@@ -17,8 +19,18 @@ def set_folder(place: str) -> str:
     """Return the folder of the released set of this name, or the place itself.
 
     A folder of the user comes before a name.
+
+    Raises
+    ------
+    ArtifactMissing
+        There is neither.
     """
-    return str(SETS / place) if not os.path.exists(place) and place in set_names() else place
+    if os.path.exists(place) or not re.fullmatch(r"[\w-]+", place):
+        return place
+    if place not in (names := set_names()):
+        what, fix = "there is no folder and no released set of this name", f"the sets are {listed(names, 12)}"
+        raise ArtifactMissing(what, place, fix)
+    return str(SETS / place)
 
 
 def set_names() -> list[str]:

@@ -378,6 +378,9 @@ from raydistill.storage import Folder
 from tests.unit.exporting.test_huggingface import distilled, many_galaxies
 from tests.unit.stages.predict.test_predictions import committed
 
+from PIL import Image
+
+Image.linear_gradient("L").save("galaxy.jpg")
 made = many_galaxies(Folder("runs/demo/curated-0"))
 features = {"predicted_class": "Er", "probability": [0.5, 0.5], "logits": [-0.7, -0.7], "spread": [0.1, 0.1]}
 rows = [

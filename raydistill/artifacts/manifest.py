@@ -238,6 +238,8 @@ _verified: dict[str, str] = {}
 def _verify(folder: Folder, manifest: Manifest) -> None:
     """Compare all files with their digests, and warn of unexpected files."""
     fix = f"remove the folder and run {describe_kind(manifest.kind)[1]} again"
+    if "card.json" in manifest.files:
+        fix = "get the released set again"
     for name, expected in manifest.files.items():
         if not folder.exists(name):
             raise ArtifactCorrupt(f"'{name}' is gone", folder.uri, fix)

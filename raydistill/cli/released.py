@@ -19,14 +19,13 @@ def sets() -> None:
     raydistill.open("NAME") opens one in Python, and `raydistill verify NAME` evaluates it again.
     """
     with exit_on_error():
-        from raydistill.exporting.card import card_of
         from raydistill.stages.distill.artifact import DistilledSet
         from raydistill.text import text_table
 
         rows, pictures = [("name", "images", "classes", "pixels", "balanced accuracy")], []
         for name in shipped.set_names():
             distilled = DistilledSet.open(str(shipped.SETS / name), verify=False)
-            card, shape = card_of(distilled), distilled.images.shape
+            card, shape = distilled.card, distilled.images.shape
             accuracy = str(card.balanced_accuracy) if card else ""
             numbers = (str(shape[0]), str(len(distilled.class_names)), str(shape[-1]))
             rows.append((name, *numbers, accuracy))

@@ -207,7 +207,11 @@ _LOOK = {
 @command(SURVEY, "raydistill export SET cards --format huggingface", "how-to/share.md")
 def export(
     artifact: Annotated[
-        str, typer.Argument(metavar="SET", help="The folder of a finished distilled, curated or synthetic set.")
+        str,
+        typer.Argument(
+            metavar="SET",
+            help="The folder of a finished distilled, curated or synthetic set, or a name of `raydistill sets`.",
+        ),
     ],
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new folder for the copy.")],
     form: Annotated[ExportForm, typer.Option("--format", help="The file format to write.")] = ExportForm.DD_RANKING,
@@ -224,7 +228,7 @@ def export(
         from raydistill.storage import Folder
 
         target = Folder(folder)
-        export(open_for_export(artifact, form.value), target, form.value)
+        export(open_for_export(shipped.set_folder(artifact), form.value), target, form.value)
         what, name, code = _LOOK[form]
         code = f"python -c {shlex.quote(code.replace('FOLDER', repr(target.shown)))}"
         show([(what, f"{target.shown}/{name}"), ("Next", code)])

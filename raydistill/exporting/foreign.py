@@ -20,15 +20,17 @@ import hashlib
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from pydantic import ConfigDict
 from torch import Tensor
 
 from raydistill.artifacts import kinds
@@ -48,11 +50,15 @@ from raydistill.storage.yaml_limits import read_yaml
 FIX = "see docs/how-to/share.md, 'Sets of other projects'"
 MAX_BYTES = 2**31  # of a file
 MAX_PICTURES = 100_000
+ROUNDING = 1e-3  # of the sum of probabilities
+LEAST_STD, BRIGHTEST = 1e-3, 3.0  # of a channel, and the median pixel; white is 1
 
 
 @dataclass(frozen=True)
 class _Table:
     """The contents of the YAML file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     images: str
     labels: str | None = None
@@ -73,12 +79,12 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
     curated = CuratedSet.open(plan.curated.folder)
     table, where = read_description(Path(path)), Path(path).parent
     images, labels = _tensors(table, where, path, curated.class_names)
+    if not (torch.isfinite(images).all() and torch.isfinite(labels).all()):
+        raise CatalogError("its images or labels have values that are not finite", path, "remove them")
     targets = _targets(labels, curated.num_classes, path)
     if images.dim() != 4 or len(images) != len(targets) or images.shape[1] != 3 or images.shape[-1] != images.shape[-2]:
         what = f"its images have the shape {tuple(images.shape)}, and its labels {tuple(labels.shape)}"
         raise CatalogError(what, path, "give square images [S, 3, H, W], and labels [S] or [S, K]")
-    if not (torch.isfinite(images).all() and torch.isfinite(targets).all()):
-        raise CatalogError("its images or labels have values that are not finite", path, "remove them")
     order = targets.argmax(dim=1).argsort(stable=True)
     counts = targets.argmax(dim=1).bincount(minlength=curated.num_classes).tolist()
     is_soft = bool((targets.amax(dim=1) < 1).any())  # the largest may belong to another class
@@ -89,16 +95,7 @@ def opened_set(path: str, plan: Plan) -> DistilledSet:
         raise CatalogError(what, path, "give a set with an image of each class")
     normalisation: AnyNormalisation = curated.normalisation
     if table.normalised:
-        mean, std = table.mean or (), table.std or ()
-        if not len(mean) == len(std) == 3 or not all(
-            0 <= m <= 1 and 0 < s <= 1 for m, s in zip(mean, std, strict=True)
-        ):
-            what = "it does not say how its images were normalised: a mean of 0 to 1 and a positive std up to 1 for each channel"
-            raise CatalogError(what, path, "give mean and std as shares of white, or normalised: false for pictures")
-        if not images.is_floating_point():
-            what = "it gives mean and std, and its images are whole numbers, as pictures have them"
-            raise CatalogError(what, path, "give normalised: false, or the tensors that networks were trained on")
-        normalisation, images = Normalisation(mean, std), images.float()
+        normalisation = _normalisation(table, images, path)
     else:
         images = _normalised_pictures(images, normalisation, path)
     if table.lr is not None and not 0 < table.lr < math.inf:
@@ -130,7 +127,9 @@ def read_description(path: Path) -> _Table:
         return checked(Folder(str(path.parent)), path.name, _Table, values)
     except OSError:
         raise CatalogError("there is no such file", str(path), "check the path") from None
-    except (ArtifactCorrupt, yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
+    except ArtifactCorrupt as error:
+        raise CatalogError(f"it does not describe a set of images: {error.what}", str(path), FIX) from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
         raise CatalogError("it does not describe a set of images", str(path), FIX) from error
 
 
@@ -153,7 +152,12 @@ def _of_folder(folder: Path, path: str, class_names: list[str]) -> tuple[Tensor,
     else:
         what = f"the folders of its pictures are {listed(sorted(names))}, and the classes {listed(class_names)}"
         raise CatalogError(what, path, "name a folder after each class, or number them from 0 in their order")
-    files = [(label, file) for label, name in enumerate(names) for file in sorted((folder / name).iterdir())]
+    files = [
+        (label, file)
+        for label, name in enumerate(names)
+        for file in sorted((folder / name).iterdir())
+        if not file.name.startswith(".")
+    ]
     if not 0 < len(files) <= MAX_PICTURES:
         what = f"its folder has {len(files)} pictures"
         raise CatalogError(what, path, f"give 1 to {MAX_PICTURES}")
@@ -184,7 +188,10 @@ def _of_file(where: Path, name: str, path: str) -> Tensor:
             value = torch.load(io.BytesIO(file.read_bytes()), map_location="cpu", weights_only=True)
         for key in part.split(".") if part else ():
             value = value[int(key) if isinstance(value, list | tuple) else key]
-        return torch.as_tensor(value).detach().clone()
+        if isinstance(value, Mapping) and value:
+            what = f"'{name}' holds {listed(list(map(str, value)))}"
+            raise CatalogError(what, path, f"name one of them after a colon, such as {name}:{next(iter(value))}")
+        return _plain(value, name, path)
     except FileNotFoundError:
         raise CatalogError(f"there is no file '{name}'", path, "check the path") from None
     except CatalogError:
@@ -194,28 +201,73 @@ def _of_file(where: Path, name: str, path: str) -> Tensor:
         raise CatalogError(what, path, "give a file of torch.save or numpy, which holds tensors alone") from error
 
 
+def _plain(value: Any, name: str, path: str) -> Tensor:
+    """Return a tensor as float32, uint8 or int64."""
+    tensor = torch.as_tensor(value).detach().clone()
+    if (
+        tensor.layout != torch.strided
+        or tensor.is_quantized
+        or tensor.is_complex()
+        or tensor.is_meta
+        or not tensor.numel()
+    ):
+        raise CatalogError(f"'{name}' is no dense tensor of real numbers", path, "save one with torch.save or numpy")
+    return tensor.float() if tensor.is_floating_point() else tensor if tensor.dtype == torch.uint8 else tensor.long()
+
+
 def _targets(labels: Tensor, num_classes: int, path: str) -> Tensor:
     """Return probabilities [S, K] of labels [S] or [S, K]."""
-    if labels.dim() == 1 and not labels.is_floating_point() and len(labels):
-        if int(labels.min()) >= 0 and int(labels.max()) < num_classes:
+    what, fix = (
+        f"its labels of shape {tuple(labels.shape)} do not fit {num_classes} classes",
+        "give classes [S] as whole numbers from 0, or probabilities [S, K]",
+    )
+    if labels.dim() == 1 and not labels.is_floating_point():
+        low, high = int(labels.min()), int(labels.max())
+        if low >= 0 and high < num_classes:
             return one_hot(labels.long(), num_classes)
+        what = f"its labels are {low} to {high}, and its {num_classes} classes 0 to {num_classes - 1}"
     elif labels.dim() == 2 and labels.shape[1] == num_classes:
         values = labels.float()
-        if (values < 0).any():
+        near_S = ((values.sum(dim=1) - 1).abs() < ROUNDING) & (values.amin(dim=1) > -ROUNDING)
+        if near_S.all():
+            shares = values.clamp(min=0)
+            return shares / shares.sum(dim=1, keepdim=True) if (values < 0).any() else values
+        if (values < 0).any() and not near_S.any():
             return values.softmax(dim=1)  # logits
-        if not torch.allclose(values.sum(dim=1), torch.ones(len(labels)), atol=1e-3):
-            what = "its labels are neither probabilities, whose sum is 1, nor logits, some of which are negative"
-            raise CatalogError(what, path, "divide votes by their sum, or take a constant from logits")
-        return values
-    what = f"its labels of shape {tuple(labels.shape)} do not fit {num_classes} classes"
-    raise CatalogError(what, path, "give classes [S] as whole numbers from 0, or probabilities [S, K]")
+        what = "its labels are neither probabilities, whose sum is 1, nor logits, some of which are negative"
+        fix = "divide votes by their sum, or take a constant from logits"
+    raise CatalogError(what, path, fix)
+
+
+def _normalisation(table: _Table, images: Tensor, path: str) -> Normalisation:
+    """Return the mean and std of a table, if images can have been normalised by them."""
+    mean, std = table.mean or (), table.std or ()
+    if not len(mean) == len(std) == 3 or not all(
+        0 <= m <= 1 and LEAST_STD <= s <= 1 for m, s in zip(mean, std, strict=True)
+    ):
+        what = f"it does not say how its images were normalised: a mean of 0 to 1 and a std of {LEAST_STD:g} to 1 for each channel"
+        raise CatalogError(what, path, "give mean and std as shares of white, or normalised: false for pictures")
+    if not images.is_floating_point():
+        what = "it gives mean and std, and its images are whole numbers, as pictures have them"
+        raise CatalogError(what, path, "give normalised: false, or the tensors that networks were trained on")
+    if images.min() >= 0 and images.max() <= 1:
+        what = "it gives mean and std, and its images lie in [0, 1], as pictures do"
+        raise CatalogError(what, path, "give normalised: false, or the tensors that networks were trained on")
+    normalisation = Normalisation(mean, std)
+    middle = float(normalisation.invert(images).median())
+    if not abs(middle) <= BRIGHTEST:
+        what = f"with its mean and std the median of its pixels is {middle:.3g} times white"
+        raise CatalogError(what, path, "give those that its images were normalised by, as shares of white")
+    return normalisation
 
 
 def _normalised_pictures(images: Tensor, normalisation: AnyNormalisation, path: str) -> Tensor:
     """Return network input for pictures of 8 bits or in [0, 1]."""
-    if images.dtype != torch.uint8:
-        if images.min() < 0 or images.max() > 1:
-            what = f"its values lie in [{images.min():.3g}, {images.max():.3g}], so they are no pictures"
-            raise CatalogError(what, path, "give mean and std in place of normalised: false")
-        images = (images * 255).round().to(torch.uint8)
-    return normalisation.apply(images.permute(0, 2, 3, 1).contiguous())
+    low, high = float(images.min()), float(images.max())
+    if images.is_floating_point() and low >= 0 and high <= 1:
+        images = images * 255
+    elif not 0 <= low <= high <= 255 or (images != images.round()).any():
+        what = f"its values lie in [{low:.3g}, {high:.3g}], so they are no pictures of 8 bits or in [0, 1]"
+        fix = "divide them by white" if low >= 0 else "give mean and std in place of normalised: false"
+        raise CatalogError(what, path, fix)
+    return normalisation.apply(images.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous())

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from raydistill.artifacts.manifest import Manifest, Parent, describe_kind, kind_of, open_manifest
 from raydistill.errors import ArtifactError
-from raydistill.exporting.card import card_of
 from raydistill.log import get_logger
 from raydistill.stages.curate.artifact import KIND, CuratedSet
 from raydistill.stages.distill.artifact import PROTOTYPES, DistilledSet
@@ -58,7 +57,7 @@ def provenance_of(pictures: CuratedSet | SyntheticSet | DistilledSet) -> Provena
     if isinstance(pictures, CuratedSet):
         return _of_curated(pictures.manifest, pictures.summary.survey, pictures.summary.simulated)
     homepage = METHOD if isinstance(pictures, DistilledSet) else ""
-    if isinstance(pictures, DistilledSet) and (card := card_of(pictures)) is not None:
+    if isinstance(pictures, DistilledSet) and (card := pictures.card) is not None:
         return Provenance(card.survey, card.simulated, card.licence, card.citation, homepage)
     if (curated := find_curated(pictures.folder, pictures.manifest)) is not None:
         return _of_curated(curated.manifest, curated.summary.survey, curated.summary.simulated, homepage)

@@ -18,11 +18,11 @@ from raydistill.artifacts.manifest import check_parent, commit
 from raydistill.artifacts.tensors import WHITENING
 from raydistill.config.reading import load
 from raydistill.errors import ArtifactError, ArtifactIncompatible, ConfigError
-from raydistill.exporting.card import Card, Figure
 from raydistill.exporting.provenance import provenance_of
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet
+from raydistill.stages.distill.card import Card, Figure
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.storage import Folder
 
@@ -30,6 +30,9 @@ _FILES = (SELECTED, WHITENING, SEEN, "grid.png", "summary.json")
 _GALAXIES = ("real", "correct", "herding")  # initial images that are pictures of the survey
 _FROM_GALAXIES = ("dm", "tgdd")  # they are stored after the pictures have changed
 _ALIKE = 0.9  # correlation of an image with the picture that it began as
+_SECTIONS = ("seed", "survey", "curate", "network", "experts", "distill", "evaluate")  # what a card may change
+_OTHERS = re.compile(r"[/\\~]|\$\{|custom|torchscript|timm|onnx|\.(?!\d)")  # a path, a file's suffix, code
+_NAME = re.compile(r"survey[.=](?!kind=).*=.*[a-zA-Z]|survey=|\b(labels|table)\s*[:=]")  # the value names a file
 _LOCAL = ("output=", "tracking.", "tracking=", "resources.", "resources=")  # overrides that change no figure
 
 
@@ -136,6 +139,6 @@ def check_words(config: str, overrides: list[str]) -> None:
         key, _, value = word.partition("=")
         names = [name.strip() for name in value.strip("[]").split(",")]
         part = key == "extends" and all(re.fullmatch(r"(parts|methods)/\w+", name) for name in names)
-        if not part and any(sign in value for sign in ("/", "\\", "${", "custom", "torchscript", "timm", "onnx")):
+        if not part and (key.partition(".")[0] not in _SECTIONS or _OTHERS.search(value) or _NAME.search(word)):
             what, fix = f"'{word}' names a file or code", "release a set that needs none, or verify it with a config"
             raise ConfigError(what, "the overrides of a released set", fix)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from scipy import stats
 
 from raydistill import shipped
 from raydistill.artifacts import kinds
 from raydistill.artifacts.manifest import check_parent, open_manifest
 from raydistill.config.reading import load
 from raydistill.errors import ConfigError, NotRepeated
-from raydistill.exporting.card import Card, Figure, card_of
 from raydistill.exporting.foreign import opened_set, read_description
-from raydistill.exporting.release import check_words
+from raydistill.exporting.release import changes_of, check_words
 from raydistill.log import get_logger
 from raydistill.pipeline.plan import Plan
 from raydistill.pipeline.run import run
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.distill.card import Card, Figure
 from raydistill.stages.evaluate.artifact import EvaluationReport
+from raydistill.statistics.intervals import welch_half_width
 
 log = get_logger(__name__)
 
@@ -71,9 +69,7 @@ class Verified:
         difference = abs(one.mean - other.mean)
         if one.std is None or other.std is None:
             return difference < 0.5e-3  # a single network: equal as shown
-        variances = one.std**2 / one.n, other.std**2 / other.n
-        allowed = float(stats.t.ppf(0.975, one.n + other.n - 2)) * math.sqrt(sum(variances))
-        return difference <= allowed
+        return difference <= welch_half_width([one.std**2, other.std**2], [one.n, other.n])
 
     def check(self) -> None:
         """Raise NotRepeated unless the figures agree."""
@@ -104,13 +100,12 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
     if foreign:
         read_description(Path(place))  # its errors need no survey
     distilled = None if foreign else DistilledSet.open(shipped.set_folder(place))
-    card = None if distilled is None else card_of(distilled)
-    judged_by = card if config is None else None
+    card = None if distilled is None else distilled.card
+    judged_by = card if config is None and not changes_of(overrides) else None
+    of_card: list[str] = []
     if config is None:
-        config, words = _of_card(card, place)
-        overrides = [*words, *overrides]
-    output = [] if any(word.startswith("output=") for word in overrides) else [OUTPUT]
-    words = [*output, *overrides, *ONLY]
+        config, of_card = _of_card(card, place)
+    words = [OUTPUT, *of_card, *ONLY, *overrides]
     plan = Plan(load(config, words))
     if distilled is None:
         run(plan, "curate")
@@ -121,7 +116,7 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
     same = card is not None and open_manifest(plan.curated.folder, kinds.CURATED, verify=False).content == card.curated
     if card is not None and (judged_by is None or not same):
         why = (
-            "the protocol is that of the config"
+            "the protocol is not that of the card"
             if judged_by is None
             else "these are other galaxies than those of the card"
         )
@@ -145,7 +140,7 @@ def _figure(report: EvaluationReport, card: Card | None, network: str) -> Figure
 def is_at_hand(name: str) -> bool:
     """Return whether a released set's survey is simulated, or is there."""
     try:
-        config, words = _of_card(card_of(DistilledSet.open(shipped.set_folder(name))), name)
+        config, words = _of_card(DistilledSet.open(shipped.set_folder(name)).card, name)
         survey = load(config, words).survey
     except ConfigError:  # a variable of the environment is not set
         return False

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from raydistill.statistics.intervals import half_width
+from raydistill.statistics.intervals import half_width, welch_half_width
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -256,13 +256,8 @@ def _score(terms: Sequence[tuple[float, Sequence[float]]]) -> dict[str, Any]:
     x = min(1.0, max(-1.0, sum(weight * group["mean"] for weight, group in groups)))  # rounding can exceed the limits
     if any(group["std"] is None for _, group in groups):
         return {"score": unit(x), "low": None, "high": None}
-    variances = [(weight * group["std"]) ** 2 / group["n"] for weight, group in groups]
-    half = 0.0
-    if total := sum(variances):
-        from scipy import special
-
-        freedom = total**2 / sum(v**2 / (group["n"] - 1) for v, (_, group) in zip(variances, groups, strict=True))
-        half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(total)
+    variances = [(weight * group["std"]) ** 2 for weight, group in groups]
+    half = welch_half_width(variances, [group["n"] for _, group in groups])
     return {"score": unit(x), "low": unit(max(-1.0, x - half)), "high": unit(min(1.0, x + half))}
 
 

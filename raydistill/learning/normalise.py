@@ -19,6 +19,11 @@ MINIMUM_STD = 1 / 255  # for a constant channel: one grey level
 BLOCK = 1024  # images whitened at a time: 25 MB of float64 at 32 px
 
 
+def _check_levels(images_NHWC: Tensor) -> None:
+    if images_NHWC.is_floating_point() and images_NHWC.numel() and images_NHWC.max() <= 1:
+        raise ValueError("pixels are 0 to 255, and these are at most 1: multiply them by 255")
+
+
 class Normalisation(NamedTuple):
     """Mean and standard deviation per colour channel of training images; white is 1."""
 
@@ -26,7 +31,16 @@ class Normalisation(NamedTuple):
     std_C: tuple[float, ...]
 
     def apply(self, images_NHWC: Tensor) -> Tensor:
-        """Return float32 [N, C, H, W] from uint8 [N, H, W, C], rows and columns in order."""
+        """Return float32 [N, C, H, W] from pixels of 0 to 255 [N, H, W, C].
+
+        Rows and columns stay in order.
+
+        Raises
+        ------
+        ValueError
+            The pixels are floats of at most 1.
+        """
+        _check_levels(images_NHWC)
         images = images_NHWC.permute(0, 3, 1, 2).contiguous().float()
         mean, std = self._tensors(images)
         return images.div_(255).sub_(mean).div_(std)  # in place: memory holds one copy of a survey
@@ -69,7 +83,16 @@ class Whitening:
     eps: float
 
     def apply(self, images_NHWC: Tensor) -> Tensor:
-        """Return float32 [N, C, H, W] from uint8 [N, H, W, C], rows and columns in order."""
+        """Return float32 [N, C, H, W] from pixels of 0 to 255 [N, H, W, C].
+
+        Rows and columns stay in order.
+
+        Raises
+        ------
+        ValueError
+            The pixels are floats of at most 1.
+        """
+        _check_levels(images_NHWC)
         forward_DD, mean_D = self.forward_DD.double(), self.mean_D.double()
         n, height, width, channels = images_NHWC.shape
         white = torch.empty(n, channels, height, width)

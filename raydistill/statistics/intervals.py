@@ -52,6 +52,25 @@ def paired_difference(values_S: Values, reference_S: Values) -> Interval:
     return mean_interval(np.asarray(values_S, float) - np.asarray(reference_S, float))
 
 
+def welch_half_width(variances: Sequence[float], counts: Sequence[int]) -> float:
+    """Return half the width of a sum's interval (Welch 1947).
+
+    Parameters
+    ----------
+    variances
+        Variance of each term within its group.
+    counts
+        Number of values, at least 2, whose mean is the term.
+    """
+    of_means = np.array(variances) / np.array(counts)
+    if not (total := float(of_means.sum())):
+        return 0.0
+    from scipy import special
+
+    freedom = total**2 / float((of_means**2 / (np.array(counts) - 1)).sum())
+    return float(special.stdtrit(freedom, 0.975)) * math.sqrt(total)
+
+
 def wilson(count: int, total: int) -> Interval:
     """Return a share and its Wilson interval; NaN of nothing."""
     if not total:

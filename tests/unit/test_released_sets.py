@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import raydistill as rd
 from raydistill import shipped
-from raydistill.exporting.card import Card, card_of
+from raydistill.errors import ArtifactMissing, ConfigError
 from raydistill.exporting.release import check_words
+from raydistill.stages.distill.card import Card
 from raydistill.statistics.intervals import Interval, mean_interval
 
 ROOT = Path(__file__).parents[2]
 
 
 def card(name: str) -> Card:
-    found = card_of(rd.open(name))
+    found = rd.open(name).card
     assert found is not None
     return found
 
@@ -31,6 +33,34 @@ def test_set_is_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert own.network == config.network.name
     assert own.protocol in config.evaluate.protocols
     assert own.cpu_seconds["distilled"] > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "fits"),
+    [
+        ("distill.image_step.lr=0.05", True),
+        ("evaluate.protocols.paper.training={epochs: 100, momentum: .5}", True),
+        ("survey.num_galaxies=500", True),
+        ("survey.kind=simulated", True),
+        ("extends=[parts/heads, methods/datm]", True),
+        ("output=elsewhere", False),
+        ("resources.cpus=1000", False),
+        ("distilled=other", False),
+        ("survey.catalog=secret", False),
+        ("survey={kind: catalog, catalog: secret}", False),
+        ("curate.exclude={where: 'x > 0.5', table: secret}", False),
+        ("experts.source=votes.csv", False),
+        ("experts.source=~", False),
+    ],
+)
+def test_card_changes_figures_alone(word: str, fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(ConfigError, match="names a file or code"):
+        check_words("demo", [word])
+
+
+def test_unknown_name_lists_the_sets() -> None:
+    with pytest.raises(ArtifactMissing, match="no released set of this name; the sets are demo, gz2_kaggle5"):
+        rd.open("gz2_kaggle5_ipc1")
 
 
 def over_splits(config: str) -> dict[str, Interval]:

@@ -27,8 +27,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -36,7 +34,7 @@ from torch.utils.data import TensorDataset
 from raydistill.artifacts import kinds
 from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
-from raydistill.artifacts.records import checked
+from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
 from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
 from raydistill.distillation.coreset import classes_of
@@ -44,6 +42,7 @@ from raydistill.distillation.residual import Residual, residual_of
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, listed
 from raydistill.galaxies.pictures.images import encode_png
 from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.stages.distill.card import CARD, Card
 from raydistill.stages.distill.counts import counts_of, first_rows, mosaic, places_of
 from raydistill.storage import Folder
 
@@ -176,6 +175,11 @@ class DistilledSet(Displayed):
     def _contents(self) -> str:
         num_images, _, height, width = self.selected.images_SCHW.shape
         return f"{num_images} distilled images of {len(self.class_names)} classes, {height} x {width} pixels"
+
+    @cached_property
+    def card(self) -> Card | None:
+        """Return the card of a released set; None of any other set."""
+        return read_json(self.folder, CARD, Card) if CARD in self.manifest.files else None
 
     @cached_property
     def initial(self) -> SyntheticImages:
@@ -367,17 +371,6 @@ def write_images(folder: Folder, name: str, images: SyntheticImages, info: dict[
 def write_frame(folder: Folder, images: SyntheticImages, counts: Sequence[int]) -> None:
     """Write the images after an iteration as one picture, a row per class."""
     folder.write(f"frames/iteration-{images.iteration:06d}.png", encode_png(mosaic(images.levels(), counts)))
-
-
-def write_seen(folder: Folder, galaxies: pa.Table) -> None:
-    """Write the galaxies used to train the experts or to select the iterate.
-
-    `galaxies` are rows of a curated set.
-    """
-    pictures = pc.struct_field(galaxies["source"], "sha256")
-    table = pa.table({"object_id": galaxies["object_id"], "sha256": pictures}).sort_by("object_id")
-    with folder.writing(SEEN) as path:
-        pq.write_table(table, path)
 
 
 def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, Any]]:

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -47,7 +48,6 @@ from raydistill.stages.distill.artifact import (
     SyntheticImages,
     write_frame,
     write_images,
-    write_seen,
 )
 from raydistill.stages.distill.counts import header_of
 from raydistill.stages.distill.report import draw_grid
@@ -265,11 +265,12 @@ class Trainer:
         info = self._info()
         write_images(self.folder, SELECTED, self.best, info)
         write_images(self.folder, LAST, self.current_images(), info)
-        splits = [self.curated.table(split, ["object_id", "source"]) for split in USED_SPLITS]
-        write_seen(self.folder, pa.concat_tables(splits))
+        used = pa.concat_tables([self.curated.table(split, ["object_id", "source"]) for split in USED_SPLITS])
+        pictures = pc.struct_field(used["source"], "sha256")
         for name, table in (
             ("history", table_of(self.records, Record)),
             ("validation", table_of(self.validations, Validation)),
+            ("seen", pa.table({"object_id": used["object_id"], "sha256": pictures}).sort_by("object_id")),
         ):
             with self.folder.writing(f"{name}.parquet") as path:
                 pq.write_table(table, path)

@@ -6,8 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from raydistill.statistics.intervals import known, mean_interval, paired_difference, percentile_interval
+from raydistill.statistics.intervals import (
+    known,
+    mean_interval,
+    paired_difference,
+    percentile_interval,
+    welch_half_width,
+)
 
 
 def test_interval_is_student_t_over_seeds() -> None:
@@ -23,6 +30,15 @@ def test_paired_difference_removes_what_seeds_share() -> None:
     result = paired_difference(seeds + np.array([1.0, 1.1, 0.9]), seeds)
     assert result.low > 0.7
     assert mean_interval(seeds + 1).low < 0 < result.value
+
+
+def test_half_width_of_a_difference_is_welchs() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0, 1, 5), rng.normal(0, 4, 8)
+    interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+    half = welch_half_width([one.var(ddof=1), other.var(ddof=1)], [5, 8])
+    assert half == pytest.approx((interval.high - interval.low) / 2, rel=1e-12)
+    assert welch_half_width([0.0, 0.0], [2, 2]) == 0.0
 
 
 def test_percentiles_hold_95_percent_of_the_resamples_that_are_numbers() -> None:

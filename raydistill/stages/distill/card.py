@@ -1,4 +1,4 @@
-"""Read and write the card of a released set."""
+"""Describe a released set: how it was made, and how good it is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from raydistill.artifacts.records import read_json
-from raydistill.stages.distill.artifact import DistilledSet
 from raydistill.storage import Folder
 
 CARD = "card.json"
@@ -92,8 +90,3 @@ class Card:
     def write(self, folder: Folder) -> None:
         """Write the card into a folder."""
         folder.write(CARD, json.dumps(asdict(self), indent=1).encode())
-
-
-def card_of(distilled: DistilledSet) -> Card | None:
-    """Return the card of a released set; None for any other set."""
-    return read_json(distilled.folder, CARD, Card) if CARD in distilled.manifest.files else None
