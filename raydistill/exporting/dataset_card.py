@@ -194,7 +194,7 @@ def _training(pictures: PictureSet) -> str:
             + (
                 f"SGD of the student used the learned rate {rates}; `info.json` has all rates."
                 if rates
-                else "The images were made for a linear head on features, so there is no learned rate."
+                else "There is no learned rate."
             )
         )
     else:

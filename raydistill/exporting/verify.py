@@ -129,7 +129,7 @@ def verify(place: str, config: str | None = None, overrides: Sequence[str] = ())
 def _figure(report: EvaluationReport, card: Card | None, network: str) -> Figure:
     """Return the figure by the card's protocol, or the best one on validation images."""
     if card is None:
-        return Figure.of(report.chosen(network)["distilled"])
+        return Figure.of(report.chosen(network).get("distilled", report.summary["distilled"]))  # a head has no network
     for pair in report.summary["distilled"]["all"]:
         if (pair["protocol"], pair["network"]) == (card.protocol, card.network):
             return Figure.of(pair)

@@ -135,7 +135,7 @@ def test_dead_worker_and_a_killed_stage_do_not_change_the_bytes(
         with pytest.raises(KeyboardInterrupt), killing("train_fold", lambda: True) as action:
             stage.curate(plan, SILENT)
     assert action.pids
-    assert len(list(Path(plan.curated.folder.uri, "partial").glob("filter-[01]-*.safetensors"))) == 2
+    assert len(list(Path(plan.curated.folder.uri, "partial").glob("defects-[01]-*.safetensors"))) == 2
 
     def trained_again(*arguments: Any) -> None:
         raise AssertionError("a finished network was trained again")

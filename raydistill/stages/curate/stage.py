@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from raydistill.artifacts.tables import decode_images
 from raydistill.artifacts.tensors import write_whitening
@@ -40,6 +39,7 @@ from raydistill.runtime.stages import is_complete, save_figure, stage_context, t
 from raydistill.stages.curate.artifact import NEAR_DUPLICATES, CuratedSet, partition
 from raydistill.stages.curate.decoding import decode, raise_read_error
 from raydistill.stages.curate.filter import training as filter_training
+from raydistill.stages.curate.filter.network import one_thread
 from raydistill.stages.curate.select.selection import Selection, select_galaxies
 from raydistill.stages.curate.summary import Levels, Summary, log_existing, log_summary
 from raydistill.stages.curate.writer import CuratedWriter
@@ -123,12 +123,8 @@ def _write(config: Config, images: Images | DataSet, levels: Levels, selection: 
 
 def _whitening(pixel_sums: PixelSums, eps: float) -> Whitening:
     """Compute the whitening on one thread: the thread count changes its last bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return pixel_sums.whitening(eps)
-    finally:
-        torch.set_num_threads(threads)
 
 
 # Report a curation in MLflow: counts, a note and pictures.

@@ -157,7 +157,7 @@ class CuratedWriter:
             rejected=rejected,
             aligned=self._preparation.align,
             unassigned=self._selection.unassigned,
-            duplicates=self._duplicates.counts | self._duplicates.repeated().counts,
+            duplicates=self._duplicates.counts | self._duplicates.repeated()[0],
             near_duplicates=near_duplicates,
             levels=levels or {},
             tree=self._tree_of_votes(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,21 +20,6 @@ from raydistill.storage import Folder
 # arrive in order of their split: train, validation, test.
 
 log = get_logger(__name__)
-
-
-class Repeated(NamedTuple):
-    """Pictures whose pixels occur earlier in their own split.
-
-    Attributes
-    ----------
-    counts
-        Number of these pictures by pair of splits, such as "train/train".
-    first
-        Ranks of the first one and of its original, or None.
-    """
-
-    counts: dict[str, int]
-    first: tuple[int, int] | None
 
 
 def fingerprint(pixels: np.ndarray) -> int:
@@ -75,8 +59,12 @@ class DuplicateFinder:
         """Compare later pictures with this one."""
         self._fingerprints[rank], self._is_written[rank] = value, True
 
-    def repeated(self) -> Repeated:
-        """Return the pictures that occur earlier in their own split."""
+    def repeated(self) -> tuple[dict[str, int], tuple[int, int] | None]:
+        """Return the pictures that occur earlier in their own split.
+
+        Their number by pair of splits, such as "train/train", and the ranks of the first one and
+        of its original, or None.
+        """
         counts, pairs = {}, []
         for split, name in enumerate(SPLITS):
             values, ranks = self._sorted(split)
@@ -85,7 +73,7 @@ class DuplicateFinder:
                 counts[f"{name}/{name}"] = len(copies)
                 first = copies[np.argmin(ranks[copies])]
                 pairs.append((int(ranks[first]), int(ranks[np.searchsorted(values, values[first])])))
-        return Repeated(counts, min(pairs, default=None))
+        return counts, min(pairs, default=None)
 
     def in_two_classes(self, label_of_rank: np.ndarray) -> tuple[int, tuple[int, int] | None]:
         """Count the copies whose original has another class, and return the first pair.
@@ -121,10 +109,10 @@ def check_duplicates(finder: DuplicateFinder, galaxies: pa.Table, choice: str) -
     CatalogError if it rejects those of two splits.
     """
     ids = galaxies["object_id"]
-    repeated = finder.repeated()
-    if repeated.first is not None:
-        counts = ", ".join(f"{count} in {pair.partition('/')[0]}" for pair, count in repeated.counts.items())
-        copy, original = (ids[rank].as_py() for rank in repeated.first)
+    numbers, first = finder.repeated()
+    if first is not None:
+        counts = ", ".join(f"{count} in {pair.partition('/')[0]}" for pair, count in numbers.items())
+        copy, original = (ids[rank].as_py() for rank in first)
         what = "curate: pictures occur twice in a split: %s (first: %s equals %s); each copy counts as a galaxy"
         log.warning(what, counts, copy, original)
     count, pair = finder.in_two_classes(galaxies["label"].to_numpy())
@@ -141,23 +129,6 @@ def check_duplicates(finder: DuplicateFinder, galaxies: pa.Table, choice: str) -
         raise CatalogError(what, "curate.duplicates", "remove them from the survey, or set it to drop")
     consequence = ", so test results are too good; curate.duplicates=drop removes them"
     log.warning("curate: %s%s", what, "; they are left out" if choice == "drop" else consequence)
-
-
-class Nearest(NamedTuple):
-    """The closest picture of an earlier split, for each picture that has one.
-
-    Attributes
-    ----------
-    ranks, others, distances : int64 `[N]`
-        Rank of the picture and of the earlier one, and the number of different bits.
-    is_complete
-        False if so many pictures look alike that the search was stopped.
-    """
-
-    ranks: np.ndarray
-    others: np.ndarray
-    distances: np.ndarray
-    is_complete: bool
 
 
 class NearDuplicateFinder:
@@ -179,8 +150,12 @@ class NearDuplicateFinder:
         if value is not None:
             self._hashes[rank], self._has_hash[rank] = np.frombuffer(value, np.uint8), True
 
-    def find(self) -> Nearest:
-        """Return the pictures that look like one of an earlier split."""
+    def find(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        """Return the pictures that look like one of an earlier split.
+
+        Their ranks, those of the earlier ones, and the number of different bits, int64 [N] each;
+        False if so many pictures look alike that the search was stopped.
+        """
         pairs, left = [], MAX_CANDIDATES
         for split in (1, 2):
             later = np.flatnonzero((self._split_of_rank == split) & self._has_hash)
@@ -189,7 +164,7 @@ class NearDuplicateFinder:
             pairs.append((later[rows], earlier[others], distances))
             left -= used
         ranks, others, distances = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        return Nearest(ranks, others, distances, left >= 0)
+        return ranks, others, distances, left >= 0
 
 
 def write_near_duplicates(folder: Folder, finder: NearDuplicateFinder, galaxies: pa.Table) -> dict[str, int]:
@@ -200,11 +175,11 @@ def write_near_duplicates(folder: Folder, finder: NearDuplicateFinder, galaxies:
     dict
         Their number by pair of splits, such as "train/test". If it is empty, nothing is written.
     """
-    nearest = finder.find()
-    if not nearest.is_complete:
+    nearest, other, distances, is_complete = finder.find()
+    if not is_complete:
         log.warning("curate: too many pictures look alike: not all were compared for near duplicates")
     columns = {}
-    for prefix, ranks in (("", nearest.ranks), ("other_", nearest.others)):
+    for prefix, ranks in (("", nearest), ("other_", other)):
         kept = galaxies.take(ranks)
         columns[f"{prefix}id"] = kept["object_id"]
         columns[f"{prefix}split"] = pa.array([SPLITS[split] for split in kept["split"].to_pylist()], pa.string())
@@ -215,7 +190,7 @@ def write_near_duplicates(folder: Folder, finder: NearDuplicateFinder, galaxies:
         )
         log.warning(what, count, later, earlier, NEAR_DUPLICATES)
     if pairs:
-        table = pa.table([*columns.values(), nearest.distances], names=NEAR_DUPLICATES_SCHEMA.names)
+        table = pa.table([*columns.values(), distances], names=NEAR_DUPLICATES_SCHEMA.names)
         with folder.writing(NEAR_DUPLICATES) as path:
             pq.write_table(table.cast(NEAR_DUPLICATES_SCHEMA), path)
     return {f"{earlier}/{later}": count for (earlier, later), count in sorted(pairs.items())}

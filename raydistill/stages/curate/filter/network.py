@@ -13,11 +13,11 @@ Shape letters: V side of a view in pixels, R reasons, N pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ def train_filter(num_reasons: int, draw: DrawPictures, steps: int, seed: int) ->
 
 
 @torch.no_grad()
-def probabilities(parameters: Tensors, pictures_NVV3: np.ndarray, num_reasons: int) -> np.ndarray:
+def probabilities(parameters: Tensors, pictures_NVV3: Iterable[np.ndarray], num_reasons: int) -> np.ndarray:
     """Return each outcome's probability, float64 `[N, 1 + R]`, picture by picture."""
     module = filter_network(num_reasons, 0)
     module.load_state_dict(parameters)
@@ -132,29 +132,12 @@ def probabilities(parameters: Tensors, pictures_NVV3: np.ndarray, num_reasons: i
     return torch.stack(logits).double().softmax(dim=1).numpy()
 
 
-class Limit(NamedTuple):
-    """The limit of a reason.
-
-    Attributes
-    ----------
-    probability
-        A picture with a higher probability is rejected.
-    false_rejection, low, high
-        Share of clean pictures that it rejects, and its 95 % interval.
-    """
-
-    probability: float
-    false_rejection: float
-    low: float
-    high: float
-
-
 def needed_pictures(rate: float) -> int:
     """Return the least number of clean pictures whose quantile can stay below `rate`."""
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
-def calibrate(probabilities_N: np.ndarray, rate: float) -> Limit:
+def calibrate(probabilities_N: np.ndarray, rate: float) -> float:
     """Return the limit that rejects at most this share of clean pictures.
 
     Parameters
@@ -171,23 +154,15 @@ def calibrate(probabilities_N: np.ndarray, rate: float) -> Limit:
 
     Notes
     -----
-    The limit is the k-th smallest of n probabilities, k = ceil((n + 1)(1 - rate)). A further picture
-    of the same kind then exceeds it with a probability of at most `rate` (split conformal
-    prediction, Vovk et al. 2005). The share that one limit rejects has the distribution Beta(n + 1 -
-    k, k), which gives the interval. Where that quantile is below `LEAST`, the limit is `LEAST`, and
-    the interval is that of Clopper and Pearson for the pictures that exceed it.
+    The limit is the k-th smallest of n probabilities, k = ceil((n + 1)(1 - rate)), or `LEAST`. A
+    further picture of the same kind then exceeds it with a probability of at most `rate` (split
+    conformal prediction, Vovk et al. 2005).
     """
     n = len(probabilities_N)
     k = math.ceil((n + 1) * (1 - rate) - 1e-9)
     if k > n:
         raise ValueError(f"{n} pictures cannot calibrate a rate of {rate:g}; {needed_pictures(rate)} can")
-    quantile = float(np.sort(probabilities_N)[k - 1])
-    if quantile < LEAST:
-        exceeding = int((probabilities_N > LEAST).sum())
-        return Limit(LEAST, *binomial_interval(exceeding, n))
-    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-    low, high = (float(special.betaincinv(n + 1 - k, k, tail)) for tail in tails)
-    return Limit(quantile, (n + 1 - k) / (n + 1), low, high)
+    return max(LEAST, float(np.sort(probabilities_N)[k - 1]))
 
 
 def binomial_interval(count: int, total: int) -> tuple[float, float, float]:
@@ -222,7 +197,7 @@ class TrainedFold:
     """The network for the pictures of one fold, and its limits by reason."""
 
     parameters: Tensors
-    limits: dict[Reason, Limit]
+    limits: dict[Reason, float]
 
 
 @dataclass(frozen=True)
@@ -237,23 +212,13 @@ class TrainedFilter:
         reasons: dict[int, tuple[Reason, str]] = {}
         for number, fold in enumerate(self.folds):
             of_fold = [row for row in rows if FILTER_VIEW in row and row["rank"] % FOLDS == number]
-            views = (
-                np.stack([row[FILTER_VIEW] for row in of_fold]) if of_fold else np.empty((0, VIEW, VIEW, 3), np.uint8)
-            )
+            views = [row[FILTER_VIEW] for row in of_fold]
             for row, outcomes in zip(of_fold, probabilities(fold.parameters, views, len(REASONS)), strict=True):
-                for reason, probability, limit in self._exceeding(fold, outcomes):
-                    reasons[id(row)] = reason, f"probability {probability:.3f}, limit {limit:.3f}"
+                for reason in self.reasons:  # limits are at least one half, so no two are exceeded
+                    probability, limit = float(outcomes[1 + REASONS.index(reason)]), fold.limits[reason]
+                    if probability > limit:
+                        reasons[id(row)] = reason, f"probability {probability:.3f}, limit {limit:.3f}"
         return [_rejected(row, *reasons[id(row)]) if id(row) in reasons else row for row in rows]
-
-    def _exceeding(self, fold: TrainedFold, outcomes: np.ndarray) -> Iterator[tuple[Reason, float, float]]:
-        """Yield the reason whose limit is exceeded, at most one.
-
-        Limits are at least one half, so no two are exceeded.
-        """
-        for reason in self.reasons:
-            probability, limit = float(outcomes[1 + REASONS.index(reason)]), fold.limits[reason].probability
-            if probability > limit:
-                yield reason, probability, limit
 
 
 def _rejected(row: dict[str, Any], reason: Reason, detail: str) -> dict[str, Any]:

@@ -40,7 +40,6 @@ from raydistill.stages.curate.filter.labels import Labelled, read_filter_labels
 from raydistill.stages.curate.filter.network import (
     FOLDS,
     VIEW,
-    Limit,
     Tensors,
     TrainedFilter,
     TrainedFold,
@@ -71,7 +70,7 @@ def filter_report(results: list[FoldResult], recipe: PictureFilter) -> dict[str,
             kind: _add(fold.found[reason].get(kind, (0, 0)) for fold in results) for kind in _kinds(results, reason)
         }
         reasons[reason] = {
-            "limits": [fold.limits[reason].probability for fold in results],
+            "limits": [fold.limits[reason] for fold in results],
             "false_rejections": _share(rejected, total),
             "found": _share(*_add(kinds.values())),
             "found_by_kind": {kind: _share(*counts) for kind, counts in kinds.items()},
@@ -149,8 +148,8 @@ def check_filter(recipe: PictureFilter | None, galaxies: pa.Table) -> None:
     Without a filter there is no check.
     """
     if recipe is not None:
-        read_filter_labels(recipe, galaxies)
-        _check_number(len(_sample_ranks(galaxies, recipe)), recipe)
+        damaged = [rank for rank, outcome in read_filter_labels(recipe, galaxies).items() if outcome]
+        _check_number(len(np.setdiff1d(_sample_ranks(galaxies, recipe), damaged)), recipe)
 
 
 def _sample_ranks(galaxies: pa.Table, recipe: PictureFilter) -> np.ndarray:
@@ -234,7 +233,7 @@ class FoldResult(NamedTuple):
     """
 
     parameters: Tensors
-    limits: dict[Reason, Limit]
+    limits: dict[Reason, float]
     num_clean: int
     rejected: dict[Reason, int]
     found: Found
@@ -263,7 +262,7 @@ def train_fold(data: tuple[np.ndarray, np.ndarray, Labelled], fold: int, recipe:
     clean = np.stack([central(wide, VIEW) for wide in own_NWW3])
     scores = probabilities(parameters, clean, len(REASONS))[:, 1:]
     limits = {reason: calibrate(scores[:, n], recipe.false_rejection_rate) for n, reason in enumerate(REASONS)}
-    rejected = {reason: int((scores[:, n] > limits[reason].probability).sum()) for n, reason in enumerate(REASONS)}
+    rejected = {reason: int((scores[:, n] > limits[reason]).sum()) for n, reason in enumerate(REASONS)}
     injector = _Injector(own_NWW3, fold_in(SEED, "filter", "measuring", fold))
     own = labelled.of_fold(fold)
     recognised_N = probabilities(parameters, own.views_NVV3, len(REASONS)).argmax(axis=1) == own.outcomes_N
@@ -306,14 +305,12 @@ class _Injector:
             yield self.show(reason, index, np.random.default_rng(fold_in(self.seed, reason, index)))
 
 
-def _measure(parameters: Tensors, limits: dict[Reason, Limit], injector: _Injector) -> Found:
+def _measure(parameters: Tensors, limits: dict[Reason, float], injector: _Injector) -> Found:
     """Return how many injected defects exceed the limit of their reason."""
     detected: Found = {}
     for number, reason in enumerate(REASONS):
         pictures, kinds = zip(*injector.measured(reason), strict=True)
-        exceeds = (
-            probabilities(parameters, np.stack(pictures), len(REASONS))[:, 1 + number] > limits[reason].probability
-        )
+        exceeds = probabilities(parameters, np.stack(pictures), len(REASONS))[:, 1 + number] > limits[reason]
         counts = detected.setdefault(reason, {})
         for kind in sorted(set(kinds)):
             is_kind = np.array([other == kind for other in kinds])
@@ -341,7 +338,7 @@ class FoldRunner(FitRunner[int, FoldResult]):
     recipe: PictureFilter
 
     def key(self, fit: int) -> str:
-        return f"{PARTIAL}/filter-{fit}-{self.digest}"
+        return f"{PARTIAL}/defects-{fit}-{self.digest}"
 
     def arguments(self, fit: int) -> tuple[Any, ...]:
         return self.data, fit, self.recipe
@@ -354,6 +351,5 @@ class FoldRunner(FitRunner[int, FoldResult]):
 
     def unpack(self, data: bytes) -> FoldResult:
         tensors, info = unpack_tensors(data)
-        limits: Any = {reason: Limit(*values) for reason, values in info["limits"].items()}
         ordered = {name: tensors[name] for name in sorted(tensors)}
-        return FoldResult(**info | {"limits": limits, "parameters": ordered})
+        return FoldResult(**info | {"parameters": ordered})

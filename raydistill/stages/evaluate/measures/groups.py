@@ -71,7 +71,7 @@ def write_groups(
     protocol, network = config.headline
     contents: dict[str, Any] = {}
     for subject in subjects({row["subject"] for row in rows}):
-        these = [row for row in rows if row["subject"] == subject]
+        these = [row for row in rows if row["subject"] == subject and "groups" in row]  # heads have none
         main = [row for row in these if row["protocol"] in (protocol, "") and row["network"] == network] or these
         if main:
             contents[subject] = {

@@ -85,12 +85,12 @@ def finder_of(splits: list[int], hashes: list[bytes | None]) -> NearDuplicateFin
 def test_only_earlier_splits_are_compared():
     base = random_hashes(2)
     a, near_a, b = base[0].tobytes(), flip(base[0], [3, 100]).tobytes(), base[1].tobytes()
-    nearest = finder_of([0, 0, 0, 1, 1, 2, 2, 2], [a, a, None, near_a, None, a, b, b]).find()
-    assert list(zip(nearest.ranks.tolist(), nearest.others.tolist(), nearest.distances.tolist(), strict=True)) == [
+    *found, is_complete = finder_of([0, 0, 0, 1, 1, 2, 2, 2], [a, a, None, near_a, None, a, b, b]).find()
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == [
         (3, 0, 2),
         (5, 0, 0),
     ]
-    assert nearest.is_complete
+    assert is_complete
 
 
 def test_search_stops_if_too_many_pictures_look_alike(

@@ -19,26 +19,18 @@ from raydistill.stages.curate.filter.network import (
 
 
 @pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (199, 0.05), (60, 0.1)])
-def test_limit_keeps_the_rate_and_its_interval_covers(count: int, rate: float) -> None:
+def test_limit_keeps_the_rate(count: int, rate: float) -> None:
     """Scores are uniform, so the true share that a limit rejects is 1 - limit."""
     rng, trials = np.random.default_rng(0), 4000
     limits = [calibrate(rng.random(count), rate) for _ in range(trials)]
-    shares = np.array([1 - limit.probability for limit in limits])
+    shares = 1 - np.array(limits)
     error = shares.std() / np.sqrt(trials)
     assert shares.mean() < rate + 3 * error
     assert shares.mean() > rate - 1 / (count + 1) - 3 * error
-    covered = np.mean([limit.low <= share <= limit.high for limit, share in zip(limits, shares, strict=True)])
-    assert 0.935 < covered < 0.965
 
 
 def test_limit_is_at_least_one_half() -> None:
-    limit = calibrate(np.linspace(0, 0.3, 500), 0.01)
-    assert limit.probability == LEAST
-    assert (limit.false_rejection, limit.low) == (0, 0)
-    few = np.concatenate([np.full(397, 0.1), np.full(3, 0.9)])
-    limit = calibrate(few, 0.02)
-    exact = stats.binomtest(3, 400).proportion_ci(method="exact")
-    assert limit == pytest.approx((LEAST, 3 / 400, exact.low, exact.high))
+    assert calibrate(np.linspace(0, 0.3, 500), 0.01) == LEAST
 
 
 def test_rate_needs_enough_pictures() -> None:
