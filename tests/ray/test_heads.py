@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from ray_tools import SILENT, below, copy_of, tiny
+from ray_tools import SILENT, TINY, below, copy_of, tiny
 
 from raydistill.config import Config
 from raydistill.errors import ArtifactMissing
+from raydistill.exporting.verify import verify
 from raydistill.pipeline.plan import Plan
 from raydistill.runtime.resources import Processor
 from raydistill.stages.distill.artifact import DistilledSet
@@ -19,6 +20,7 @@ from raydistill.stages.distill.task import DistillTask
 from raydistill.stages.distill.trainer import Trainer
 from raydistill.stages.evaluate.artifact import HEAD, EvaluationReport
 from raydistill.stages.evaluate.stage import evaluate
+from tests.private_ray import training_here
 from tests.unit.stages.sample_tools import write_generator
 
 HEADS = (
@@ -112,3 +114,12 @@ def test_heads_may_begin_with_samples_of_the_generator(config: Config, tmp_path:
     made = distill(plan, SILENT)
     assert "generator" in made.manifest.parents
     assert not torch.equal(made.initial.images_SCHW, DistilledSet.open(below(config, "distilled")).initial.images_SCHW)
+
+
+def test_set_is_verified_by_heads_alone(config: Config) -> None:
+    groups = "evaluate.groups={columns: [redshift], bins: 2, min_galaxies: 2}"  # heads have none
+    words = (*HEADS, f"output={config.output}", "tracking.enabled=false", "evaluate.from_scratch=false", groups)
+    with training_here():
+        verified = verify(str(below(config, "distilled")), str(TINY), words)
+    assert verified.found.n == config.experts.num_experts
+    assert verified.published is None
