@@ -131,25 +131,17 @@ def weighted_batches(
         yield images_NCHW[index], weighted_NK[index], parameters, mixing
 
 
-def drawing_probabilities(labels_N: Tensor, shares_K: Tensor | None = None) -> Tensor:
-    """Return image probabilities such that classes are drawn with given shares.
+def drawing_probabilities(labels_N: Tensor) -> Tensor:
+    """Return image probabilities such that classes are drawn equally often.
 
-    Parameters
-    ----------
-    labels_N
-        Class of each image.
-    shares_K
-        Share of each class among the drawn images. None: equal shares, which is oversampling of
-        rare classes. A class without images is left out.
+    That is oversampling of rare classes.
 
     Returns
     -------
     torch.Tensor
         float64 [N], with the sum 1; images of a class have the same probability.
     """
-    counts_K = labels_N.cpu().bincount(minlength=0 if shares_K is None else len(shares_K)).double()
-    shares_K = torch.ones_like(counts_K) if shares_K is None else shares_K.double().cpu()
-    probabilities_N = (shares_K / counts_K.clamp_min(1))[labels_N.cpu()]
+    probabilities_N = (1 / labels_N.cpu().bincount().double().clamp_min(1))[labels_N.cpu()]
     return probabilities_N / probabilities_N.sum()
 
 

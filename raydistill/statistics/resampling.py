@@ -127,11 +127,9 @@ def mean_change(before_N: Floats, after_N: Floats, seed: int) -> Change:
 # networks see the same galaxies, and those with and without adaptation are paired by their seed, so
 # the interval is that of a paired comparison.
 
-RESAMPLES = 2000
-
 
 def bootstrap_accuracies(
-    correct: list[np.ndarray], labels_N: np.ndarray, seed: int, resamples: int = RESAMPLES
+    correct: list[np.ndarray], labels_N: np.ndarray, seed: int, resamples: int = NUM_RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return balanced accuracies of several kinds of networks, and of resamples.
 

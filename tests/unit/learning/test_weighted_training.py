@@ -165,12 +165,6 @@ def test_balanced_probabilities_draw_all_classes_equally() -> None:
         assert float(probabilities[labels == label].sum()) == pytest.approx(1 / 3, rel=1e-12)
 
 
-def test_shares_of_classes_can_be_given() -> None:
-    labels = torch.tensor([0, 0, 1, 1, 1, 2])
-    probabilities = drawing_probabilities(labels, torch.tensor([0.5, 0.5, 0.0]))
-    torch.testing.assert_close(probabilities, torch.tensor([1 / 4, 1 / 4, 1 / 6, 1 / 6, 1 / 6, 0]).double())
-
-
 @pytest.mark.parametrize("wrong", [[1.0, -1.0], [0.0, 0.0], [1.0, math.nan], [1.0, math.inf]])
 def test_wrong_probabilities_are_rejected(network: Network, wrong: list[float]) -> None:
     images, targets = data(2)
