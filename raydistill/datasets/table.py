@@ -185,8 +185,10 @@ class ImageTable(EncodedDataSet, PackedDataSet):
 def _class_label_names(schema: pa.Schema, column: str) -> Sequence[str]:
     """Return any ClassLabel names in the schema metadata of Hugging Face `datasets`."""
     info = (schema.metadata or {}).get(b"huggingface", b"{}")
-    features: dict[str, Any] = json.loads(info).get("info", {}).get("features", {})
-    return (features.get(column) or {}).get("names") or ()
+    try:
+        return json.loads(info)["info"]["features"][column]["names"] or ()
+    except (ValueError, LookupError, TypeError):  # no ClassLabel
+        return ()
 
 
 def _labels(column: pa.Array, names: Sequence[str], name: str, where: str) -> pa.Array:

@@ -227,7 +227,7 @@ class _Total:
 
     def __init__(self, jobs: Sequence[_Job], bar: Any) -> None:
         self._states = {job: Progress(0, job.source.size) for job in jobs}
-        self._bar, self._lock, self._started = bar, threading.Lock(), False
+        self._bar, self._lock = bar, threading.Lock()
 
     def of(self, job: _Job) -> Callable[[Progress], None]:
         """Return the function that one download calls."""

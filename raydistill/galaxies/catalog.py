@@ -319,7 +319,7 @@ def _weighted_fallbacks(questions: list[Question], fractions: Fractions, uri: st
     weighted = [bool(q.columns) and q.columns[0].endswith(SUFFIXES["weighted"]) for q in questions]
     if all(weighted):
         raise CatalogError("no question has raw fractions for all its answers", uri, "set survey.fractions to weighted")
-    return ",".join(str(task.number) for task, is_weighted in zip(GZ2.tasks, weighted, strict=True) if is_weighted)
+    return ",".join(str(number) for number, is_weighted in enumerate(weighted, 1) if is_weighted)
 
 
 def _read_labels(catalog: _Catalog, names: Mapping[str, str | None]) -> pa.Table:

@@ -60,7 +60,7 @@ class Listing(NamedTuple):
     def files_once(self, root: str) -> dict[str, int]:
         """Return the files without links to others of them; warn of these."""
         self.warn_of_aliases(root)
-        real = os.path.realpath(root)
+        real = os.path.realpath(arrow_filesystem(root)[1])
         targets = {name: os.path.realpath(f"{real}/{name}").removeprefix(f"{real}/") for name in self.links}
         repeated = {
             name: target

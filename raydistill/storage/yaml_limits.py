@@ -21,7 +21,10 @@ _LONG_NUMBER = re.compile(r"[-+]?[0-9][0-9_:.a-fA-FxXob]{400,}")  # Python conve
 def read_yaml(text: str | bytes) -> Any:
     """Return the value of a YAML text after `check_yaml`."""
     check_yaml(text)
-    return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:  # a date or a number that does not exist
+        raise yaml.YAMLError(str(error)) from error
 
 
 def check_yaml(text: str | bytes, max_values: int = MAX_VALUES) -> None:

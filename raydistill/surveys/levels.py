@@ -262,10 +262,9 @@ class LevelChecks:
         if self.num_flat > MAX_SATURATED * total:
             what = "%s: %d of %d pictures have a contrast below %d levels; check %s"
             log.warning(what, stage, self.num_flat, total, FLAT, keys)
-        if self.num_flat_channel > total / 2:
+        if is_fits and self.num_flat_channel > total / 2:
             what = "%s: a colour is constant in %d of %d pictures; check survey.images.channels"
-            if is_fits:
-                log.warning(what, stage, self.num_flat_channel, total)
+            log.warning(what, stage, self.num_flat_channel, total)
         is_scaled = is_fits or isinstance(getattr(images, "value_range", None), tuple)
         if is_scaled and self.saturated > MAX_SATURATED * total:
             what = "%s: %.1f %% of the pixels are saturated (level 255); check %s"

@@ -6,6 +6,7 @@ Also test properties of a table, and other sets.
 from __future__ import annotations
 
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from raydistill.stages.analyse import stage
 from raydistill.stages.analyse.artifact import AnalysisReport, analysis_spec
 from raydistill.stages.analyse.inputs import open_inputs
 from raydistill.stages.analyse.prototypes.neighbours import nearest_of_class
+from raydistill.stages.analyse.prototypes.spectra import read_spectrum
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.storage import Folder
 from tests.words import check_simulated
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -129,6 +132,28 @@ def test_frames_end_with_the_images_before_the_last(root: Path) -> None:
     assert 0 in frames
     last = (prototypes.last.display().numpy() * 255).round()
     np.testing.assert_array_equal(frames[prototypes.last.iteration], last)
+
+
+@pytest.mark.parametrize(
+    ("wavelength", "flux", "sentence"),
+    [
+        ([[4000.0, 4001.0]], [[1.0, 2.0]], None),  # vectors in one row
+        ([[4000.0, 4001.0]], [[1.0, 2.0, 3.0]], "one for each flux"),
+        ([0.0, 4001.0], [1.0, 2.0], "not positive and increasing"),
+        ([4000.0, np.inf], [1.0, 2.0], "not positive and increasing"),
+    ],
+)
+def test_spectrum_is_read_or_named(tmp_path: Path, wavelength: list, flux: list, sentence: str | None) -> None:
+    names = {"wavelength": wavelength, "flux": flux, "ivar": np.ones_like(flux)}
+    columns = [
+        fits.Column(name, f"{(np.shape(of)[1:] and np.shape(of)[1]) or ''}D", array=np.array(of))
+        for name, of in names.items()
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    with nullcontext() if sentence is None else pytest.raises(ValueError, match=sentence):
+        read = read_spectrum(Folder(str(tmp_path)), "a.fits", 0.1)
+        assert read.wavelength_W.tolist() == [4000.0, 4001.0]
+        assert read.flux_W.tolist() == [1.0, 2.0]
 
 
 def write_spectrum(path: Path, redshift: float, ratio: float, noise: float = 0.0, sdss: bool = True) -> None:

@@ -198,6 +198,18 @@ def test_hunt_on_a_part_knows_and_shows_no_object_of_another_part(root: Path) ->
     assert min(sizes) > 25
 
 
+def test_examples_of_a_file_are_counted(root: Path, tmp_path: Path) -> None:
+    plan = Plan(tiny(root, *FEW, "hunt.oracle={positive: truth_class <= 2}"))
+    objects = open_objects(
+        plan, CuratedSet.open(plan.curated.folder), open_hunted(plan, CuratedSet.open(plan.curated.folder))
+    )
+    others = sorted(set(objects.survey.ids) - objects.targets)
+    labels = [(name, "yes") for name in sorted(objects.targets)[:3]] + [(others[0], "no")]
+    (tmp_path / "known.csv").write_text("filename,label\n" + "".join(f"{name},{label}\n" for name, label in labels))
+    few = f"hunt.oracle={{positive: truth_class <= 2, rounds: 1, seeds: 1, strategies: [random], examples: '{tmp_path}/known.csv'}}"
+    assert stage.hunt(Plan(tiny(root, *FEW, few)), SILENT).summary.num_examples == 3
+
+
 def test_part_with_too_few_targets_is_rejected(root: Path) -> None:
     oracle = "hunt.oracle={positive: truth_class <= 2, num_examples: 0, part: {index: 0, parts: 10000}}"
     with pytest.raises(

@@ -3,8 +3,8 @@
 sources, fits           the kinds of `survey.images`
 files, paths, archives  where a picture is: by a pattern, by a column of paths, in a zip
 images                  bytes -> checked, cropped, resized pixels
-deep, tiff, cells       pictures of more than 8 bits, unusual TIFF, arrays in Parquet
-levels, stretch         the display range of pixel values
+formats, cells          pictures of more than 8 bits, unusual TIFF, arrays in Parquet
+levels                  the display range of pixel values
 alignment               turn a galaxy until its major axis is horizontal
 perceptual_hash         recognise altered copies
 """

@@ -129,10 +129,6 @@ class Archive:
         """Open a file. KeyError if there is none of this name."""
         return self._zip.open(self._infos[name])
 
-    def is_stored(self, name: str) -> bool:
-        """Return whether a file is uncompressed, so that a stream can seek in it."""
-        return self._infos[name].compress_type == zipfile.ZIP_STORED
-
     def read(self, name: str, where: str) -> bytes:
         """Return a picture file's content, by its name in the zip or below `wrapper`.
 

@@ -199,6 +199,8 @@ def index_of_ids(table: Table) -> str | None:
     if name is None or (name != INDEX[-1] and name != table.names[0]):
         return None
     values = table.read([name], text=[name])[name].cast(pa.string())
+    if not len(values):
+        return name  # the reader reports a table without rows
     if _may_count_rows(values):
         what = "has no id column, and its index may hold numbers of rows"
         raise CatalogError(

@@ -80,7 +80,7 @@ def write_files(
         setting=oracle.setting,
         num_objects=len(scripted.rows),
         num_positive=int(scripted.truth.sum()),
-        num_examples=oracle.num_examples,
+        num_examples=int(scripted.truth[next(iter(trials.values()))[0]["start_rows"]].sum()),
         rounds=oracle.rounds,
         per_round=config.per_round,
         seeds=oracle.seeds,

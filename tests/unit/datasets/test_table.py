@@ -65,6 +65,14 @@ def test_file_without_a_split_numbers_its_pictures(tmp_path: Path, pictures: np.
     np.testing.assert_array_equal(some, pictures[[4, 6]])
 
 
+@pytest.mark.parametrize("metadata", ["{", '{"info": null}', '{"info": {"features": {"label": [{"names": ["a"]}]}}}'])
+def test_metadata_without_a_class_label_give_no_names(tmp_path: Path, pictures: np.ndarray, metadata: str) -> None:
+    write_hugging_face(tmp_path / "train.parquet", pictures, [0, 1, 0], ["a", "b"])
+    table = pq.read_table(tmp_path / "train.parquet").replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "train.parquet")
+    assert ImageTable(root=str(tmp_path)).index().names == ["0", "1"]
+
+
 def test_file_names_give_splits_and_hugging_face_gives_class_names(tmp_path: Path, pictures: np.ndarray) -> None:
     names = ["bird", "cat", "dog"]
     write_hugging_face(tmp_path / "test-00000-of-00001.parquet", pictures[20:], [2, 1], names)

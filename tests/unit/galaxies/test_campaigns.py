@@ -91,7 +91,9 @@ def assert_read(catalog: pa.Table, tree: DecisionTree, counts: np.ndarray) -> No
 def test_votes_of_every_campaign_are_recognised(tmp_path: Path, name: str, kinds: tuple[str, ...]) -> None:
     tree, tag = CAMPAIGNS[name].tree, CAMPAIGNS[name].tag
     counts = random_counts(tree)
-    catalog = read_catalog(write(tmp_path / "votes.parquet", table_of(tree, tag, counts, *kinds)))
+    uri = write(tmp_path / "votes.parquet", table_of(tree, tag, counts, *kinds))
+    assert_read(read_catalog(uri, fractions="raw"), tree, counts)
+    catalog = read_catalog(uri)
     assert_read(catalog, tree, counts)
     assert catalog.schema.metadata[b"raydistill.dialect"] == name.encode()
     assert catalog["total_votes"].to_pylist() == counts.sum(axis=1).tolist()

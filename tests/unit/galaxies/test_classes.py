@@ -131,6 +131,7 @@ def test_yes_and_no_can_be_class_names(tmp_path):
         ("classes: [{name: a, path: [[smooth, bar]]}]", "different questions"),
         ("classes: [{name: a, path: [[]]}]", "empty"),
         ("classes: [", "not valid YAML"),
+        ("classes: [2024-02-30, b]", "not valid YAML"),
     ],
 )
 def test_wrong_tree_gives_one_sentence_with_its_file(tmp_path, text, message):

@@ -182,6 +182,12 @@ def test_ids_are_read_from_an_index_with_a_warning(tmp_path, text, ids, caplog):
     assert "q.csv has no id column; the ids are read from its index" in caplog.text
 
 
+def test_index_of_no_rows_is_a_table_without_rows(tmp_path):
+    (tmp_path / "q.csv").write_text(",ra,dec,class\n")
+    with pytest.raises(CatalogError, match="the table has no rows"):
+        read_catalog(str(tmp_path / "q.csv"))
+
+
 @pytest.mark.parametrize("index", [(0, 1, 2), (1, 2, 3), (7, 2, 19)], ids=["pandas", "R", "a selection"])
 def test_index_that_may_count_rows_gives_no_ids(tmp_path, index):
     uri = tmp_path / "q.csv"

@@ -64,8 +64,10 @@ def bias_section(inputs: AnalysisInputs) -> Section:
 
     The nuisances are size, brightness and redshift.
     """
+    title, labels = "Size and redshift bias", range(len(inputs.class_names))
+    if len(labels) < 2:
+        return Section("bias", title, missing="similarity compares classes, and there is one")
     prototypes_SN, means_KN = inputs.distances.get("features", inputs.distances["pixels"])
-    labels = range(len(inputs.class_names))
     similarity = similarities(prototypes_SN, inputs.prototype_labels, len(labels))
     control = similarities(means_KN, np.array(labels), len(labels))
     nuisances = [measured for measured in inputs.properties if measured.name in NUISANCES]
@@ -82,7 +84,6 @@ def bias_section(inputs: AnalysisInputs) -> Section:
         )
         is not None
     ]
-    title = "Size and redshift bias"
     if not biases:
         reason = f"no class has {MIN_GALAXIES} galaxies whose size, brightness or redshift is known"
         return Section("bias", title, missing=reason)

@@ -254,20 +254,23 @@ def read_spectrum(folder: Folder, name: str, redshift: float | None) -> Spectrum
             raise ValueError("no table has the columns flux and loglam or wavelength")
         flux = np.asarray(hdu.data[columns["flux"]], float).ravel()
         if "loglam" in columns:
-            wavelength = 10 ** np.asarray(hdu.data[columns["loglam"]], float)
+            wavelength = 10 ** np.asarray(hdu.data[columns["loglam"]], float).ravel()
         else:
             unit = hdu.columns[columns["wavelength"]].unit or "Angstrom"
             values = np.asarray(hdu.data[columns["wavelength"]], float).ravel()
             wavelength = (values * units.Unit(unit)).to_value("Angstrom")
         if "ivar" in columns:  # inverse variance 0: masked
-            flux = np.where(np.asarray(hdu.data[columns["ivar"]], float) > 0, flux, np.nan)
+            flux = np.where(np.asarray(hdu.data[columns["ivar"]], float).ravel() > 0, flux, np.nan)
         if redshift is None:
             known = [table.data["Z"][0] for table in tables if "Z" in table.columns.names]
             if not known:
                 raise ValueError("its redshift is known neither to the survey's table nor to the file")
             redshift = float(known[0])
-    if len(wavelength) < 2 or not (np.diff(wavelength) > 0).all() or not np.isfinite(redshift) or redshift <= -1:
-        raise ValueError("its wavelengths do not increase, or its redshift is not a number")
+    ends = wavelength[:1], wavelength[-1:]
+    is_axis = len(flux) == len(wavelength) > 1 and np.isfinite(ends).all() and wavelength[0] > 0
+    if not is_axis or not (np.diff(wavelength) > 0).all() or not np.isfinite(redshift) or redshift <= -1:
+        what = "its wavelengths are not positive and increasing, one for each flux, or its redshift is not a number"
+        raise ValueError(what)
     return Spectrum(wavelength, flux, redshift)
 
 

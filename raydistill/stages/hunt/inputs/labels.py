@@ -79,7 +79,7 @@ class LabelFile:
 
         An empty file gives 1.
         """
-        numbers = [int(row["round"]) for row in self.rows if row.get("round", "").isdigit()]
+        numbers = [int(row["round"]) for row in self.rows if row.get("round", "").isdecimal()]
         return max(numbers, default=1 if self.rows else 0) + 1
 
     def decisions(self, threshold: int = 4) -> dict[str, bool]:
@@ -141,15 +141,13 @@ def read_labels(content: bytes, where: str, classes: Sequence[str] = ()) -> Labe
         what = f"byte {error.start} is not UTF-8 text"
         raise CatalogError(what, where, "save the labels as CSV in UTF-8") from error
     try:
-        lines = list(csv.reader(io.StringIO(text.removeprefix(BOM), newline=""), strict=True))
+        lines = [line for line in csv.reader(io.StringIO(text.removeprefix(BOM), newline=""), strict=True) if line]
     except csv.Error as error:
         raise CatalogError(f"it is not CSV ({error})", where, "export the labels again") from error
     header = tuple(map(trim, lines[0])) if lines else ()
     _check_header(header, where)
     rows = []
     for number, values in enumerate(lines[1:], 2):
-        if not values:
-            continue
         if len(values) != len(header):
             what = f"row {number} has {len(values)} values, and the header names {len(header)} columns"
             raise CatalogError(what, where, "correct the row, or the header")

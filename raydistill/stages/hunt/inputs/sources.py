@@ -25,7 +25,6 @@ from raydistill.stages.hunt.learn.regression import (
     Bools,
     Features,
     Floats,
-    ProductScorer,
     Regression,
     fit_fractions,
 )
@@ -198,7 +197,7 @@ def attribute_scores(
             what = f"all training galaxies have the same fraction of '{word}'"
             raise ConfigError(what, WHERE, "name another answer")
         heads.append(fit_fractions(training_NF, fractions_N, standardiser, strength))
-    return ProductScorer(tuple(heads)).score(features_MF)
+    return np.prod([head.score(features_MF) for head in heads], axis=0)  # no example has all attributes
 
 
 def answer_fractions(votes_NA: npt.NDArray[np.floating], tree: DecisionTree, stem: str) -> Floats:

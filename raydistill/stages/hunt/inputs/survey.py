@@ -147,9 +147,10 @@ def open_objects(plan: Plan, curated: CuratedSet, survey: HuntedSurvey) -> Scrip
     every_target = frozenset(ids[row] for row in rows[truth.positive_N[rows]].tolist())
     rows = rows[in_part([ids[row] for row in rows.tolist()], oracle.part)]
     positive = truth.positive_N[rows]
-    if positive.sum() <= oracle.num_examples:
+    taken = 0 if oracle.examples is not None else oracle.num_examples
+    if positive.sum() <= taken:
         where = "the survey" if oracle.part is None else "this part of the survey (hunt.oracle.part)"
-        what = f"{where} has {positive.sum()} objects of the target class, and hunt.oracle.num_examples takes {oracle.num_examples}"
+        what = f"{where} has {positive.sum()} objects of the target class, and hunt.oracle.num_examples takes {taken}"
         raise ArtifactIncompatible(what, survey.pictures.uri, "lower it, or take a larger survey")
     targets = frozenset(ids[row] for row in rows[positive].tolist())
     held_out = every_target if oracle.setting == "strict" else frozenset()

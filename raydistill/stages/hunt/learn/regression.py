@@ -82,20 +82,6 @@ def fit_fractions(
 
 
 @dataclass(frozen=True)
-class ProductScorer:
-    """The product of attributes' probabilities, such as "smooth" and "dust lane".
-
-    No example has both attributes.
-    """
-
-    heads: tuple[LinearScorer, ...]
-
-    def score(self, features_NF: npt.NDArray[np.floating]) -> Floats:
-        """Return the product of the probabilities of all attributes, float64 [N]."""
-        return np.prod([head.score(features_NF) for head in self.heads], axis=0)
-
-
-@dataclass(frozen=True)
 class Regression:
     """Learn by logistic regression on the features of `raydistill predict`.
 

@@ -96,6 +96,13 @@ def test_rows_that_contradict_each_other_are_rejected():
     assert read_labels(b"filename,label\na,yes\na,yes\n", "labels.csv").decisions() == {"a": True}
 
 
+def test_blank_lines_are_no_rows():
+    labels = read_labels(b"\nfilename,label,round\n\na,yes,\xc2\xb2\n\nb,no,3\n", "labels.csv")
+    assert (labels.decisions(), labels.next_round) == ({"a": True, "b": False}, 4)
+    with pytest.raises(CatalogError, match="row 3 has the label 'maybe'"):
+        read_labels(b"filename,label\na,yes\n\nb,maybe\n", "labels.csv")
+
+
 def test_filenames_are_object_ids_or_names_of_pictures():
     ids, paths = ["101", "102", "sub/103"], ["images/x.jpg", "images/y.jpg", "sub/103.png"]
     assert match_files(["101", "y.jpg", "y", "103.png", "sub/103"], ids, paths, "labels.csv") == [0, 1, 1, 2, 2]

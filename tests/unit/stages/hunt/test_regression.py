@@ -9,7 +9,6 @@ from scipy import optimize
 from raydistill.stages.hunt.learn.regression import (
     Examples,
     Group,
-    ProductScorer,
     collect,
     cross_fitted_scores,
     fit_fractions,
@@ -97,7 +96,7 @@ def test_product_of_heads_finds_a_combination_that_no_example_has():
     smooth, dusty = features[:, 0] > 0, features[:, 1] > 0
     known = ~(smooth & dusty)
     heads = [fit_fractions(features[known], mark[known] * 0.9 + 0.05, UNIT, 20.0) for mark in (smooth, dusty)]
-    scores = ProductScorer(tuple(heads)).score(features)
+    scores = np.prod([head.score(features) for head in heads], axis=0)
     assert scores[~known].min() > np.quantile(scores[known], 0.5)
     with pytest.raises(ValueError, match="must not all be 0"):
         fit_fractions(features, np.zeros(600), UNIT, 1.0)
