@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -258,7 +259,8 @@ def end(plan: Plan, kind: Kind, folder: Folder, words: Sequence[str]) -> None:
     if then:
         again = {word.partition("=")[0] for word in then.split() if "=" in word}  # keys that it sets itself
         given = shlex.join(word for word in words if word.partition("=")[0] not in again)
-        then = then.replace("CONFIG", given).replace("FOLDER", shlex.quote(folder.shown))
+        places = {"CONFIG": given, "FOLDER": shlex.quote(folder.shown)}
+        then = re.sub("CONFIG|FOLDER", lambda found: places[found[0]], then)  # at once: a path may hold either
         look.append((kind.before, f"raydistill {then}"))
     show(look)
     if kind.name == kinds.EVALUATION or not then:

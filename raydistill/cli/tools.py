@@ -174,7 +174,7 @@ def cutouts(
             to,
             CutoutRequest(survey, pixels, scale, release),
             columns={role: name for role, name in names.items() if name},
-            hdu=int(hdu) if hdu and hdu.isdigit() else hdu,
+            hdu=int(hdu) if hdu and hdu.isdecimal() else hdu,
             rate=rate,
             parallel=parallel,
             base_url=base_url,

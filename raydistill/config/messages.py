@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -166,7 +167,7 @@ LIMITS = {
 
 
 def check_limits(config: Any, place: str = "") -> None:
-    """Raise ConfigError for a whole number beyond the limit of its key."""
+    """Raise ConfigError for a number that is not finite, or beyond the limit of its key."""
     if is_dataclass(config):
         for field in fields(config):
             check_limits(getattr(config, field.name), f"{place}.{field.name}".lstrip("."))
@@ -176,7 +177,12 @@ def check_limits(config: Any, place: str = "") -> None:
     elif isinstance(config, tuple | list):
         for value in config:
             check_limits(value, place)
+    elif isinstance(config, float):
+        if not math.isfinite(config):
+            raise ConfigError(f"it must be a finite number, got {config}", place, "give another one")
     elif isinstance(config, int):
         most = LIMITS.get(place.rpartition(".")[2], MOST)
         if config > most:
             raise ConfigError(f"it is larger than {most}, the most that any run could use", place, "give a smaller one")
+        if config < 0 and place.endswith("seed"):
+            raise ConfigError(f"it must not be negative, got {config}", place, "give another one")

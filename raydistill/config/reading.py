@@ -218,9 +218,19 @@ def _based(config: DictConfig, where: str, extending: tuple[str, ...]) -> DictCo
         raise ConfigError(f"'{EXTENDS}' must name config files, got {given}", where, "fix the value")
     base = OmegaConf.create({})
     for name in names:
-        beside = Path(where).parent / name
-        base = _overlay(base, _read(str(beside if beside.is_file() else _find(name)), extending))
+        base = _overlay(base, _read(_base(name, where), extending))
     return _overlay(base, config)
+
+
+def _base(name: str, where: str) -> str:
+    """Return the place of a base: a URI, a file beside the config, or a shipped config."""
+    if _remote(name):
+        return name
+    if not _remote(where):
+        beside = Path(where).parent / name
+        return str(beside if beside.is_file() else _find(name))
+    folder, _, file = f"{where.rpartition('/')[0]}/{name}".rpartition("/")
+    return f"{folder}/{file}" if Folder(folder).exists(file) else str(_find(name))
 
 
 @functools.cache
@@ -263,6 +273,10 @@ def _with_defaults(config: DictConfig) -> DictConfig:
     ]
     options, below = config.pop(AUGMENTATION, None), OmegaConf.create({})
     if options is not None:
+        if not OmegaConf.is_dict(options):
+            raise ConfigError(
+                f"it is no mapping, got {options}", AUGMENTATION, "write {operations: [mirror]}, for example"
+            )
         _reject_unused_augmentation(config, uses)
         for name in MATCHED:
             OmegaConf.update(below, f"evaluate.{name}", {AUGMENTATION: {**options, "shared": True}}, force_add=True)

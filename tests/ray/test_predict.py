@@ -253,6 +253,11 @@ def test_values_that_are_missing_or_no_numbers_are_said(many: tuple[PredictionSe
     predictions, truth = many
     table = pd.read_csv(truth, dtype={"objid": str})
     table.assign(objid="x" + table["objid"], name="a").to_csv(tmp_path / "other.csv", index=False)
+    rare = table.assign(rare=(np.arange(len(table)) < 2).astype(int))
+    rare.to_csv(tmp_path / "rare.csv", index=False)
+    write_quantities(predictions, str(tmp_path / "rare.csv"), ["rare"], None, 1, Folder(str(tmp_path / "rare")))
+    found = json.loads((tmp_path / "rare" / "quantities.json").read_text(), parse_constant=pytest.fail)
+    assert found["quantities"][0]["explained"] is None
     with pytest.raises(CatalogError, match="'truth_magnitude' is known of 0 of the 240 galaxies with features"):
         predict_quantities(predictions, str(tmp_path / "other.csv"), ["truth_magnitude"])
     table.assign(name="a").to_csv(tmp_path / "text.csv", index=False)

@@ -126,6 +126,9 @@ def test_a_key_that_the_next_command_sets_is_not_repeated(tmp_path: Path, capsys
     end(Plan(load("demo_hunt", words[1:])), table.kinds()["hunt_round"], Folder(str(tmp_path)), words)
     (after,) = capsys.readouterr().err.splitlines()
     assert after == "Next: raydistill hunt demo_hunt name=mine hunt.labels=labels.csv"
+    words = ["/data/FOLDER/CONFIG.yaml"]
+    end(Plan(load("demo")), table.kinds()["encoder"], Folder(str(tmp_path)), words)
+    assert f"raydistill run {words[0]} --to predict" in capsys.readouterr().err
 
 
 def test_wide_table_continues_below_beside_its_first_column() -> None:

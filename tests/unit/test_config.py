@@ -173,6 +173,11 @@ def test_extended_config_is_the_base(tmp_path: Path) -> None:
     (tmp_path / "deep" / "own.yaml").write_text("extends: ../middle.yaml\nname: y\ndistill: {iterations: 6}\n")
     config = load(tmp_path / "deep" / "own.yaml")
     assert (config.name, config.seed, config.distill.iterations, config.distill.student_steps) == ("y", 4, 6, 4)
+    own, middle = ((tmp_path / name).as_uri() for name in ("deep/own.yaml", "middle.yaml"))
+    (tmp_path / "deep" / "middle.yaml").write_text("extends: [demo, ../base.yaml]\n")
+    (tmp_path / "deep" / "own.yaml").write_text("extends: middle.yaml\n")
+    assert load(own).distill.student_steps == 4
+    assert load("demo", [f"extends={middle}"]).seed == 4
 
 
 def test_later_base_config_takes_precedence(tmp_path: Path) -> None:

@@ -151,6 +151,12 @@ def test_missing_file_and_folder_are_rejected(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize("value", ["mirror", "[mirror]", "5"])
+def test_augmentation_that_is_no_mapping_is_rejected(read: Read, value: str) -> None:
+    with pytest.raises(ConfigError, match="augmentation: it is no mapping, got"):
+        read(SIMULATED, f"augmentation={value}")
+
+
 def test_augmentation_without_effect_is_rejected(read: Read) -> None:
     whole = yaml.safe_dump(plain(read(SIMULATED)))
     with pytest.raises(ConfigError, match="augmentation: every use has its own augmentation here"):

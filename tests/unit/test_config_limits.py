@@ -109,6 +109,23 @@ def test_whole_number_beyond_its_limit_is_rejected(key: str) -> None:
         vary(DEMO, {key: most + 1}, "here")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("augment.ratios", [1.0, float("inf")], "it must be a finite number, got inf"),
+        ("adapt.lr_grid", [float("inf")], "it must be a finite number, got inf"),
+        ("curate.min_confidence", float("nan"), "it must be a finite number, got nan"),
+        ("sample.filter.max_samples_per_image", float("inf"), "it must be a finite number, got inf"),
+        ("sample.source", {"kind": "recombination", "flux": [0.2, float("inf")]}, "it must be a finite number"),
+        ("seed", -1, "it must not be negative, got -1"),
+        ("search.seed", -1, "it must not be negative, got -1"),
+    ],
+)
+def test_number_without_a_use_is_rejected(key: str, value: object, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        vary(DEMO, {key: value}, "here")
+
+
 def test_limits_are_those_of_keys() -> None:
     from raydistill.config.messages import classes
 

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 KIND = kinds.ADAPTATION
 RUNS, REPORT, RELIABILITY, FIGURE = "runs.parquet", "report.json", "reliability.parquet", "adaptation.png"
 REJECTED, SHEET = "rejected.parquet", "rejected.png"
-TRAINING_SETS = ("source", "source_synthetic", "distilled")
 METHODS = ("none", "matched", "adapted", "upper_bound")
 
 RUNS_SCHEMA = pa.schema(

@@ -7,6 +7,7 @@ calibrates the intervals and another fifth tests them; `learning.regression` is 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from raydistill.galaxies.tables.expressions import evaluate_rows
 from raydistill.learning.regression import Regression
 from raydistill.pipeline.specs import file_digest
 from raydistill.seeding import fold_in
-from raydistill.statistics.intervals import Interval
+from raydistill.statistics.intervals import Interval, known
 from raydistill.storage import Folder
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Quantity:
     coverage
         Share of the test galaxies whose interval holds the known value, with its interval.
     explained
-        Share of the variance of the test galaxies that is explained (R^2).
+        Share of the variance of the test galaxies that is explained (R^2); NaN if all their values are
+        the same.
     error
         Median absolute error of the test galaxies.
     width
@@ -129,11 +131,12 @@ def _predict(
     errors, truth = value_N[test] - known_N[test], known_N[test]
     held = int(((low_N[test] <= truth) & (truth <= high_N[test])).sum())
     ends = stats.binomtest(held, int(test.sum())).proportion_ci()
+    explained = 1 - float((errors**2).mean() / truth.var()) if truth.var() else math.nan
     columns = {"object_id": ids, "value": value_N, "low": low_N, "high": high_N, "known": known_N, "part": parts_N}
     return Quantity(
         name, pd.DataFrame(columns),
         Interval(held / int(test.sum()), float(ends.low), float(ends.high)),
-        float(1 - (errors**2).mean() / truth.var()), float(np.median(np.abs(errors))),
+        explained, float(np.median(np.abs(errors))),
         float(np.median(high_N[test] - low_N[test])),
     )  # fmt: skip
 
@@ -152,7 +155,13 @@ def write_quantities(
         with folder.writing(f"quantity-{number}.parquet") as path:
             quantity.rows.to_parquet(path, index=False)
     figures = [
-        {"name": of.name, "coverage": of.coverage, "explained": of.explained, "error": of.error, "width": of.width}
+        {
+            "name": of.name,
+            "coverage": of.coverage,
+            "explained": known(of.explained),
+            "error": of.error,
+            "width": of.width,
+        }
         for of in found
     ]
     source = {"predictions": predictions.manifest.content, "table_sha256": file_digest(table, "table", "TABLE")}

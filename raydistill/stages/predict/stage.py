@@ -228,10 +228,11 @@ def _estimate_prior(
     step, logits, first = math.ceil(total / MAX_EM_PICTURES), [], 0
     for n in sorted(records):
         column = read_table(folder, block_name(n), ["logits"])["logits"].combine_chunks()
-        chosen = column.take(pa.array(range(-first % step, len(column), step))).drop_null()
+        chosen = column.take(pa.array(range(-first % step, len(column), step), pa.int64())).drop_null()
         logits.append(chosen.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names)))
         first += len(column)
-    estimated = calibrated.used.with_estimated_prior(np.concatenate(logits))
+    logits_NK = np.concatenate(logits)
+    estimated = calibrated.used.with_estimated_prior(logits_NK) if len(logits_NK) else calibrated.used
     if plan.config.predict.prior == "estimated":
         for n in sorted(records):
             records[n] = recalibrate(folder, n, records[n], estimated, list(names))

@@ -158,7 +158,7 @@ def _check_lengths(column: pa.ChunkedArray, name: str, where: str) -> None:
     if pa.types.is_primitive(column.type):
         return
     kind: Any = column.type
-    if not hasattr(kind, "value_type") or not pa.types.is_primitive(kind.value_type):
+    if pa.types.is_dictionary(kind) or not hasattr(kind, "value_type") or not pa.types.is_primitive(kind.value_type):
         fix = "give a column of vectors, or numeric columns by a pattern such as feat_*"
         raise CatalogError(f"column '{name}' has no vectors of numbers", where, fix)
     fixed = pa.types.is_fixed_size_list(kind)

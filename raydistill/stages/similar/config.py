@@ -39,8 +39,8 @@ class Similar:
         ids = [*self.ids("more"), *self.ids("less")]
         if len(set(ids)) < len(ids):
             raise ValueError("more and less must not name a galaxy twice")
-        if not 0 <= self.less_weight < float("inf"):
-            raise ValueError(f"less_weight must be a number of at least 0, got {self.less_weight}")
+        if not 0 <= self.less_weight <= 1000:
+            raise ValueError(f"less_weight must lie in [0, 1000], got {self.less_weight}")
 
     def ids(self, key: Literal["more", "less"]) -> tuple[str, ...]:
         """Return the ids of `more` or `less`."""

@@ -71,7 +71,7 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
 def max_iterations(config: Config) -> int:
     """Return the number of iterations of the longest possible trial."""
     values = config.search.space.get("iterations", [config.distill.iterations])
-    return max(values) if isinstance(values, list) else int(values.high)
+    return max(map(int, values)) if isinstance(values, list) else int(values.high)
 
 
 def decode(search: Search, drawn: Mapping[str, Any]) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def _strategy(config: Config, workers: int) -> _Strategy:
         return _Strategy(
             population_member,
             domains(search),
-            BasicVariantGenerator(random_state=search.seed),
+            BasicVariantGenerator(random_state=search.seed % 2**32),
             scheduler(search, search.stopping),
             None,  # all members start at once; those without a worker queue
             num_checkpoints(config, search.stopping),
@@ -198,8 +198,8 @@ def _strategy(config: Config, workers: int) -> _Strategy:
 def _sampler(config: Config) -> OptunaSearch:
     search = config.search
     samplers: dict[str, Any] = {
-        "tpe": lambda: optuna.samplers.TPESampler(seed=search.seed, constant_liar=True),
-        "random": lambda: optuna.samplers.RandomSampler(seed=search.seed),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=search.seed % 2**32, constant_liar=True),
+        "random": lambda: optuna.samplers.RandomSampler(seed=search.seed % 2**32),
     }
     recipe = own_recipe(config)
     if recipe is None:

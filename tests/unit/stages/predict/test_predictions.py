@@ -12,7 +12,10 @@ import pytest
 
 from raydistill.artifacts.display import open_artifact
 from raydistill.artifacts.manifest import commit
+from raydistill.config import load
 from raydistill.learning.calibration import Calibration
+from raydistill.pipeline.plan import Plan
+from raydistill.stages.predict import stage
 from raydistill.stages.predict.artifact import KIND, SUMMARY, CalibrationSummary, PredictionSet, PredictionSummary
 from raydistill.stages.predict.blocks import SCHEMA, block_name, read_record, recalibrate, write_block
 from raydistill.storage import Folder
@@ -56,6 +59,20 @@ def test_record_counts_classes_and_reasons(folder: Folder) -> None:
     assert (record.num_rows, record.predicted) == (8, {"round": 2, "spiral": 4})
     assert (record.rejected, record.first_rejected) == ({"corrupt": 2}, ("g2", "picture 2"))
     assert read_record(folder, 3, 8) == record
+
+
+@pytest.mark.parametrize("rejected", [(), (0, 3, 6)])
+def test_prior_of_many_pictures_is_estimated_from_some(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, rejected: tuple[int, ...]
+) -> None:
+    """Every third picture is taken: none of the last block, or rejected ones alone."""
+    monkeypatch.setattr(stage, "MAX_EM_PICTURES", 3)
+    records = {0: write_block(folder, 0, rows(0, 8, rejected=rejected)), 1: write_block(folder, 1, rows(8, 1))}
+    plan = Plan(load("demo", ["predict.prior=estimated"]))
+    summary = CalibrationSummary(Calibration.none(2), "uniform", 10, (0.5, 0.5), 0, {})
+    estimated = stage._estimate_prior(plan, folder, records, summary, tuple(NAMES)).estimated_prior
+    assert sum(estimated) == pytest.approx(1)
+    assert (estimated == (0.5, 0.5)) is bool(rejected)
 
 
 def test_record_of_an_unusable_block_is_none(folder: Folder) -> None:

@@ -116,3 +116,4 @@ def test_longest_trial_may_exceed_the_iterations_of_the_config() -> None:
     assert max_iterations(load("demo", ["distill.iterations=300"])) == 300
     assert max_iterations(load("demo", ["distill.iterations=300", space + "{low: 100, high: 1000}"])) == 1000
     assert max_iterations(load("demo", ["distill.iterations=300", space + "[100, 200]"])) == 200
+    assert max_iterations(load("demo", ["distill.iterations=300", space + '["100", 60]'])) == 100
