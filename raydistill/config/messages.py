@@ -167,7 +167,7 @@ LIMITS = {
 
 
 def check_limits(config: Any, place: str = "") -> None:
-    """Raise ConfigError for a number that is not finite, or beyond the limit of its key."""
+    """Raise ConfigError for a number that is not finite, or beyond its limit."""
     if is_dataclass(config):
         for field in fields(config):
             check_limits(getattr(config, field.name), f"{place}.{field.name}".lstrip("."))

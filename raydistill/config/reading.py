@@ -223,7 +223,7 @@ def _based(config: DictConfig, where: str, extending: tuple[str, ...]) -> DictCo
 
 
 def _base(name: str, where: str) -> str:
-    """Return the place of a base: a URI, a file beside the config, or a shipped config."""
+    """Return the place of a base: a URI, a file beside it, or a shipped config."""
     if _remote(name):
         return name
     if not _remote(where):
