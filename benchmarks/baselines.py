@@ -111,9 +111,10 @@ def draw(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
         for (accuracy, seconds), names in names_of.items():
             left = seconds > 1 and any(t > seconds and abs(level - accuracy) < 0.012 for level, t in names_of)
             above = [level - accuracy for level, t in names_of if t == seconds and 0 < abs(level - accuracy) < 0.012]
+            place = (-5 if left else 5, (-8 if above[0] > 0 else 4) if above else -2)
             axes.plot(seconds, accuracy, "o", color="C1" if "distilled" in names else "C0")
             axes.annotate(
-                ", ".join(map(shown_name, names)), (seconds, accuracy), xytext=(-5 if left else 5, (-8 if above[0] > 0 else 4) if above else -2),
+                ", ".join(map(shown_name, names)), (seconds, accuracy), xytext=place,
                 textcoords="offset points", fontsize=8, ha="right" if left else "left",
             )  # fmt: skip
         axes.set(xscale="log", xlabel="processor time [s], with experts", ylabel="balanced accuracy", title=config)
