@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from raydistill.errors import ArtifactMissing, listed
+from raydistill.errors import ArtifactMissing
 
 # Folders of the configs: inside an installed package, or beside it in a checkout.
 FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -27,8 +27,8 @@ def set_folder(place: str) -> str:
     """
     if os.path.exists(place) or not re.fullmatch(r"[\w-]+", place):
         return place
-    if place not in (names := set_names()):
-        what, fix = "there is no folder and no released set of this name", f"the sets are {listed(names, 12)}"
+    if place not in set_names():
+        what, fix = "there is no folder and no released set of this name", "check it; `raydistill sets` lists the names"
         raise ArtifactMissing(what, place, fix)
     return str(SETS / place)
 

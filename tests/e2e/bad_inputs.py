@@ -245,9 +245,10 @@ CONFIG_ROWS = [
     R("weights that are missing", "run tiny.yaml 'network={kind: timm, model: test_resnet, weights: nope.safetensors}'", 2,
       "nope.safetensors: the weights cannot be read (No such file or directory); correct the path of weights"),
     R("an export of a missing distilled set", "export nope out", 3,
-      "nope: there is no distilled set here; run 'raydistill distill CONFIG' first"),
+      "nope: there is no folder and no released set of this name; check it; `raydistill sets` lists the names"),
     R("a set of another project that is not described", "verify own.yaml tiny.yaml", 3,
-      "own.yaml: it does not describe a set of images; see docs/how-to/share.md, 'Sets of other projects'"),
+      "own.yaml: it does not describe a set of images: 'own.yaml' cannot be read (images: Field required); see "
+      "docs/how-to/share.md, 'Sets of other projects'"),
     R("a release that only its author could check", "release demo survey.catalog=/data/t.csv --to out", 2,
       "the overrides of a released set: 'survey.catalog=/data/t.csv' names a file or code; release a set that needs none, "
       "or verify it with a config"),

@@ -193,7 +193,7 @@ SYNTHETIC_CONFIG_ROWS = [
     R("a fraction to sample outside [0, 1]", "sample tiny.yaml sample.conditions.answers.smooth=1.5", 2,
       "sample.conditions.answers: the fraction of 'smooth' is 1.5, outside [0, 1]; give a number in [0, 1]"),
     R("a fraction to sample that is not a number", "sample tiny.yaml sample.conditions.answers.smooth=.nan", 2,
-      "sample.conditions.answers: the fraction of 'smooth' is not a number; give a number in [0, 1]"),
+      "command line, sample.conditions.answers.smooth: it must be a finite number, got nan; give another one"),
     R("fractions to sample that do not sum to 1", "sample tiny.yaml sample.conditions.answers.smooth=0.9", 2,
       "sample.conditions.answers: the fractions of the question 'smooth_or_features' sum to 0.9, not to 1 (within 0.01); "
       "give all its answers: smooth_or_features_smooth, smooth_or_features_features_or_disk, "

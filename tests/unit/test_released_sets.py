@@ -58,8 +58,8 @@ def test_card_changes_figures_alone(word: str, fits: bool) -> None:
         check_words("demo", [word])
 
 
-def test_unknown_name_lists_the_sets() -> None:
-    with pytest.raises(ArtifactMissing, match="no released set of this name; the sets are demo, gz2_kaggle5"):
+def test_unknown_name_says_where_the_names_are() -> None:
+    with pytest.raises(ArtifactMissing, match="no released set of this name; check it; `raydistill sets` lists"):
         rd.open("gz2_kaggle5_ipc1")
 
 
