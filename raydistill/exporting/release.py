@@ -22,7 +22,7 @@ from raydistill.exporting.provenance import provenance_of
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import SEEN, SELECTED, DistilledSet
-from raydistill.stages.distill.card import Card, Figure
+from raydistill.stages.distill.card import CARD, Card, Figure
 from raydistill.stages.evaluate.artifact import EvaluationReport
 from raydistill.storage import Folder
 
@@ -85,7 +85,7 @@ def release(config: str, overrides: list[str], to: Folder) -> Card:
     for name in _FILES:
         if name in distilled.manifest.files:
             to.write(name, distilled.folder.read(name))
-    card.write(to)
+    to.write(CARD, card.to_json())
     made = distilled.manifest
     identity = hashlib.sha256(f"{made.identity} {made.files[SELECTED].sha256}".encode()).hexdigest()
     commit(

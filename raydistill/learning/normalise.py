@@ -83,15 +83,7 @@ class Whitening:
     eps: float
 
     def apply(self, images_NHWC: Tensor) -> Tensor:
-        """Return float32 [N, C, H, W] from pixels of 0 to 255 [N, H, W, C].
-
-        Rows and columns stay in order.
-
-        Raises
-        ------
-        ValueError
-            The pixels are floats of at most 1.
-        """
+        """Return float32 [N, C, H, W] from pixels, as `Normalisation.apply` does."""
         _check_levels(images_NHWC)
         forward_DD, mean_D = self.forward_DD.double(), self.mean_D.double()
         n, height, width, channels = images_NHWC.shape

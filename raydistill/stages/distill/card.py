@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from raydistill.storage import Folder
+from raydistill.artifacts.records import Record
 
 CARD = "card.json"
 
@@ -48,7 +47,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Card:
+class Card(Record):
     """The contents of `card.json`.
 
     Attributes
@@ -86,7 +85,3 @@ class Card:
     simulated: bool
     licence: str
     citation: str
-
-    def write(self, folder: Folder) -> None:
-        """Write the card into a folder."""
-        folder.write(CARD, json.dumps(asdict(self), indent=1).encode())
