@@ -116,10 +116,13 @@ def exists(folder: Folder) -> bool:
 
 def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapping[str, Manifest | Parent], seed: int,
          uris: Mapping[str, str]) -> Manifest:  # fmt: skip
-    """Remove unfinished files, hash all others, and write the manifest."""
-    folder.remove(PARTIAL)
+    """Hash all files but the unfinished ones, write the manifest, and remove these.
+
+    In this order a process that is killed while it hashes can resume.
+    """
     folder.remove_unfinished()
-    files = {name: FileEntry(folder.sha256(name), folder.size(name)) for name in folder.files() if name != NAME}
+    names = [name for name in folder.files() if name != NAME and not name.startswith(f"{PARTIAL}/")]
+    files = {name: FileEntry(folder.sha256(name), folder.size(name)) for name in names}
     manifest = Manifest(
         kind=kind,
         identity=identity,
@@ -132,6 +135,7 @@ def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Ma
         git_commit=source_commit(),
     )
     folder.write(NAME, to_json(asdict(manifest)))
+    folder.remove(PARTIAL)
     _verified[folder.uri] = folder.change_token()
     return manifest
 

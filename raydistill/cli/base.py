@@ -157,7 +157,8 @@ def print_plan(plan: Any, spec: Any, dry: bool, as_json: bool) -> None:
 
     require_dry_run(dry)
     specs = lineage(spec)
-    print_result(preview.as_json(plan, specs) if as_json else preview.as_text(plan, specs))
+    needed = lineage(spec, needed=True)
+    print_result(preview.as_json(plan, specs) if as_json else preview.as_text(plan, specs, needed))
 
 
 def require_dry_run(dry: bool) -> None:

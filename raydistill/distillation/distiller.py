@@ -168,6 +168,8 @@ class Distiller(StoredImages):
         DivergenceError
             If the gradient on the initial images is not finite.
         """
+        if self._has_begun:  # both rates are given
+            return
         epochs = self.recipe.schedule.first_epochs(self.segments.window(self.schedule))
         initial = StepSizes(self.segments, epochs, self.images, self.targets())
         if self.resolved.student_lr is None:

@@ -212,6 +212,8 @@ class Recipe:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; null takes all images")
         if self.skip_above is not None:
             positive(self, "skip_above")
+        if self.image_step.lr == "auto" and (self.space.kind != "pixels" or self.multi_formation > 1):
+            raise ValueError("image_step: lr: auto fits a step of plain pixels; give a number in another space")
         for name, step in (("lr_step", self.lr_step), ("label_step", self.label_step)):
             if step.lr == "auto":
                 raise ValueError(f"{name}: lr must be a number; auto is for image_step")

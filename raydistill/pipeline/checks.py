@@ -92,12 +92,15 @@ def check_recipe(config: Config, tree: ClassTree | None) -> None:
         raise ConfigError(what, "distill.init", "set it to dm, or experts.keep to all")
 
 
-def check_epochs(config: Config, epochs: int) -> None:
+def check_epochs(config: Config, epochs: int, steps: int | None = None) -> None:
     """Raise ConfigError if the recipe needs more epochs than experts store.
 
-    It depends on the training images, so stages check it again after curation.
+    It depends on the training images, so stages check it again after curation, with the SGD `steps`
+    of an epoch.
     """
     ahead = 1 if config.distill.expert_epochs == "auto" else config.distill.expert_epochs
+    if steps is not None:
+        ahead = config.distill.resolved(steps, epochs=epochs).expert_epochs
     if ahead > epochs:
         what = f"the target lies {ahead} epochs ahead, but experts store {epochs} only"
         raise ConfigError(what, "distill.expert_epochs", "lower it or raise experts.training.epochs")

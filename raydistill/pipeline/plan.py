@@ -218,18 +218,24 @@ class Plan:
     @cached_property
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
+        return self.spec(kinds.DISTILLED, *self._recipe_inputs(), self.config.seed)
+
+    def _recipe_inputs(self) -> tuple[dict[str, Any], dict[str, ArtifactSpec]]:
+        """Return the parts of the config that a recipe depends on, and the parents."""
         recipe, parents = self.config.distill, {kinds.CURATED: self.curated}
+        # Paths of encoders do not matter, but their identities do.
+        parts: dict[str, Any] = {"distill": recipe.without_paths()}
         if recipe.encoders:
             parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.encoders)}
+            if recipe.starts_by_matching:  # in features of untrained networks
+                parts |= {"network": self.expert_network, "network_sources": configs.sources(self.config.network)}
         else:
             parents[kinds.TRAJECTORIES] = self.trajectories
         if recipe.needs_generator:
             parents[kinds.GENERATOR] = self.generator
-        # Paths of encoders do not matter, but their identities do.
-        parts: dict[str, Any] = {"distill": recipe.without_paths()}
         if (outcome := recipe.outcome) is not None:
             parts["sources"] = configs.sources(*outcome.networks)
-        return self.spec(kinds.DISTILLED, parts, parents, self.config.seed)
+        return parts, parents
 
     @cached_property
     def encoders(self) -> list[ArtifactSpec]:
@@ -257,13 +263,13 @@ class Plan:
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""
-        _ = self.trajectories, self.known_classes
+        _ = self.trajectories, self._recipe_inputs(), self.known_classes
         return self
 
     def with_recipe(self, distill: Distill) -> Plan:
         """Return a plan that differs in its recipe alone.
 
-        It keeps the curated set, the experts and the classes, and so reads no file again: a trial
+        It keeps the curated set, the experts, the encoders and the classes, and so reads no file again: a trial
         runs in a folder of its own, where relative paths name other files.
 
         Raises
@@ -275,18 +281,17 @@ class Plan:
         other.config = replace(self.config, distill=distill)
         check_recipe(other.config, self.known_classes)
         # These are cached, and depend on the recipe.
-        for name in ("distilled", "encoders", "search", "evaluated_set", "evaluation"):
+        for name in ("distilled", "search", "evaluated_set", "evaluation"):
             other.__dict__.pop(name, None)
+        if distill.encoders != self.config.distill.encoders:
+            other.__dict__.pop("encoders", None)
         return other
 
     @cached_property
     def search(self) -> ArtifactSpec:
         """The report of a search over recipes."""
-        parents = {kinds.CURATED: self.curated, kinds.TRAJECTORIES: self.trajectories}
-        if self.config.distill.needs_generator:
-            parents[kinds.GENERATOR] = self.generator
-        parts = {"distill": self.config.distill, "search": self.config.search}
-        return self.spec(kinds.SEARCH, parts, parents, self.config.seed)
+        parts, parents = self._recipe_inputs()
+        return self.spec(kinds.SEARCH, {**parts, "search": self.config.search}, parents, self.config.seed)
 
     @cached_property
     def evaluated_set(self) -> ArtifactSpec:

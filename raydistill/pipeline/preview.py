@@ -30,8 +30,11 @@ def as_json(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
     return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)
 
 
-def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
-    """Return a table of the artifacts in their order, and the sums of time and disk."""
+def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec], needed: Sequence[ArtifactSpec]) -> str:
+    """Return a table of the artifacts in their order, and the sums of time and disk.
+
+    Those that are neither finished nor needed were removed after others were made of them.
+    """
     rows = [("stage", "artifact", "", "time", "disk")]
     seconds, size, unknown = 0.0, 0.0, []
     for artifact in artifacts:
@@ -39,6 +42,9 @@ def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
         name = artifact.folder.shown.removeprefix(f"{plan.root.shown}/")
         if artifact.exists:
             rows.append((stage, name, "exists", "", ""))
+            continue
+        if artifact.identity not in {one.identity for one in needed}:
+            rows.append((stage, name, "not needed", "", ""))
             continue
         estimated = estimate(artifact.plan or plan, artifact.kind)
         rows.append((stage, name, "to build", duration(estimated.seconds), volume(estimated.bytes)))

@@ -10,6 +10,7 @@ from it too.
 from __future__ import annotations
 
 import math
+import queue
 import threading
 import time
 import uuid
@@ -21,7 +22,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
 from raydistill.artifacts.manifest import PARTIAL
 from raydistill.config import Resources
@@ -128,7 +129,7 @@ class Monitor(ABC):
         """Return the next update, or None if there is none yet."""
         try:
             update: Update = self._updates.get_nowait()
-        except Empty:
+        except queue.Empty:
             return None
         return update
 
@@ -136,8 +137,11 @@ class Monitor(ABC):
         if update.error is not None:
             self.error = self.error or update.error
             return
-        self.record(update, self._seen)  # workers that start again send their records again
-        self._show(update, shown)
+        try:
+            self.record(update, self._seen)  # workers that start again send their records again
+            self._show(update, shown)
+        except Exception:  # what is shown and recorded never stops the training, whatever it is
+            log.warning("the records of step %d could not be shown", update.step, exc_info=True)
         if update.saved:
             self._saved = update.step
         self._seen = max(self._seen, update.step)

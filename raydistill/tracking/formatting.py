@@ -113,7 +113,8 @@ def method_of(config: Mapping[str, Any]) -> str:
     A recipe may mix several features. The first of them in the order below decides.
     """
     distill, training = config.get("distill", {}), config.get("experts", {}).get("training", {})
-    features = {  # the names are those of configs/methods
+    features = {  # the names are those of configs/methods and configs/parts
+        "heads": distill.get("objective", {}).get("kind") == "ridge",
         "pad": bool(distill.get("skip_layers")),
         "datm": distill.get("labels") == "soft" and distill.get("init") == "correct",
         "tesla": distill.get("engine") == "constant-adjoint",

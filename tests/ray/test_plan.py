@@ -59,6 +59,27 @@ def test_whitening_changes_the_identity_of_every_artifact_but_the_survey(tmp_pat
     assert identities("curate.whitening=zca", "curate.whitening_eps=0.2")[1] not in (plain[1], white[1])
 
 
+HEADS = ("distill.objective={kind: ridge, encoders: [pretrain]}", "distill.images_per_class=1")
+
+
+def test_a_search_over_heads_has_the_encoders_and_not_the_experts_for_parents(tmp_path: Path) -> None:
+    def search(*overrides: str) -> Any:
+        return Plan(tiny(tmp_path, *HEADS, "search.space={init: [real, noise]}", *overrides)).search
+
+    first, second = search(), search("pretrain.training.steps=7")
+    assert set(first.parents) == {"curated", "encoder_0"}
+    assert first.identity != second.identity
+    assert [spec.kind for spec in lineage(first)] == ["survey", "curated", "encoder", "search"]
+
+
+def test_a_set_for_heads_depends_on_the_network_only_where_it_begins_with_its_features(tmp_path: Path) -> None:
+    def identity(*overrides: str) -> str:
+        return Plan(tiny(tmp_path, *HEADS, *overrides)).distilled.identity
+
+    assert identity("distill.init=real", "network.width=4") == identity("distill.init=real", "network.width=5")
+    assert identity("distill.init=dm", "network.width=4") != identity("distill.init=dm", "network.width=5")
+
+
 def test_seed_of_the_generator_gives_another_generator_of_the_same_galaxies(tmp_path: Path) -> None:
     def plan(*overrides: str) -> Plan:
         return Plan(tiny(tmp_path, *overrides))

@@ -15,6 +15,7 @@ from raydistill.artifacts.manifest import PARTIAL
 from raydistill.artifacts.tensors import pack_tensors, unpack_tensors
 from raydistill.config import Distill
 from raydistill.diffusion.noised import Noised
+from raydistill.distillation.coreset import classes_of
 from raydistill.distillation.cost_model import WorkEstimate, estimate_distillation
 from raydistill.distillation.distiller import Distiller, Record
 from raydistill.distillation.heads import HeadDistiller
@@ -121,7 +122,7 @@ def recipe_and_estimate(plan: Plan, curated: CuratedSet) -> tuple[ResolvedRecipe
     side, num_train = curated.summary.image_size, curated.summary.num_train
     images = torch.Size((config.distill.num_images(curated.num_classes), 3, side, side))
     snapshots = config.experts.snapshots(num_train)
-    check_epochs(config, snapshots.num_epochs)
+    check_epochs(config, snapshots.num_epochs, snapshots.steps_between)
     recipe = config.distill.resolved(snapshots.steps_between, epochs=snapshots.num_epochs)
     return recipe, estimate_distillation(recipe, build_network(plan.expert_network, curated.num_classes, side), images)
 
@@ -158,7 +159,8 @@ class TrainerInputs(NamedTuple):
             space = image_space(recipe.space, real.images_NCHW, self.curated.normalisation, self.seed)
         if recipe.space.kind == "generator":
             assert task.generator is not None
-            space = self._noised(task.generator, recipe.space, labels)
+            classes_S = classes_of(recipe.counts([entry.train for entry in self.curated.summary.classes]))
+            space = self._noised(task.generator, recipe.space, classes_S)
         if recipe.objective.kind == "ridge":
             assert real is not None
             encoders = self.encoders(task, real.images_NCHW)
@@ -179,13 +181,12 @@ class TrainerInputs(NamedTuple):
         seed = fold_in(self.seed, "drawn")
         return drawn_images(artifact, how, images, labels, normalisation, counts, seed, self.device)  # type: ignore[arg-type]
 
-    def _noised(self, uri: str, space: ImageSpace, targets_SK: Tensor) -> Space:
-        """Return the space of the generator's noised states, for classes of these images."""
+    def _noised(self, uri: str, space: ImageSpace, classes_S: Tensor) -> Space:
+        """Return the space of the generator's noised states, for images of these classes."""
         assert isinstance(space, ImageGenerator)
         assert isinstance(self.curated.normalisation, Normalisation)  # checks.py
         artifact = GeneratorArtifact.open(uri, verify=False)
-        labels_S = targets_SK.argmax(dim=1).cpu().numpy()
-        conditions = artifact.encoding.encode(len(labels_S), labels_N=labels_S).to(self.device)
+        conditions = artifact.encoding.encode(len(classes_S), labels_N=classes_S.numpy()).to(self.device)
         return Noised(
             artifact.load().to(self.device),
             conditions,

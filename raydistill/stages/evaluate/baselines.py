@@ -138,7 +138,7 @@ class Baselines:
     def images(self, name: Baseline, draw: int) -> Coreset:
         """Return images, `shown` of each class, sorted by class.
 
-        The draw seeds random images, means and the baselines of other packages.
+        The draw seeds random images and the baselines of other packages; all others have draw 0 alone.
         """
         arguments = (*self.train, self.counts)
         match name:

@@ -167,6 +167,9 @@ class Evaluate:
     def __post_init__(self) -> None:
         if not self.protocols:
             raise ValueError("protocols must name at least one; the first gives the headline figures")
+        for name in self.protocols:
+            if name in ("", "head") or name.endswith(" without augmentation"):
+                raise ValueError(f"protocols must not have the name '{name}', which the report uses itself")
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError(f"baselines must not name one twice, got {', '.join(self.baselines)}")
         if self.scores and not self.from_scratch:

@@ -148,9 +148,9 @@ def _train_networks(
         classifiers += train_classifier(evaluator, searches, rows)
     if teachers is not None:
         rows += evaluator.experts(teachers.store, teachers.architecture)
-    _write_costs(plan, distilled, teachers, baselines.cpu_seconds)
     if heads is not None:
         rows += head_rows(config.resources, heads, Splits(train, validation, test), list(training_sets.small()))
+    _write_costs(plan, distilled, teachers, baselines.cpu_seconds)  # all baselines are made now
     return rows
 
 

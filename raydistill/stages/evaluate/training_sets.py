@@ -30,7 +30,7 @@ log = get_logger(__name__)
 class TrainingSets:
     """Make the training sets to compare: one list per set, with an entry per network.
 
-    The entries of a list are equal, except those of `random_real`.
+    The entries of a list are equal, except those of random images and of baselines of other packages.
 
     If the distilled set has soft labels, the baselines get labels from the same source: the votes,
     or its experts. Otherwise the comparison would credit the images with the gain from soft labels.

@@ -179,8 +179,9 @@ class TrajectoryStore(Displayed):
         Returns
         -------
         dict
-            Lists by epoch: `loss` on training images, `accuracy` and `balanced_accuracy` on
-            validation images, and `progress` where the store keeps only the ends.
+            Lists by epoch: `loss` on training images, of the epoch's last part if it has several;
+            `accuracy` and `balanced_accuracy` on validation images; `progress` where the store
+            keeps only the ends.
         """
         return read_history(self.folder, expert)
 

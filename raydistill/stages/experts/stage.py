@@ -60,7 +60,7 @@ from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.stages.experts.classify.classifier import MODEL_CODE, PictureClassifier
-from raydistill.stages.experts.classify.ensemble import calibrate, ensemble_source, split_logits
+from raydistill.stages.experts.classify.ensemble import calibrate, chosen_prior, ensemble_source, split_logits
 from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.stages.experts.targets import check_nuisance, log_counts
 from raydistill.stages.experts.worker import ExpertTask, train_experts
@@ -108,6 +108,8 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     curated.require_splits("train", "validation")
     require_votes(config, curated)
     check_nuisance(plan, curated)
+    if config.tracking.registers:  # its classes are wrong before the training, not after it
+        chosen_prior(config.predict.prior, curated)
     if isinstance(plan.expert_network, AnswerNetwork):
         log_counts(curated)
     register = partial(_register, plan=plan, curated=curated)
@@ -162,7 +164,7 @@ def _train_missing(plan: Plan, curated: CuratedSet, run: Run) -> None:
     side, num_train = curated.summary.image_size, curated.summary.num_train
     images = torch.Size((num_train, 3, side, side))
     recipe, snapshots = config.experts, config.experts.snapshots(num_train)
-    check_epochs(config, snapshots.num_epochs)
+    check_epochs(config, snapshots.num_epochs, snapshots.steps_between)
     training = _resolve_training(config, folder, run, network, images)
     write_layout(folder, network.layout, recipe.num_experts, snapshots.steps, ends_only=recipe.keep == "ends")
     missing = missing_experts(folder, recipe.num_experts)
@@ -221,8 +223,9 @@ def _raise_error(
         expert, error = next(iter(failures.items()))
         if not isinstance(error, DivergenceError):
             raise error
+        diverged = sum(isinstance(error, DivergenceError) for error in failures.values())
         raise DivergenceError(
-            f"{len(failures)} of {recipe.num_experts} experts diverged {MAX_ATTEMPTS} times (expert {expert}: {error.what})",
+            f"{diverged} of {recipe.num_experts} experts diverged {MAX_ATTEMPTS} times (expert {expert}: {error.what})",
             "experts", f"lower experts.training.lr (now {recipe.training.lr:g}); the finished experts are kept",
         )  # fmt: skip
     if missing := missing_experts(folder, recipe.num_experts):

@@ -77,6 +77,22 @@ def test_partial_files_are_no_part_of_an_artifact(folder: Folder) -> None:
     assert not any(name.startswith(manifest.PARTIAL) for name in [*written.files, *folder.files()])
 
 
+def test_a_process_that_is_killed_while_it_hashes_keeps_its_checkpoint(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Folder, name: str) -> str:
+        raise KeyboardInterrupt
+
+    folder.write(f"{manifest.PARTIAL}/state", b"half")
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(Folder, "sha256", killed)
+        write(folder)
+    assert folder.read(f"{manifest.PARTIAL}/state") == b"half"
+    assert not manifest.exists(folder)
+    write(folder)
+    assert not folder.exists(manifest.PARTIAL)
+
+
 def test_a_verified_artifact_is_read_again_only_when_it_changes(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,8 @@ from raydistill.distillation.divergence import NotFinite
 from raydistill.distillation.options import SGD
 from raydistill.distillation.recipe import Recipe
 from raydistill.distillation.schedule import Fixed, StepwiseWindow
-from raydistill.distillation.segments import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO
+from raydistill.distillation.segments import FIRST_STEP, RATES_PER_OCTAVE, TARGET_DISPLACEMENT_RATIO, StationaryExperts
+from raydistill.distillation.trajectories import InMemoryTrajectories
 from raydistill.learning.augment import Augmentation
 from raydistill.learning.networks import build_network
 from raydistill.learning.normalise import one_hot
@@ -82,6 +83,16 @@ def test_automatic_student_lr_is_reproducible_and_a_given_one_is_kept() -> None:
     run = distiller(replace(AUTO, student_lr=0.05))
     run.begin(IMAGES[None])
     assert run.student_lrs.tolist() == pytest.approx([0.05])
+
+
+def test_given_rates_need_no_expert_that_moves() -> None:
+    still = InMemoryTrajectories([EXPERTS(0, 0).repeat(3, 1)])
+    recipe = replace(AUTO, student_lr=0.05)
+    run = Distiller(recipe, NETWORK, still, IMAGES, LABELS, seed=0)
+    run.begin(IMAGES[None])
+    assert [record.skipped for record in run.step()] == [True]
+    with pytest.raises(StationaryExperts):
+        Distiller(AUTO, NETWORK, still, IMAGES, LABELS, seed=0).begin(IMAGES[None])
 
 
 def test_overflowing_student_has_an_infinite_displacement_ratio() -> None:

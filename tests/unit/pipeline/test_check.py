@@ -44,6 +44,8 @@ def noisy(num_classes: int, image_size: int, channels: int) -> nn.Module:
         (["experts.num_experts=3", "analyse.expert_groups=4"], "analyse.expert_groups", "4 groups were asked for, and 3 experts"),
         (["distill.experts=[0]", "analyse.expert_groups=2"], "analyse.expert_groups", "2 groups were asked for, and 1 experts"),
         ([CUSTOM.replace("network=", "analyse.networks=[") + "noisy'}]"], "analyse.networks.0", "draws random numbers"),
+        (["distill.image_step={kind: sgd, lr: auto}", "distill.space={kind: pyramid}"], "command line, distill", "a step of plain pixels"),
+        (["evaluate.protocols={head: {}}"], "command line, evaluate", "must not have the name 'head'"),
         (["distill.images_per_class=9", "distill.multi_formation=3"], "distill.multi_formation", "have no 3 equal tiles"),
         (["distill.images_per_class=3", "distill.multi_formation=2"], "command line, distill", "must be a multiple of 4"),
         (["distill.images_per_class=1", "distill.allocation=frequency"], "command line, distill", "several images_per_class"),
@@ -83,6 +85,14 @@ def test_the_parts_of_a_long_epoch_count_as_epochs(recipe: str, data_root: Path)
         check(load("demo", [*LONG_EPOCHS, recipe, "survey.num_galaxies=63"]))
     with pytest.raises(ConfigError, match="experts store 2 only"):
         check_epochs(load("gz2_kaggle5", [*LONG_EPOCHS, recipe, "curate.per_class=null"]), 2)
+
+
+def test_an_automatic_target_counts_in_the_epochs_that_are_needed() -> None:
+    config = load("demo", ["distill.expert_epochs=auto", "distill.schedule={kind: fixed, min_start_epoch: 23, max_start_epoch: 23}"])
+    check_epochs(config, 24)  # the steps of an epoch are not known yet
+    check_epochs(config, 24, steps=100)
+    with pytest.raises(ConfigError, match="first start epoch is 23 and its target 2 epochs ahead, but experts store 24"):
+        check_epochs(config, 24, steps=34)
 
 
 @pytest.mark.parametrize("overrides", [["tracking.enabled=false"], ["tracking.uri=http://localhost:5000"]])

@@ -1,7 +1,7 @@
 """Evaluate linear heads on frozen features, for a set that was distilled for them.
 
-Every training set gets the same head (`learning.heads`), seen in the same symmetric versions, and its
-regularisation is chosen on validation galaxies. Two further training sets show the limits:
+Every small training set gets the same head (`learning.heads`), seen in the same symmetric versions,
+and its regularisation is chosen on validation galaxies. Two further training sets show the limits:
 
 - `nearest_feature`: of each class the training galaxies nearest to its mean feature;
 - `full_data_head`: the head of all training galaxies, with classes of equal weight.
@@ -60,6 +60,8 @@ class HeadTask:
     ----------
     experts
         URI of the experts, and their network; None with encoders.
+    chosen
+        The experts that the set was made with; None: all of them.
     encoders
         URIs of encoders in place of experts.
     unseen
@@ -77,6 +79,7 @@ class HeadTask:
     """
 
     experts: tuple[str, Network] | None
+    chosen: tuple[int, ...] | None
     encoders: tuple[str, ...]
     unseen: tuple[str, ...]
     named_networks: tuple[Architecture, ...]
@@ -109,7 +112,8 @@ class HeadTask:
             identities.add(artifact.manifest.identity)
         experts = None if opened or teachers is None else (teachers.store.folder.uri, teachers.network)
         return cls(
-            experts, tuple(artifact.folder.uri for artifact in opened),
+            experts, tuple(config["experts"]) if config.get("experts") else None,
+            tuple(artifact.folder.uri for artifact in opened),
             tuple(artifact.folder.uri for artifact in unseen),
             plan.config.pretrain.networks,
             distilled.selected.normalisation,
@@ -130,7 +134,7 @@ class HeadTask:
             store, network = self.experts
             for number, end_P in enumerate(TrajectoryStore.open(store, verify=False).ends()):
                 (encoder,) = frozen_encoders(network, [end_P], images_NCHW)
-                yield HEAD, number, encoder
+                yield HEAD if self.chosen is None or number in self.chosen else UNSEEN, number, encoder
 
 
 def head_rows(

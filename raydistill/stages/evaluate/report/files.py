@@ -46,7 +46,7 @@ def write_report(
     summary = summarise(rows, galaxies["label"].to_numpy(), curated.class_names, protocol, network)
     if config.evaluate.scores:
         for name in ("distilled", *config.evaluate.baselines):
-            summary[name]["scores"] = robust_scores(rows, protocol, network, name)
+            summary[name]["scores"] = robust_scores(rows, *config.headline, name)
         for name, score in summary["distilled"]["scores"].items():
             numbers = {part: score[part] for part in ("score", "low", "high") if score[part] is not None}
             run.metrics({f"distilled/{name}_{part}": value for part, value in numbers.items()}, 0)

@@ -24,9 +24,8 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
     ]
     if costs := [f"{shown_name(name)} {duration(seconds)}" for name, seconds in report.cpu_seconds.items()]:
         parts.append(sentence(f"Processor time to make them: {', '.join(costs)}."))
-    if config.evaluate.encoders:
-        unseen = by_network(report.summary, HEADS)
-        rows = [(shown_name(name), format_figure(means[UNSEEN])) for name, means in unseen.items() if UNSEEN in means]
+    unseen = by_network(report.summary, HEADS)
+    if rows := [(shown_name(name), format_figure(means[UNSEEN])) for name, means in unseen.items() if UNSEEN in means]:
         title = "heads on encoders with which the set was not made"
         parts.append(text_table(title, [HEAD[:2], *rows]))
     if len(config.trained_networks) > 1:
@@ -43,13 +42,14 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
 def fraction_of_experts(report: EvaluationReport, config: Config) -> float | None:
     """Return the distilled set's balanced accuracy divided by its experts'.
 
-    The result is None unless both have the same network.
+    The result is None unless both have the same network; a set for heads has none.
     """
     distilled, experts = (
         report.summary.get(name, {}).get("balanced_accuracy", {}).get("mean") for name in ("distilled", "experts")
     )
     _, name = config.headline
-    if distilled and experts and trained_network(report.summary["experts"], name) == name:
+    heads = any(pair["protocol"] == HEADS for pair in report.summary["distilled"]["all"])
+    if distilled and experts and not heads and trained_network(report.summary["experts"], name) == name:
         return float(distilled / experts)
     return None
 

@@ -46,7 +46,9 @@ def verdict(summary: Mapping[str, Any]) -> str:
     """
     labels = {"random_real": "random images", "class_mean": "class means"}
     found = {label: summary[name].get("difference") for name, label in labels.items() if name in summary}
-    if not found or any(entry is None or entry["low"] is None for entry in found.values()):
+    if not found:
+        return "The distilled set is not compared: evaluate.baselines has neither random_real nor class_mean."
+    if any(entry is None or entry["low"] is None for entry in found.values()):
         return "The distilled set cannot be compared with its baselines: that needs at least two networks of each."
     shown = {label: f"{label} ({format_change(entry)})" for label, entry in found.items()}
     level = "for other networks and galaxies, at 95 %."

@@ -182,8 +182,9 @@ class PictureClassifier:
         if usable.any():
             probabilities_NK[usable] = self.probabilities(torch.from_numpy(np.stack(prepared))).numpy()
         names = [self.class_names[k] if ok else None for k, ok in zip(_argmax(probabilities_NK), usable, strict=True)]
-        frame = pd.DataFrame({"predicted_class": names, "reason": reasons}, index=index, dtype=object)
-        return frame.join(pd.DataFrame(probabilities_NK, index=index, columns=list(self.class_names)))
+        frame = pd.DataFrame({"predicted_class": names, "reason": reasons}, dtype=object)
+        probabilities = pd.DataFrame(probabilities_NK, columns=list(self.class_names))
+        return pd.concat([frame, probabilities], axis=1).set_axis(index)
 
     def probabilities(self, images_NHWC: Tensor) -> Tensor:
         """Return calibrated class probabilities, float32 [N, K], of prepared pictures.

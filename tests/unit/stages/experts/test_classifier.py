@@ -46,6 +46,16 @@ def test_a_saved_classifier_gives_the_same_probabilities(normalisation: AnyNorma
     assert frame.predicted_class.tolist() == [NAMES[k] for k in expected.argmax(axis=1)]
 
 
+def test_a_repeated_index_gives_one_row_for_each_picture(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{n}.png") for n in range(2)]
+    for path, picture in zip(paths, pictures(2, SIZE), strict=True):
+        Image.fromarray(picture).save(path)
+    twice = pd.DataFrame({"path": paths}, index=[7, 7])
+    frame = classifier().predict(twice)
+    assert frame.index.tolist() == [7, 7]
+    assert frame.reset_index(drop=True).equals(classifier().predict(twice.reset_index(drop=True)))
+
+
 def test_experts_with_an_output_per_answer_are_stored_too(tmp_path: Path) -> None:
     base = zoo.NETWORKS["instance"]
     assert not isinstance(base, AnswerNetwork)
