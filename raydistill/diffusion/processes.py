@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from raydistill.diffusion.scaled_linear import NUM_STEPS, alpha_at, time_of
-from raydistill.learning.checks import at_least_0_below_1, between_0_and_1, positive
+from raydistill.learning.checks import at_least, at_least_0_below_1, between_0_and_1, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,7 +171,8 @@ class EDM:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        positive(self, "std", "sigma_min", "sigma_max", "rho")
+        positive(self, "std", "sigma_min", "sigma_max")
+        at_least(0.1, rho=self.rho)
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_max must exceed sigma_min, got {self.sigma_max} and {self.sigma_min}")
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import get_args
 
 from raydistill.config import Config, Distill
 from raydistill.datasets.base import DataSet
 from raydistill.distillation.recipe import Drawn
-from raydistill.errors import ConfigError, nearest
+from raydistill.errors import ConfigError
 from raydistill.galaxies.answers import parse_answers
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, find_class, load_class_tree
 from raydistill.galaxies.tables.grammar import parse_expression
@@ -23,7 +22,8 @@ from raydistill.galaxies.votes import PathQuestions
 from raydistill.learning.architectures import ClassifierArchitecture, Custom
 from raydistill.learning.timm_networks import Timm
 from raydistill.log import get_logger
-from raydistill.simulation.config import SimulatedSurvey
+from raydistill.simulation.config import NUM_CLASSES, SimulatedSurvey
+from raydistill.simulation.parameters import check_parameters
 from raydistill.stages.pretrain.config import GivenWeights, Trained
 from raydistill.stages.sample.config import (
     AnswerConditions,
@@ -31,6 +31,7 @@ from raydistill.stages.sample.config import (
     GalaxyConditions,
     GeneratorSource,
     InjectionSource,
+    RecombinationSource,
     SimulatorSource,
 )
 from raydistill.storage import Folder
@@ -287,15 +288,15 @@ def _check_source(config: Config, tree: ClassTree | None) -> None:
     """
     source, where = config.sample.source, "sample.source"
     if isinstance(source, SimulatorSource):
-        check_parameters(tuple(source.parameters), f"{where}.parameters")
-        for name in source.classes:
-            find_class(name, SIMULATED.names, f"{where}.classes")
+        names = source.classes or SIMULATED.names[:NUM_CLASSES]
+        classes = {name: find_class(name, SIMULATED.names, f"{where}.classes") for name in names}
+        check_parameters(source.parameters, classes, f"{where}.parameters")
     if tree is None:
         return
     named: dict[str, tuple[str | None, ...]]
     if isinstance(source, GeneratorSource):
         named = {"start_classes": source.start_classes}
-    elif isinstance(source, InjectionSource):
+    elif isinstance(source, InjectionSource | RecombinationSource):
         named = {"classes": source.classes, "label": (source.label,)}
     else:
         named = {"label": (source.label,)}
@@ -303,21 +304,6 @@ def _check_source(config: Config, tree: ClassTree | None) -> None:
         for value in values:
             if value is not None:
                 find_class(value, tree.names, f"{where}.{key}")
-
-
-def check_parameters(names: tuple[str, ...], where: str) -> None:
-    """Raise ConfigError if a name is not a true parameter, or its class determines it.
-
-    The parameters are those of a simulated galaxy.
-    """
-    if not names:
-        return
-    from raydistill.simulation.render import Truth  # imports astropy
-
-    known = tuple(field.name for field in fields(Truth) if field.name != "class_")
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no parameter '{name}'", where, nearest(name, known))
 
 
 def _check_tracking(config: Config) -> None:

@@ -34,7 +34,7 @@ from raydistill.simulation.injections.base import bin_points
 from raydistill.simulation.sky import ZERO_POINT, Floats, add_neighbours, band_ratios, observe, stretch
 
 FRAME_R90 = SimulatedSurvey.frame_r90  # width of a picture
-MARGIN = 6  # native px around the frame, so that the periodic blur does not wrap into it
+MARGIN = 6  # native px around the frame, so that next to none of the periodic blur wraps into it
 EXTINCTION = np.array([1.25, 1.0, 0.75], np.float32)  # of dust in g, r, i relative to r
 K_CORRECTION = 1.0  # mag of g-r and r-i per unit of redshift: fixed bands redden with distance
 # Mean colours of SDSS, with r-i redder by 0.04 to 0.08, to match the published channel means and
@@ -49,8 +49,10 @@ SOURCE_SIZE = 0.12  # its scale length, relative to the Einstein radius
 class Truth:
     """The true parameters of one simulated galaxy.
 
-    Lengths are in units of 3.9 scale lengths of the disk, about `petro_r90`. The scale length is
-    set so that a circle of radius `petro_r90` holds 90 % of the light. 0 means none.
+    Lengths are in units of 3.9 scale lengths of the disk. The scale length is set so that a circle
+    of radius `petro_r90` holds 90 % of the light (`length_unit`); `petro_r90` is .4 to 1.6 units, and
+    1 for a face-on disk alone. The profile of a steep bulge is sampled coarsely there, and the circle
+    then holds up to 98 %. 0 means none.
     """
 
     class_: int  # 0 to 8, the class order of the paper; 9: a gravitational lens

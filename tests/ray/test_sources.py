@@ -206,6 +206,7 @@ def test_wrong_sources_are_rejected(root: Path) -> None:
         ("{kind: recombination, classes: [nebula]}", "there is no class 'nebula'"),
         ("{kind: simulator, classes: [nebula]}", "there is no class 'nebula'"),
         ("{kind: simulator, parameters: {dust: [0, 1]}}", "there is no parameter 'dust'"),
+        ("{kind: simulator, parameters: {num_arms: [2, 2]}}", "galaxies of .* do not show it"),
         ("{kind: generator, strength: 0.5, start_classes: [nebula]}", "there is no class 'nebula'"),
     ):
         with pytest.raises(ConfigError, match=expected):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,7 +203,7 @@ def recombined(real: Pool, shots: int | None, seed: int, common: Common) -> Pool
     root = fold_in(common.root, "seed", seed)
     rows = draw_shots(real.labels_N, shots, root)
     pictures, labels_N = real.images[rows].numpy(), real.labels_N[rows]
-    likeness, parts = Likeness.of(pictures), [decompose(picture, common.contrast) for picture in pictures]
+    likeness, parts = Likeness.of(pictures), cache(lambda row: decompose(pictures[row], common.contrast))
     images, labels = [], []
     for label in labels_N.unique().tolist():
         donors = (labels_N == label).nonzero()[:, 0].tolist()
@@ -210,7 +211,7 @@ def recombined(real: Pool, shots: int | None, seed: int, common: Common) -> Pool
             rng = np.random.default_rng(fold_in(root, "recombined", label, number))
             donor = donors[number % len(donors)]
             host = int(rng.choice(likeness.nearest(donor, SIMILAR)))
-            images.append(recombine(parts[donor], parts[host], common.contrast, rng))
+            images.append(recombine(parts(donor), parts(host), common.contrast, rng))
             labels.append(label)
     return Pool(torch.from_numpy(np.stack(images)), torch.tensor(labels))
 

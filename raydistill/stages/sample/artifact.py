@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import TensorDataset
 
 from raydistill.artifacts import kinds
@@ -254,13 +255,12 @@ class SyntheticSet(curated.LabelledSet):
     def galaxies(self) -> list[str]:
         """Return the id of the galaxy that each picture shows, in the order of `load`.
 
-        It is the real galaxy that was changed for it, or else its own object id.
+        It is the real galaxy that was changed for it or whose condition it has, or else its own
+        object id.
         """
-        columns = self.table(["start", "origin", "object_id"]).to_pydict()
-        return [
-            next(id_ for id_ in row if id_ is not None)
-            for row in zip(*(columns[name] for name in ("start", "origin", "object_id")), strict=True)
-        ]
+        changed = ("origin", "start") if self.summary.source.get("part") == "companion" else ("start", "origin")
+        ids = self.table([*changed, "object_id"])
+        return pc.coalesce(*(ids[name] for name in (*changed, "object_id"))).to_pylist()
 
     def to_astropy(self) -> Table:
         """Return the rows as an astropy table with units, sorted by index.

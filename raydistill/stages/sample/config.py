@@ -82,8 +82,9 @@ class SimulatorSource:
         Class of all pictures. None: the class of the curated set on whose path the simulated class
         is.
     parameters
-        Ranges of some true parameters, [lowest, highest], such as {dust_lane: [0.6, 1.4]}. All
-        others are drawn as for a simulated survey.
+        Ranges of some true parameters, [lowest, highest], such as {dust_lane: [0.6, 1.4]}
+        (`simulation.parameters`). All others are drawn as for a simulated survey. Each of the
+        classes must show them.
     picture_size
         Side of the picture before it is cropped and resized [px]. It spans 8.48 Petrosian R90, as
         in Galaxy Zoo 2.
@@ -103,9 +104,6 @@ class SimulatorSource:
     telescope: Telescope | None = None
 
     def __post_init__(self) -> None:
-        for name, (low, high) in self.parameters.items():
-            if not low <= high:
-                raise ValueError(f"parameters.{name} must be [lowest, highest], got [{low:g}, {high:g}]")
         if self.crop_fraction is not None and not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction:g}")
         if self.picture_size < 32:

@@ -88,10 +88,15 @@ def test_the_parts_of_a_long_epoch_count_as_epochs(recipe: str, data_root: Path)
 
 
 def test_an_automatic_target_counts_in_the_epochs_that_are_needed() -> None:
-    config = load("demo", ["distill.expert_epochs=auto", "distill.schedule={kind: fixed, min_start_epoch: 23, max_start_epoch: 23}"])
+    config = load(
+        "demo",
+        ["distill.expert_epochs=auto", "distill.schedule={kind: fixed, min_start_epoch: 23, max_start_epoch: 23}"],
+    )
     check_epochs(config, 24)  # the steps of an epoch are not known yet
     check_epochs(config, 24, steps=100)
-    with pytest.raises(ConfigError, match="first start epoch is 23 and its target 2 epochs ahead, but experts store 24"):
+    with pytest.raises(
+        ConfigError, match="first start epoch is 23 and its target 2 epochs ahead, but experts store 24"
+    ):
         check_epochs(config, 24, steps=34)
 
 

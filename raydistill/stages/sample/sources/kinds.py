@@ -15,12 +15,12 @@ from raydistill.config import Config
 from raydistill.diffusion.conditions import ConditionLayout, Conditions
 from raydistill.diffusion.options import Sampling
 from raydistill.errors import ConfigError
-from raydistill.galaxies.classes import BUILTIN_TREES, ClassTree, find_class
+from raydistill.galaxies.classes import ClassTree, find_class
 from raydistill.galaxies.trees import GZ2, TREES
 from raydistill.log import get_logger
 from raydistill.pipeline.checks import SIMULATED
 from raydistill.pipeline.plan import Plan
-from raydistill.simulation.config import SDSS, SimulatedSurvey, Telescope
+from raydistill.simulation.config import NUM_CLASSES, SDSS, SimulatedSurvey, Telescope
 from raydistill.simulation.injections import Injection
 from raydistill.simulation.injections.base import contrast_of
 from raydistill.simulation.injections.fitting import fit_ranges
@@ -135,7 +135,6 @@ def paths_of_classes(plan: Plan, curated: CuratedSet) -> ClassTree | None:
 
 WHERE = "sample.source"
 HOSTS_OF_FIT = 200  # galaxies, evenly spaced
-NUM_USUAL = len(BUILTIN_TREES["gz2-9"].classes)  # without lenses
 
 
 def open_hosts(source: InjectionSource, survey: Survey, config: Config) -> tuple[list[Pool], Injection]:
@@ -205,7 +204,7 @@ def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
     ConfigError
         A class is unknown, or the curated set has no class for a simulated one.
     """
-    names = source.classes or SIMULATED.names[:NUM_USUAL]
+    names = source.classes or SIMULATED.names[:NUM_CLASSES]  # without lenses
     groups: dict[int, list[int]] = {}
     for number in [find_class(name, SIMULATED.names, f"{WHERE}.classes") for name in names]:
         label = _label_of(number, source, survey)

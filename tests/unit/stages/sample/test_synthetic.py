@@ -58,12 +58,12 @@ def row(index: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def write(folder: Folder) -> None:
+def write(folder: Folder, summary: SyntheticSummary = SUMMARY, **changed: str) -> None:
     for label in set(LABELS.values()):
         with folder.writing(partition(label)) as path:
-            rows = [row(index) for index, k in LABELS.items() if k == label]
+            rows = [row(index) | changed for index, k in LABELS.items() if k == label]
             pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
-    folder.write("summary.json", SUMMARY.to_json())
+    folder.write("summary.json", summary.to_json())
     commit(folder, kind=KIND, identity="0123456789abcdef", config={}, parents={}, seed=7, uris={})
 
 
@@ -147,3 +147,9 @@ def test_parameters_are_dictionaries_and_real_galaxies_are_named(samples: Synthe
     assert samples.real_galaxies() == {"g0", "g2", "g3"}
     assert samples.galaxies() == [f"g{index}" for index in (0, 2, 3)]
     assert "parameters" not in samples.to_astropy().colnames
+
+
+@pytest.mark.parametrize(("part", "shown"), [("companion", ["h"] * 3), ("inner", ["g0", "g2", "g3"])])
+def test_a_recombination_shows_the_galaxy_whose_picture_it_changes(part: str, shown: list[str], folder: Folder) -> None:
+    write(folder, replace(SUMMARY, source={"kind": "recombination", "part": part}), origin="h")
+    assert SyntheticSet.open(folder).galaxies() == shown
