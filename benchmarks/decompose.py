@@ -25,9 +25,10 @@ from running import run_stage
 from raydistill.config import GroupOptions, load
 from raydistill.learning import metrics
 from raydistill.learning.networks import build_network
+from raydistill.learning.training import predict_logits
 from raydistill.pipeline.plan import Plan
 from raydistill.stages.curate.artifact import CuratedSet
-from raydistill.stages.evaluate.measures.groups import counts, load_groups, measure, predict_probabilities
+from raydistill.stages.evaluate.measures.groups import counts, load_groups, measure
 from raydistill.stages.experts.artifact import TrajectoryStore
 
 
@@ -42,7 +43,7 @@ def figures(arguments: list[str], options: GroupOptions) -> dict[str, list[float
     network = build_network(config.network, curated.num_classes, curated.summary.image_size)
     found: dict[str, list[float]] = {}
     for theta_P in store.ends():
-        probabilities = predict_probabilities(network, theta_P, images)
+        probabilities = predict_logits(network, theta_P, images).detach().double().softmax(dim=1).numpy()
         predicted = torch.from_numpy(probabilities.argmax(axis=1))
         confusion = metrics.confusion(predicted, labels, curated.num_classes)
         found.setdefault("balanced accuracy", []).append(metrics.balanced_accuracy(confusion))

@@ -28,7 +28,6 @@ from torch import Tensor
 from raydistill.distillation.engines.adjoint import Adjoint
 from raydistill.distillation.engines.base import (
     Batch,
-    EngineOptions,
     MatchResult,
     Outcome,
     Problem,
@@ -37,6 +36,7 @@ from raydistill.distillation.engines.base import (
     advance,
     endpoint,
 )
+from raydistill.distillation.engines.unrolled import Unrolled
 from raydistill.learning.losses import LossFunction
 
 
@@ -62,7 +62,7 @@ class Matcher:
     """
 
     def __init__(
-        self, loss: LossFunction, engine: EngineOptions | None = None, *, skip: int = 0, nearest: bool = False
+        self, loss: LossFunction, engine: Adjoint | Unrolled | None = None, *, skip: int = 0, nearest: bool = False
     ) -> None:
         self._engine = (engine or Adjoint()).build(loss)
         self.skip = skip

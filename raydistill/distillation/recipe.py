@@ -243,18 +243,15 @@ class Recipe:
         if self.image_step.lr == "auto":
             raise ValueError("objective: ridge needs a number as the lr of image_step")
 
-    def resolved(
-        self, steps_per_epoch: int | None = None, arithmetic: Arithmetic | None = None, epochs: int | None = None
-    ) -> ResolvedRecipe:
+    def resolved(self, steps_per_epoch: int | None = None, epochs: int | None = None) -> ResolvedRecipe:
         """Return this recipe with a number in place of each "auto".
+
+        Its arithmetic is as requested, and eager float32 where that is "auto".
 
         Parameters
         ----------
         steps_per_epoch
             SGD steps in an epoch of the experts; needed for `student_steps` and `expert_epochs: auto`.
-        arithmetic
-            The decision of `distillation.cost_model`. None: as requested, and eager float32 where that is
-            "auto".
         epochs
             Epochs of the experts, of which `expert_epochs: auto` takes at most half. None: any
             number.
@@ -280,7 +277,7 @@ class Recipe:
             expert_epochs=expert_epochs,
             student_lr=None if self.student_lr == "auto" else self.student_lr,
             image_lr=None if self.image_step.lr == "auto" else self.image_step.lr,
-            arithmetic=arithmetic or fill_auto(self),
+            arithmetic=fill_auto(self),
         )
 
     def _resolve_expert_epochs(self, steps_per_epoch: int | None, epochs: int | None) -> int:

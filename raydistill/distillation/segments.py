@@ -13,6 +13,7 @@ import bisect
 import itertools
 import math
 import statistics
+from collections.abc import Callable
 from itertools import cycle
 from typing import NamedTuple
 
@@ -25,12 +26,13 @@ from raydistill.distillation.matching import Batch, Matcher, MatchResult, no_mat
 from raydistill.distillation.outcome import OutcomeEvaluator, RealImages
 from raydistill.distillation.recipe import Recipe, ResolvedRecipe, resolve_recipe
 from raydistill.distillation.schedule import ScheduleState
-from raydistill.distillation.trajectories import Path, Straight, Trajectories
+from raydistill.distillation.trajectories import Straight, Trajectories
 from raydistill.learning.losses import student_loss
 from raydistill.learning.networks import Network, build_network
 from raydistill.seeding import fold_in, generator
 
 OUTCOME = -1  # expert of a segment that matches the outcome
+Path = Callable[[int, float], Tensor]  # theta_P of an expert at a start or target epoch
 
 
 class SharedState(NamedTuple):

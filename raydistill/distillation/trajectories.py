@@ -50,12 +50,6 @@ def final_parameters(trajectories: Trajectories) -> list[Tensor]:
     return [trajectories(expert, trajectories.num_epochs) for expert in range(trajectories.num_experts)]
 
 
-class Path(Protocol):
-    """Return theta_P of an expert at a start or target epoch."""
-
-    def __call__(self, expert: int, epoch: float) -> Tensor: ...
-
-
 def progress(path_TP: np.ndarray) -> list[float]:
     """Return beta_0 ... beta_T of a trajectory [T + 1, P], non-decreasing from 0 to 1.
 

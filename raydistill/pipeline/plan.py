@@ -24,7 +24,7 @@ from typing import Any
 
 from raydistill import config as configs
 from raydistill.artifacts import kinds
-from raydistill.artifacts.manifest import open_manifest
+from raydistill.artifacts.manifest import identity_of, open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill, Images, TableConditions
 from raydistill.datasets.base import DataSet
 from raydistill.datasets.folder import ImageFolder
@@ -34,7 +34,7 @@ from raydistill.galaxies.pictures.sources import FolderImages
 from raydistill.galaxies.votes import PathQuestions
 from raydistill.learning.architectures import AnswerNetwork, Architecture
 from raydistill.pipeline.checks import ALL, check, check_recipe
-from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, make_spec, survey_parts
+from raydistill.pipeline.specs import ArtifactSpec, existing_spec, file_digest, survey_parts
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.stages.pretrain.config import EXPERTS, OWN, GivenWeights, Trained
 from raydistill.stages.sample.config import SimulatorSource
@@ -370,5 +370,20 @@ class Plan:
         return self.spec(kinds.EVALUATION, parts, parents, self.config.seed)
 
     def spec(self, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int) -> ArtifactSpec:
-        """Return an artifact of this run; `specs.make_spec` describes the parameters."""
-        return make_spec(self, kind, parts, parents, seed)
+        """Return the artifact that parts of the config, parents and a seed determine.
+
+        Parameters
+        ----------
+        kind
+            Kind of artifact. Its folder is `<kind>-<first 12 digits of the identity>` below that of
+            the run.
+        parts
+            The parts of the config that determine it, as dataclasses or plain values, by their key.
+        parents
+            The artifacts that its stage reads, by their role.
+        seed
+            The seed of the stage; 0 where nothing is random.
+        """
+        config = {name: configs.plain(part) for name, part in parts.items()}
+        identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
+        return ArtifactSpec(kind, identity, self.root / f"{kind}-{identity[:12]}", seed, config, dict(parents), self)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raydistill import config as configs
-from raydistill.artifacts.manifest import Manifest, commit, describe_kind, exists, identity_of, open_manifest
+from raydistill.artifacts.manifest import Manifest, commit, describe_kind, exists, open_manifest
 from raydistill.config import CatalogSurvey
 from raydistill.datasets.base import DataSet
 from raydistill.errors import ArtifactMissing, CatalogError
@@ -69,30 +68,6 @@ class ArtifactSpec:
             seed=self.seed,
             uris=uris,
         )
-
-
-def make_spec(
-    plan: Plan, kind: str, parts: Mapping[str, Any], parents: Mapping[str, ArtifactSpec], seed: int
-) -> ArtifactSpec:
-    """Return the artifact that parts of a config, parents and a seed determine.
-
-    Parameters
-    ----------
-    plan
-        The plan that builds it. The artifact's folder is `<kind>-<first 12 digits of the identity>`
-        below that of the run.
-    kind
-        Kind of artifact.
-    parts
-        The parts of the config that determine it, as dataclasses or plain values, by their key.
-    parents
-        The artifacts that its stage reads, by their role.
-    seed
-        The seed of the stage; 0 where nothing is random.
-    """
-    config = {name: configs.plain(part) for name, part in parts.items()}
-    identity = identity_of(kind, config, {name: spec.identity for name, spec in parents.items()}, seed)
-    return ArtifactSpec(kind, identity, plan.root / f"{kind}-{identity[:12]}", seed, config, dict(parents), plan)
 
 
 def existing_spec(kind: str, uri: str, fix: str) -> ArtifactSpec:

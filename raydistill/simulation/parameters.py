@@ -30,7 +30,7 @@ SHOWN_BY: dict[str, Collection[int]] = {
 
 
 def check_parameters(ranges: Mapping[str, tuple[float, float]], classes: Mapping[str, int], where: str) -> None:
-    """Raise ConfigError if a parameter is unknown, out of its bounds, or not shown by a class.
+    """Raise ConfigError for an unknown parameter, a wrong range or classes without it.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,16 +126,7 @@ def method_of(config: Mapping[str, Any]) -> str:
     return next((name for name, has_it in features.items() if has_it), "mtt")
 
 
-def to_dict(value: Any) -> Any:
-    """Return the value with its dataclasses as dicts, at any depth."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_dict(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_dict(child) for key, child in value.items()}
-    return value
-
-
-def format_params(tree: dict[str, Any]) -> dict[str, str]:
+def format_params(tree: Mapping[str, Any]) -> dict[str, str]:
     """Return nested values by dotted name, as text of at most `MAX_PARAM`."""
     params = {}
     for name, value in _leaves(tree):

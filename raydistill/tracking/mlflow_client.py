@@ -121,7 +121,7 @@ def kill_run(client: MlflowClient, run_id: str) -> None:
 
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
     """Record the first nested values as parameters: MLflow's page of many is slow."""
-    values = formatting.format_params(formatting.to_dict(params))
+    values = formatting.format_params(params)
     entities = [_mlflow().entities.Param(name, value) for name, value in values.items()]
     client.log_batch(run_id, params=entities[:MOST_PARAMS])
 

@@ -125,7 +125,7 @@ class Tracker:
         if not self.enabled:
             yield Run()
             return
-        described = formatting.search_tags(config or formatting.to_dict(params or {}))
+        described = formatting.search_tags(config or params or {})
         tags = formatting.format_tags(stage, identity, parents or {}, parent_run_id) | described
         title = " ".join([stage, *([config["name"]] if config else []), f"#{identity[:8]}"])
         run = _MlflowRun(self, name or title, tags)

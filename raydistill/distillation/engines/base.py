@@ -201,14 +201,6 @@ class Engine(Protocol):
         ...
 
 
-class EngineOptions(Protocol):
-    """A frozen record of an engine's options."""
-
-    def build(self, loss: LossFunction) -> Engine:
-        """Return the engine for a student loss."""
-        ...
-
-
 @torch.no_grad()
 def endpoint(engine: Engine, problem: Problem) -> Endpoint:
     """Take all student steps and keep no graph."""

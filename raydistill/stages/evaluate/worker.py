@@ -7,9 +7,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import ray
+import torch
 from torch import Tensor
 
 from raydistill.errors import DivergenceError
@@ -17,15 +19,15 @@ from raydistill.learning.architectures import Architecture
 from raydistill.learning.grids import MAX_ROUNDS
 from raydistill.learning.networks import Network, initial_parameters, shared_network
 from raydistill.learning.options import Training
-from raydistill.learning.training import Evaluation, evaluate, lr_schedule, train
+from raydistill.learning.training import Evaluation, evaluate, evaluation_of, lr_schedule, predict_logits, train
 from raydistill.log import Progress, get_logger, progress
 from raydistill.runtime.failures import translate_errors
 from raydistill.runtime.resources import Processor, choose_num_workers
-from raydistill.runtime.tasks import FitRunner, worker_task
+from raydistill.runtime.tasks import FitRunner, map_tasks, worker_task
 from raydistill.seeding import fold_in
 from raydistill.stages.evaluate.artifact import DIVERGED
 from raydistill.stages.evaluate.fits import Fit, LearningRate, LrSearch, Split, TrainingSet
-from raydistill.stages.evaluate.measures.groups import Groups, measure, predict_probabilities
+from raydistill.stages.evaluate.measures.groups import Groups, measure
 from raydistill.stages.experts.artifact import TrajectoryStore
 from raydistill.text import shown_name
 
@@ -51,11 +53,10 @@ def train_fit(data: TrainingSet, splits: tuple[Split, Split], task: FitTask, pro
     """
     device = processor.enter()
     network, theta_P, diverged = _train(data, task, device)
-    on_validation, on_test = (
-        evaluate(network, theta_P, images.to(device), labels.to(device), task.num_classes) for images, labels in splits
-    )
-    row = {"validation": DIVERGED if diverged else on_validation.balanced_accuracy} | row_of(on_test)
-    return row | _group_figures(network, theta_P, (splits[1][0].to(device), splits[1][1]), task.groups)
+    on_validation, on_test = ((images.to(device), labels.to(device)) for images, labels in splits)
+    validation = evaluate(network, theta_P, *on_validation, task.num_classes).balanced_accuracy
+    figures = _test_figures(network, theta_P, on_test, task.num_classes, task.groups)
+    return {"validation": DIVERGED if diverged else validation} | figures
 
 
 def train_parameters(data: TrainingSet, task: FitTask, processor: Processor) -> Tensor:
@@ -91,24 +92,24 @@ def evaluate_experts(
 ) -> list[dict[str, Any]]:
     """Score the final parameters of some experts on the test split."""
     device = processor.enter()
-    images, labels = (tensor.to(device) for tensor in test)
+    on_test = test[0].to(device), test[1].to(device)
     trajectories = TrajectoryStore.open(store, verify=False)  # the driver has verified it
-    network = shared_network(architecture, num_classes, images.shape[-1])
+    network = shared_network(architecture, num_classes, on_test[0].shape[-1])
     final_parameters = (trajectories(expert, trajectories.num_epochs).to(device) for expert in experts)
-    return [
-        row_of(evaluate(network, theta_P, images, labels, num_classes))
-        | _group_figures(network, theta_P, (images, labels), groups)
-        for theta_P in final_parameters
-    ]
+    return [_test_figures(network, theta_P, on_test, num_classes, groups) for theta_P in final_parameters]
 
 
-def _group_figures(network: Network, theta_P: Tensor, test: Split, groups: tuple[Groups, ...]) -> dict[str, Any]:
-    """Return the figures of `group_robustness` by column; nothing without groups."""
-    if not groups:
-        return {}
-    images, labels_N = test
-    probabilities_NK = predict_probabilities(network, theta_P, images)
-    return {"groups": [measure(group, probabilities_NK, labels_N.cpu().numpy()) for group in groups]}
+@torch.no_grad()
+def _test_figures(
+    network: Network, theta_P: Tensor, test: Split, num_classes: int, groups: tuple[Groups, ...]
+) -> dict[str, Any]:
+    """Return the columns of `row_of`, and `groups` with the figures of each of them."""
+    logits_NK = predict_logits(network, theta_P, test[0])
+    row = row_of(evaluation_of(logits_NK, test[1], num_classes))
+    if groups:
+        probabilities_NK, labels_N = logits_NK.double().softmax(dim=1).cpu().numpy(), test[1].cpu().numpy()
+        row["groups"] = [measure(group, probabilities_NK, labels_N) for group in groups]
+    return row
 
 
 def row_of(result: Evaluation) -> dict[str, Any]:
@@ -243,17 +244,14 @@ class Evaluator(FitRunner[Fit, dict[str, Any]]):
         resources, test, count = self.resources, ray.put(self.test), store.num_experts
         # Several experts share a task: on GPUs every task starts a process.
         size = math.ceil(count / (TASKS_PER_WORKER * choose_num_workers(resources, count)))
-        task = worker_task(evaluate_experts, resources)
-        options = (architecture, self.num_classes, Processor.of(resources), self.groups)
         groups = [range(first, min(first + size, count)) for first in range(0, count, size)]
-        rows: list[dict[str, Any]] = []
-        with progress(count, "evaluating experts", "networks") as shown, translate_errors("evaluate"):
-            for reference in [task.remote(store.folder.uri, group, test, *options) for group in groups]:
-                results = ray.get(reference)
-                rows += results
-                shown.advance(len(results), accuracy=results[-1]["balanced_accuracy"])
+        options = (architecture, self.num_classes, Processor.of(resources), self.groups)
+        rows = map_tasks(
+            evaluate_experts, groups, lambda group: (store.folder.uri, group, test, *options), resources,
+            "evaluate", "evaluating experts", "networks", list(map(len, groups)),
+        )  # fmt: skip
         labels = {"subject": "experts", "protocol": "", "network": architecture.name, "draw": 0, "lr": None}
-        return [labels | {"seed": expert} | row for expert, row in enumerate(rows)]
+        return [labels | {"seed": expert} | row for expert, row in enumerate(chain.from_iterable(rows))]
 
 
 # Retrain a network of an evaluation to keep its parameters, which are not cached.

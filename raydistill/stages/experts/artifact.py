@@ -211,14 +211,9 @@ def write_layout(
     folder: Folder, layout: Layout, num_experts: int, steps: Sequence[int], *, ends_only: bool = False
 ) -> None:
     """Write `layout.json`. steps: SGD steps before each snapshot."""
-    description = {
-        **asdict(layout),
-        "num_experts": num_experts,
-        "num_epochs": len(steps) - 1,
-        "ends_only": ends_only,
-        "steps": list(steps),
-    }
-    folder.write("layout.json", json.dumps(description, indent=1).encode())
+    stored = _StoredLayout(**asdict(layout), num_experts=num_experts, num_epochs=len(steps) - 1, ends_only=ends_only,
+                           steps=tuple(steps))  # fmt: skip
+    folder.write("layout.json", json.dumps(asdict(stored), indent=1).encode())
 
 
 def read_history(folder: Folder, expert: int) -> dict[str, Any]:

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from scipy import stats
 from torch import Tensor
 
 from raydistill.config import Config, GroupOptions
 from raydistill.errors import ArtifactIncompatible
 from raydistill.learning import metrics
-from raydistill.learning.networks import Network
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.evaluate.artifact import GROUPS, subjects
 from raydistill.storage import Folder
@@ -127,8 +125,6 @@ def summarise_column(
 #
 # Shape letters: N galaxies, K classes, M bins.
 
-BATCH = 64
-
 LOGARITHMIC = ("petro_r90",)  # columns whose slope is per decade
 
 
@@ -164,13 +160,6 @@ class Groups:
         """Return the bin of each galaxy; -1 where the value is unknown."""
         bins = np.searchsorted(self.edges[1:-1], self.values_N, side="right")
         return np.where(np.isfinite(self.values_N), bins, -1)
-
-
-@torch.no_grad()
-def predict_probabilities(network: Network, theta_P: Tensor, images_NCHW: Tensor) -> np.ndarray:
-    """Return the class probabilities of each image, float64 [N, K]."""
-    logits = [network(theta_P, images) for images in images_NCHW.split(BATCH)]
-    return torch.cat(logits).double().softmax(dim=1).cpu().numpy()
 
 
 def measure(groups: Groups, probabilities_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, Any]:
