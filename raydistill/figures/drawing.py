@@ -18,7 +18,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.floating]
-Target = str | PathLike[str] | BinaryIO
+Target = str | PathLike[str] | BinaryIO  # where a chart goes: a file name, or a binary file open for writing
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -94,8 +94,6 @@ def image_grid(
         [N] integers, indices into `class_names`.
     class_names
         Names of the classes.
-    path
-        File name, or a binary file open for writing.
     scale
         Screen pixels per image pixel; None fits the grid to a screen.
     columns
@@ -137,8 +135,6 @@ def atlas(
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     class_names
         Names of the K classes.
     prototypes_per_class

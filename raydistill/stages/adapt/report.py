@@ -251,8 +251,6 @@ def draw_adaptation(path: Target, summary: Mapping[str, Any], bins: Sequence[Map
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     summary
         The contents of `report.json`.
     bins

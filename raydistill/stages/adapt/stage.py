@@ -94,19 +94,6 @@ def _strongest(runner: FitRunner, options: Adapt, plain: list[Fit]) -> list[Fit]
 def adapt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AdaptationReport:
     """Write the report of an adaptation, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the source and its sets are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    AdaptationReport
-
     Raises
     ------
     ArtifactMissing

@@ -64,19 +64,6 @@ SECTIONS: dict[str, Callable[[AnalysisInputs], Section]] = {
 def analyse(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AnalysisReport:
     """Write the analysis of a distilled set, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    AnalysisReport
-
     Raises
     ------
     ArtifactMissing, ArtifactIncompatible

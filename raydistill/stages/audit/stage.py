@@ -94,19 +94,6 @@ PIXELS = "pixels"  # the feature space of the search for copies
 def audit(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AuditReport:
     """Write the audit of a set, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the curated set is.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    AuditReport
-
     Raises
     ------
     ArtifactMissing

@@ -143,8 +143,6 @@ def few_shot_curves(path: Target, summary: Mapping[str, Any]) -> None:
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     summary
         The contents of `report.json`.
     """
@@ -168,8 +166,6 @@ def step_curves(path: Target, summary: Mapping[str, Any], rows: Sequence[Mapping
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     summary
         The contents of `report.json`.
     rows

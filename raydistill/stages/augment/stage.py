@@ -172,19 +172,6 @@ def trial_rows(fits: Sequence[Fit], runner: FitRunner) -> list[dict[str, Any]]:
 def augment(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> AugmentationReport:
     """Write the comparison of training sets, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the curated set and the sources are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    AugmentationReport
-
     Raises
     ------
     ArtifactMissing

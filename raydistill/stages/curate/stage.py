@@ -54,19 +54,6 @@ log = get_logger(__name__)
 def curate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> CuratedSet:
     """Write the curated set of the plan, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    CuratedSet
-
     Raises
     ------
     ConfigError

@@ -204,8 +204,6 @@ def draw_frames(path: Target, frames_NHWC: np.ndarray, detections: Sequence[dict
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     frames_NHWC
         uint8 [N, H, W, 3].
     detections

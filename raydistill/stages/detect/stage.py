@@ -68,19 +68,6 @@ Record = dict[str, Any]
 def detect(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> DetectionReport:
     """Train and evaluate a detector, or open the existing report.
 
-    Parameters
-    ----------
-    plan
-        Where the synthetic set and the frames are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    DetectionReport
-
     Raises
     ------
     ConfigError

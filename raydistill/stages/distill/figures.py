@@ -154,8 +154,6 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     history
         `iteration` [T], and at least one of:
 

@@ -54,19 +54,6 @@ from raydistill.tracking.tracker import Run, Tracker
 def evaluate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> EvaluationReport:
     """Evaluate the distilled set and its baselines, or open the existing report.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    EvaluationReport
-
     Raises
     ------
     ArtifactIncompatible

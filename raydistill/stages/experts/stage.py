@@ -78,19 +78,6 @@ DIAGNOSED = 8  # experts that are checked for being undertrained
 def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> TrajectoryStore:
     """Train the missing experts of the plan, and open the store of all of them.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    TrajectoryStore
-
     Raises
     ------
     ConfigError
@@ -313,8 +300,6 @@ def expert_curves(path: Target, accuracies: Sequence[Sequence[float | None]], ti
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     accuracies
         For each expert its balanced accuracies on validation images, in [0, 1]: before the first
         epoch, then after each; None where not measured.

@@ -39,19 +39,6 @@ log = get_logger(__name__)
 def generate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> GeneratorArtifact:
     """Train the generator of the plan, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    GeneratorArtifact
-
     Raises
     ------
     ArtifactMissing

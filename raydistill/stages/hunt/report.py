@@ -247,8 +247,6 @@ def draw_discovery_curves(path: Target, curves: Mapping[str, Curve], target: str
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     curves
         By strategy, in the order of the legend.
     target

@@ -50,20 +50,6 @@ log = get_logger(__name__)
 def hunt(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> HuntRound | HuntReport:
     """Write a round or a report of a hunt, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the experts are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    HuntRound or HuntReport
-        The report if the config has an oracle.
-
     Raises
     ------
     ArtifactMissing

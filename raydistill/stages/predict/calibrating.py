@@ -121,8 +121,6 @@ def draw_calibration(
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     rows
         Rows of `reliability.parquet`.
     names

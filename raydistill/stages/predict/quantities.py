@@ -185,8 +185,6 @@ def draw_quantities(path: Target, quantities: Sequence[Quantity]) -> None:
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     quantities
         Of one set of predictions.
     """

@@ -64,19 +64,6 @@ PRIOR_DIFFERENCE = 0.1  # of a class's frequency from the estimated one, for a w
 def predict(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> PredictionSet:
     """Write the predictions for a survey, or open the existing ones.
 
-    Parameters
-    ----------
-    plan
-        Where the experts are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    PredictionSet
-
     Raises
     ------
     ArtifactMissing

@@ -42,19 +42,6 @@ COLLAPSED = 2.0  # effective rank below which features say next to nothing
 def pretrain(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> EncoderArtifact:
     """Train the encoders of the plan, or open the existing ones; return the first.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    EncoderArtifact
-
     Raises
     ------
     ArtifactMissing, ArtifactIncompatible

@@ -63,19 +63,6 @@ BLOCKS_AT_ONCE = 512  # whose rows, with any pictures of real galaxies, are in m
 def sample(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SyntheticSet:
     """Write the synthetic set of the plan, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    SyntheticSet
-
     Raises
     ------
     ArtifactMissing

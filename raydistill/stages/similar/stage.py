@@ -41,19 +41,6 @@ log = get_logger(__name__)
 def similar(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SimilarSheet:
     """Write the sheet of the galaxies of the config, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the predictions of the survey are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    SimilarSheet
-
     Raises
     ------
     ArtifactMissing

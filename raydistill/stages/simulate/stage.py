@@ -37,19 +37,6 @@ CHUNK = 25  # galaxies per task: about a second of work
 def simulate(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Survey:
     """Write the simulated survey of the plan, or open the existing one.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the run is recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    Survey
-
     Raises
     ------
     ConfigError

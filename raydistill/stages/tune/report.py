@@ -118,8 +118,6 @@ def parallel_coordinates(
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     trials
         (values by key, balanced accuracy) of each trial.
     space

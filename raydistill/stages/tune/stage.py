@@ -72,19 +72,6 @@ log = get_logger(__name__)
 def tune(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> SearchReport:
     """Search the plan's space of recipes, or open the existing report.
 
-    Parameters
-    ----------
-    plan
-        Where the artifacts of the run are.
-    tracker
-        Where the search and its trials are recorded.
-    parent_run
-        MLflow id of the enclosing run, if any.
-
-    Returns
-    -------
-    SearchReport
-
     Raises
     ------
     ConfigError

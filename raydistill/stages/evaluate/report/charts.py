@@ -49,8 +49,6 @@ def confusion_matrix(
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     counts_KK
         [K, K] images of true class i (row) predicted as class j (column), summed over networks.
     class_names
@@ -151,8 +149,6 @@ def accuracy_table(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     rows
         Accuracies; training sets and networks keep this order. `distilled` is set in bold.
     title
@@ -223,8 +219,6 @@ def network_matrix(path: Target, rows: Sequence[AccuracyRow], title: str = "", c
 
     Parameters
     ----------
-    path
-        File name, or a binary file open for writing.
     rows
         Accuracies; training sets and networks keep this order.
     title
