@@ -47,7 +47,7 @@ demo-similar: setup ## train an encoder on a simulated survey, find similar gala
 	@$(BIN)/raydistill run demo_similar --to similar
 	@$(BIN)/raydistill run demo_similar
 
-claims: setup ## try the claim of every paper in a small form, and write docs/claims.md; 50 minutes on two cores
+claims: setup ## try the claim of every paper in a small form, and write docs/claims.md; an hour on two cores
 	@$(BIN)/python benchmarks/claims.py
 
 verify: setup ## evaluate every released set whose survey is at hand, and compare it with its card

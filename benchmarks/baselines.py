@@ -7,7 +7,7 @@ the search for a learning rate of the distilled one; networks have width 32. Mat
 its paper's settings for this number of images, and fewer iterations. Each finished split goes into
 `benchmarks/results/baselines.json`, so a stopped run goes on when the command is run again, and
 configs may be run one by one. Prints a table for each config: mean over the splits with its 95 %
-interval (Student's t), the distilled set minus the other one, and the mean processor time to make the
+interval (Student's t, corrected as in `splits.py`), the distilled set minus the other one, and the mean processor time to make the
 set, that of the experts beside it where a method needs them. `--draw` draws accuracy against this time
 from the file.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from running import ROOT, shown
-from splits import chosen_figures, compared, difference, report_of
+from splits import chosen_figures, compared, difference, report_of, test_share
 
 from raydistill import load_config
 from raydistill.exporting.release import changes_of
@@ -62,7 +62,8 @@ def main() -> None:
             if str(split) not in splits:
                 splits[str(split)] = measured(config, [*COMMON, *options.overrides], split)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        print(text_table(f"{setting}: {len(splits)} splits", table(list(splits.values()))))
+        rows = table(list(splits.values()), test_share(config, *options.overrides))
+        print(text_table(f"{setting}: {len(splits)} splits", rows))
     if options.draw:
         draw(results)
 
@@ -84,12 +85,12 @@ def measured(config: str, overrides: list[str], split: int) -> dict[str, dict[st
     }
 
 
-def table(splits: list[dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
+def table(splits: list[dict[str, dict[str, Any]]], shared: float) -> list[tuple[str, ...]]:
     """Return the rows of a config, the best set first."""
     rows: list[tuple[str, ...]] = [
         ("trained on", "balanced accuracy", "distilled minus it", "made in", "and its experts")
     ]
-    for row in compared([{name: of["accuracy"] for name, of in split.items()} for split in splits]):
+    for row in compared([{name: of["accuracy"] for name, of in split.items()} for split in splits], shared):
         made, experts = (
             duration(statistics.mean(split[row.name][which] for split in splits))
             for which in ("cpu_seconds", "experts")

@@ -4,7 +4,7 @@
 
 The survey is as it is: 1,340 spirals and 55 cigars. Both sets have the same number of images, and so
 have their baselines. Prints balanced accuracy over the splits of the galaxies with its 95 % interval
-(Student's t), by the protocol that is better on validation galaxies; and completeness and purity of
+(Student's t, corrected as in `splits.py`), by the protocol that is better on validation galaxies; and completeness and purity of
 each class by the first protocol. A stopped run resumes when the command is run again.
 """
 
@@ -16,7 +16,7 @@ from itertools import product
 
 import numpy as np
 from running import shown
-from splits import chosen_figures, report_of
+from splits import chosen_figures, report_of, test_share
 
 from raydistill import load_config
 from raydistill.stages.evaluate.artifact import EvaluationReport
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     options, overrides = parser.parse_known_args()
     words = [f"evaluate.baselines=[{','.join(SETS[1:])}]", *overrides]
-    network = load_config(options.config, *words).network.name
+    network, shared = load_config(options.config, *words).network.name, test_share(options.config, *words)
     reports = {
         share: [
             report_of(options.config, [*words, f"distill.allocation={share}"], split) for split in range(options.splits)
@@ -46,8 +46,8 @@ def main() -> None:
         equal, frequency = (
             np.array([chosen_figures(report, network)[name][0] for report in reports[share]]) for share in SHARES
         )
-        cells = [shown(mean_interval(one)) for one in (equal, frequency)]
-        rows.append((shown_name(name), *cells, shown(paired_difference(frequency, equal), "+")))
+        cells = [shown(mean_interval(one, shared)) for one in (equal, frequency)]
+        rows.append((shown_name(name), *cells, shown(paired_difference(frequency, equal, shared), "+")))
     print(text_table(f"{options.config}: balanced accuracy, {options.splits} splits", rows))
     classes = list(reports["equal"][0].summary["distilled"]["per_class"])
     rows = [("class", "set", *(f"{figure}, {share}" for figure in FIGURES for share in SHARES))]

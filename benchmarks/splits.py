@@ -4,8 +4,9 @@
 
 Each split has its own training, validation and test galaxies (`curate.split_seed`), experts and
 distilled set. The table has the mean balanced accuracy over the splits with its 95 % interval
-(Student's t), the distilled set minus each other one, and beside it the half width of the interval
-that a single evaluation gives for other networks and galaxies. A figure has the protocol that is
+(Student's t, corrected for galaxies that splits share: `mean_interval`), the distilled set minus each
+other one, and beside it the half width of the interval that a single evaluation gives for other
+networks and galaxies. A figure has the protocol that is
 better on validation galaxies. There is a table for each network, and for heads on frozen features.
 A stopped run resumes when the command is run again.
 """
@@ -42,15 +43,23 @@ class Compared(NamedTuple):
     ahead: Interval
 
 
-def compared(splits: list[dict[str, float]]) -> list[Compared]:
-    """Compare the sets that all splits have, the best first.
+def test_share(config: str, *overrides: str) -> float:
+    """Return the number of test galaxies over that of training galaxies."""
+    train, _, test = load_config(config, *overrides).curate.split
+    return test / train
+
+
+def compared(splits: list[dict[str, float]], shared: float) -> list[Compared]:
+    """Compare the sets that all splits have, the best first; shared: `test_share`.
 
     `distilled_last` is absent where the last iterate is the best.
     """
     ours = np.array([split["distilled"] for split in splits])
     means = {name: np.array([split.get(name, np.nan) for split in splits]) for name in splits[0]}
     rows = [
-        Compared(name, mean_interval(of), mean_interval(ours - of)) for name, of in means.items() if np.all(of == of)
+        Compared(name, mean_interval(of, shared), mean_interval(ours - of, shared))
+        for name, of in means.items()
+        if np.all(of == of)
     ]
     return sorted(rows, key=lambda row: -row.accuracy.value)
 
@@ -60,10 +69,10 @@ def difference(row: Compared) -> str:
     return "" if row.name == "distilled" else shown(row.ahead, "+")
 
 
-def table(title: str, splits: list[Figures]) -> str:
+def table(title: str, splits: list[Figures], shared: float) -> str:
     """Return the table of one network."""
     rows = []
-    for row in compared([{name: mean for name, (mean, _) in figures.items()} for figures in splits]):
+    for row in compared([{name: mean for name, (mean, _) in figures.items()} for figures in splits], shared):
         single = statistics.mean(figures[row.name][1] for figures in splits)
         in_one = "" if np.isnan(single) else f"± {single:.3f}"  # a head on one encoder has none
         rows.append((shown_name(row.name), shown(row.accuracy), in_one, difference(row)))
@@ -93,7 +102,8 @@ def main() -> None:
             if "distilled" in (figures := chosen_figures(report, network)):  # full data has networks of its own
                 by_network[network].append(figures)
     for network, splits in by_network.items():
-        print(table(f"{options.config}, {network}: balanced accuracy in {len(splits)} splits", splits))
+        title = f"{options.config}, {network}: balanced accuracy in {len(splits)} splits"
+        print(table(title, splits, test_share(options.config, *overrides)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ def test_interval_is_student_t_over_seeds() -> None:
     assert value - low == pytest.approx(high - value)
     assert mean_interval([1.0, 3.0]).high == pytest.approx(2 + 12.706204736174694, rel=1e-9)
     assert all(math.isnan(end) for end in mean_interval([1.0])[1:])
+    wider = mean_interval([1.0, 2.0, 3.0], test_share=0.5)  # variance 1 times 1/3 + 1/2
+    assert wider.high == pytest.approx(2 + 4.302652729696142 * (1 / 3 + 1 / 2) ** 0.5, rel=1e-9)
 
 
 def test_paired_difference_removes_what_seeds_share() -> None:
