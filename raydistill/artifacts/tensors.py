@@ -11,7 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from raydistill.errors import ArtifactCorrupt
-from raydistill.learning.normalise import AnyNormalisation, Whitening
+from raydistill.learning.normalise import AnyNormalisation, Normalisation, Whitening
 from raydistill.storage import Folder
 
 WHITENING = "whitening.safetensors"
@@ -97,3 +97,10 @@ def write_normalisation(folder: Folder, normalisation: AnyNormalisation) -> dict
         write_whitening(folder, normalisation)
         return {"whitening": WHITENING}
     return {"mean": normalisation.mean_C, "std": normalisation.std_C}
+
+
+def read_normalisation(folder: Folder, info: Mapping[str, Any]) -> AnyNormalisation:
+    """Return the normalisation of header entries; KeyError without one."""
+    if "whitening" in info:
+        return read_whitening(folder)
+    return Normalisation(tuple(info["mean"]), tuple(info["std"]))

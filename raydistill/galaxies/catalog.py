@@ -247,17 +247,13 @@ def votes_array(catalog: pa.Table, tree: DecisionTree = GZ2) -> np.ndarray:
     return np.asarray(flat, dtype=np.float32).reshape(-1, len(tree.answers))
 
 
-def read_filename_mapping(
-    uri: str, id_column: str = "objid", asset_column: str = "asset_id"
-) -> dict[str, tuple[str, ...]]:
+def read_filename_mapping(uri: str) -> dict[str, tuple[str, ...]]:
     """Return asset ids by object id, from a table such as `gz2_filename_mapping.csv`.
 
     Parameters
     ----------
     uri : str
         A table with the columns objid, sample and asset_id. The picture is `{asset_id}.jpg`.
-    id_column, asset_column : str
-        Names of the two columns.
 
     Returns
     -------
@@ -269,9 +265,10 @@ def read_filename_mapping(
     CatalogError
         If the table or a column is missing.
     """
-    table = open_table(uri, (id_column, asset_column))
-    names = [find_name(column, table.names, uri) for column in (id_column, asset_column)]
-    for column, name in zip((id_column, asset_column), names, strict=True):
+    columns = ("objid", "asset_id")
+    table = open_table(uri, columns)
+    names = [find_name(column, table.names, uri) for column in columns]
+    for column, name in zip(columns, names, strict=True):
         if name is None:
             fix = "name the columns objid and asset_id"
             raise missing_column(f"no column '{column}'", column, table.names, uri, fix)

@@ -36,12 +36,12 @@ from raydistill.artifacts.display import Displayed
 from raydistill.artifacts.manifest import Manifest
 from raydistill.artifacts.records import checked, read_json
 from raydistill.artifacts.tables import read_table
-from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
+from raydistill.artifacts.tensors import read_normalisation, read_tensors, write_normalisation, write_tensors
 from raydistill.distillation.coreset import classes_of
 from raydistill.distillation.residual import Residual, residual_of
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, ArtifactMissing, listed
 from raydistill.galaxies.pictures.images import encode_png
-from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.learning.normalise import AnyNormalisation
 from raydistill.stages.distill.card import CARD, Card
 from raydistill.stages.distill.counts import counts_of, first_rows, mosaic, places_of
 from raydistill.storage import Folder
@@ -380,11 +380,12 @@ def read_images(folder: Folder, name: str) -> tuple[SyntheticImages, dict[str, A
     """
     tensors, info = read_tensors(folder, name)
     try:
-        normalisation = (
-            read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
-        )
         images = SyntheticImages(
-            tensors["images"], tensors["targets"], tensors["student_lrs"], normalisation, info["iteration"]
+            tensors["images"],
+            tensors["targets"],
+            tensors["student_lrs"],
+            read_normalisation(folder, info),
+            info["iteration"],
         )
     except (KeyError, TypeError) as error:
         raise ArtifactCorrupt(f"'{name}' lacks {error}", folder.uri, "write it again") from error

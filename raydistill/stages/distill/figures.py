@@ -149,7 +149,7 @@ TRAINING_PANELS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 
 
 @styled
-def training_curves(path: Target, history: Mapping[str, Floats], title: str = "") -> None:
+def training_curves(path: Target, history: Mapping[str, Floats]) -> None:
     """Draw the history of a distillation over its iterations, one panel per quantity.
 
     Parameters
@@ -162,8 +162,6 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
         - `student_lr`: [T], or [T, n] for n learning rates.
 
         Other keys are ignored.
-    title
-        Title of the figure.
 
     Notes
     -----
@@ -192,8 +190,6 @@ def training_curves(path: Target, history: Mapping[str, Floats], title: str = ""
     grid[-1, 0].set_xlabel("distillation iteration")
     pad = max(0.01 * float(np.ptp(iteration)), 0.5)
     grid[-1, 0].set_xlim(iteration.min() - pad, iteration.max() + pad)
-    if title:
-        figure.suptitle(title, fontsize=10, fontweight="bold")
     save(figure, path)
 
 

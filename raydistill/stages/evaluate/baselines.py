@@ -41,6 +41,7 @@ from raydistill.runtime.tasks import worker_task
 from raydistill.seeding import fold_in, generator
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.distill.artifact import DistilledSet
+from raydistill.stages.evaluate.artifact import DIVERGED
 from raydistill.stages.evaluate.config import BASELINES
 from raydistill.stages.evaluate.fits import Split
 from raydistill.stages.experts.artifact import TrajectoryStore
@@ -54,7 +55,6 @@ log = get_logger(__name__)
 
 Matched = Literal["dm", "ncfm", "dsa", "idc"]
 ByExperts = Literal["el2n", "el2n_window", "forgetting", "moderate", "rded"]
-DIVERGED = -1.0  # less than any accuracy
 OBSERVERS = 4  # experts that score images, at most
 
 

@@ -66,7 +66,7 @@ def draw_confusion(target: io.BytesIO) -> None:
 
 
 def draw_training(target: io.BytesIO) -> None:
-    training_curves(target, HISTORY, "title")
+    training_curves(target, HISTORY)
 
 
 def draw_accuracy(target: io.BytesIO) -> None:

@@ -21,7 +21,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from raydistill.artifacts.tensors import read_tensors, read_whitening, write_normalisation, write_tensors
+from raydistill.artifacts.tensors import read_normalisation, read_tensors, write_normalisation, write_tensors
 from raydistill.config.kinds import BY_KIND
 from raydistill.config.tree import plain
 from raydistill.errors import ArtifactCorrupt, ArtifactIncompatible, CatalogError, ConfigError
@@ -32,7 +32,7 @@ from raydistill.learning.architectures import AnswerNetwork, Architecture, Custo
 from raydistill.learning.calibration import Calibration
 from raydistill.learning.ensemble import Ensemble
 from raydistill.learning.networks import Network, build_network, shared_network
-from raydistill.learning.normalise import AnyNormalisation, Normalisation
+from raydistill.learning.normalise import AnyNormalisation
 from raydistill.learning.timm_networks import Timm
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore
@@ -134,13 +134,10 @@ class PictureClassifier:
         A custom network is built only if one of `networks` has the same factory.
         """
         tensors, info = read_tensors(folder, NETWORKS)
-        normalisation: AnyNormalisation = (
-            read_whitening(folder) if "whitening" in info else Normalisation(tuple(info["mean"]), tuple(info["std"]))
-        )
         architecture = read_architecture(info["architecture"], folder.uri, networks, TRUST)
         value_range = tuple(info["value_range"]) if isinstance(info["value_range"], list) else info["value_range"]
         return PictureClassifier(
-            architecture, tuple(info["class_names"]), normalisation, Preparation(**info["preparation"]),
+            architecture, tuple(info["class_names"]), read_normalisation(folder, info), Preparation(**info["preparation"]),
             value_range, info["fit"], tensors["parameters"], TypeAdapter(Calibration).validate_python(info["calibration"]),
         )  # fmt: skip
 
