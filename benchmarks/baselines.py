@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections import defaultdict
 from typing import Any
@@ -101,9 +102,10 @@ def table(splits: list[dict[str, dict[str, Any]]], shared: float) -> list[tuple[
 
 
 def draw(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
-    """Draw accuracy against processor time, a panel for each config."""
-    figure = Figure(figsize=(5 * len(results), 4), layout="constrained")
-    for axes, (config, splits) in zip(figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
+    """Draw accuracy against processor time, a panel for each config, two in a row."""
+    rows = math.ceil(len(results) / 2)
+    figure = Figure(figsize=(11, 4 * rows), layout="constrained")
+    for axes, (config, splits) in zip(figure.subplots(rows, 2, squeeze=False).flat, results.items(), strict=False):
         names_of = defaultdict(list)  # k-centre and herding choose the same single image
         for name in next(iter(splits.values())):
             of = [split[name] for split in splits.values() if name in split]

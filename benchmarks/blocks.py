@@ -51,6 +51,8 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--channels", nargs="+", type=int, default=[32, 64, 128], help="of the U-Net's levels")
     options, overrides = parser.parse_known_args()
+    if "attention" not in options.forms:
+        parser.error("--forms needs attention, from which the others are subtracted")
     common = [options.config, *overrides]
     common += [f"survey.catalog={with_numbers(common)}", "survey.columns.petro_r90=class_number"]
     common += ["sample.conditions={kind: galaxies, split: train}"]

@@ -44,7 +44,11 @@ class Compared(NamedTuple):
 
 
 def test_share(config: str, *overrides: str) -> float:
-    """Return the number of test galaxies over that of training galaxies."""
+    """Return the number of test galaxies over that of training galaxies.
+
+    A survey with a test split of its own has that one in all splits; intervals then leave out the
+    choice of test objects.
+    """
     train, _, test = load_config(config, *overrides).curate.split
     return test / train
 

@@ -116,7 +116,7 @@ def exists(folder: Folder) -> bool:
 
 def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Mapping[str, Manifest | Parent], seed: int,
          uris: Mapping[str, str]) -> Manifest:  # fmt: skip
-    """Hash all files but the unfinished ones, write the manifest, and remove these.
+    """Hash all files but the unfinished ones, remove these, and write the manifest.
 
     In this order a process that is killed while it hashes can resume.
     """
@@ -134,8 +134,8 @@ def commit(folder: Folder, *, kind: str, identity: str, config: Any, parents: Ma
         packages=_package_versions(),
         git_commit=source_commit(),
     )
-    folder.write(NAME, to_json(asdict(manifest)))
     folder.remove(PARTIAL)
+    folder.write(NAME, to_json(asdict(manifest)))
     _verified[folder.uri] = folder.change_token()
     return manifest
 

@@ -152,7 +152,7 @@ class Distiller(StoredImages):
         return self.labels.softmax(dim=1) if self.recipe.labels == "soft" else self.labels
 
     def begin(self, typical_DSCHW: Tensor) -> None:
-        """Choose the learning rates that the recipe leaves to "auto".
+        """Choose the learning rates that the recipe leaves to "auto", if there are any.
 
         Parameters
         ----------
@@ -168,7 +168,7 @@ class Distiller(StoredImages):
         DivergenceError
             If the gradient on the initial images is not finite.
         """
-        if self._has_begun:  # both rates are given
+        if self._has_begun:  # both rates are given, or chosen
             return
         epochs = self.recipe.schedule.first_epochs(self.segments.window(self.schedule))
         initial = StepSizes(self.segments, epochs, self.images, self.targets())

@@ -32,6 +32,7 @@ TrajectoryKind = Literal["sgd", "straight"]
 MatchAt = Literal["end", "nearest"]
 Labels = Literal["hard", "votes", "soft"]
 LabelInit = Literal["experts", "votes", "hard"]
+MATCHED_INITS = frozenset(("dm", "tgdd"))  # initial images that are matched to features
 Drawn = Literal["samples", "mgd3"]  # by a generator
 Init = Literal["noise", "real", "correct", "mean", "clusters", "herding", "dm", "tgdd", "samples", "mgd3"]
 
@@ -345,7 +346,7 @@ class Recipe:
 
         They are then not chosen or averaged.
         """
-        return self.init in ("dm", "tgdd")
+        return self.init in MATCHED_INITS
 
     @property
     def draws(self) -> bool:

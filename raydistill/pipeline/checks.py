@@ -22,7 +22,7 @@ from raydistill.galaxies.votes import PathQuestions
 from raydistill.learning.architectures import ClassifierArchitecture, Custom
 from raydistill.learning.timm_networks import Timm
 from raydistill.log import get_logger
-from raydistill.simulation.config import NUM_CLASSES, SimulatedSurvey
+from raydistill.simulation.config import SimulatedSurvey
 from raydistill.simulation.parameters import check_parameters
 from raydistill.stages.pretrain.config import GivenWeights, Trained
 from raydistill.stages.sample.config import (
@@ -288,8 +288,7 @@ def _check_source(config: Config, tree: ClassTree | None) -> None:
     """
     source, where = config.sample.source, "sample.source"
     if isinstance(source, SimulatorSource):
-        names = source.classes or SIMULATED.names[:NUM_CLASSES]
-        classes = {name: find_class(name, SIMULATED.names, f"{where}.classes") for name in names}
+        classes = {name: find_class(name, SIMULATED.names, f"{where}.classes") for name in source.classes}
         check_parameters(source.parameters, classes, f"{where}.parameters")
     if tree is None:
         return

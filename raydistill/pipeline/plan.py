@@ -28,6 +28,7 @@ from raydistill.artifacts.manifest import identity_of, open_manifest
 from raydistill.config import CatalogSurvey, Config, Distill, Images, TableConditions
 from raydistill.datasets.base import DataSet
 from raydistill.datasets.folder import ImageFolder
+from raydistill.distillation.recipe import MATCHED_INITS
 from raydistill.errors import ConfigError
 from raydistill.galaxies.classes import BUILTIN_TREES, UNLABELLED, ClassTree, load_class_tree
 from raydistill.galaxies.pictures.sources import FolderImages
@@ -218,21 +219,26 @@ class Plan:
     @cached_property
     def distilled(self) -> ArtifactSpec:
         """The distilled set of this recipe."""
-        return self.spec(kinds.DISTILLED, *self._recipe_inputs(), self.config.seed)
+        return self.spec(kinds.DISTILLED, *self._recipe_inputs([self.config.distill.init]), self.config.seed)
 
-    def _recipe_inputs(self) -> tuple[dict[str, Any], dict[str, ArtifactSpec]]:
-        """Return the parts of the config that a recipe depends on, and the parents."""
+    def _recipe_inputs(self, inits: Sequence[Any]) -> tuple[dict[str, Any], dict[str, ArtifactSpec]]:
+        """Return the parts of the config that a recipe depends on, and the parents.
+
+        It begins in one of the ways `inits`.
+        """
         recipe, parents = self.config.distill, {kinds.CURATED: self.curated}
         # Paths of encoders do not matter, but their identities do.
         parts: dict[str, Any] = {"distill": recipe.without_paths()}
         if recipe.encoders:
             parents |= {f"{kinds.ENCODER}_{n}": spec for n, spec in enumerate(self.encoders)}
-            if recipe.starts_by_matching:  # in features of untrained networks
+            if not MATCHED_INITS.isdisjoint(inits):  # in features of untrained networks
                 parts |= {"network": self.expert_network, "network_sources": configs.sources(self.config.network)}
         else:
             parents[kinds.TRAJECTORIES] = self.trajectories
         if recipe.needs_generator:
             parents[kinds.GENERATOR] = self.generator
+        if recipe.space.kind == "generator" and recipe.labels != "hard":
+            parts["conditions"] = "classes"  # before 2026-12 they were the labels, which change
         if (outcome := recipe.outcome) is not None:
             parts["sources"] = configs.sources(*outcome.networks)
         return parts, parents
@@ -263,7 +269,7 @@ class Plan:
 
     def with_resolved_paths(self) -> Plan:
         """Return the plan, ready for a worker: all files of relative paths are read."""
-        _ = self.trajectories, self._recipe_inputs(), self.known_classes
+        _ = self.trajectories, self.distilled, self.known_classes
         return self
 
     def with_recipe(self, distill: Distill) -> Plan:
@@ -290,7 +296,9 @@ class Plan:
     @cached_property
     def search(self) -> ArtifactSpec:
         """The report of a search over recipes."""
-        parts, parents = self._recipe_inputs()
+        searched = self.config.search.space.get("init")
+        inits = [self.config.distill.init, *(searched if isinstance(searched, list) else ())]
+        parts, parents = self._recipe_inputs(inits)
         return self.spec(kinds.SEARCH, {**parts, "search": self.config.search}, parents, self.config.seed)
 
     @cached_property

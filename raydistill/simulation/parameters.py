@@ -24,7 +24,8 @@ LENSES, FACE_ON, BARRED, SPIRAL = range(NUM_CLASSES, NUM_CLASSES + 1), range(5, 
 SHOWN_BY: dict[str, Collection[int]] = {
     **dict.fromkeys(("num_arms", "pitch_angle", "winding"), SPIRAL),
     **dict.fromkeys(("bar_length", "bar_fraction"), BARRED),
-    **dict.fromkeys(("arm_fraction", "bar_angle", "ring", "clumpiness"), FACE_ON),
+    **dict.fromkeys(("arm_fraction", "ring", "clumpiness"), FACE_ON),
+    "bar_angle": (*BARRED, 7),  # where arms begin, too
     **dict.fromkeys(("einstein_radius", "arc_flux", "source_offset", "source_angle"), LENSES),
 }
 
@@ -37,7 +38,7 @@ def check_parameters(ranges: Mapping[str, tuple[float, float]], classes: Mapping
     ranges
         Lowest and highest value of some parameters.
     classes
-        The numbers of the classes that are drawn, by name.
+        The numbers of the classes that are drawn, by name, as far as they are known.
     where
         Key of the config.
     """

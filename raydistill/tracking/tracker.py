@@ -107,7 +107,7 @@ class Tracker:
         config
             The resolved config; recorded as the file config.yaml, which `raydistill run` reads.
         params
-            Values as nested mappings or dataclasses; the first 60 are recorded under dotted names.
+            Values as nested mappings; the first 60 are recorded under dotted names.
         parents
             Kind of each parent artifact and its digest, for the tags `raydistill.parent.<kind>`.
         inputs

@@ -76,6 +76,12 @@ def test_a_set_for_heads_depends_on_the_network_only_where_it_begins_with_its_fe
     def identity(*overrides: str) -> str:
         return Plan(tiny(tmp_path, *HEADS, *overrides)).distilled.identity
 
+    def search(*overrides: str) -> str:
+        return Plan(tiny(tmp_path, *HEADS, "distill.init=real", *overrides)).search.identity
+
+    for inits, same in (("[real, noise]", True), ("[real, dm]", False)):
+        found = {search(f"search.space={{init: {inits}}}", f"network.width={width}") for width in (4, 5)}
+        assert (len(found) == 1) == same
     assert identity("distill.init=real", "network.width=4") == identity("distill.init=real", "network.width=5")
     assert identity("distill.init=dm", "network.width=4") != identity("distill.init=dm", "network.width=5")
 

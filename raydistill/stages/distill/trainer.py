@@ -186,9 +186,7 @@ class Trainer:
         They move a student as distilled images will. Class means move it too little, so real images
         replace them; otherwise these are the initial images.
         """
-        init, single = self.task.distill.init, max(self.counts) == 1
-        means = init == "mean" or (init == "clusters" and single)  # a single cluster is the class
-        if not means or self.task.recipe.student_lr is not None:
+        if self.task.distill.init != "mean" or self.task.recipe.student_lr is not None:
             return initial_SCHW[None]
         g = generator(self.seed, "typical")
         sets = [random_real(train_NCHW, labels_N, self.counts, g).images_SCHW for _ in range(TYPICAL_SETS)]

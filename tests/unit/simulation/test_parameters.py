@@ -9,11 +9,14 @@ import pytest
 
 from raydistill.errors import ConfigError
 from raydistill.pipeline.checks import SIMULATED
-from raydistill.simulation.parameters import BOUNDS, SHOWN_BY, check_parameters
+from raydistill.simulation.parameters import ANGLE, BOUNDS, LENSES, SHOWN_BY, check_parameters
 from raydistill.simulation.render import Truth, galaxy_light
 from raydistill.simulation.simulate import draw_lens, draw_truth
 
 CLASSES = {name: number for number, name in enumerate(SIMULATED.names)}
+SHOWN_BY_LENSES = [
+    name for name, classes in SHOWN_BY.items() if classes == LENSES
+]  # without a radius there is no light
 
 
 def drawn(number: int) -> Truth:
@@ -33,15 +36,21 @@ def test_every_true_parameter_has_bounds() -> None:
 @pytest.mark.parametrize("label", CLASSES)
 def test_both_ends_of_the_bounds_can_be_drawn_where_a_class_shows_the_parameter(name: str, label: str) -> None:
     number = CLASSES[label]
+    truth = replace(drawn(number), petro_r90=4.0)
+
+    def lights(values: tuple[float, float]) -> list[np.ndarray]:
+        return [galaxy_light(replace(truth, **{name: type(getattr(truth, name))(value)}), 1) for value in values]
+
     if number not in SHOWN_BY.get(name, CLASSES.values()):
+        if number < 5 and name not in SHOWN_BY_LENSES:
+            np.testing.assert_array_equal(*lights(BOUNDS[name]))
         with pytest.raises(ConfigError, match=f"galaxies of {label} do not show it"):
             check_parameters({name: (BOUNDS[name][1],) * 2}, {label: number}, "x")
         return
-    truth = replace(drawn(number), petro_r90=4.0)
-    lights = [galaxy_light(replace(truth, **{name: type(getattr(truth, name))(value)}), 1) for value in BOUNDS[name]]
-    assert all(np.isfinite(light).all() and light.max() > 0 for light in lights)
-    if name not in ("redshift", "psf_fwhm", "position_angle", "bar_angle", "source_angle"):  # the same, or no light
-        assert not np.array_equal(*lights) if lights[0].shape == lights[1].shape else name == "petro_r90"
+    least, most = lights(BOUNDS[name] if BOUNDS[name] != ANGLE else (10, 70))
+    assert all(np.isfinite(light).all() and light.max() > 0 for light in (least, most))
+    if name != "psf_fwhm":  # the light is not blurred yet
+        assert not np.array_equal(least, most)
 
 
 @pytest.mark.parametrize(

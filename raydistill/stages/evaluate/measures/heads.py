@@ -59,9 +59,8 @@ class HeadTask:
     Parameters
     ----------
     experts
-        URI of the experts, and their network; None with encoders.
-    chosen
-        The experts that the set was made with; None: all of them.
+        URI of the experts, and their network; None with encoders. All of them have heads, also those
+        that `distill.experts` leaves out.
     encoders
         URIs of encoders in place of experts.
     unseen
@@ -79,7 +78,6 @@ class HeadTask:
     """
 
     experts: tuple[str, Network] | None
-    chosen: tuple[int, ...] | None
     encoders: tuple[str, ...]
     unseen: tuple[str, ...]
     named_networks: tuple[Architecture, ...]
@@ -112,8 +110,7 @@ class HeadTask:
             identities.add(artifact.manifest.identity)
         experts = None if opened or teachers is None else (teachers.store.folder.uri, teachers.network)
         return cls(
-            experts, tuple(config["experts"]) if config.get("experts") else None,
-            tuple(artifact.folder.uri for artifact in opened),
+            experts, tuple(artifact.folder.uri for artifact in opened),
             tuple(artifact.folder.uri for artifact in unseen),
             plan.config.pretrain.networks,
             distilled.selected.normalisation,
@@ -134,7 +131,7 @@ class HeadTask:
             store, network = self.experts
             for number, end_P in enumerate(TrajectoryStore.open(store, verify=False).ends()):
                 (encoder,) = frozen_encoders(network, [end_P], images_NCHW)
-                yield HEAD if self.chosen is None or number in self.chosen else UNSEEN, number, encoder
+                yield HEAD, number, encoder
 
 
 def head_rows(

@@ -24,8 +24,9 @@ def evaluation_report(config: Config, report: EvaluationReport) -> str:
     ]
     if costs := [f"{shown_name(name)} {duration(seconds)}" for name, seconds in report.cpu_seconds.items()]:
         parts.append(sentence(f"Processor time to make them: {', '.join(costs)}."))
-    unseen = by_network(report.summary, HEADS)
-    if rows := [(shown_name(name), format_figure(means[UNSEEN])) for name, means in unseen.items() if UNSEEN in means]:
+    if config.evaluate.encoders:
+        unseen = by_network(report.summary, HEADS)
+        rows = [(shown_name(name), format_figure(means[UNSEEN])) for name, means in unseen.items() if UNSEEN in means]
         title = "heads on encoders with which the set was not made"
         parts.append(text_table(title, [HEAD[:2], *rows]))
     if len(config.trained_networks) > 1:

@@ -24,6 +24,7 @@ from raydistill.simulation.config import NUM_CLASSES, SDSS, SimulatedSurvey, Tel
 from raydistill.simulation.injections import Injection
 from raydistill.simulation.injections.base import contrast_of
 from raydistill.simulation.injections.fitting import fit_ranges
+from raydistill.simulation.parameters import check_parameters
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.generate.artifact import GeneratorArtifact
 from raydistill.stages.pretrain.describers import Embedder, open_describer
@@ -202,7 +203,8 @@ def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
     Raises
     ------
     ConfigError
-        A class is unknown, or the curated set has no class for a simulated one.
+        A class is unknown or does not show one of the parameters, or the curated set has no class for
+        a simulated one.
     """
     names = source.classes or SIMULATED.names[:NUM_CLASSES]  # without lenses
     groups: dict[int, list[int]] = {}
@@ -216,6 +218,8 @@ def open_simulator(source: SimulatorSource, survey: Survey) -> list[Pool]:
     if not groups:
         what = "the curated set has no class of the simulator"
         raise ConfigError(what, f"{WHERE}.label", "name the class that the simulated galaxies get")
+    drawn = {SIMULATED.names[number]: number for numbers in groups.values() for number in numbers}
+    check_parameters(source.parameters, drawn, f"{WHERE}.parameters")
     pools = []
     for label, numbers in sorted(groups.items()):
         name, galaxies = "", survey.unknown_galaxies([None] * len(numbers))
