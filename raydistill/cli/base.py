@@ -157,8 +157,7 @@ def print_plan(plan: Any, spec: Any, dry: bool, as_json: bool) -> None:
 
     require_dry_run(dry)
     specs = lineage(spec)
-    needed = lineage(spec, needed=True)
-    print_result(preview.as_json(plan, specs) if as_json else preview.as_text(plan, specs, needed))
+    print_result(preview.as_json(plan, specs) if as_json else preview.as_text(plan, specs))
 
 
 def require_dry_run(dry: bool) -> None:

@@ -18,6 +18,7 @@ from raydistill.learning.architectures import ConvNet
 from raydistill.learning.augment import GROUPS
 from raydistill.learning.options import Training
 from raydistill.pipeline.plan import Plan
+from raydistill.pipeline.run import lineage
 from raydistill.pipeline.specs import ArtifactSpec
 from raydistill.simulation.config import SimulatedSurvey
 from raydistill.stages.curate.summary import Summary
@@ -30,11 +31,12 @@ def as_json(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
     return json.dumps({"config": plain(plan.config), "artifacts": specs}, indent=1)
 
 
-def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec], needed: Sequence[ArtifactSpec]) -> str:
-    """Return a table of the artifacts in their order, and the sums of time and disk.
+def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec]) -> str:
+    """Return a table of the lineage of an artifact, and the sums of time and disk.
 
-    Those that are neither finished nor needed were removed after others were made of them.
+    What is neither finished nor needed was removed after others were made of it.
     """
+    needed = {one.identity for last in artifacts[-1:] for one in lineage(last, needed=True)}
     rows = [("stage", "artifact", "", "time", "disk")]
     seconds, size, unknown = 0.0, 0.0, []
     for artifact in artifacts:
@@ -43,7 +45,7 @@ def as_text(plan: Plan, artifacts: Sequence[ArtifactSpec], needed: Sequence[Arti
         if artifact.exists:
             rows.append((stage, name, "exists", "", ""))
             continue
-        if artifact.identity not in {one.identity for one in needed}:
+        if artifact.identity not in needed:
             rows.append((stage, name, "not needed", "", ""))
             continue
         estimated = estimate(artifact.plan or plan, artifact.kind)

@@ -310,7 +310,8 @@ def test_heads_are_evaluated_on_encoders_that_the_images_were_not_made_for(root:
     other = pretrain(Plan(tiny(root, "pretrain.source={kind: weights}", POOLED)), SILENT)
     words = (
         "evaluate.from_scratch=false",
-        "evaluate.baselines=[class_mean]",
+        "evaluate.baselines=[class_mean, dm]",
+        "evaluate.dm.iterations=2",
         f"evaluate.encoders=['{other.folder.uri}']",
     )
     plan = given(root, "weights", *HEADS, *words)
@@ -321,6 +322,7 @@ def test_heads_are_evaluated_on_encoders_that_the_images_were_not_made_for(root:
     for name in ("distilled", "class_mean", "nearest_feature", "full_data_head"):
         assert [row["network"] for row in rows if row["subject"] == name] == [HEAD, UNSEEN]
     assert "heads on encoders with which the set was not made" in evaluation_report(plan.config, report)
+    assert report.cpu_seconds["dm"] > 0
 
 
 @pytest.mark.parametrize("kind", ["onnx", "embeddings"])

@@ -81,6 +81,12 @@ def test_plan_for_a_person_is_narrow_and_says_what_would_be_built(tmp_path: Path
     assert "exists" in rows["simulate"]
     assert all("to build" in rows[name] and "about" in rows[name] for name in ("curate", "experts", "evaluate"))
     assert "Together about" in text
+    plan.distilled.folder.write("manifest.json", b"{}")  # its inputs were removed
+    rows = {
+        line.split()[0]: line for line in as_text(plan, lineage(plan.distilled)).splitlines() if line.startswith("  ")
+    }
+    assert "not needed" in rows["experts"]
+    assert "exists" in rows["distill"]
 
 
 def test_nothing_is_said_of_time_where_nothing_is_known(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_a_preset_is_the_recipe_of_the_library(read: Read, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_mlflow_names_the_method_of_a_recipe(read: Read, method: str) -> None:
     assert search_tags(plain(read(SIMULATED, f"extends=methods/{method}")))["method"] == method
+    assert search_tags(plain(read(SIMULATED, "extends=parts/heads")))["method"] == "heads"
 
 
 @pytest.mark.parametrize("method", METHODS)

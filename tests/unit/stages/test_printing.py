@@ -14,9 +14,10 @@ import pytest
 from raydistill.artifacts.tables import write_rows
 from raydistill.config import load
 from raydistill.stages.audit.artifact import AuditReport, AuditSummary, audit_report, audit_verdict
-from raydistill.stages.evaluate.artifact import SUBJECTS, EvaluationReport
+from raydistill.stages.evaluate.artifact import HEAD, SUBJECTS, EvaluationReport
 from raydistill.stages.evaluate.config import ShippedBaseline
 from raydistill.stages.evaluate.report.printing import evaluation_report
+from raydistill.stages.evaluate.report.text import verdict
 from raydistill.stages.hunt.artifact import METRICS, METRICS_SCHEMA, HuntReport, HuntSummary, hunt_report, hunt_verdict
 from raydistill.statistics.testing import Finding
 from raydistill.storage import Folder
@@ -108,6 +109,17 @@ def test_evaluation_shows_its_table_and_verdict() -> None:
         assert "NOT beat random images (+0.000 [-0.040, +0.040]) and class means" in " ".join(shown.split())
     assert len(repr(report)) < 2000
     assert "It reaches 100% of its experts' balanced accuracy." in text
+
+
+def test_a_set_for_heads_reaches_no_share_of_networks() -> None:
+    report = _evaluation()
+    report.summary["distilled"]["all"] = [{"protocol": HEAD, "network": HEAD}]
+    assert "It reaches" not in evaluation_report(load("demo"), report)
+
+
+def test_a_set_without_these_baselines_is_not_compared() -> None:
+    text = verdict({"distilled": {}, "k_center": {}})
+    assert text == "The distilled set is not compared: evaluate.baselines has neither random_real nor class_mean."
 
 
 def test_names_in_a_notebook_are_text() -> None:
