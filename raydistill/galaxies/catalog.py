@@ -290,7 +290,9 @@ def _read_votes(catalog: _Catalog, schema: str, fractions: Fractions, names: Map
     table = _read(catalog, names, [*answers, *totals])
     result = _common_columns(table, names, catalog)
     if names["total_votes"] is None and (sums := sum_of_votes(table, questions, uri)) is not None:
-        result = result.set_column(result.schema.get_field_index("total_votes"), "total_votes", pa.array(sums))
+        result = result.set_column(
+            result.schema.get_field_index("total_votes"), "total_votes", pa.array(sums, from_pandas=True)
+        )
     votes = np.full((table.num_rows, len(tree.answers)), np.nan, dtype=np.float32)
     for task, question in zip(tree.tasks, questions, strict=True):
         if question.columns:

@@ -122,11 +122,19 @@ def _without_votes(table: pa.Table, sums: np.ndarray, question: Question, uri: s
 def sum_of_votes(table: pa.Table, questions: Sequence[Question], uri: str) -> np.ndarray | None:
     """Return the number of answers to all questions, `[N]`; None if it is unknown.
 
-    Predictions in proportion to numbers of votes are not whole numbers, and tell nothing.
+    It is NaN where a question has answers but no total. Predictions in proportion to numbers of votes
+    are not whole numbers, and tell nothing.
     """
-    if totals := [question.total for question in questions if question.total]:
-        return np.asarray(np.nansum([_numbers(table, name, uri) for name in totals], axis=0))
     asked = [question for question in questions if question.columns]
+    if totals := [question.total for question in asked if question.total]:
+        if len(totals) < len(asked):
+            return None
+        totals_QN = np.array([_numbers(table, name, uri) for name in totals])
+        answered_QN = np.array(
+            [np.isfinite([_numbers(table, name, uri) for name in one.columns]).any(axis=0) for one in asked]
+        )
+        unknown_N = (np.isnan(totals_QN) & answered_QN).any(axis=0) | np.isnan(totals_QN).all(axis=0)
+        return np.where(unknown_N, np.nan, np.nansum(totals_QN, axis=0))
     if not all(question.holds == "counts" and question.checked for question in asked):
         return None
     counts = np.nan_to_num([_numbers(table, name, uri) for question in asked for name in question.columns])

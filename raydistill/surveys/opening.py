@@ -92,6 +92,8 @@ log = get_logger(__name__)
 def pictures_of_config(plan: Plan, config: Config) -> SurveyPictures:
     """Return the pictures of a config's survey; `plan` says how they are prepared.
 
+    Where the galaxies are in a picture, `curate.centre`, is said by the survey's own config.
+
     Raises
     ------
     ArtifactMissing
@@ -105,7 +107,11 @@ def pictures_of_config(plan: Plan, config: Config) -> SurveyPictures:
         what = "predict: the config of the survey has curate.crop_fraction=%g; %g of the experts' config is used"
         log.warning(what, ours, theirs)
     parents = {"survey": other.survey} if other.survey is not None else {}
-    return pictures_of_survey(plan, other.user_survey(), config.name, survey_parts(config.survey)[0], parents)
+    identity, centre = survey_parts(config.survey)[0], (config.curate.centre[0], config.curate.centre[1])
+    if centre != tuple(plan.config.curate.centre):
+        identity["centre"] = list(centre)
+    found = pictures_of_survey(plan, other.user_survey(), config.name, identity, parents)
+    return replace(found, preparation=replace(found.preparation, centre=centre))
 
 
 def pictures_of_survey(

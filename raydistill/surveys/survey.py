@@ -282,9 +282,9 @@ def _decode_original(images: Images | DataSet, contents: list[bytes], preparatio
     picture, missing = images.decode_bands(contents, "")
     if missing.any():
         missing = pad_to_square(missing) if images.fit == "pad" else missing
+        side = preparation.crop_fraction * min(missing.shape)
         missing = around(missing, preparation.centre)
         height, width = missing.shape
-        crop, size, align = preparation.crop_fraction, preparation.image_size, preparation.align
-        within = pixels_of_crop(height, width, crop, size, align)
+        within = pixels_of_crop(height, width, side, preparation.image_size, preparation.align)
         images.check_missing(float(missing[within].mean()), "")
     return picture

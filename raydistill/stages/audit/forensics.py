@@ -267,7 +267,7 @@ def score_pictures(
     everything = Pictures(audited.images(np.arange(len(audited))), audited.galaxies)
     shown = Pictures(everything.images_NHWC[rows[1]], [audited.galaxies[row] for row in rows[1]])
     detector = trained_detector(runner, Pictures(training.images(rows[0]), ids), shown)
-    made = audited.kind == kinds.SYNTHETIC
+    made = audited.kind != kinds.CURATED
     tables = [_scored(audited.object_ids, AUDITED, made, detector.score(everything))]
     tables += [_scored_group(detector, group, held_out.size, HELD_OUT) for group in held_out.groups]
     for name, other in further.items():

@@ -99,6 +99,18 @@ def test_votes_of_every_campaign_are_recognised(tmp_path: Path, name: str, kinds
     assert catalog["total_votes"].to_pylist() == counts.sum(axis=1).tolist()
 
 
+def test_totals_with_gaps_are_unknown_and_not_zero(tmp_path: Path) -> None:
+    counts = random_counts(GZ_DECALS)
+    table = table_of(GZ_DECALS, "dr5", counts, FRACTION)
+    totals = [name for name in table if name.endswith("_total-votes")]
+    empty = {name: [None, *table[name][1:]] if name in totals else table[name] for name in table}
+    read = read_catalog(write(tmp_path / "empty.parquet", empty))["total_votes"].to_pylist()
+    assert read[0] is None
+    assert read[1:] == counts.sum(axis=1).tolist()[1:]
+    some = {name: values for name, values in table.items() if name not in totals[1:]}
+    assert read_catalog(write(tmp_path / "some.parquet", some))["total_votes"].null_count == len(counts)
+
+
 @pytest.mark.parametrize("style", ["galaxy-datasets", "underscores", "upper case"])
 @pytest.mark.parametrize("name", TREES)
 def test_release_of_one_campaign_may_leave_its_tag_out(tmp_path: Path, name: str, style: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from raydistill.errors import CatalogError, ConfigError
 from raydistill.galaxies.pictures.fits import FitsImages
-from raydistill.galaxies.pictures.images import RejectedImage, pixels_of_crop, prepare
+from raydistill.galaxies.pictures.images import RejectedImage, around, pixels_of_crop, prepare
 from raydistill.galaxies.pictures.levels import choose_stretch
 
 NAMES = ("I", "R", "G")
@@ -156,14 +156,24 @@ def test_blank_integers_are_missing():
 @pytest.mark.parametrize(("crop", "size"), [(0.5, 32), (0.3, 64), (0.8, 16)])
 def test_pixels_outside_the_crop_do_not_change_the_prepared_picture(crop, size):
     picture = FitsImages("").decode(encode(*bands(side=200)))
-    within = pixels_of_crop(200, 200, crop, size, align=False)
+    within = pixels_of_crop(200, 200, crop * 200, size, align=False)
     assert within.any()
     other = picture.copy()
     other[~within] = [200, 100, 50]
     np.testing.assert_array_equal(prepare(picture, crop, size), prepare(other, crop, size))
-    turned = pixels_of_crop(200, 200, crop, size, align=True)
+    turned = pixels_of_crop(200, 200, crop * 200, size, align=True)
     assert turned[within].mean() > 0.98, "the square turns within a circle"
     assert turned.sum() >= within.sum()
+
+
+def test_the_crop_around_another_centre_is_as_large() -> None:
+    picture = FitsImages("").decode(encode(*bands(side=200)))
+    missing = around(np.arange(200 * 200).reshape(200, 200), (20, 0))
+    used = missing[pixels_of_crop(*missing.shape, 0.5 * 200, 64, align=False)]
+    other = picture.copy().reshape(-1, 3)
+    other[np.setdiff1d(np.arange(200 * 200), used)] = [200, 100, 50]
+    expected = prepare(picture, 0.5, 64, centre=(20, 0))
+    np.testing.assert_array_equal(prepare(other.reshape(200, 200, 3), 0.5, 64, centre=(20, 0)), expected)
 
 
 # Cubes, extensions, and files

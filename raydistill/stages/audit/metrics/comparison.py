@@ -139,7 +139,9 @@ def compare(
     strata_N = matched_classes(reference.labels_N, synthetic.labels_N)
     null_BM = statistic.evaluate(permuted_groups(groups_N, permutations, seed, strata_N))
     ends = interval(values_M, jackknife_error(statistic, groups_N, seed), statistic.metrics)
-    floors = prepare(reference.joined(others), others, seed).evaluate(permuted_groups(groups_N, NUM_FLOORS, seed))
+    real_strata_N = None if strata_N is None else matched_classes(reference.labels_N, others.labels_N)
+    floor_groups = permuted_groups(groups_N, NUM_FLOORS, seed, real_strata_N)
+    floors = prepare(reference.joined(others), others, seed).evaluate(floor_groups)
     p_values_M = adjusted_p_values(values_M, null_BM, [metric.worse for metric in statistic.metrics])
     return make_findings(statistic.metrics, values_M, ends, floors, p_values_M)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from raydistill.artifacts.tables import decode_images
 from raydistill.errors import ArtifactIncompatible
-from raydistill.galaxies.pictures.perceptual_hash import BYTES, find_nearest, perceptual_hashes
+from raydistill.galaxies.pictures.perceptual_hash import BYTES, MAX_CANDIDATES, find_nearest, perceptual_hashes
 from raydistill.galaxies.selection import Split
 from raydistill.log import get_logger
 from raydistill.stages.curate.artifact import CuratedSet, row_groups
@@ -90,7 +90,10 @@ def without_held_out(extras: Sequence[CuratedSet], main: CuratedSet, stage: str)
     known_ids, known_files = set(held_out.ids), set(held_out.files) - {None}
     for extra in extras:
         galaxies = _Galaxies.read(extra, ["train"])
-        alike = set(galaxies.places[find_nearest(galaxies.hashes, held_out.hashes)[0]].tolist())
+        rows, *_, used_pairs = find_nearest(galaxies.hashes, held_out.hashes)
+        if used_pairs > MAX_CANDIDATES:
+            log.warning("%s: too many pictures of %s look alike to search them all", stage, extra.summary.survey)
+        alike = set(galaxies.places[rows].tolist())
         left_out = frozenset(
             name
             for n, (name, file) in enumerate(zip(galaxies.ids, galaxies.files, strict=True))

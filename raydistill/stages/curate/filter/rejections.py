@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 
 from raydistill.config import CatalogSurvey, Exclusion
 from raydistill.errors import CatalogError, ConfigError, RaydistillError
+from raydistill.galaxies.catalog_schemas import find_column
 from raydistill.galaxies.pictures.files import FITS_SUFFIXES, PICTURE_SUFFIXES, below, list_files, suffix_of
 from raydistill.galaxies.pictures.fits import FitsImages
 from raydistill.galaxies.pictures.mosaics import BandImages, MosaicImages
 from raydistill.galaxies.pictures.sources import FolderImages, ParquetImages
 from raydistill.galaxies.tables.expressions import match_rows
+from raydistill.galaxies.tables.opening import open_table
 from raydistill.simulation.defects import REASONS
 
 # Describe rejected pictures, and how to fix a class that lost all of them.
@@ -171,7 +173,7 @@ def without_excluded(catalog: pa.Table, exclusion: Exclusion, survey: CatalogSur
     survey_table = exclusion.table is None and truth is None
     uri, column = exclusion.table or truth or survey.catalog, exclusion.id
     if survey_table:
-        column = column or survey.columns.get("id")
+        column = column or find_column("id", open_table(uri, hdu=survey.hdu).names, survey.columns, uri)
     keys, fulfils_N = match_rows(
         uri, exclusion.where, column, "curate.exclude.where", "curate.exclude.id", survey.hdu if survey_table else None,
         survey.duplicates if survey_table else None,

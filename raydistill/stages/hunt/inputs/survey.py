@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -63,15 +64,21 @@ class HuntedSurvey:
             yield rows, features
 
     def filenames(self, rows: list[int]) -> list[str]:
-        """Return each object's name in a CSV of labels: its picture's name, or its id."""
-        ids, paths = self.pictures.objects["object_id"], self.pictures.objects["path"]
-        alone = self.pictures.objects["row"]
-        names = []
-        for row in rows:
-            path = paths[row].as_py() if alone[row].as_py() is None else None
-            names.append(path.rpartition("/")[2] if path else ids[row].as_py())
-        unique = len(set(names)) == len(names)
-        return names if unique else [ids[row].as_py() for row in rows]
+        """Return each object's name in a CSV of labels: `names_for_labels`."""
+        return names_for_labels(self.ids, self.paths, rows)
+
+
+def names_for_labels(ids: Sequence[str], paths: Sequence[str | None], rows: Sequence[int]) -> list[str]:
+    """Return names of objects for a CSV of labels: that of the picture, or the id.
+
+    It is the id where another picture has the same name, or where the name is another object's id.
+    """
+    bases = [path.rpartition("/")[2] if path else "" for path in paths]
+    pictures, known = Counter(bases), set(ids)
+    return [
+        base if (base := bases[row]) and pictures[base] == 1 and (base not in known or base == ids[row]) else ids[row]
+        for row in rows
+    ]
 
 
 def open_hunted(plan: Plan, curated: CuratedSet) -> HuntedSurvey:

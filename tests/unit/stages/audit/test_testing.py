@@ -196,6 +196,17 @@ def test_a_class_is_compared_on_its_own_and_a_small_one_is_not_testable() -> Non
     assert [of_class[f"{name}, x"].testable for name in "abc"] == [True, True, False]
 
 
+def test_floors_of_matched_classes_are_those_of_matched_real_pictures() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    three = [rng.normal(size=(120, 3)) + 6 * labels[:, None] for _ in range(3)]
+    three[1][:, 0] += 0.7  # of the synthetic pictures
+    matched = [Features({"x": FeatureArray(v, tuple("abc"))}, labels, ("a", "b", "c")) for v in three]
+    findings = {f"{f.metric} {f.feature}": f for f in compare(*matched)}
+    assert findings["kernel x"].significant, "between well separated classes a shift within them is small"
+    assert findings["kernel x"].floor_high < 0.02
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 @pytest.mark.parametrize(("num_training", "copies"), [(150, 15), (600, 75)])  # more training pictures need more copies
 def test_memorisation_finds_copies(noise: float, num_training: int, copies: int) -> None:

@@ -393,6 +393,15 @@ def test_galaxies_that_fulfil_a_condition_on_the_own_table_are_left_out(tmp_path
     assert "excluded" not in whole.unassigned
 
 
+def test_own_table_is_read_by_the_same_ids(tmp_path: Path) -> None:
+    survey = catalog(tmp_path, LETTERS)
+    rows = "".join(f"{59 - n:02d},{n:02d},{label},{n}\n" for n, label in enumerate(LETTERS.values()))
+    Path(survey.catalog).write_text(f"number,GalaxyID,label,z\n{rows}")
+    without = {key: value for key, value in survey.columns.items() if key != "id"}
+    selection = excluding(tmp_path, replace(survey, columns=without), where="z < 10")
+    assert kept(selection) == {name for name in LETTERS if int(name) >= 10}
+
+
 def test_condition_may_be_on_another_table_and_unknown_numbers_fulfil_none(tmp_path: Path) -> None:
     survey = catalog(tmp_path, LETTERS)
     rows = "".join(f"x{n},{n:02d},{'' if n == 3 else n / 10}\n" for n in range(0, 60, 3))

@@ -6,6 +6,7 @@ import pytest
 
 from raydistill.errors import CatalogError
 from raydistill.stages.hunt.inputs.labels import match_files, new_labels, read_labels
+from raydistill.stages.hunt.inputs.survey import names_for_labels
 
 FILES = {
     "plain": b"filename,label\na.jpg,normal\nb.jpg,anomaly\n",
@@ -107,6 +108,15 @@ def test_filenames_are_object_ids_or_names_of_pictures():
     ids, paths = ["101", "102", "sub/103"], ["images/x.jpg", "images/y.jpg", "sub/103.png"]
     assert match_files(["101", "y.jpg", "y", "103.png", "sub/103"], ids, paths, "labels.csv") == [0, 1, 1, 2, 2]
     assert match_files(["101.jpg"], ids, [None] * 3, "labels.csv") == [0]
+
+
+def test_names_for_labels_name_the_object_in_the_whole_survey():
+    ids = ["12.jpg", "12.png", "x/12", "a/1", "b/1", "7", "8"]
+    paths = ["12.jpg", "12.png", "x/13.png", "a/1.png", "b/1.png", "7.png", None]
+    for row, object_id in enumerate(ids):  # one picture on a sheet
+        assert match_files(names_for_labels(ids, paths, [row]), ids, paths, "labels.csv") == [row], object_id
+    assert names_for_labels(ids, paths, [2, 3, 5, 6]) == ["13.png", "a/1", "7.png", "8"]
+    assert names_for_labels(["12.png", "x/12"], ["12.jpg", "x/12.png"], [1]) == ["x/12"], "it is another object's id"
 
 
 def test_ids_with_a_point_are_no_names_with_a_suffix():

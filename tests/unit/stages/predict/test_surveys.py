@@ -29,7 +29,7 @@ from raydistill.pipeline.plan import Plan
 from raydistill.stages.predict.worker import PictureSource, prepare_block
 from raydistill.storage import Folder
 from raydistill.surveys.levels import assume_levels
-from raydistill.surveys.opening import open_survey
+from raydistill.surveys.opening import open_survey, pictures_of_config
 from raydistill.surveys.survey import SurveyPictures
 from tests.mosaics import Spiral, make_wcs, write_bands
 
@@ -84,6 +84,14 @@ def assert_same(first: dict[str, Any], other: dict[str, Any]) -> None:
     assert list(first) == list(other)
     for object_id, values in first.items():
         np.testing.assert_array_equal(values, other[object_id], err_msg=object_id)
+
+
+def test_another_survey_says_itself_where_its_galaxies_are(pictures: Path) -> None:
+    experts, theirs = folder_plan(pictures), folder_plan(pictures, centre=(2.0, 0.0))
+    found = pictures_of_config(experts, theirs.config)
+    assert found.preparation.centre == (2.0, 0.0)
+    assert found.identity != pictures_of_config(experts, experts.config).identity
+    assert_same(prepared(found), prepared(pictures_of_config(theirs, theirs.config)))
 
 
 def test_every_row_of_a_table_without_labels_is_an_object(pictures: Path) -> None:
