@@ -366,10 +366,7 @@ def prepare(
 
 
 def pixels_of_crop(height: int, width: int, side: float, size: int, align: bool) -> np.ndarray:
-    """Return bool `[H, W]`: pixels that `prepare` uses, which must not be missing.
-
-    `side` is that of the square that it crops [px].
-    """
+    """Return bool `[H, W]`: pixels that `prepare` uses for a square of this side [px]."""
     side = min(side, height, width)
     margin = 3 * max(1.0, side / size) + 2  # the reach of the Lanczos kernel, and of the rotation's
     y_H1, x_1W = abs(np.arange(height)[:, None] - (height - 1) / 2), abs(np.arange(width) - (width - 1) / 2)

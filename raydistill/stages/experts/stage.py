@@ -60,7 +60,7 @@ from raydistill.seeding import fold_in
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.experts.artifact import TrajectoryStore, missing_experts, read_history, write_layout
 from raydistill.stages.experts.classify.classifier import MODEL_CODE, PictureClassifier
-from raydistill.stages.experts.classify.ensemble import calibrate, chosen_prior, ensemble_source, split_logits
+from raydistill.stages.experts.classify.ensemble import calibrate, check_prior, ensemble_source, split_logits
 from raydistill.stages.experts.coordinator import MAX_ATTEMPTS, Coordinator
 from raydistill.stages.experts.targets import check_nuisance, log_counts
 from raydistill.stages.experts.worker import ExpertTask, train_experts
@@ -96,7 +96,7 @@ def experts(plan: Plan, tracker: Tracker, parent_run: str | None = None) -> Traj
     require_votes(config, curated)
     check_nuisance(plan, curated)
     if config.tracking.registers:  # its classes are wrong before the training, not after it
-        chosen_prior(config.predict.prior, curated)
+        check_prior(config, curated)
     if isinstance(plan.expert_network, AnswerNetwork):
         log_counts(curated)
     register = partial(_register, plan=plan, curated=curated)

@@ -34,7 +34,7 @@ from raydistill.runtime.stages import is_complete, stage_context, tracked_run
 from raydistill.stages.curate.artifact import CuratedSet
 from raydistill.stages.curate.summary import Levels
 from raydistill.stages.experts.artifact import TrajectoryStore
-from raydistill.stages.experts.classify.ensemble import EnsembleSource, check_experts, chosen_prior, ensemble_source
+from raydistill.stages.experts.classify.ensemble import EnsembleSource, check_experts, check_prior, ensemble_source
 from raydistill.stages.predict.artifact import (
     SUMMARY,
     CalibrationSummary,
@@ -108,7 +108,7 @@ def load_experts(plan: Plan, curated: CuratedSet) -> EnsembleSource:
     """
     store = TrajectoryStore.open(plan.trajectories.folder)
     check_experts(store, curated)
-    chosen_prior(plan.config.predict.prior, curated)
+    check_prior(plan.config, curated)
     config, count = plan.config, plan.config.predict.experts or store.num_experts
     if count > store.num_experts:
         what = f"predict.experts asks for {count} experts, and the run has {store.num_experts}"

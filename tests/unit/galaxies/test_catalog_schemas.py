@@ -178,7 +178,7 @@ def test_galaxy_datasets_gives_all_answers_except_task_8(tmp_path, content):
     catalog = read_catalog(str(tmp_path / "train.parquet"))
     assert catalog.schema.metadata[b"raydistill.dialect"] == b"galaxy-datasets"
     assert_votes(catalog, votes)
-    assert catalog["total_votes"].to_pylist() == [50, 41, 45]
+    assert catalog["total_votes"].null_count == 3, "two questions' totals are not those of all"
 
 
 def test_plain_labels_with_named_columns(tmp_path):

@@ -161,6 +161,11 @@ def calibrate(config: Config, curated: CuratedSet, validation: SplitLogits) -> C
     return fit_temperature(calibration, validation.logits_NK, validation.labels_N)
 
 
+def check_prior(config: Config, curated: CuratedSet) -> None:
+    """Raise ConfigError if `predict.prior` does not name the set's classes."""
+    chosen_prior(config.predict.prior, curated)
+
+
 def chosen_prior(prior: str | Mapping[str, float], curated: CuratedSet) -> tuple[float, ...]:
     """Return the class frequencies of `predict.prior`; ConfigError for other classes."""
     if isinstance(prior, str):
