@@ -168,7 +168,8 @@ class Distiller(StoredImages):
         DivergenceError
             If the gradient on the initial images is not finite.
         """
-        if self._has_begun:  # both rates are given, or chosen
+        resolved = self.resolved
+        if resolved.student_lr is not None and (resolved.image_lr is not None or self.recipe.image_step.kind != "sgd"):
             return
         epochs = self.recipe.schedule.first_epochs(self.segments.window(self.schedule))
         initial = StepSizes(self.segments, epochs, self.images, self.targets())

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e import tools
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow, pytest.mark.long]
 
 
 def test_time_is_over_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
