@@ -7,8 +7,8 @@ the search for a learning rate of the distilled one; networks have width 32. Mat
 its paper's settings for this number of images, and fewer iterations. Each finished split goes into
 `benchmarks/results/baselines.json`, so a stopped run goes on when the command is run again, and
 configs may be run one by one. Prints a table for each config: mean over the splits with its 95 %
-interval (Student's t, corrected as in `splits.py`), the distilled set minus the other one, and the mean processor time to make the
-set, that of the experts beside it where a method needs them. `--draw` draws accuracy against this time
+interval (Student's t, corrected as in `splits.py`), the distilled set minus the other one, and the
+mean processor time to make the set, that of the experts beside it where a method needs them. `--draw` draws accuracy against this time
 from the file.
 """
 

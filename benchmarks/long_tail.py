@@ -4,8 +4,8 @@
 
 The survey is as it is: 1,340 spirals and 55 cigars. Both sets have the same number of images, and so
 have their baselines. Prints balanced accuracy over the splits of the galaxies with its 95 % interval
-(Student's t, corrected as in `splits.py`), by the protocol that is better on validation galaxies; and completeness and purity of
-each class by the first protocol. A stopped run resumes when the command is run again.
+(Student's t, corrected as in `splits.py`), by the protocol that is better on validation galaxies; and
+completeness and purity of each class by the first protocol. A stopped run resumes when the command is run again.
 """
 
 from __future__ import annotations

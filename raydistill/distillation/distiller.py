@@ -168,8 +168,7 @@ class Distiller(StoredImages):
         DivergenceError
             If the gradient on the initial images is not finite.
         """
-        resolved = self.resolved
-        if resolved.student_lr is not None and (resolved.image_lr is not None or self.recipe.image_step.kind != "sgd"):
+        if None not in (self.resolved.student_lr, self.resolved.image_lr):
             return
         epochs = self.recipe.schedule.first_epochs(self.segments.window(self.schedule))
         initial = StepSizes(self.segments, epochs, self.images, self.targets())

@@ -130,6 +130,8 @@ def sum_of_votes(table: pa.Table, questions: Sequence[Question], uri: str) -> np
         if len(totals) < len(asked):
             return None
         totals_QN = np.array([_numbers(table, name, uri) for name in totals])
+        if not np.isnan(totals_QN).any():
+            return np.asarray(totals_QN.sum(axis=0))
         answered_QN = np.array(
             [np.isfinite([_numbers(table, name, uri) for name in one.columns]).any(axis=0) for one in asked]
         )

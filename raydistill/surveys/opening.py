@@ -107,8 +107,8 @@ def pictures_of_config(plan: Plan, config: Config) -> SurveyPictures:
         what = "predict: the config of the survey has curate.crop_fraction=%g; %g of the experts' config is used"
         log.warning(what, ours, theirs)
     parents = {"survey": other.survey} if other.survey is not None else {}
-    identity, centre = survey_parts(config.survey)[0], (config.curate.centre[0], config.curate.centre[1])
-    if centre != tuple(plan.config.curate.centre):
+    identity, centre = survey_parts(config.survey)[0], config.curate.centre
+    if centre != plan.config.curate.centre:
         identity["centre"] = list(centre)
     found = pictures_of_survey(plan, other.user_survey(), config.name, identity, parents)
     return replace(found, preparation=replace(found.preparation, centre=centre))

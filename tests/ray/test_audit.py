@@ -83,11 +83,10 @@ def test_every_picture_gets_a_score(root: Path, tmp_path: Path, report: AuditRep
 
 @pytest.mark.long
 def test_any_number_of_workers_gives_the_same_scores(root: Path, tmp_path: Path) -> None:
-    one, two = (
-        audited(copy_of(root, tmp_path / f"{count}", *INPUTS), f"resources.workers={count}", "audit.pictures=[]")
-        for count in (1, 2)
-    )
-    assert one.manifest.content == two.manifest.content
+    one, two, third = (copy_of(root, tmp_path / name, *INPUTS) for name in ("one", "two", "third"))
+    wanted = f"audit.pictures=['{sample(Plan(tiny(third, *FEW, 'sample.seed=1')), SILENT).folder.uri}']"
+    scored = audited(one, "resources.workers=1", wanted)
+    assert audited(two, "resources.workers=2", wanted).manifest.content == scored.manifest.content
 
 
 def test_all_training_pictures_are_searched(report: AuditReport, root: Path) -> None:

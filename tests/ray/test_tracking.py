@@ -44,7 +44,7 @@ def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
 
 def test_params_have_dotted_names_and_long_values_are_cut(tracker: Tracker) -> None:
     params: dict[str, object] = {
-        "distill": {"schedule": {"significance": 2.0, "steps": [1, 2]}, "student": {"lr": 0.01}},
+        "distill": {"schedule": {"significance": 2.0, "steps": (1, 2)}, "student": {"lr": 0.01}},
         "empty": {},
         "note": "x" * 9000,
         "none": None,
@@ -54,7 +54,7 @@ def test_params_have_dotted_names_and_long_values_are_cut(tracker: Tracker) -> N
         pass
     logged = read_run(tracker, run.id).data.params
     assert logged["distill.schedule.significance"] == "2.0"
-    assert logged["distill.schedule.steps"] == "[1, 2]"
+    assert logged["distill.schedule.steps"] == "(1, 2)"
     assert logged["distill.student.lr"] == "0.01"
     assert logged["empty"] == "{}"
     assert logged["none"] == "None"
